@@ -1,0 +1,167 @@
+"""Thresholds: from anomaly scores of normal samples to alarms, each with the promise that it keeps.
+
+All are fitted on scores of normal samples only; no test label, no anomaly rate of a test set comes near them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import stats
+from sklearn.base import BaseEstimator
+
+from mmad_utils.detector import DetectorError
+
+__all__ = ["ConformalThreshold", "PeaksOverThreshold", "QuantileThreshold"]
+
+
+def _scores_of_normals(scores, least: int) -> np.ndarray:
+    scores = np.asarray(scores, dtype=np.float64)
+    if scores.ndim != 1 or len(scores) < least:
+        raise DetectorError(
+            f"a threshold needs at least {least} scores of normal samples, got shape {scores.shape}."
+        )
+    if not np.isfinite(scores).all():
+        raise DetectorError(
+            f"score {int(np.argmin(np.isfinite(scores)))} of the normal samples is not finite."
+        )
+    return scores
+
+
+class QuantileThreshold(BaseEstimator):
+    """The score that a given share of normal samples exceeds.
+
+    Fitted on training scores it promises too much, because a model fits its own training data best; on
+    held-out normal scores it is right on average.
+
+    Parameters
+    ----------
+    contamination : float in (0, 1), default=0.05
+        Share of the given scores above the threshold.
+
+    Attributes
+    ----------
+    threshold_ : float, in the units of the scores
+    """
+
+    def __init__(self, contamination=0.05):
+        self.contamination = contamination
+
+    def fit(self, scores):
+        """Learn ``threshold_`` from (n,) anomaly scores of normal samples."""
+        if not 0 < self.contamination < 1:
+            raise DetectorError(f"contamination is {self.contamination!r}; it must lie in (0, 1).")
+        self.threshold_ = float(np.quantile(_scores_of_normals(scores, 1), 1 - self.contamination))
+        return self
+
+    def predict(self, scores) -> np.ndarray:
+        """(n,) bool, True where the score is above the threshold."""
+        return np.asarray(scores) > self.threshold_
+
+
+class ConformalThreshold(BaseEstimator):
+    """Alarms from conformal p-values, with a false-alarm promise that holds for any detector and any n.
+
+    The p-value of a sample is the rank of its score among n held-out normal scores,
+    p = (1 + #{calibration scores ≥ score}) / (n + 1). For a new normal sample P(p ≤ α) ≤ α.
+
+    Parameters
+    ----------
+    alpha : float in (0, 1), default=0.05
+        Promised share of false alarms among normal samples, or with ``"benjamini-hochberg"`` the promised
+        share of false alarms among the alarms (false discovery rate).
+    procedure : {"none", "benjamini-hochberg"}, default="none"
+        The second judges the samples that ``predict`` gets together, so there is no single ``threshold_``.
+
+    Attributes
+    ----------
+    calibration_ : (n,) float64, sorted
+    threshold_ : float
+        Only for ``procedure="none"``; infinite when n < 1/alpha - 1, too few scores for that promise.
+
+    References
+    ----------
+    Y. Benjamini, Y. Hochberg (1995), Controlling the false discovery rate.
+    S. Bates et al. (2023), Testing for outliers with conformal p-values, Annals of Statistics 51(1).
+    """
+
+    def __init__(self, alpha=0.05, procedure="none"):
+        self.alpha = alpha
+        self.procedure = procedure
+
+    def fit(self, scores):
+        """Keep (n,) anomaly scores of held-out normal samples as calibration."""
+        if not 0 < self.alpha < 1:
+            raise DetectorError(f"alpha is {self.alpha!r}; it must lie in (0, 1).")
+        if self.procedure not in ("none", "benjamini-hochberg"):
+            raise DetectorError(f"procedure is {self.procedure!r}; choose 'none' or 'benjamini-hochberg'.")
+        self.calibration_ = np.sort(_scores_of_normals(scores, 1))
+        if self.procedure == "none":
+            n = len(self.calibration_)
+            exceeding = (
+                int(np.floor(self.alpha * (n + 1) + 1e-9)) - 1
+            )  # calibration scores an alarm may leave above
+            self.threshold_ = float(self.calibration_[n - 1 - exceeding]) if exceeding >= 0 else np.inf
+        return self
+
+    def p_values(self, scores) -> np.ndarray:
+        """(n,) p-values in (0, 1]; small is anomalous."""
+        n = len(self.calibration_)
+        below = np.searchsorted(self.calibration_, np.asarray(scores, dtype=np.float64), side="left")
+        return (1 + n - below) / (n + 1)
+
+    def predict(self, scores) -> np.ndarray:
+        """(n,) bool, True for an alarm."""
+        if self.procedure == "none":
+            return np.asarray(scores) > self.threshold_
+        return stats.false_discovery_control(self.p_values(scores), method="bh") <= self.alpha
+
+
+class PeaksOverThreshold(BaseEstimator):
+    """A threshold beyond the data: the tail of the normal scores is extrapolated by a generalised Pareto law.
+
+    Parameters
+    ----------
+    risk : float in (0, 1 - level), default=1e-3
+        Probability that a normal sample exceeds the threshold; may be smaller than 1/n.
+    level : float in (0, 1), default=0.9
+        Quantile at which the tail begins.
+
+    Attributes
+    ----------
+    threshold_ : float, in the units of the scores
+    tail_start_ : float, in the units of the scores
+    shape_, scale_ : float
+        Of the generalised Pareto distribution of the excesses, by maximum likelihood.
+
+    References
+    ----------
+    A. Siffer et al. (2017), Anomaly detection in streams with extreme value theory, KDD, eq. 1.
+    """
+
+    def __init__(self, risk=1e-3, level=0.9):
+        self.risk = risk
+        self.level = level
+
+    def fit(self, scores):
+        """Learn ``threshold_`` from (n,) anomaly scores of held-out normal samples."""
+        if not 0 < self.risk < 1 - self.level < 1:
+            raise DetectorError(
+                f"risk {self.risk!r} and level {self.level!r}: risk must lie in (0, 1 - level)."
+            )
+        scores = _scores_of_normals(scores, 2)
+        self.tail_start_ = float(np.quantile(scores, self.level))
+        excesses = scores[scores > self.tail_start_] - self.tail_start_
+        if len(excesses) < 10:
+            raise DetectorError(
+                f"only {len(excesses)} of {len(scores)} scores lie in the tail, and at least 10 are needed to fit "
+                "it: give more normal samples or lower the level."
+            )
+        shape, _, scale = stats.genpareto.fit(excesses, floc=0)
+        self.shape_, self.scale_ = float(shape), float(scale)
+        tail = self.risk * len(scores) / len(excesses)
+        self.threshold_ = self.tail_start_ + float(stats.genpareto.isf(tail, self.shape_, scale=self.scale_))
+        return self
+
+    def predict(self, scores) -> np.ndarray:
+        """(n,) bool, True where the score is above the threshold."""
+        return np.asarray(scores) > self.threshold_

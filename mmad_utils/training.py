@@ -1,0 +1,292 @@
+"""The one training loop, and the base of every deep detector.
+
+``train`` shuffles, steps, averages, watches for NaN, keeps the history, and can stop and resume; what a step does
+(one optimiser or three, a penalty, an adversary) belongs to the caller. ``DeepDetector`` joins it to the detector
+contract, so that a variant says only what differs: its network, its loss, its score.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.utils import check_random_state
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from mmad_utils.detector import Detector, DetectorError, load_state, save_state
+
+__all__ = ["DeepDetector", "TrainingError", "resolve_device", "seeded", "train"]
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on; the message says where it stopped and what to change."""
+
+
+def resolve_device(device: str) -> torch.device:
+    """``"auto"`` is the GPU where there is one; any other name is PyTorch's."""
+    return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+
+
+@contextmanager
+def seeded(random_state) -> Iterator[torch.Generator]:
+    """Seed PyTorch for the block and restore its global state after it.
+
+    Parameters
+    ----------
+    random_state : None, int or numpy.random.RandomState
+        As in scikit-learn.
+
+    Yields
+    ------
+    torch.Generator
+        On the CPU, for the draws that the block makes itself; initialisation and dropout follow the same seed.
+    """
+    seed = int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield torch.Generator().manual_seed(seed)
+
+
+def train(
+    step: Callable[..., Mapping[str, Any]],
+    data: Sequence[Tensor],
+    *,
+    epochs: int,
+    batch_size: int,
+    generator: torch.Generator,
+    after_epoch: Callable[[list[dict[str, float]]], Any] | None = None,
+    checkpoint: str | Path | None = None,
+    stateful: Mapping[str, Any] | None = None,
+    verbose: bool = False,
+) -> list[dict[str, float]]:
+    """Run ``step`` over shuffled batches, epoch by epoch.
+
+    Parameters
+    ----------
+    step : callable(*batch) -> dict of scalars
+        Does one update and returns what to record; its first entry is the loss that is watched.
+    data : sequence of tensors, each (n, ...)
+        Shuffled together; every batch holds the same rows of each. Batches differ by at most one row in size, so
+        none is too small for batch normalisation.
+    epochs, batch_size : int
+        Passes over the data; largest number of rows a batch.
+    generator : torch.Generator
+        Source of the shuffles (and of the caller's noise); part of the checkpoint.
+    after_epoch : callable(history) -> bool, optional
+        Is called after each epoch; training ends early when it returns True.
+    checkpoint : path, optional
+        Written after every epoch. If it exists, training goes on from there, to the bit as if it had never
+        stopped; it needs ``stateful``.
+    stateful : dict of objects with ``state_dict`` and ``load_state_dict``, optional
+        Modules, optimisers and schedulers that the checkpoint holds.
+    verbose : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    list of dict
+        For each epoch the mean of each recorded scalar over the samples.
+
+    Raises
+    ------
+    TrainingError
+        The loss became NaN or infinite; the checkpoint belongs to other data or to another seed.
+    """
+    n = len(data[0])
+    if n == 0 or any(len(part) != n for part in data):
+        raise TrainingError(f"data has lengths {[len(part) for part in data]}; they must be equal and not zero.")
+    if batch_size < 1:
+        raise TrainingError(f"batch_size is {batch_size}; give at least 1.")
+    history: list[dict[str, float]] = []
+    identity = {"n": n, "seed": generator.initial_seed(), "batch_size": batch_size}
+    if checkpoint is not None and not stateful:
+        raise TrainingError("a checkpoint needs `stateful`: name the modules and optimisers that it must hold.")
+    if checkpoint is not None and Path(checkpoint).exists():
+        history = _resume(checkpoint, identity, generator, stateful or {})
+    bar = tqdm(range(len(history), epochs), initial=len(history), total=epochs, disable=not verbose, unit="epoch")
+    for epoch in bar:
+        sums: dict[str, float] = {}
+        for rows in torch.randperm(n, generator=generator).tensor_split(math.ceil(n / batch_size)):
+            record = step(*(part[rows.to(part.device)] for part in data))
+            for key, value in record.items():
+                sums[key] = sums.get(key, 0.0) + float(value) * len(rows)
+        history.append({key: total / n for key, total in sums.items()})
+        watched, loss = next(iter(history[-1].items()))
+        bar.set_postfix({watched: f"{loss:.4g}"})
+        if not math.isfinite(loss):
+            raise TrainingError(
+                f"{watched} is {loss} in epoch {epoch + 1} of {epochs}: lower the learning rate or scale the input."
+            )
+        if checkpoint is not None:
+            states = {name: thing.state_dict() for name, thing in (stateful or {}).items()}
+            done = {"identity": identity, "history": history, "rng": _rng_states(generator), "states": states}
+            save_state(checkpoint, done)
+        if after_epoch is not None and after_epoch(history):
+            break
+    return history
+
+
+def _rng_states(generator: torch.Generator) -> dict[str, Any]:
+    devices = [torch.cuda.get_rng_state(i) for i in range(torch.cuda.device_count())]
+    return {"generator": generator.get_state(), "cpu": torch.get_rng_state(), "cuda": devices}
+
+
+def _resume(checkpoint, identity, generator, stateful) -> list[dict[str, float]]:
+    saved = load_state(checkpoint)
+    if saved.get("identity") != identity or set(saved["states"]) != set(stateful):
+        raise TrainingError(
+            f"{checkpoint} belongs to another run ({saved.get('identity')}, {sorted(saved.get('states', ()))}), "
+            f"this one is {identity}, {sorted(stateful)}: give another path or delete the file."
+        )
+    for name, thing in stateful.items():
+        thing.load_state_dict(saved["states"][name])
+    generator.set_state(saved["rng"]["generator"])
+    torch.set_rng_state(saved["rng"]["cpu"])
+    for i, state in enumerate(saved["rng"]["cuda"]):
+        torch.cuda.set_rng_state(state, i)
+    return saved["history"]
+
+
+class DeepDetector(Detector):
+    """Base of the detectors that train a network; works on tables and on small images.
+
+    A variant defines ``build`` and either ``loss`` and ``batch_score``, or ``optimise`` where one optimiser is not enough.
+    Images come in as uint8 (n, H, W, C) and reach the network as float32 (n, C, H, W) in [0, 1]; tables reach it as
+    float32 (n, d), unscaled: put a ``StandardScaler`` before it in a pipeline.
+
+    Parameters
+    ----------
+    epochs : int, default=50
+        Passes over the training data. 0 leaves the network untrained, the control that every deep detector
+        should be compared with.
+    batch_size : int, default=64
+    learning_rate, weight_decay : float, default=1e-3 and 0
+        Of Adam.
+    contamination : float in (0, 0.5], default=0.05
+        Share of the training scores above the threshold.
+    device : str, default="auto"
+    random_state : int, RandomState or None, default=None
+        With an int, two fits on one machine agree to the bit.
+    verbose : bool, default=False
+
+    Attributes
+    ----------
+    network_ : torch.nn.Module
+    history_ : list of dict, the mean of each recorded scalar, one dict an epoch
+    input_shape_ : tuple of int, (d,) or (C, H, W)
+    """
+
+    modalities = ("tabular", "image")
+
+    def __init__(
+        self,
+        *,
+        epochs=50,
+        batch_size=64,
+        learning_rate=1e-3,
+        weight_decay=0.0,
+        contamination=0.05,
+        device="auto",
+        random_state=None,
+        verbose=False,
+    ):
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.contamination = contamination
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def build(self, shape: tuple[int, ...]) -> nn.Module:
+        """The network for samples of this shape, (d,) or (C, H, W)."""
+        raise TypeError(f"{type(self).__name__} does not say what its network is: define build(shape).")
+
+    def loss(self, batch: Tensor, generator: torch.Generator) -> Tensor:
+        """Scalar to minimise; ``generator`` is for the noise that the loss draws, if any."""
+        raise TypeError(f"{type(self).__name__} does not say what it minimises: define loss(batch, generator).")
+
+    def batch_score(self, batch: Tensor, generator: torch.Generator) -> Tensor:
+        """(n, ...) -> (n,), higher is more anomalous; ``generator`` is seeded anew for every call of the outside."""
+        raise TypeError(f"{type(self).__name__} does not say how it scores: define batch_score(batch, generator).")
+
+    def optimise(self, data: Tensor, generator: torch.Generator) -> list[dict[str, float]]:
+        """Train ``network_`` on ``data``; returns the history. Here: Adam on ``loss``."""
+        optimizer = torch.optim.Adam(
+            self.network_.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay
+        )
+
+        def step(batch):
+            loss = self.loss(batch, generator)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            return {"loss": loss.detach()}
+
+        return train(
+            step,
+            (data,),
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            generator=generator,
+            verbose=self.verbose,
+        )
+
+    def _check(self, X, *, reset):
+        if getattr(X, "ndim", 2) != 4:
+            return super()._check(X, reset=reset)
+        X = np.asarray(X)
+        if X.dtype != np.uint8 or 0 in X.shape:
+            raise DetectorError(f"images must be uint8 (n, H, W, C), got {X.dtype} {X.shape}: scale them to 0..255.")
+        shape = (X.shape[3], *X.shape[1:3])
+        if not reset and shape != self.input_shape_:
+            raise DetectorError(f"fitted on samples of shape {self.input_shape_} (C, H, W), got {shape}.")
+        return X
+
+    def _tensor(self, X: np.ndarray) -> Tensor:
+        if X.ndim == 4:
+            return torch.from_numpy(np.ascontiguousarray(X)).permute(0, 3, 1, 2).float().div_(255)
+        with np.errstate(over="ignore"):
+            tensor = torch.from_numpy(X.astype(np.float32))
+        if not torch.isfinite(tensor).all():
+            raise DetectorError("X holds values beyond the range of float32: scale it.")
+        return tensor
+
+    def _fit(self, X, y):
+        data = self._tensor(X)
+        self.input_shape_ = tuple(data.shape[1:])
+        with seeded(self.random_state) as generator:
+            device = resolve_device(self.device)
+            self.network_ = self.build(self.input_shape_).to(device)
+            self.history_ = self.optimise(data.to(device), generator)
+            self.seed_ = int(generator.initial_seed())
+        self.network_.eval()
+
+    def _score(self, X):
+        device = next(self.network_.parameters()).device
+        generator = torch.Generator().manual_seed(self.seed_)
+        with torch.no_grad():
+            batches = self._tensor(X).split(1024)
+            return torch.cat([self.batch_score(b.to(device), generator).cpu() for b in batches]).double().numpy()
+
+    def get_state(self):
+        """As the base class, with the network as its tensors."""
+        state = super().get_state()
+        state["fitted"] = {**state["fitted"], "network_": self.network_.state_dict()}
+        return state
+
+    def set_state(self, state):
+        """Undo ``get_state``: build the network anew and fill it."""
+        weights = state["fitted"]["network_"]
+        super().set_state({**state, "fitted": {k: v for k, v in state["fitted"].items() if k != "network_"}})
+        with seeded(0):
+            self.network_ = self.build(tuple(self.input_shape_)).to(resolve_device(self.device))
+        self.network_.load_state_dict(weights)
+        self.network_.eval()

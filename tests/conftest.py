@@ -1,0 +1,9 @@
+"""Fixtures that more than one test file uses."""
+
+import numpy as np
+import pytest
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)

@@ -1,0 +1,131 @@
+import json
+
+import numpy as np
+import pytest
+import safetensors
+import torch
+from sklearn.ensemble import IsolationForest
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+import mmad_utils
+from mmad_utils.detector import Detector, DetectorError, load_state, save_state
+from mmad_utils.thresholds import ConformalThreshold, QuantileThreshold
+
+
+class SquaredDistance(Detector):
+    """The smallest detector that keeps the contract."""
+
+    def __init__(self, contamination=0.05):
+        self.contamination = contamination
+
+    def _fit(self, X, y):
+        self.mean_ = X.mean(0)
+
+    def _score(self, X):
+        return np.square(X - self.mean_).sum(1)
+
+
+@parametrize_with_checks([SquaredDistance()])
+def test_scikit_learns_checks_pass(estimator, check):
+    check(estimator)
+
+
+def test_scores_and_labels_follow_scikit_learns_chain(rng):
+    X = rng.normal(size=(200, 3))
+    ours = SquaredDistance(contamination=0.1).fit(X)
+    reference = IsolationForest(contamination=0.1, random_state=0).fit(X)
+    for detector in (ours, reference):
+        np.testing.assert_allclose(detector.decision_function(X), detector.score_samples(X) - detector.offset_)
+        np.testing.assert_array_equal(detector.predict(X) == -1, detector.decision_function(X) < 0)
+        assert (detector.predict(X) == -1).sum() == 20
+    np.testing.assert_array_equal(ours.anomaly_score(X), -ours.score_samples(X))
+
+
+def test_anomaly_score_is_higher_for_what_lies_farther_away(rng):
+    detector = SquaredDistance().fit(rng.normal(size=(100, 2)))
+    near, far = detector.anomaly_score([[0.0, 0.0], [9.0, 9.0]])
+    assert far > near
+    assert list(detector.predict([[0.0, 0.0], [9.0, 9.0]])) == [1, -1]
+
+
+def test_threshold_ignores_labels(rng):
+    X = rng.normal(size=(100, 2))
+    offsets = {SquaredDistance().fit(X, y).offset_ for y in (None, np.zeros(100), np.ones(100))}
+    assert len(offsets) == 1
+
+
+@pytest.mark.parametrize("contamination", [0, -0.1, 0.6])
+def test_impossible_contamination_is_refused_before_fitting(contamination, rng):
+    detector = SquaredDistance(contamination=contamination)
+    with pytest.raises(DetectorError, match=r"contamination is .* in \(0, 0\.5\]"):
+        detector.fit(rng.normal(size=(10, 2)))
+    assert not hasattr(detector, "mean_")
+
+
+def test_calibrate_takes_the_threshold_from_held_out_normals(rng):
+    detector = SquaredDistance().fit(rng.normal(size=(30, 20)))
+    held_out, fresh = rng.normal(size=(2, 4000, 20))
+    detector.calibrate(QuantileThreshold(0.05), held_out)
+    assert np.mean(detector.predict(fresh) == -1) == pytest.approx(0.05, abs=0.015)
+
+
+def test_calibrate_refuses_a_procedure_without_one_threshold(rng):
+    X = rng.normal(size=(30, 2))
+    with pytest.raises(DetectorError, match="no single threshold"):
+        SquaredDistance().fit(X).calibrate(ConformalThreshold(procedure="benjamini-hochberg"), X)
+
+
+def test_a_saved_detector_scores_as_before(tmp_path, rng):
+    X = rng.normal(size=(50, 4))
+    detector = SquaredDistance(contamination=0.2).fit(X)
+    detector.save(tmp_path / "model.safetensors")
+    restored = SquaredDistance.load(tmp_path / "model.safetensors")
+    np.testing.assert_array_equal(restored.decision_function(X), detector.decision_function(X))
+    assert restored.get_params() == detector.get_params()
+    assert [file.name for file in tmp_path.iterdir()] == ["model.safetensors"]
+
+
+def test_any_state_of_numbers_arrays_and_tensors_survives_the_file(tmp_path):
+    state = {
+        "a": [1, 2.5, "x", None, True, float("inf")],
+        "b": (np.arange(6).reshape(2, 3), {"c": torch.ones(2, dtype=torch.float16)}),
+        "d": {0: {"step": torch.tensor(3.0)}, 1: np.float64(0.1)},
+        "names": np.array(["alpha", "beta"], dtype=object),
+    }
+    save_state(tmp_path / "s", state)
+    found = load_state(tmp_path / "s")
+    assert found["a"] == state["a"]
+    np.testing.assert_array_equal(found["b"][0], state["b"][0])
+    assert torch.equal(found["b"][1]["c"], state["b"][1]["c"])
+    assert found["d"][0]["step"] == 3 and found["d"][1] == 0.1
+    assert list(found["names"]) == ["alpha", "beta"]
+
+
+def test_what_only_pickle_could_write_is_refused_and_leaves_nothing(tmp_path):
+    with pytest.raises(DetectorError, match=r"cannot save fitted/forest: a IsolationForest .* pickle"):
+        save_state(tmp_path / "s", {"fitted": {"forest": IsolationForest()}})
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_damaged_missing_or_foreign_file_is_one_clear_error(tmp_path):
+    with pytest.raises(DetectorError, match="does not exist"):
+        Detector.load(tmp_path / "nothing")
+    (tmp_path / "noise").write_bytes(b"not a safetensors file at all")
+    with pytest.raises(DetectorError, match="is damaged"):
+        Detector.load(tmp_path / "noise")
+    save_state(tmp_path / "other", {"x": 1})
+    with pytest.raises(DetectorError, match="does not hold a detector"):
+        Detector.load(tmp_path / "other")
+
+
+def test_a_file_cannot_name_a_class_outside_the_package(tmp_path):
+    for name in ("Path", "os", "__builtins__", "DetectorError"):
+        text = json.dumps({"detector": {"@object": name, "state": {}}})
+        safetensors.torch.save_file({}, tmp_path / "evil", metadata={"mmad": text})
+        with pytest.raises(DetectorError, match="mmad_utils does not have"):
+            Detector.load(tmp_path / "evil")
+
+
+def test_every_exported_name_exists():
+    assert all(hasattr(mmad_utils, name) for name in mmad_utils.__all__)
+    assert list(mmad_utils.__all__) == sorted(mmad_utils.__all__)

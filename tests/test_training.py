@@ -1,0 +1,175 @@
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+from sklearn.utils.estimator_checks import parametrize_with_checks
+from torch import nn
+
+from mmad_utils.detector import DetectorError
+from mmad_utils.training import DeepDetector, TrainingError, seeded, train
+
+
+class SmallAutoEncoder(DeepDetector):
+    """A variant as short as the contract allows."""
+
+    def build(self, shape):
+        d = int(np.prod(shape))
+        return nn.Sequential(nn.Flatten(), nn.Linear(d, 8), nn.Tanh(), nn.Linear(8, 1), nn.Linear(1, d))
+
+    def batch_score(self, batch, generator):
+        return (self.network_(batch) - batch.flatten(1)).square().sum(1)
+
+    def loss(self, batch, generator):
+        return self.batch_score(batch, generator).mean()
+
+
+ROUNDING = {
+    "check_methods_subset_invariance": "float32 sums depend on the batch in the last bits; the check wants 1e-7"
+}
+
+
+@parametrize_with_checks(
+    [SmallAutoEncoder(epochs=2, random_state=0)], expected_failed_checks=lambda estimator: ROUNDING
+)
+def test_scikit_learns_checks_pass(estimator, check):
+    check(estimator)
+
+
+def test_the_score_of_a_sample_does_not_depend_on_its_batch_beyond_rounding(line):
+    detector = SmallAutoEncoder(epochs=2, random_state=0).fit(line)
+    alone = np.concatenate([detector.anomaly_score(row[None]) for row in line])
+    np.testing.assert_allclose(alone, detector.anomaly_score(line), rtol=1e-3, atol=1e-5)
+
+
+@pytest.fixture
+def line(rng):
+    return (rng.normal(size=(300, 1)) * [1.0, 2.0, -1.0] + 0.05 * rng.normal(size=(300, 3))).astype(np.float32)
+
+
+def test_training_beats_the_untrained_network(line, rng):
+    test = np.concatenate([line[200:], rng.normal(size=(100, 3))])
+    y = np.repeat([0, 1], 100)
+    areas = []
+    for epochs in (0, 60):
+        detector = SmallAutoEncoder(epochs=epochs, learning_rate=0.01, random_state=0).fit(line[:200])
+        assert len(detector.history_) == epochs
+        areas.append(roc_auc_score(y, detector.anomaly_score(test)))
+    assert areas[1] > max(0.95, areas[0] + 0.05)
+
+
+def test_the_same_seed_gives_the_same_network_to_the_bit_and_leaves_global_state_alone(line):
+    before = torch.get_rng_state()
+    first, second, other = (SmallAutoEncoder(epochs=3, random_state=seed).fit(line) for seed in (1, 1, 2))
+    assert torch.equal(torch.get_rng_state(), before)
+    np.testing.assert_array_equal(first.anomaly_score(line), second.anomaly_score(line))
+    assert not np.array_equal(first.anomaly_score(line), other.anomaly_score(line))
+
+
+def test_a_saved_network_scores_as_before(tmp_path, line):
+    detector = SmallAutoEncoder(epochs=3, random_state=0).fit(line)
+    detector.save(tmp_path / "net")
+    np.testing.assert_array_equal(
+        SmallAutoEncoder.load(tmp_path / "net").decision_function(line), detector.decision_function(line)
+    )
+
+
+def test_images_reach_the_network_as_channels_first_in_zero_to_one(rng):
+    images = rng.integers(0, 256, (20, 8, 6, 3), dtype=np.uint8)
+    seen = []
+
+    class Spy(SmallAutoEncoder):
+        def loss(self, batch, generator):
+            seen.append(batch)
+            return super().loss(batch, generator)
+
+    detector = Spy(epochs=1, batch_size=20, random_state=0).fit(images)
+    assert detector.input_shape_ == (3, 8, 6) and seen[0].shape == (20, 3, 8, 6)
+    expected = np.sort(images.ravel() / np.float32(255))
+    np.testing.assert_allclose(np.sort(seen[0].numpy().ravel()), expected, rtol=1e-6)
+    with pytest.raises(DetectorError, match=r"fitted on samples of shape \(3, 8, 6\)"):
+        detector.predict(images[:, :, :5])
+    with pytest.raises(DetectorError, match="images must be uint8"):
+        detector.fit(images / 255.0)
+
+
+def _run(tmp_path, epochs, data, checkpoint="run", stop_after=None):
+    with seeded(3) as generator:
+        model = nn.Sequential(nn.Linear(3, 4), nn.Dropout(0.5), nn.Linear(4, 3))
+        optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+
+        def step(batch):
+            noisy = batch + 0.1 * torch.randn(batch.shape, generator=generator)
+            loss = (model(noisy) - batch).square().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            return {"loss": loss.detach()}
+
+        history = train(
+            step,
+            (data,),
+            epochs=epochs,
+            batch_size=32,
+            generator=generator,
+            checkpoint=tmp_path / checkpoint,
+            stateful={"model": model, "optimizer": optimizer},
+            after_epoch=(lambda h: len(h) == stop_after) if stop_after else None,
+        )
+    return history, model
+
+
+def test_a_resumed_run_equals_an_unbroken_one_to_the_bit(tmp_path, line):
+    data = torch.from_numpy(line)
+    history, model = _run(tmp_path, 6, data, "whole")
+    _run(tmp_path, 6, data, "broken", stop_after=2)
+    resumed_history, resumed = _run(tmp_path, 6, data, "broken")
+    assert resumed_history == history and len(history) == 6
+    for ours, theirs in zip(resumed.parameters(), model.parameters()):
+        assert torch.equal(ours, theirs)
+
+
+def test_a_checkpoint_of_other_data_is_refused(tmp_path, line):
+    _run(tmp_path, 1, torch.from_numpy(line))
+    with pytest.raises(TrainingError, match="belongs to another run"):
+        _run(tmp_path, 2, torch.from_numpy(line[:100]))
+
+
+def test_every_row_is_seen_once_an_epoch_in_batches_of_nearly_equal_size():
+    seen = []
+    train(
+        lambda batch: seen.append(batch) or {"loss": 0.0},
+        (torch.arange(65),),
+        epochs=1,
+        batch_size=32,
+        generator=torch.Generator().manual_seed(0),
+    )
+    assert sorted(len(batch) for batch in seen) == [21, 22, 22]
+    assert sorted(torch.cat(seen).tolist()) == list(range(65))
+
+
+def test_history_is_the_mean_over_samples():
+    history = train(
+        lambda batch: {"loss": batch.mean(), "size": len(batch)},
+        (torch.arange(10.0),),
+        epochs=2,
+        batch_size=3,
+        generator=torch.Generator().manual_seed(0),
+    )
+    assert [row["loss"] for row in history] == pytest.approx([4.5, 4.5])
+
+
+def test_a_loss_that_is_not_a_number_stops_the_run_and_says_where():
+    losses = iter([1.0, float("nan")])
+    with pytest.raises(TrainingError, match="loss is nan in epoch 2 of 9: lower the learning rate"):
+        train(
+            lambda batch: {"loss": next(losses)},
+            (torch.zeros(4),),
+            epochs=9,
+            batch_size=4,
+            generator=torch.Generator().manual_seed(0),
+        )
+
+
+def test_tables_beyond_float32_are_refused(line):
+    with pytest.raises(DetectorError, match="beyond the range of float32"):
+        SmallAutoEncoder(epochs=1).fit(line.astype(np.float64) * 1e39)
