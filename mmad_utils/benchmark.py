@@ -51,7 +51,8 @@ def make_detector(name: str, **parameters) -> Any:
     """
     ours = {key: getattr(mmad_utils, key) for key in mmad_utils.__all__}
     known = {key: found for key, found in ours.items() if isinstance(found, type) and issubclass(found, Detector)}
-    known.pop("Detector")
+    for base in ("Detector", "DeepDetector"):
+        known.pop(base)
     theirs = {key: found for key, found in all_estimators() if hasattr(found, "score_samples") and key not in known}
     known |= theirs | {"LocalOutlierFactor": LocalOutlierFactor}
     if name not in known:

@@ -125,9 +125,7 @@ class Detector(OutlierMixin, BaseEstimator):
             raise DetectorError(f"{path} does not hold a detector; give a file that Detector.save wrote.")
         found = cls if state["@object"] == cls.__name__ else _exported_class(state["@object"], path)
         if not issubclass(found, cls):
-            raise DetectorError(
-                f"{path} holds a {found.__name__}, not a {cls.__name__}; use {found.__name__}.load."
-            )
+            raise DetectorError(f"{path} holds a {found.__name__}, not a {cls.__name__}; use {found.__name__}.load.")
         return _decode_object(found, state["state"], path)
 
     def get_state(self) -> dict[str, Any]:
@@ -259,7 +257,5 @@ def _exported_class(name: str, path) -> type:
 
     found = getattr(mmad_utils, name, None)
     if not (isinstance(found, type) and hasattr(found, "set_state")):
-        raise DetectorError(
-            f"{path} holds a {name}, which mmad_utils does not have; load it with that class's load."
-        )
+        raise DetectorError(f"{path} holds a {name}, which mmad_utils does not have; load it with that class's load.")
     return found

@@ -17,13 +17,9 @@ __all__ = ["ConformalThreshold", "PeaksOverThreshold", "QuantileThreshold"]
 def _scores_of_normals(scores, least: int) -> np.ndarray:
     scores = np.asarray(scores, dtype=np.float64)
     if scores.ndim != 1 or len(scores) < least:
-        raise DetectorError(
-            f"a threshold needs at least {least} scores of normal samples, got shape {scores.shape}."
-        )
+        raise DetectorError(f"a threshold needs at least {least} scores of normal samples, got shape {scores.shape}.")
     if not np.isfinite(scores).all():
-        raise DetectorError(
-            f"score {int(np.argmin(np.isfinite(scores)))} of the normal samples is not finite."
-        )
+        raise DetectorError(f"score {int(np.argmin(np.isfinite(scores)))} of the normal samples is not finite.")
     return scores
 
 
@@ -97,9 +93,7 @@ class ConformalThreshold(BaseEstimator):
         self.calibration_ = np.sort(_scores_of_normals(scores, 1))
         if self.procedure == "none":
             n = len(self.calibration_)
-            exceeding = (
-                int(np.floor(self.alpha * (n + 1) + 1e-9)) - 1
-            )  # calibration scores an alarm may leave above
+            exceeding = int(np.floor(self.alpha * (n + 1) + 1e-9)) - 1  # calibration scores an alarm may leave above
             self.threshold_ = float(self.calibration_[n - 1 - exceeding]) if exceeding >= 0 else np.inf
         return self
 
@@ -145,9 +139,7 @@ class PeaksOverThreshold(BaseEstimator):
     def fit(self, scores):
         """Learn ``threshold_`` from (n,) anomaly scores of held-out normal samples."""
         if not 0 < self.risk < 1 - self.level < 1:
-            raise DetectorError(
-                f"risk {self.risk!r} and level {self.level!r}: risk must lie in (0, 1 - level)."
-            )
+            raise DetectorError(f"risk {self.risk!r} and level {self.level!r}: risk must lie in (0, 1 - level).")
         scores = _scores_of_normals(scores, 2)
         self.tail_start_ = float(np.quantile(scores, self.level))
         excesses = scores[scores > self.tail_start_] - self.tail_start_

@@ -1,0 +1,76 @@
+# Each target sets up all it needs: Python 3.11 or newer, make and a network to the package index are enough.
+
+.PHONY: help report test lab data notebooks lock clean setup
+.DEFAULT_GOAL := help
+
+export PYTHONHASHSEED := 0
+export JUPYTER_PREFER_ENV_PATH := 1
+export XDG_CACHE_HOME ?= $(CURDIR)/.snakemake/cache
+
+BIN := .venv/bin
+# One mark for each content of the lock file: nothing is installed again until a version changes.
+INSTALLED := .venv/installed-$(shell cksum < requirements.lock | tr -s ' \t' '-')
+FIND_PYTHON = for python in python3 python3.13 python3.12 python3.11; do \
+	  if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$python; break; fi; \
+	done
+
+help:
+	@echo 'make report     run the notebooks, compute every number, write report/report.en.html'
+	@echo 'make test       check style and types, run all tests'
+	@echo 'make lab        open the notebooks in JupyterLab'
+	@echo 'make data       make the generated pictures, list all data sets'
+	@echo 'make notebooks  bring notebooks/*.ipynb and notebooks/src/*.py in step; the file saved last wins'
+	@echo 'make lock       resolve pyproject.toml into requirements.lock again'
+	@echo 'make clean      delete what was built; the environment (.venv) and the data stay'
+
+report: $(INSTALLED)
+	$(BIN)/snakemake -c 2 --quiet rules host --rerun-incomplete report
+
+test: export OMP_NUM_THREADS := 1
+test: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -n 2
+
+lab: $(INSTALLED)
+	$(BIN)/jupyter lab --ServerApp.ip=127.0.0.1 --ServerApp.root_dir=$(CURDIR)/notebooks
+
+data: $(INSTALLED)
+	$(BIN)/python -m mmad_utils.datasets check synthetic/hazelnut
+	$(BIN)/python -m mmad_utils.datasets check synthetic/zipper
+	$(BIN)/python -m mmad_utils.datasets list
+
+notebooks: $(INSTALLED)
+	$(BIN)/python -m mmad_utils.notebook sync
+	$(BIN)/python -m mmad_utils.notebook check
+
+lock: $(INSTALLED)
+	UV_CUSTOM_COMPILE_COMMAND='make lock' $$(cat $(INSTALLED)) pip compile --quiet --universal --generate-hashes \
+	  --no-emit-index-url --python-version 3.11 --extra dev pyproject.toml --output-file requirements.lock
+
+clean:
+	rm -rf build .snakemake .pytest_cache .hypothesis .mypy_cache .ruff_cache *.egg-info
+	find . -name .venv -prune -o -name __pycache__ -type d -print | xargs rm -rf
+
+setup: $(INSTALLED)
+
+# uv is taken from the PATH, else pip brings it into .venv. Where Python comes without ensurepip (Debian without
+# python3-venv), pip puts uv into a folder of .venv, which systems that forbid installs (PEP 668) allow as well.
+$(INSTALLED):
+	@set -eu; python=$$($(FIND_PYTHON)); \
+	test -n "$$python" || { echo 'No Python 3.11 or newer found: install one as python3 and try again.' >&2; exit 1; }; \
+	uv=uv; \
+	if [ ! -x $(BIN)/python ]; then \
+	  echo "Building .venv with $$($$python --version)"; \
+	  "$$python" -m venv .venv 2>/dev/null || "$$python" -m venv --clear --without-pip .venv; \
+	fi; \
+	if ! uv --version >/dev/null 2>&1; then \
+	  if $(BIN)/python -m pip --version >/dev/null 2>&1; then \
+	    $(BIN)/python -m pip install --quiet --disable-pip-version-check uv; uv=$(BIN)/uv; \
+	  else \
+	    "$$python" -m pip install --quiet --disable-pip-version-check --target .venv/uv uv; uv=.venv/uv/bin/uv; \
+	  fi; \
+	fi; \
+	$$uv pip install --python $(BIN)/python --require-hashes --requirement requirements.lock; \
+	$$uv pip install --python $(BIN)/python --no-deps --editable .; \
+	rm -f .venv/installed-*; echo "$$uv" > $@

@@ -1,0 +1,64 @@
+# Notebooks -> results and figures -> report. Run by `make report`; one papermill process per notebook.
+# Another profile: snakemake -c 2 --config profile=course notebooks
+
+import sys
+from pathlib import Path
+
+import yaml
+
+PROFILE = config.get("profile", "default")
+NOTEBOOKS = list(yaml.safe_load(Path("profiles/default.yaml").read_text(encoding="utf-8")))
+OUTPUT = "" if PROFILE == "default" else f"build/{PROFILE}/"  # only the default profile feeds the report
+MODULES = sorted(str(path) for path in Path("mmad_utils").rglob("*.py"))
+RENDERER = sorted(
+    str(path)
+    for path in Path("report").rglob("*")
+    if path.is_file()
+    and path.suffix in {".py", ".j2", ".css", ".js", ".json", ".bib", ".csl"}
+    and not {"results", "src", "__pycache__"} & set(path.parts)
+)
+PYTHON = sys.executable
+
+
+wildcard_constraints:
+    name="[0-9a-z_]+",
+
+
+rule report:
+    input:
+        "report/report.en.ipynb",
+        RENDERER,
+        MODULES,
+        "requirements.lock",
+        expand("report/results/{name}.json", name=NOTEBOOKS),
+    output:
+        update("report/report.en.html"),
+    message:
+        "report/report.en.html"
+    shell:
+        "{PYTHON:q} -m nbconvert --log-level WARN --config report/jupyter_nbconvert_config.py"
+        " --to html report/report.en.ipynb"
+
+
+rule notebooks:
+    input:
+        expand(OUTPUT + "report/results/{name}.json", name=NOTEBOOKS),
+
+
+# The results are marked update(): Snakemake then keeps them while the notebook runs, and where it fails.
+rule notebook:
+    input:
+        "notebooks/{name}.ipynb",
+        "notebooks/src/{name}.py",
+        MODULES,
+        f"profiles/{PROFILE}.yaml",
+        "data/manifest.json",
+        "requirements.lock",
+    output:
+        f"build/{PROFILE}/{{name}}.ipynb",
+        update(OUTPUT + "report/results/{name}.json"),
+    threads: 1
+    message:
+        f"notebooks/{{wildcards.name}}.ipynb, profile {PROFILE}"
+    shell:
+        "{PYTHON:q} -m mmad_utils.notebook run {wildcards.name} --profile {PROFILE}"

@@ -1,0 +1,114 @@
+"""`load("name")` gives a `Dataset`: normal samples to train on, normal and anomalous ones to test on."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any
+
+from . import images, mvtec, record, tabular, textures
+from .images import check_images, read_image
+from .record import Dataset, DatasetError, cache_home, data_home, one_class_split
+
+__all__ = [
+    "Dataset",
+    "DatasetError",
+    "cache_home",
+    "check_images",
+    "data_home",
+    "load",
+    "names",
+    "one_class_split",
+    "read_image",
+]
+
+
+def load(name: str, *, data_home: str | Path | None = None, seed: int = 0) -> Dataset:
+    """Load a data set by name; see `names` for what there is.
+
+    Parameters
+    ----------
+    name : such as "breast_cancer", "digits/3", "mvtec/hazelnut" or "injected/local/breast_cancer"
+    data_home : the folder of given and downloaded data; else $MMAD_DATA_HOME, else data/
+    seed : int >= 0, of the split, and of what is generated. Where the files bring a split of their own, seed 0
+        keeps it and any other seed redraws the normals into the same two sizes
+
+    Returns
+    -------
+    Dataset
+
+    Raises
+    ------
+    DatasetError
+        Unknown name, files that are missing (the message says what belongs where) or damaged, no network.
+
+    Examples
+    --------
+    >>> load("breast_cancer")
+    Dataset('breast_cancer', tabular, 178 normal to train, 179 normal and 212 anomalies to test)
+    """
+    if isinstance(seed, bool) or int(seed) != seed or seed < 0:
+        raise DatasetError(f"{name}: seed must be an integer from 0, not {seed!r}.")
+    home = record.data_home(data_home)
+    parts = name.split("/")
+    if any(part in ("", ".", "..") or "\\" in part for part in parts):
+        raise _unknown(name, home)
+    match parts:
+        case ["breast_cancer"]:
+            return tabular.breast_cancer(seed)
+        case ["thyroid"]:
+            return tabular.thyroid(home, seed)
+        case ["tables", "openml", number]:
+            return tabular.openml_table(number, home, seed)
+        case ["tables", stem]:
+            return tabular.table(stem, home, seed)
+        case ["injected", kind, *base] if base:
+            return tabular.injected(kind, load("/".join(base), data_home=data_home, seed=seed), seed)
+        case ["digits", digit]:
+            return images.digits(digit, seed)
+        case ["mnist", digit]:
+            return images.mnist(digit, home, seed)
+        case ["textures", texture]:
+            return textures.textures(texture, seed)
+        case ["synthetic", category]:
+            return mvtec.synthetic(category, seed)
+        case ["mvtec", category]:
+            return mvtec.mvtec(category, home, seed)
+    raise _unknown(name, home)
+
+
+def names() -> list[tuple[str, str, str]]:
+    """Pattern, modality and description of every data set."""
+    return [(entry["name"], entry["modality"], entry["description"]) for entry in record.manifest()]
+
+
+def describe(name: str, home: Path) -> dict[str, Any]:
+    """The manifest's entry of a name, or the error for a name that does not exist."""
+    try:
+        return record.about(name)
+    except StopIteration:
+        raise _unknown(name, home) from None
+
+
+def concrete_names(home: Path) -> list[str]:
+    """The names that `load` takes as they stand; for folders of the user's own, what lies below `home`."""
+    tables = {path.stem for path in (home / "tables").glob("*.*") if path.suffix in (".npz", ".mat", ".csv")}
+    categories = {path.name for path in (home / "mvtec").glob("*") if path.is_dir()}
+    return [
+        "breast_cancer",
+        "thyroid",
+        *(f"digits/{k}" for k in range(10)),
+        *(f"mnist/{k}" for k in range(10)),
+        *(f"synthetic/{category}" for category in ("hazelnut", "zipper")),
+        *(f"textures/{texture}" for texture in textures.NAMES),
+        *(f"injected/{kind}/breast_cancer" for kind in tabular.KINDS),
+        *(f"mvtec/{category}" for category in sorted({"hazelnut", "zipper"} | categories)),
+        *(f"tables/{table}" for table in sorted({"vowels", "optdigits", "satellite"} | tables)),
+    ]
+
+
+def _unknown(name: str, home: Path) -> DatasetError:
+    """The error for a name that does not exist, with the nearest that does."""
+    near = difflib.get_close_matches(name, concrete_names(home), n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return DatasetError(f"unknown data set {name!r}.{hint} There are: {', '.join(n for n, _, _ in names())}.")

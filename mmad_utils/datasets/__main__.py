@@ -1,0 +1,111 @@
+"""python -m mmad_utils.datasets list | fetch NAME | check NAME | generate NAME."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from . import check_images, data_home, describe, load, record
+from .download import fetch
+from .mvtec import generate
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; 0 when it went well, 2 with one error message when not."""
+    parser = argparse.ArgumentParser(prog="python -m mmad_utils.datasets", description=__doc__)
+    parser.add_argument("--data-home", type=Path, help="folder of the data (default: $MMAD_DATA_HOME, else data/)")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("list", help="every data set: name, modality, whether at hand, source")
+    for command, text in (
+        ("fetch", "download a data set"),
+        ("check", "read all of a data set and describe it"),
+    ):
+        commands.add_parser(command, help=text).add_argument("name")
+    making = commands.add_parser("generate", help="write a synthetic category in MVTec's layout")
+    making.add_argument("name", help="synthetic/hazelnut or synthetic/zipper")
+    for option, default in (("--seed", 0), ("--n-train", 200), ("--n-test", 100), ("--size", 256)):
+        making.add_argument(option, type=int, default=default, help=f"default {default}")
+    making.add_argument("--output", type=Path, required=True, help="folder to write; must not exist yet")
+    options = parser.parse_args(arguments)
+    home = data_home(options.data_home)
+    try:
+        match options.command:
+            case "list":
+                show_list(home)
+            case "fetch":
+                show_fetch(options.name, home)
+            case "check":
+                show_check(options.name, home)
+            case "generate":
+                family, _, category = options.name.partition("/")
+                if family != "synthetic":
+                    raise record.DatasetError(f"{options.name}: only synthetic/<category> can be generated.")
+                numbers = {key: getattr(options, key) for key in ("seed", "n_train", "n_test", "size")}
+                generate(category, options.output, **numbers)
+                print(options.output)
+    except record.DatasetError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def show_list(home: Path) -> None:
+    """One row for each pattern: name, modality, what of it is at hand, source."""
+    for entry in record.manifest():
+        name = entry["name"]
+        if not entry["layout"]:
+            state = "always there"
+        else:
+            state = ", ".join(at_hand(name, home)) or ("can be fetched" if entry["fetch"] else "not there")
+        print(f"{name:24} {entry['modality']:8} {state:24} {entry['source']}")
+
+
+def show_fetch(name: str, home: Path) -> None:
+    """Download what there is to download, and print where it lies."""
+    entry = describe(name, home)
+    if not entry["layout"]:
+        raise record.DatasetError(f"{name} is always there; nothing is fetched for it.")
+    for path in fetch(name, home):
+        print(path)
+
+
+def at_hand(name: str, home: Path) -> list[str]:
+    """What of a pattern lies below `home`."""
+    if name.startswith("mnist"):
+        return ["at hand"] if [*home.glob("**/t10k-images-idx3-ubyte*")] else []
+    if name.startswith("tables/openml"):
+        return sorted(path.stem for path in (home / "tables" / "openml").glob("*.arff"))
+    folder = home / name.split("/")[0]
+    if "<" not in name:
+        stem = name.split("/")[-1]
+        found = folder.glob(f"{stem}.*") if "/" in name else folder.glob("*.*")
+        return ["at hand"] if any(found) else []
+    suffixes = {".npz", ".mat", ".csv"} if name.startswith("tables") else {""}
+    return sorted(path.stem for path in folder.glob("*") if path.suffix in suffixes)
+
+
+def show_check(name: str, home: Path) -> None:
+    """Load a data set, which checks every file of it, and print what it is."""
+    dataset = load(name, data_home=home)
+    anomalies = int(dataset.y_test.sum())
+    print(f"name      {dataset.name} ({dataset.modality})")
+    print(f"train     {len(dataset.X_train)} normal")
+    print(f"test      {len(dataset.X_test) - anomalies} normal, {anomalies} anomalies")
+    if isinstance(dataset.X_train, np.ndarray):
+        print(f"sample    {' × '.join(map(str, dataset.X_train.shape[1:]))} {dataset.X_train.dtype}")
+    else:
+        sizes = sorted(set(check_images([*dataset.X_train, *dataset.X_test])))
+        print(f"sample    image files, {', '.join(f'{width}×{height}' for height, width in sizes)} pixels")
+    if "kinds_test" in dataset.source:
+        kinds, counts = np.unique(dataset.source["kinds_test"], return_counts=True)
+        print(f"kinds     {', '.join(f'{count} {kind}' for kind, count in zip(kinds, counts))}")
+    print(f"masks     {'none' if dataset.masks_test is None else 'exact, one a test picture'}")
+    for key in ("origin", "licence", "sha256"):
+        print(f"{key:9} {dataset.source[key]}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

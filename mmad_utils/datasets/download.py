@@ -1,0 +1,184 @@
+"""Fetching data: checked by hash, continued after a break, renamed only when whole.
+
+pooch decides what to fetch, checks the hash and renames; the downloader given to it here continues a `.part`
+file where the last attempt ended, which pooch alone does not.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import tarfile
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pooch
+import requests
+from tqdm import tqdm
+
+from .record import DatasetError, about, how_to_get
+
+OPENML = "https://www.openml.org/api/v1/json"
+TIMEOUT = 30  # seconds without an answer
+
+
+def download(url: str, path: Path, *, known_hash: str | None = None, remedy: str = "") -> Path:
+    """One file from `url` to `path`, or nothing.
+
+    Parameters
+    ----------
+    url : http or https address
+    path : where the file belongs; a file already there with the right hash is kept
+    known_hash : "sha256:..." or "md5:...", or None. With a hash an interrupted transfer is continued
+        (HTTP Range) from `path` + ".part"; without one it starts anew, as two halves might not fit
+    remedy : what to do by hand, added to the error message
+
+    Raises
+    ------
+    DatasetError
+        No network, an HTTP error, a wrong hash, no space on the disk, a folder that cannot be written to.
+    """
+    pooch.get_logger().setLevel("WARNING")
+    part = path.with_name(path.name + ".part")
+
+    def continued(url: str, output: Any, _: Any) -> None:
+        _transfer(url, part, resume=known_hash is not None)
+        os.replace(part, output)
+
+    try:
+        pooch.retrieve(url, known_hash, fname=path.name, path=path.parent, downloader=continued)
+    except requests.HTTPError as error:
+        raise DatasetError(f"{url}: the server refused ({error}).\n{remedy}") from error
+    except requests.RequestException as error:
+        if known_hash is None:
+            part.unlink(missing_ok=True)
+        kept = f" {part.stat().st_size:,} bytes are kept; run again to go on." if part.exists() else ""
+        raise DatasetError(f"{url}: no connection ({type(error).__name__}).{kept}\n{remedy}") from error
+    except DatasetError:
+        raise
+    except ValueError as error:  # pooch's complaint about the hash; it has deleted the file
+        raise DatasetError(
+            f"{url}: wrong checksum, expected {known_hash}. The file was discarded: it is damaged or has "
+            f"changed at its source.\n{remedy}"
+        ) from error
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            part.unlink(missing_ok=True)
+        raise disk_error(error, path.parent) from error
+    return path
+
+
+def disk_error(error: OSError, folder: Path) -> DatasetError:
+    """What went wrong on the disk, in words, with the remedy."""
+    if error.errno == errno.ENOSPC:
+        return DatasetError(
+            f"{folder}: no space left on the disk. Free some, or choose another disk with MMAD_DATA_HOME "
+            "(data) or MMAD_CACHE_HOME (generated pictures). Nothing half-written was kept."
+        )
+    return DatasetError(
+        f"{error.filename or folder}: cannot be written ({error.strerror or error}). Choose another folder with "
+        "MMAD_DATA_HOME (data) or MMAD_CACHE_HOME (generated pictures)."
+    )
+
+
+def check_space(folder: Path, needed: int) -> None:
+    """Refuse before the work when the disk of `folder` has fewer than `needed` bytes free."""
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise DatasetError(
+            f"{folder}: no space on the disk, {needed / 1e6:,.0f} MB needed and {free / 1e6:,.0f} MB free. "
+            "Free some, or choose another disk with MMAD_DATA_HOME."
+        )
+
+
+def _transfer(url: str, part: Path, resume: bool) -> None:
+    """Append what is missing to `part`; from the start where the server or `resume` says so."""
+    start = part.stat().st_size if resume and part.exists() else 0
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
+    with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
+        if response.status_code == 416:  # nothing after `start`: what lies there is not this file's beginning
+            part.unlink()
+            return _transfer(url, part, resume=False)
+        response.raise_for_status()
+        if response.status_code != 206:
+            start = 0
+        length = int(response.headers.get("Content-Length", 0))
+        check_space(part.parent, length)
+        with (
+            part.open("ab" if start else "wb") as file,
+            tqdm(total=start + length or None, initial=start, unit="B", unit_scale=True, desc=part.stem) as bar,
+        ):
+            for chunk in response.iter_content(1 << 16):
+                file.write(chunk)
+                bar.update(len(chunk))
+        if length and part.stat().st_size != start + length:
+            raise requests.ConnectionError("the transfer ended early")
+
+
+def openml(number: str, path: Path, remedy: str = "") -> Path:
+    """The ARFF file of OpenML data set `number` to `path`, its description beside it as .json.
+
+    The address and the MD5 sum come from OpenML's documented API (https://www.openml.org/apis).
+    """
+    description_path = download(f"{OPENML}/data/{number}", path.with_suffix(".json"), remedy=remedy)
+    try:
+        description = json.loads(description_path.read_text(encoding="utf-8"))["data_set_description"]
+        url, md5 = description["url"], description.get("md5_checksum")
+    except (ValueError, KeyError, TypeError) as error:
+        description_path.unlink()
+        raise DatasetError(f"{OPENML}/data/{number}: not a description of a data set.\n{remedy}") from error
+    return download(url, path, known_hash=f"md5:{md5}" if md5 else None, remedy=remedy)
+
+
+def fetch(name: str, home: Path) -> list[Path]:
+    """Download what the manifest knows for a data set; return the files or folders that are now there.
+
+    Raises
+    ------
+    DatasetError
+        If nothing can be fetched (the message says what to put where), or the download fails.
+    """
+    remedy = how_to_get(name, home)
+    parts = name.split("/")
+    if name == "thyroid":
+        return [openml("40497", home / "thyroid" / "openml-40497.arff", remedy)]
+    if parts[:2] == ["tables", "openml"]:
+        return [openml(parts[2], home / "tables" / "openml" / f"{parts[2]}.arff", remedy)]
+    files = [file for file in about(name)["files"] if file["url"]]
+    if not files:
+        raise DatasetError(f"{name} cannot be fetched by this package.\n{remedy}")
+    if parts[0] == "mvtec":
+        return [_mvtec_category(parts[1], files[0], home, remedy)]
+    return [download(file["url"], home / file["path"], known_hash=file["hash"], remedy=remedy) for file in files]
+
+
+def _mvtec_category(category: str, file: dict[str, Any], home: Path, remedy: str) -> Path:
+    """Take one category out of MVTec's archive of all fifteen (5.3 GB, kept for the next category)."""
+    archive, folder = home / file["path"], home / "mvtec" / category
+    if folder.is_dir():
+        return folder
+    archive.parent.mkdir(parents=True, exist_ok=True)
+    if not archive.exists():
+        check_space(archive.parent, file["bytes"])
+    download(file["url"], archive, known_hash=file["hash"], remedy=remedy)
+    return extract_category(archive, category, folder)
+
+
+def extract_category(archive: Path, category: str, folder: Path) -> Path:
+    """Unpack `category`/... of a tar archive to `folder`; the folder appears only when it is whole."""
+    try:
+        with TemporaryDirectory(dir=folder.parent, prefix=".extracting-") as scratch:
+            with tarfile.open(archive) as tar:
+                members = (m for m in tar if Path(m.name).parts[:1] == (category,))
+                tar.extractall(scratch, members=members, filter="data")
+            if not (Path(scratch) / category).is_dir():
+                raise DatasetError(f"{archive}: holds no category {category!r}.")
+            os.replace(Path(scratch) / category, folder)
+    except (tarfile.TarError, EOFError) as error:
+        raise DatasetError(f"{archive}: a damaged archive ({error}). Delete it and fetch again.") from error
+    except OSError as error:
+        raise disk_error(error, folder.parent) from error
+    return folder

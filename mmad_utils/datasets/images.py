@@ -1,0 +1,197 @@
+"""Pictures: reading any file rightly, checking many, and the handwritten digits."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import struct
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+from sklearn.datasets import load_digits
+
+from .download import fetch
+from .record import Dataset, DatasetError, not_found, one_class_split, origin
+
+SMALLEST_SIDE = 8  # pixels
+
+
+def read_image(image: str | Path | np.ndarray) -> np.ndarray:
+    """Any picture as 8-bit RGB, as a viewer shows it.
+
+    16-bit values are scaled by 1/257 (65535 becomes 255), grey is repeated in three channels, CMYK and
+    palettes are converted, transparency is laid over white, and the EXIF orientation is applied.
+
+    Parameters
+    ----------
+    image : a file that Pillow can read, or an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) of uint8,
+        uint16, bool, or floats in [0, 1]
+
+    Returns
+    -------
+    (H, W, 3) uint8
+
+    Raises
+    ------
+    DatasetError
+        No such file, not an image, truncated, or pixels of another range.
+    """
+    if isinstance(image, np.ndarray):
+        return _rgb(_from_array(image))
+    path = Path(image)
+    try:
+        with Image.open(path) as file:
+            return _rgb(ImageOps.exif_transpose(file))
+    except FileNotFoundError as error:
+        raise DatasetError(f"{path}: no such image file.") from error
+    except DatasetError as error:
+        raise DatasetError(f"{path}: {error}") from error
+    except Exception as error:  # decoders meet damaged bytes with exceptions of every kind
+        raise DatasetError(f"{path}: not a readable image ({error}). Replace or remove the file.") from error
+
+
+def _from_array(array: np.ndarray) -> Image.Image:
+    """A Pillow image of the same 8-bit values."""
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[:, :, 0]
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)):
+        raise DatasetError(f"an image array has shape (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), not {array.shape}.")
+    if array.dtype == np.uint16:
+        array = np.round(array / 257)
+    elif array.dtype == bool or np.issubdtype(array.dtype, np.floating):
+        if not (np.min(array) >= 0 and np.max(array) <= 1):  # also refuses NaN
+            raise DatasetError("an image array of floats holds values in [0, 1]; scale it first.")
+        array = np.round(array * 255.0)
+    elif array.dtype != np.uint8:
+        raise DatasetError(f"an image array is uint8, uint16, bool or float in [0, 1], not {array.dtype}.")
+    return Image.fromarray(np.ascontiguousarray(array, dtype=np.uint8))
+
+
+def _rgb(image: Image.Image) -> np.ndarray:
+    """A Pillow image of any mode as (H, W, 3) uint8."""
+    if image.mode.startswith("I"):  # 16-bit grey; Pillow's own conversion would clip it
+        values = np.asarray(image).astype(np.int64)
+        if values.min() < 0 or values.max() > 65535:
+            raise DatasetError("pixels outside 0..65535; save the picture with 8 or 16 bits a channel.")
+        image = Image.fromarray(np.round(values / 257).astype(np.uint8))
+    elif image.mode == "F":
+        raise DatasetError("floating-point pixels; save the picture with 8 or 16 bits a channel.")
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+    return np.asarray(image.convert("RGB"))
+
+
+def check_images(paths: Sequence[Path]) -> list[tuple[int, int]]:
+    """Height and width of every file, each decoded once to be sure that it can be.
+
+    Raises
+    ------
+    DatasetError
+        The first file, in the given order, that is not an image, is truncated, or has a side below 8 pixels.
+    """
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(_checked_size, paths))
+
+
+def _checked_size(path: Path) -> tuple[int, int]:
+    """Height and width of an image file that can be decoded and is not tiny."""
+    status = path.stat()
+    height, width = _decoded_size(path, status.st_size, status.st_mtime_ns)
+    if min(height, width) < SMALLEST_SIDE:
+        raise DatasetError(
+            f"{path}: {width}×{height} pixels; a picture needs at least {SMALLEST_SIDE} a side. "
+            "Replace or remove the file."
+        )
+    return height, width
+
+
+@lru_cache(maxsize=100_000)
+def _decoded_size(path: Path, size: int, modified_ns: int) -> tuple[int, int]:
+    """Height and width; the file's size and time are arguments so that a changed file is read again."""
+    height, width, _ = read_image(path).shape
+    return height, width
+
+
+def digits(digit: str, seed: int = 0) -> Dataset:
+    """Handwritten digits of 8×8 pixels; the given one is normal, the nine others are anomalies.
+
+    Values 0..16 are scaled to 0..255. Source: E. Alpaydin, C. Kaynak (1998), Optical Recognition of
+    Handwritten Digits, UCI; the 1797 pictures that scikit-learn brings along.
+    """
+    normal = _digit(digit, "digits")
+    data = load_digits()
+    X = np.round(data.images[..., None] * (255 / 16)).astype(np.uint8)
+    return _one_digit_normal(f"digits/{normal}", X, data.target, normal, seed)
+
+
+def mnist(digit: str, home: Path, seed: int = 0) -> Dataset:
+    """Handwritten digits of 28×28 pixels; the given one is normal, the nine others are anomalies.
+
+    With all four of torchvision's files seed 0 trains on the digit's training pictures and tests on the whole
+    test set, and any other seed redraws the normals into the same two sizes. With the t10k pair alone, half of
+    its normals train.
+
+    Source: Y. LeCun, L. Bottou, Y. Bengio, P. Haffner (1998), Gradient-based learning applied to document
+    recognition, Proceedings of the IEEE.
+    """
+    normal = _digit(digit, "mnist")
+    name = f"mnist/{normal}"
+    folders = (home / "mnist", home / "MNIST" / "raw", home / "mnist" / "MNIST" / "raw")
+    folder = next((f for f in folders if _idx_file(f, "t10k-images-idx3-ubyte")), None)
+    if folder is None:
+        fetch(name, home)
+        folder = folders[0]
+    X, target = _idx_pair(folder, "t10k", name, home)
+    if not _idx_file(folder, "train-images-idx3-ubyte"):
+        return _one_digit_normal(name, X, target, normal, seed)
+    X_train, y_train = _idx_pair(folder, "train", name, home)
+    known = origin(name, kinds_test=tuple(map(str, target)))
+    dataset = Dataset(name, "image", X_train[y_train == normal], X, (target != normal).astype(np.int64), source=known)
+    return dataset if seed == 0 else dataset.resplit(seed)
+
+
+def _idx_file(folder: Path, stem: str) -> Path | None:
+    """The .gz or plain file of an idx array, or None."""
+    return next((p for p in (folder / f"{stem}.gz", folder / stem) if p.exists()), None)
+
+
+def _idx_pair(folder: Path, part: str, name: str, home: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Pictures (n, 28, 28, 1) and digits (n,) of one part of MNIST."""
+    arrays = []
+    for stem, dimensions in ((f"{part}-images-idx3-ubyte", 3), (f"{part}-labels-idx1-ubyte", 1)):
+        path = _idx_file(folder, stem)
+        if path is None:
+            raise not_found(name, folder / f"{stem}.gz", home)
+        try:
+            content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+            magic, *shape = struct.unpack_from(f">{1 + dimensions}i", content)
+            if magic != 0x0800 + dimensions:
+                raise ValueError(f"it begins with {magic:#x}")
+            array = np.frombuffer(content, np.uint8, offset=4 + 4 * dimensions).reshape(shape)
+        except (OSError, EOFError, ValueError, struct.error) as error:
+            raise DatasetError(f"{path}: a damaged idx file ({error}). Delete it and fetch it again.") from error
+        arrays.append(array)
+    pictures, target = arrays
+    if len(pictures) != len(target):
+        raise DatasetError(f"{folder}: {len(pictures)} {part} pictures but {len(target)} labels.")
+    return pictures[..., None].copy(), target
+
+
+def _digit(text: str, family: str) -> int:
+    """The digit in a data set's name."""
+    if len(text) != 1 or text not in "0123456789":
+        raise DatasetError(f"{family}/{text}: expected one digit, {family}/0 to {family}/9.")
+    return int(text)
+
+
+def _one_digit_normal(name: str, X: np.ndarray, target: np.ndarray, normal: int, seed: int) -> Dataset:
+    """One class normal, split in halves by the seed; every other class an anomaly."""
+    y = (target != normal).astype(np.int64)
+    train, test = one_class_split(y, seed)
+    source = origin(name, kinds_test=tuple(map(str, target[test])))
+    return Dataset(name, "image", X[train], X[test], y[test], source=source)

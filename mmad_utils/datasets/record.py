@@ -1,0 +1,254 @@
+"""What a data set is to the rest of the package: one frozen record, its checks and its content hash."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+PROJECT_ROOT = Path(__file__).resolve().parents[2]
+
+Samples = np.ndarray | tuple[Path, ...]
+
+
+class DatasetError(ValueError):
+    """Data that cannot be used: the message says what is wrong, where, and what to do."""
+
+
+def data_home(path: str | Path | None = None) -> Path:
+    """The folder of given and downloaded data: the argument, else $MMAD_DATA_HOME, else data/."""
+    return Path(path or os.environ.get("MMAD_DATA_HOME") or PROJECT_ROOT / "data").expanduser()
+
+
+def cache_home() -> Path:
+    """The folder of what the package makes itself: $MMAD_CACHE_HOME, else data/cache."""
+    return Path(os.environ.get("MMAD_CACHE_HOME") or PROJECT_ROOT / "data" / "cache").expanduser()
+
+
+@lru_cache(maxsize=1)
+def manifest() -> tuple[dict[str, Any], ...]:
+    """The entries of data/manifest.json: what each data set is, where it comes from, where its files lie."""
+    text = (PROJECT_ROOT / "data" / "manifest.json").read_text(encoding="utf-8")
+    return tuple(json.loads(text)["datasets"])
+
+
+def about(name: str) -> dict[str, Any]:
+    """The manifest's entry of a data set, with the name itself where the pattern has <category> or the like."""
+    entries = {entry["name"]: entry for entry in manifest()}
+    if name in entries:
+        return entries[name]
+    pattern = next(p for p in entries if "<" in p and name.startswith(p[: p.index("<")]))
+    text = json.dumps(entries[pattern])
+    for placeholder, part in zip(pattern.split("/"), name.split("/")):
+        if placeholder.startswith("<"):
+            text = text.replace(placeholder, part)
+    return json.loads(text)
+
+
+def origin(name: str, **known: Any) -> dict[str, Any]:
+    """The `source` of a Dataset: origin, licence and synthetic from the manifest, and what else is known."""
+    entry = about(name)
+    return {"origin": entry["source"], "licence": entry["licence"], "synthetic": entry["synthetic"], **known}
+
+
+def not_found(name: str, path: Path, home: Path) -> DatasetError:
+    """The error for files that are not there: what the folder holds instead, and what belongs where."""
+    parent = path.parent
+    while not parent.is_dir() and parent != parent.parent:
+        parent = parent.parent
+    present = sorted(entry.name for entry in parent.iterdir() if not entry.name.startswith("."))
+    shown = ", ".join(present[:12]) + (", ..." if len(present) > 12 else "")
+    return DatasetError(f"{path}: not there ({parent} holds: {shown or 'nothing'}).\n{how_to_get(name, home)}")
+
+
+def how_to_get(name: str, home: Path) -> str:
+    """What to put where for a data set, and whether a command fetches it."""
+    entry = about(name)
+    lines = [f"Expected below {home} (set MMAD_DATA_HOME for another folder):"]
+    lines += [f"  {line}" for line in entry["layout"]]
+    if entry["fetch"]:
+        lines.append(f"{entry['fetch']}: python -m mmad_utils.datasets fetch {name}")
+    return "\n".join(lines)
+
+
+def one_class_split(y: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Half of the normal samples to train; the other half and every anomaly to test.
+
+    Parameters
+    ----------
+    y : (n,) int, 0 normal, 1 anomaly
+    seed : int >= 0
+
+    Returns
+    -------
+    train, test : sorted row numbers. Of an odd number of normals the smaller half trains.
+    """
+    normals = np.flatnonzero(np.asarray(y) == 0)
+    shuffled = np.random.default_rng(seed).permutation(normals)
+    train = np.sort(shuffled[: len(normals) // 2])
+    return train, np.setdiff1d(np.arange(len(y)), train)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Dataset:
+    """Normal samples to train on; normal and anomalous ones to test on.
+
+    Attributes
+    ----------
+    name : as given to `load`
+    modality : "tabular" or "image"
+    X_train : normal samples only: (n, d) float64, or (n, H, W, C) uint8, or a tuple of image paths
+    X_test : the same kind
+    y_test : (n,) int64, 0 normal, 1 anomaly
+    masks_test : (n, H, W) bool, True on the anomalous pixels, or None
+    feature_names : d names of the columns of a table, or None
+    source : what is known of the origin: "origin", "licence", "synthetic" (bool), "sha256" (of X_train,
+        X_test, y_test and the masks, computed here), and where known "kinds_test" (one word a test sample,
+        such as "good" or "crack") and "severity_test" (one float a test sample, 0 for normal ones)
+
+    Raises
+    ------
+    DatasetError
+        Lengths that differ, no training samples, a label other than 0 and 1, one class only.
+    """
+
+    name: str
+    modality: str
+    X_train: Samples
+    X_test: Samples
+    y_test: np.ndarray
+    masks_test: np.ndarray | None = None
+    feature_names: tuple[str, ...] | None = None
+    source: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "y_test", check_labels(self.y_test, self.name))
+        n = len(self.X_test)
+        for what, values in (
+            ("y_test", self.y_test),
+            ("masks_test", self.masks_test),
+            ("kinds_test", self.source.get("kinds_test")),
+            ("severity_test", self.source.get("severity_test")),
+        ):
+            if values is not None and len(values) != n:
+                raise DatasetError(f"{self.name}: {what} has {len(values)} entries for {n} test samples.")
+        if not len(self.X_train):
+            raise DatasetError(f"{self.name}: no normal sample to train on; at least one is needed.")
+        if self.y_test.min() == self.y_test.max():
+            only = "normal samples (label 0)" if self.y_test[0] == 0 else "anomalies (label 1)"
+            raise DatasetError(
+                f"{self.name}: the test set holds only {only}. "
+                "A detector is measured on both: add test samples of the other class."
+            )
+        digest = content_hash(self.X_train, self.X_test, self.y_test, self.masks_test)
+        object.__setattr__(self, "source", {**self.source, "sha256": digest})
+
+    def __repr__(self) -> str:
+        anomalies = int(self.y_test.sum())
+        return (
+            f"Dataset({self.name!r}, {self.modality}, {len(self.X_train)} normal to train, "
+            f"{len(self.X_test) - anomalies} normal and {anomalies} anomalies to test)"
+        )
+
+    def resplit(self, seed: int) -> Dataset:
+        """The normals of train and test pooled and redrawn into the same two sizes.
+
+        The anomalies stay in the test set, and every test position keeps its label, mask, kind and
+        severity (these are the same for all normals).
+        """
+        kept = np.flatnonzero(self.y_test == 0)
+        order = np.random.default_rng(seed).permutation(len(self.X_train) + len(kept))
+        train, test = np.sort(order[: len(self.X_train)]), np.sort(order[len(self.X_train) :])
+        if isinstance(self.X_train, np.ndarray):
+            pool = np.concatenate([self.X_train, np.asarray(self.X_test)[kept]])
+            X_test = np.array(self.X_test)
+            X_test[kept] = pool[test]
+            return replace(self, X_train=pool[train], X_test=X_test)
+        paths = [*self.X_train, *(self.X_test[i] for i in kept)]
+        tested = list(self.X_test)
+        for position, chosen in zip(kept, test):
+            tested[position] = paths[chosen]
+        return replace(self, X_train=tuple(paths[i] for i in train), X_test=tuple(tested))
+
+    def as_table(self) -> Dataset:
+        """Array images flattened to (n, H*W*C) float64 in [0, 1]; a table is returned as it is.
+
+        Raises
+        ------
+        DatasetError
+            If the images are files: they are too large for a table.
+        """
+        if self.modality == "tabular":
+            return self
+        if not isinstance(self.X_train, np.ndarray) or not isinstance(self.X_test, np.ndarray):
+            raise DatasetError(
+                f"{self.name} is a list of image files, not a table. "
+                "Use a detector for images, or describe each file by an ImageEncoder first."
+            )
+        height, width, channels = self.X_train.shape[1:]
+        return replace(
+            self,
+            modality="tabular",
+            X_train=self.X_train.reshape(len(self.X_train), -1) / 255.0,
+            X_test=self.X_test.reshape(len(self.X_test), -1) / 255.0,
+            masks_test=None,
+            feature_names=tuple(
+                f"pixel_{i}_{j}" + (f"_{k}" if channels > 1 else "")
+                for i in range(height)
+                for j in range(width)
+                for k in range(channels)
+            ),
+        )
+
+
+def check_labels(y: Any, where: str, first_row: int = 1) -> np.ndarray:
+    """Labels as (n,) int64; anything but 0 and 1 is refused with its row, counted from `first_row`."""
+    try:
+        labels = np.asarray(y, dtype=np.float64).ravel()
+    except (TypeError, ValueError) as error:
+        raise DatasetError(f"{where}: labels must be 0 (normal) or 1 (anomaly), not text ({error}).") from error
+    if not labels.size:
+        raise DatasetError(f"{where}: no test sample; normal ones and anomalies are needed.")
+    wrong = np.flatnonzero((labels != 0) & (labels != 1))
+    if wrong.size:
+        raise DatasetError(
+            f"{where}, row {wrong[0] + first_row}, column label: {labels[wrong[0]]:g} is not a label. "
+            "Expected 0 (normal) or 1 (anomaly)."
+        )
+    return labels.astype(np.int64)
+
+
+@lru_cache(maxsize=100_000)
+def _bytes_hash(path: Path, size: int, modified_ns: int) -> bytes:
+    """SHA-256 of a file; its size and time are arguments so that a changed file is read again."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal; read once while the file does not change."""
+    status = path.stat()
+    return _bytes_hash(path, status.st_size, status.st_mtime_ns).hex()
+
+
+def content_hash(*parts: np.ndarray | Sequence[Path] | None) -> str:
+    """SHA-256 over arrays (type, shape, bytes) and files (bytes, not names), in hexadecimal."""
+    digest = hashlib.sha256()
+    for part in parts:
+        if part is None:
+            digest.update(b"none")
+        elif isinstance(part, np.ndarray):
+            digest.update(f"{part.dtype.str}{part.shape}".encode())
+            digest.update(np.ascontiguousarray(part).data)
+        else:
+            digest.update(f"files{len(part)}".encode())
+            for path in part:
+                digest.update(bytes.fromhex(file_hash(Path(path))))
+    return digest.hexdigest()

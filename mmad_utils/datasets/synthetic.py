@@ -1,0 +1,169 @@
+"""Generated photographs of industrial parts in MVTec AD's layout, with exact masks and a severity dial."""
+
+import json
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from skimage.io import imsave
+
+from mmad_utils.datasets import synthetic_hazelnut, synthetic_zipper
+from mmad_utils.datasets.record import DatasetError
+from mmad_utils.datasets.synthetic_fields import photograph
+
+DEFECTS = {"hazelnut": synthetic_hazelnut.DEFECTS, "zipper": synthetic_zipper.DEFECTS}
+_MINIMUM_SIZE = 64
+
+
+def hazelnut(
+    rng: np.random.Generator, size: int = 256, defect: str | None = None, severity: float = 1.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Photograph a hazelnut.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        The same state gives the same nut, pose, light and sensor noise, whatever the defect and its severity.
+    size : int, default=256
+        Width and height in pixels, at least 64.
+    defect : {"crack", "cut", "hole", "print"} or None, default=None
+    severity : float in (0, 1], default=1.0
+        From barely visible to plain.
+
+    Returns
+    -------
+    image : (size, size, 3) uint8
+    mask : (size, size) bool
+        The pixels that the defect changed; all others are those of the sound nut.
+
+    Raises
+    ------
+    DatasetError
+        Unknown defect, severity outside (0, 1], or size below 64.
+
+    References
+    ----------
+    P. Bergmann et al. (2019), MVTec AD: the category that is imitated here.
+    """
+    _check("hazelnut", size, defect, severity)
+    return photograph(synthetic_hazelnut.render, rng, size, defect, severity)
+
+
+def zipper(
+    rng: np.random.Generator, size: int = 256, defect: str | None = None, severity: float = 1.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Photograph a piece of zipper.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        The same state gives the same zipper, pose, light and sensor noise, whatever the defect.
+    size : int, default=256
+        Width and height in pixels, at least 64.
+    defect : {"broken_teeth", "split_teeth", "squeezed_teeth", "fabric_border", "fabric_interior"} or None
+    severity : float in (0, 1], default=1.0
+        From barely visible to plain.
+
+    Returns
+    -------
+    image : (size, size, 3) uint8
+    mask : (size, size) bool
+        The pixels that the defect changed; all others are those of the sound zipper.
+
+    Raises
+    ------
+    DatasetError
+        Unknown defect, severity outside (0, 1], or size below 64.
+
+    References
+    ----------
+    P. Bergmann et al. (2019), MVTec AD: the category that is imitated here.
+    """
+    _check("zipper", size, defect, severity)
+    return photograph(synthetic_zipper.render, rng, size, defect, severity)
+
+
+def write_category(
+    folder: str | os.PathLike,
+    category: str,
+    *,
+    seed: int = 0,
+    n_train: int = 200,
+    n_test_good: int = 40,
+    n_test_bad: int = 60,
+    size: int = 256,
+) -> None:
+    """Write a category of generated photographs in the layout of MVTec AD.
+
+    `folder` gets train/good, test/good, test/<defect>, ground_truth/<defect> and severity.json, which maps
+    "test/<defect>/000.png" to the severity, spread evenly over (0, 1] within each defect. The pictures are
+    written to a temporary folder beside it, which is renamed at the end.
+
+    Parameters
+    ----------
+    folder : path
+        Must not exist, or be empty.
+    category : {"hazelnut", "zipper"}
+    seed : int, default=0
+        Every picture draws from its own child of this seed, so it does not depend on the others.
+    n_train, n_test_good, n_test_bad : int, at least 1 (the last at least one for each defect)
+    size : int, default=256
+        Width and height in pixels, at least 64.
+
+    Raises
+    ------
+    DatasetError
+        Unknown category, numbers or size too small, or a folder that holds something.
+    """
+    _check(category, size, None, 1.0)
+    defects = DEFECTS[category]
+    if n_train < 1 or n_test_good < 1 or n_test_bad < len(defects):
+        raise DatasetError(
+            f"n_train={n_train}, n_test_good={n_test_good}, n_test_bad={n_test_bad}: expected at least one good "
+            f"picture to train and one to test, and {len(defects)} bad ones, one for each defect of {category}."
+        )
+    folder = Path(folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise DatasetError(f"{folder} exists already. Remove it, or name another folder.")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    draw = {"hazelnut": hazelnut, "zipper": zipper}[category]
+    root = np.random.SeedSequence(seed)
+    train_seed, good_seed, *bad_seeds = root.spawn(2 + len(defects))
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
+        new = Path(scratch) / folder.name
+        for part, part_seed, count in (("train", train_seed, n_train), ("test", good_seed, n_test_good)):
+            for index, child in enumerate(part_seed.spawn(count)):
+                image, _ = draw(np.random.default_rng(child), size)
+                _write(new / part / "good" / f"{index:03d}.png", image)
+        severities = {}
+        for place, (defect, defect_seed) in enumerate(zip(defects, bad_seeds)):
+            count = n_test_bad // len(defects) + (place < n_test_bad % len(defects))
+            for index, child in enumerate(defect_seed.spawn(count)):
+                rng = np.random.default_rng(child)
+                severity = round((index + 1 - rng.uniform(0, 0.99)) / count, 4)
+                image, mask = draw(rng, size, defect, severity)
+                name = f"test/{defect}/{index:03d}.png"
+                _write(new / name, image)
+                _write(new / "ground_truth" / defect / f"{index:03d}_mask.png", mask.astype(np.uint8) * 255)
+                severities[name] = severity
+        (new / "severity.json").write_text(json.dumps(severities, indent=1, sort_keys=True) + "\n")
+        os.replace(new, folder)
+
+
+def _write(path: Path, image: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    imsave(path, image, check_contrast=False)
+
+
+def _check(category: str, size: int, defect: str | None, severity: float) -> None:
+    """Refuse what cannot be drawn, before drawing."""
+    if category not in DEFECTS:
+        raise DatasetError(f"unknown category {category!r}. Expected one of {', '.join(DEFECTS)}.")
+    if defect is not None and defect not in DEFECTS[category]:
+        expected = ", ".join(DEFECTS[category])
+        raise DatasetError(f"unknown defect {defect!r} of {category}. Expected None or one of {expected}.")
+    if not 0 < severity <= 1:
+        raise DatasetError(f"severity is {severity}. Expected a number above 0 and at most 1.")
+    if size < _MINIMUM_SIZE:
+        raise DatasetError(f"size is {size} pixels. Expected at least {_MINIMUM_SIZE}.")

@@ -1,0 +1,342 @@
+"""Tables: breast cancer, thyroid, any table of one's own, and tables with anomalies made from normals."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import scipy.io
+from scipy.io import arff
+from sklearn.datasets import load_breast_cancer
+from sklearn.mixture import GaussianMixture
+
+from .download import fetch
+from .record import Dataset, DatasetError, about, check_labels, not_found, one_class_split, origin
+
+LABEL_NAMES = ("label", "y", "class", "target", "outlier")
+KINDS = ("local", "global", "clustered", "dependency")
+THYROID_FEATURES = tuple(f"feature_{i}" for i in range(1, 7))
+
+
+def breast_cancer(seed: int = 0) -> Dataset:
+    """569 fine-needle aspirates, 30 features of the cell nuclei; benign is normal, malignant the anomaly.
+
+    Source: W. H. Wolberg, W. N. Street, O. L. Mangasarian (1993), Breast Cancer Wisconsin (Diagnostic), UCI;
+    the copy that scikit-learn brings along.
+    """
+    data = load_breast_cancer()
+    y = (data.target == 0).astype(np.int64)
+    kinds = np.where(y == 1, "malignant", "benign")
+    return _one_class("breast_cancer", data.data, y, data.feature_names, seed, kinds=kinds)
+
+
+def thyroid(home: Path, seed: int = 0) -> Dataset:
+    """Thyroid function of 3772 patients: six real measurements, 93 with hyperfunction as the anomalies.
+
+    The columns are, in the order of UCI's file, age, TSH, T3, TT4, T4U and FTI, each scaled to [0, 1]. ODDS
+    took ann-thyroid's learning set, kept the six real of its 21 attributes and called the hyperfunction class
+    (class 1) the anomaly; normal and subnormal function (classes 3 and 2) together are the normals. The
+    course's CSV files, ODDS's .mat and ADBench's .npz hold that selection ready-made. OpenML 40497 holds the
+    whole learning set, unscaled: here the selection and the scaling to [0, 1] by minimum and maximum are made
+    from it.
+
+    The CSV files bring their own split, which seed 0 keeps; any other seed redraws the normals. The other
+    sources are split by the seed: half of the normals train.
+
+    Source: R. Quinlan (1987), Thyroid Disease, UCI; S. Rayana (2016), ODDS Library.
+    """
+    folder = home / "thyroid"
+    train, test = folder / "train-set.csv", folder / "test-set.csv"
+    if train.exists() or test.exists():
+        for path in (train, test):
+            if not path.exists():
+                raise not_found("thyroid", path, home)
+        dataset = _thyroid_csv(train, test)
+        return dataset if seed == 0 else dataset.resplit(seed)
+    ready = sorted([*folder.glob("*.mat"), *folder.glob("*.npz")])
+    if ready:
+        X, y = read_matrices(ready[0])
+        if X.shape[1] != 6:
+            raise DatasetError(f"{ready[0]}: X has {X.shape[1]} columns, the thyroid selection has 6.")
+    else:
+        path = folder / "openml-40497.arff"
+        if not path.exists():
+            fetch("thyroid", home)
+        X, y = _thyroid_arff(path)
+    return _one_class("thyroid", X, y, THYROID_FEATURES, seed)
+
+
+def _thyroid_csv(train: Path, test: Path) -> Dataset:
+    """The course's two files with the split that they bring."""
+    columns, rows = {}, {}
+    for path in (train, test):
+        header, values = read_csv(path)
+        needed = (*THYROID_FEATURES, "label") if path == test else THYROID_FEATURES
+        missing = [name for name in needed if name not in header]
+        if missing:
+            raise DatasetError(
+                f"{path}, row 1: no column {missing[0]!r} (the header reads {', '.join(header)}).\n"
+                "Expected the columns feature_1 … feature_6 (float), and in the test set label "
+                "(0 normal, 1 anomaly)."
+            )
+        columns[path] = header
+        rows[path] = values[:, [header.index(name) for name in THYROID_FEATURES]]
+        if "label" in header:
+            labels = check_labels(values[:, header.index("label")], str(path), first_row=2)
+            if path == train and labels.any():
+                raise DatasetError(
+                    f"{path}, row {labels.argmax() + 2}, column label: an anomaly in the training set. "
+                    "Training takes normal samples only: remove it."
+                )
+    return Dataset("thyroid", "tabular", rows[train], rows[test], labels, None, THYROID_FEATURES, origin("thyroid"))
+
+
+def _thyroid_arff(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """ODDS's selection from ann-thyroid's learning set as OpenML stores it."""
+    frame = read_arff(path)
+    classes = frame.iloc[:, -1].map(lambda value: str(value).removesuffix(".0"))
+    features = frame.iloc[:, :-1].apply(pd.to_numeric, errors="coerce")
+    real = features.loc[:, features.nunique() > 2]  # the other 15 attributes are binary
+    if real.shape[1] != 6 or not {"1", "2", "3"} >= set(classes):
+        raise DatasetError(
+            f"{path}: not ann-thyroid: {real.shape[1]} real attributes instead of 6, classes "
+            f"{', '.join(sorted(set(classes)))} instead of 1, 2, 3. Delete it and fetch again."
+        )
+    X = _finite(real.to_numpy(np.float64), str(path), tuple(real.columns))
+    return (X - X.min(0)) / np.ptp(X, axis=0), (classes == "1").to_numpy(np.int64)
+
+
+def table(stem: str, home: Path, seed: int = 0) -> Dataset:
+    """Any table below data_home/tables: .npz or .mat with X and y, or CSV with a column of labels.
+
+    The CSV's label column is called label, y, class, target or outlier (in any case); 0 is normal, 1 the
+    anomaly, and every other column is a feature. What the manifest can fetch is fetched when it is missing.
+    """
+    name, folder = f"tables/{stem}", home / "tables"
+    path = next((p for s in (".npz", ".mat", ".csv") if (p := folder / f"{stem}{s}").exists()), None)
+    if path is None:
+        if not any(file["url"] for file in about(name)["files"]):
+            raise not_found(name, folder / f"{stem}.npz", home)
+        path = fetch(name, home)[0]
+    if path.suffix == ".csv":
+        header, values = read_csv(path)
+        found = [i for i, column in enumerate(header) if column.lower() in LABEL_NAMES]
+        if len(found) != 1:
+            raise DatasetError(
+                f"{path}, row 1: {'no' if not found else 'more than one'} column of labels (the header reads "
+                f"{', '.join(header)}). Call exactly one label, y, class, target or outlier: 0 normal, 1 anomaly."
+            )
+        y = check_labels(values[:, found[0]], str(path), first_row=2)
+        X = np.delete(values, found[0], axis=1)
+        columns = [column for i, column in enumerate(header) if i != found[0]]
+    else:
+        X, y = read_matrices(path)
+        columns = [f"feature_{i + 1}" for i in range(X.shape[1])]
+    return _one_class(name, X, y, columns, seed)
+
+
+def openml_table(number: str, home: Path, seed: int = 0) -> Dataset:
+    """Any OpenML table with two classes, downloaded on first use.
+
+    The last column holds the classes, unless one is called label, y, class, target or outlier. Labels 0 and 1
+    are taken as they are; of two other classes the rarer is the anomaly. Nominal features become one column
+    of 0 and 1 for each value.
+    """
+    path = home / "tables" / "openml" / f"{number}.arff"
+    name = f"tables/openml/{number}"
+    if not number.isdigit():
+        raise DatasetError(f"{name}: expected OpenML's number, such as tables/openml/40497.")
+    if not path.exists():
+        fetch(name, home)
+    frame = read_arff(path)
+    label = next((c for c in frame.columns if c.lower() in LABEL_NAMES), frame.columns[-1])
+    classes = frame.pop(label).map(lambda value: str(value).removesuffix(".0"))
+    counts = classes.value_counts()
+    if len(counts) != 2:
+        raise DatasetError(
+            f"{path}, column {label}: {len(counts)} classes ({', '.join(map(str, counts.index[:6]))}), expected "
+            "2. Make a CSV file with labels 0 (normal) and 1 (anomaly) of it and load that as tables/<name>."
+        )
+    anomaly = "1" if set(counts.index) == {"0", "1"} else counts.index[-1]
+    features = pd.get_dummies(frame, dtype=np.float64)
+    X = _finite(features.to_numpy(np.float64), str(path), tuple(features.columns))
+    return _one_class(
+        name, X, (classes == anomaly).to_numpy(np.int64), features.columns, seed, kinds=classes.to_numpy()
+    )
+
+
+def injected(kind: str, base: Dataset, seed: int = 0) -> Dataset:
+    """The normals of `base` with anomalies of one kind made from them: one tenth of the test set.
+
+    Han et al. (2022) describe the normals by a Gaussian mixture, its number of components chosen by BIC, and
+    draw from it with one thing changed:
+
+    - local: every covariance times 5; the anomalies lie around the normals' own clusters;
+    - clustered: every mean times 5; the anomalies form clusters of their own, far off;
+    - global: no mixture, each column uniform between 1.1 times its minimum and 1.1 times its maximum;
+    - dependency: each column drawn by itself, so that only the relations between columns are broken.
+
+    A mixture has 1 to 9 components, and no more than leaves each component more samples than columns.
+
+    Two things differ from the paper. The normals stay the real samples of `base` instead of draws from the
+    fitted model. And for dependency the paper fits a vine copula to the normals and draws the anomalies from
+    kernel estimates of the single columns; here the columns of the held-out normals are permuted independently,
+    which keeps every column's distribution exactly: each value is a real one, only their company is wrong.
+
+    Parameters
+    ----------
+    kind : "local", "global", "clustered" or "dependency"
+    base : any table, or array images, which are flattened; its own anomalies are left out
+
+    Source: S. Han, X. Hu, H. Huang, M. Jiang, Y. Zhao (2022), ADBench: Anomaly Detection Benchmark, NeurIPS,
+    section 3.2 and appendix.
+    """
+    if kind not in KINDS:
+        raise DatasetError(f"injected/{kind}/{base.name}: unknown kind; expected one of {', '.join(KINDS)}.")
+    base = base.as_table()
+    train, held_out = np.asarray(base.X_train), np.asarray(base.X_test)[base.y_test == 0]
+    normals = np.concatenate([train, held_out])
+    n = max(1, round(len(held_out) / 9))
+    rng = np.random.default_rng([seed, KINDS.index(kind)])
+    if kind == "global":
+        anomalies = rng.uniform(1.1 * normals.min(0), 1.1 * normals.max(0), (n, normals.shape[1]))
+    elif kind == "dependency":
+        anomalies = np.column_stack([rng.permutation(column) for column in held_out.T])[:n]
+    else:
+        anomalies = _from_mixture(normals, n, rng, kind)
+    y = np.repeat([0, 1], [len(held_out), n])
+    source = origin(f"injected/{kind}/{base.name}", base=dict(base.source))
+    source |= {"licence": base.source["licence"], "kinds_test": ("normal",) * len(held_out) + (kind,) * n}
+    return Dataset(
+        f"injected/{kind}/{base.name}", "tabular", train, np.concatenate([held_out, anomalies]), y, None,
+        base.feature_names, source,
+    )  # fmt: skip
+
+
+def _from_mixture(normals: np.ndarray, n: int, rng: np.random.Generator, kind: str) -> np.ndarray:
+    """n draws from the normals' Gaussian mixture with means or covariances times 5."""
+    scale = normals.std(0)
+    scale[scale == 0] = 1
+    seed = int(rng.integers(2**31))
+    mixtures = (
+        GaussianMixture(k, reg_covar=1e-4, random_state=seed).fit(normals / scale)
+        for k in range(1, 1 + min(9, max(1, len(normals) // (1 + normals.shape[1]))))
+    )
+    mixture = min(mixtures, key=lambda mixture: mixture.bic(normals / scale))
+    means = mixture.means_ * (5 if kind == "clustered" else 1)
+    covariances = mixture.covariances_ * (5 if kind == "local" else 1)
+    components = rng.choice(len(means), size=n, p=mixture.weights_ / mixture.weights_.sum())
+    draws = [rng.multivariate_normal(means[k], covariances[k], method="cholesky") for k in components]
+    return np.array(draws) * scale
+
+
+def read_csv(path: Path) -> tuple[list[str], np.ndarray]:
+    """The header and the (n, columns) float64 numbers of a CSV file, every cell checked.
+
+    Raises
+    ------
+    DatasetError
+        Naming file, row (the header is row 1) and column of the first cell that is not a finite number.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            lines = [(number, cells) for number, cells in enumerate(csv.reader(file), start=1) if cells]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DatasetError(f"{path}: not a CSV file in UTF-8 ({error}). Save it as one.") from error
+    if len(lines) < 2:
+        raise DatasetError(f"{path}: {'empty' if not lines else 'no row below the header'}.")
+    header = [cell.strip() for cell in lines[0][1]]
+    for number, cells in lines[1:]:
+        if len(cells) != len(header):
+            raise DatasetError(f"{path}, row {number}: {len(cells)} cells below {len(header)} column names.")
+    try:
+        values = np.array([cells for _, cells in lines[1:]], dtype=np.float64)
+    except ValueError:
+        values = np.full((1, 1), np.nan)
+    if np.isfinite(values).all():
+        return header, values
+    for number, cells in lines[1:]:
+        for name, cell in zip(header, cells):
+            _number(cell, f"{path}, row {number}, column {name}")
+    raise AssertionError("a cell that NumPy refuses and Python accepts")
+
+
+def _number(cell: str, where: str) -> None:
+    """Complain about a cell that is not a finite number."""
+    try:
+        finite = np.isfinite(float(cell))
+    except ValueError as error:
+        raise DatasetError(f"{where}: {cell!r} is not a number. Correct it or remove the row.") from error
+    if not finite:
+        raise DatasetError(f"{where}: {cell!r} is not a finite number. Fill it in or remove the row.")
+
+
+def read_matrices(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """X (n, d) float64 and y (n,) int64 from an .npz or .mat file, both checked."""
+    try:
+        if path.suffix == ".mat":
+            content = scipy.io.loadmat(path)
+        else:
+            with np.load(path, allow_pickle=False) as archive:
+                content = {key: archive[key] for key in archive.files if key in ("X", "y")}
+    except NotImplementedError as error:
+        raise DatasetError(
+            f"{path}: a MATLAB v7.3 (HDF5) file, which SciPy cannot read. Save it in MATLAB with "
+            "save(..., '-v7'), or save X and y with numpy.savez."
+        ) from error
+    except Exception as error:  # the readers meet damaged bytes with exceptions of every kind
+        raise DatasetError(f"{path}: not a readable {path.suffix} file ({error}). Fetch it again.") from error
+    for key in ("X", "y"):
+        if key not in content:
+            raise DatasetError(f"{path}: no array {key!r}; expected X (n, d) and y (n,), 0 normal, 1 anomaly.")
+    X, y = content["X"], content["y"].ravel()
+    if X.ndim != 2 or len(X) != len(y) or not np.issubdtype(X.dtype, np.number):
+        raise DatasetError(f"{path}: X {X.shape} {X.dtype} and y {y.shape}; expected numbers, (n, d) and (n,).")
+    columns = tuple(f"X[:, {i}]" for i in range(X.shape[1]))
+    return _finite(X.astype(np.float64), str(path), columns), check_labels(y, str(path))
+
+
+def read_arff(path: Path) -> pd.DataFrame:
+    """An ARFF file; nominal columns as text."""
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            rows, _ = arff.loadarff(file)
+    except (arff.ArffError, NotImplementedError, ValueError, StopIteration) as error:
+        raise DatasetError(
+            f"{path}: not a readable ARFF file of numbers and nominal values ({error}). Make a CSV file of it "
+            "and load that as tables/<name>."
+        ) from error
+    frame = pd.DataFrame(rows)
+    text = [name for name in frame.columns if frame[name].dtype == object]
+    return frame.assign(**{name: frame[name].str.decode("utf-8") for name in text})
+
+
+def _finite(X: np.ndarray, where: str, columns: tuple[str, ...]) -> np.ndarray:
+    """X, if every number is finite; else the place of the first that is not."""
+    bad = np.argwhere(~np.isfinite(X))
+    if len(bad):
+        row, column = bad[0]
+        raise DatasetError(
+            f"{where}, row {row + 1}, column {columns[column]}: {X[row, column]} is not a finite number. "
+            "Fill it in or remove the row."
+        )
+    return X
+
+
+def _one_class(
+    name: str,
+    X: np.ndarray,
+    y: np.ndarray,
+    columns: Iterable[object],
+    seed: int,
+    kinds: np.ndarray | None = None,
+) -> Dataset:
+    """A table split by the seed: half of the normals train."""
+    train, test = one_class_split(y, seed)
+    known = {} if kinds is None else {"kinds_test": tuple(str(kind) for kind in kinds[test])}
+    return Dataset(
+        name, "tabular", X[train], X[test], y[test], None, tuple(map(str, columns)), origin(name, **known)
+    )  # fmt: skip

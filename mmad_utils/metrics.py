@@ -1,0 +1,373 @@
+"""How good are anomaly scores? Metrics of images, rows and pixels, and `evaluate`, which computes them.
+
+Everywhere: labels are 0 (normal) and 1 (anomaly), and a higher score is more anomalous.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn import metrics as sklearn_metrics
+from sklearn.pipeline import Pipeline
+
+from mmad_utils.pixel_metrics import MetricError, aupro, pixel_auroc, pixel_metrics, resize_maps
+
+if TYPE_CHECKING:
+    from mmad_utils.datasets import Dataset
+
+__all__ = [
+    "Evaluation",
+    "MetricError",
+    "aupro",
+    "auroc",
+    "average_precision",
+    "bootstrap_interval",
+    "confusion",
+    "evaluate",
+    "f1_at_rate",
+    "f1_score",
+    "fpr_at_tpr",
+    "max_f1",
+    "pixel_auroc",
+    "pixel_metrics",
+    "resize_maps",
+    "threshold_of",
+]
+
+
+def auroc(y, scores) -> float:
+    """Area under the ROC curve: the chance that an anomaly scores above a normal sample (a tie counts half).
+
+    Parameters
+    ----------
+    y : (n,) int, 0 normal, 1 anomaly
+    scores : (n,) float, higher is more anomalous
+
+    Returns
+    -------
+    float in [0, 1]; 0.5 for scores that know nothing.
+
+    Raises
+    ------
+    MetricError
+        Only one class, a score that is NaN or infinite, or lengths that differ. So do all metrics below.
+    """
+    return float(sklearn_metrics.roc_auc_score(*_check(y, scores)))
+
+
+def average_precision(y, scores) -> float:
+    """Mean precision over the steps in recall, in [0, 1]; scores that know nothing get the anomaly rate."""
+    return float(sklearn_metrics.average_precision_score(*_check(y, scores)))
+
+
+def max_f1(y, scores) -> tuple[float, float]:
+    """The best F1 that any threshold reaches, and that threshold (an alarm is a score >= threshold).
+
+    It looks at the test labels to choose, so it is an upper limit, not a promise.
+    """
+    true_positives, false_positives, thresholds = _counts(*_check(y, scores))
+    f1 = _f1(true_positives, false_positives)[0]
+    best = int(f1.argmax())
+    return float(f1[best]), float(thresholds[best])
+
+
+def f1_at_rate(y, scores) -> float:
+    """F1 when as many alarms are raised as there are anomalies; it then equals precision and recall.
+
+    Where samples tie at the last place, each is equally likely to get it: the expected value is returned, so
+    the result does not depend on the order of the samples.
+    """
+    return float(_f1_at_rate(*_counts(*_check(y, scores))[:2])[0])
+
+
+def fpr_at_tpr(y, scores, tpr: float = 0.95) -> float:
+    """False-positive rate at the highest threshold that finds at least the share `tpr` of the anomalies."""
+    if not 0 < tpr <= 1:
+        raise MetricError(f"tpr is {tpr}. Give a share in (0, 1].")
+    return float(_fpr_at_tpr(*_counts(*_check(y, scores))[:2], tpr)[0])
+
+
+def f1_score(y, predictions) -> float:
+    """F1 of alarms: 2 TP / (2 TP + FP + FN), with the anomalies as the positive class."""
+    table = confusion(y, predictions)
+    _check_both_classes(np.asarray(y))
+    return float(2 * table[1, 1] / (2 * table[1, 1] + table[0, 1] + table[1, 0]))
+
+
+def confusion(y, predictions) -> np.ndarray:
+    """Table of counts, (2, 2) int: rows are the truth, columns the alarm, normal before anomaly.
+
+    Parameters
+    ----------
+    y : (n,) int, 0 normal, 1 anomaly
+    predictions : (n,) bool, True for an alarm
+    """
+    y, predictions = _check_labels(y), np.asarray(predictions)
+    if predictions.shape != y.shape:
+        raise MetricError(f"y has shape {y.shape} but predictions {predictions.shape}. Give one per sample.")
+    if not np.isin(predictions, (0, 1)).all():
+        raise MetricError("predictions are neither bool nor 0/1. For a detector pass predict(X) == -1.")
+    return sklearn_metrics.confusion_matrix(y, predictions.astype(int), labels=[0, 1])
+
+
+def bootstrap_interval(
+    metric: str | Callable[[np.ndarray, np.ndarray], float],
+    y,
+    scores,
+    *,
+    n_resamples: int = 1000,
+    level: float = 0.95,
+    random_state: int = 0,
+) -> tuple[float, float]:
+    """Percentile bootstrap interval; normal samples and anomalies are redrawn apart, so their numbers stay.
+
+    Parameters
+    ----------
+    metric : "auroc", "average_precision", "max_f1", "f1_at_rate" or "fpr95", or a function of (y, scores)
+        The named ones are computed for many resamples at once; a function is called for each.
+    y, scores : (n,)
+    n_resamples : int
+    level : float in (0, 1), how often the interval should contain the true value
+    random_state : int
+
+    Returns
+    -------
+    (low, high)
+
+    References
+    ----------
+    B. Efron and R. J. Tibshirani (1993), An introduction to the bootstrap, chapter 13.
+    """
+    y, scores = _check(y, scores)
+    if isinstance(metric, str) and metric not in _FROM_COUNTS:
+        raise MetricError(f"There is no metric {metric!r}. Choose one of {', '.join(_FROM_COUNTS)}.")
+    rng = np.random.default_rng(random_state)
+    normal, anomalous = np.flatnonzero(y == 0), np.flatnonzero(y == 1)
+    values: list[float] = []
+    while len(values) < n_resamples:
+        batch = min(n_resamples - len(values), max(1, 2_000_000 // len(y)))
+        drawn = np.hstack([rng.choice(group, (batch, len(group))) for group in (normal, anomalous)])
+        if isinstance(metric, str):
+            cells = drawn + len(y) * np.arange(batch)[:, None]
+            weights = np.bincount(cells.ravel(), minlength=batch * len(y)).reshape(batch, len(y))
+            values.extend(_FROM_COUNTS[metric](*_counts(y, scores, weights)[:2]))
+        else:
+            values.extend(metric(y[rows], scores[rows]) for rows in drawn)
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def _counts(y, scores, weights=None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """True and false positives, (b, t) each, at the t distinct scores from the highest down; those scores.
+
+    Row b counts each sample weights[b] times: that is how a bootstrap resample is written.
+    """
+    weights = np.ones((1, len(y)), np.int64) if weights is None else weights
+    order = np.argsort(-scores, kind="stable")
+    ends = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)  # the last of each tie
+    weights, labels = weights[:, order], y[order]
+    true_positives = np.cumsum(weights * labels, axis=1)[:, ends]
+    false_positives = np.cumsum(weights * (1 - labels), axis=1)[:, ends]
+    return true_positives, false_positives, scores[order][ends]
+
+
+def _auroc(tp, fp):
+    tp, fp = (np.pad(counts, ((0, 0), (1, 0))) for counts in (tp, fp))
+    return np.trapezoid(tp, fp, axis=1) / (tp[:, -1] * fp[:, -1])
+
+
+def _average_precision(tp, fp):
+    found = np.diff(tp, axis=1, prepend=0)
+    return (found * tp / np.maximum(tp + fp, 1)).sum(axis=1) / tp[:, -1]
+
+
+def _f1(tp, fp):
+    return 2 * tp / (tp + fp + tp[:, -1:])
+
+
+def _f1_at_rate(tp, fp):
+    """The number of anomalies among the first k alarms, linear between the ends of a tie, divided by k."""
+    k = int(tp[0, -1])
+    return np.array([np.interp(k, np.append(0, t + f), np.append(0, t)) for t, f in zip(tp, fp)]) / k
+
+
+def _fpr_at_tpr(tp, fp, tpr):
+    first = (tp >= tpr * tp[:, -1:]).argmax(axis=1)
+    return fp[np.arange(len(fp)), first] / fp[:, -1]
+
+
+_FROM_COUNTS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+    "auroc": _auroc,
+    "average_precision": _average_precision,
+    "max_f1": lambda tp, fp: _f1(tp, fp).max(axis=1),
+    "f1_at_rate": _f1_at_rate,
+    "fpr95": lambda tp, fp: _fpr_at_tpr(tp, fp, 0.95),
+}
+
+
+def _check_labels(y) -> np.ndarray:
+    y = np.asarray(y)
+    if y.ndim != 1 or not np.isin(y, (0, 1)).all():
+        raise MetricError("y must be one label per sample, 0 normal or 1 anomaly. For +1/-1 pass (y == -1).")
+    return y.astype(np.int64)
+
+
+def _check_both_classes(y) -> None:
+    if y.min(initial=1) == y.max(initial=0):
+        raise MetricError(
+            f"All {len(y)} labels are {y[0]}: the metric compares normal samples with anomalies, so the test "
+            "set needs both. Draw another split."
+        )
+    if not len(y):
+        raise MetricError("There are no samples. Give at least one normal sample and one anomaly.")
+
+
+def _check(y, scores) -> tuple[np.ndarray, np.ndarray]:
+    """Labels as int64 and scores as float64, or a MetricError."""
+    y, scores = _check_labels(y), np.asarray(scores, dtype=np.float64)
+    if scores.shape != y.shape:
+        raise MetricError(f"y has shape {y.shape} but scores {scores.shape}. Give one score per sample.")
+    if not np.isfinite(scores).all():
+        row = int(np.flatnonzero(~np.isfinite(scores))[0])
+        raise MetricError(
+            f"The score of sample {row} is {scores[row]}. Look at that sample and at the training: a "
+            "loss that diverged or a column without spread gives such scores."
+        )
+    _check_both_classes(y)
+    return y, scores
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What a fitted detector says about a test set, and every metric of it.
+
+    Attributes
+    ----------
+    name : str
+    y : (n,) int, 0 normal, 1 anomaly
+    scores : (n,) float, higher is more anomalous
+    predictions : (n,) bool, True for an alarm, or None where the detector has no threshold
+    threshold : float or None; an alarm is a score above it
+    maps, masks : (n, H, W) float32 and bool, or None where nothing is localised
+    """
+
+    name: str
+    y: np.ndarray
+    scores: np.ndarray
+    predictions: np.ndarray | None = None
+    threshold: float | None = None
+    maps: np.ndarray | None = None
+    masks: np.ndarray | None = None
+
+    def __post_init__(self):
+        _check(self.y, self.scores)
+
+    @cached_property
+    def auroc(self) -> float:
+        return auroc(self.y, self.scores)
+
+    @cached_property
+    def average_precision(self) -> float:
+        return average_precision(self.y, self.scores)
+
+    @cached_property
+    def f1(self) -> float | None:
+        """F1 of the predictions, that is at the detector's own threshold."""
+        return None if self.predictions is None else f1_score(self.y, self.predictions)
+
+    @cached_property
+    def max_f1(self) -> float:
+        return max_f1(self.y, self.scores)[0]
+
+    @cached_property
+    def f1_at_rate(self) -> float:
+        return f1_at_rate(self.y, self.scores)
+
+    @cached_property
+    def fpr95(self) -> float:
+        """False-positive rate where 95% of the anomalies are found."""
+        return fpr_at_tpr(self.y, self.scores, 0.95)
+
+    @cached_property
+    def confusion(self) -> np.ndarray | None:
+        return None if self.predictions is None else confusion(self.y, self.predictions)
+
+    @cached_property
+    def pixel(self) -> dict[str, float] | None:
+        return None if self.maps is None or self.masks is None else pixel_metrics(self.masks, self.maps)
+
+    def as_row(self) -> dict[str, Any]:
+        """One row of a table of results; `f1` only with a threshold, pixel metrics only with maps."""
+        keys = ["name", "auroc", "average_precision", "f1", "max_f1", "f1_at_rate", "fpr95"]
+        row = {key: getattr(self, key) for key in keys if getattr(self, key) is not None}
+        return row | (self.pixel or {})
+
+    def interval(self, metric: str, **options) -> tuple[float, float]:
+        """Bootstrap interval of a metric by its name ("f1" too); the options of `bootstrap_interval`."""
+        if metric != "f1":
+            return bootstrap_interval(metric, self.y, self.scores, **options)
+        if self.predictions is None:
+            raise MetricError(f"{self.name} has no threshold, so no F1. Use 'max_f1' or 'f1_at_rate'.")
+        return bootstrap_interval(f1_score, self.y, self.predictions, **options)
+
+
+def threshold_of(detector) -> float | None:
+    """The anomaly score above which a fitted estimator, or the last step of a pipeline, raises an alarm."""
+    offset = getattr(detector[-1] if isinstance(detector, Pipeline) else detector, "offset_", None)
+    return None if offset is None else -float(np.squeeze(offset))
+
+
+def evaluate(
+    detector, dataset: Dataset, *, name: str | None = None, maps: bool | np.ndarray | None = None
+) -> Evaluation:
+    """Score the test set with a fitted detector.
+
+    Parameters
+    ----------
+    detector : any fitted estimator or pipeline with `score_samples`, scikit-learn's or ours
+        Its threshold is `-offset_` (of the last step of a pipeline); without one there are no predictions.
+    dataset : Dataset
+    name : str, default: the class name of the detector, or of the last step of a pipeline
+    maps : None, bool or (n, h, w) float
+        None localises when the detector has `anomaly_map` and the data set has masks; True insists on it,
+        False leaves it out. An array is used as the maps. Maps are enlarged to the size of the masks
+        (bilinear), so that the pixel metrics are those of the full resolution: other code often shrinks the
+        masks to the maps instead, which is milder.
+
+    Returns
+    -------
+    Evaluation
+    """
+    last = detector[-1] if isinstance(detector, Pipeline) else detector
+    name = type(last).__name__ if name is None else name
+    if not hasattr(detector, "score_samples"):
+        raise MetricError(f"{name} has no score_samples. LocalOutlierFactor has it with novelty=True.")
+    masks = dataset.masks_test
+    can_localise = hasattr(detector, "anomaly_map") and masks is not None
+    if maps is True and not can_localise:
+        what = "the data set has no masks" if masks is None else f"{name} has no anomaly_map"
+        raise MetricError(f"maps=True, but {what}. Leave maps out for image metrics only.")
+    y = _check_labels(dataset.y_test)
+    _check_both_classes(y)
+    scores = -np.asarray(detector.score_samples(dataset.X_test), dtype=np.float64)
+    threshold = threshold_of(detector)
+    if maps is None or isinstance(maps, bool):
+        localise = can_localise if maps is None else maps
+        maps = detector.anomaly_map(dataset.X_test) if localise else None
+    if maps is not None:
+        if masks is None:
+            raise MetricError("Maps were given, but the data set has no masks. Leave maps out.")
+        maps = resize_maps(maps, masks.shape[1:])
+    return Evaluation(
+        name=name,
+        y=y,
+        scores=scores,
+        predictions=None if threshold is None else scores > threshold,
+        threshold=threshold,
+        maps=maps,
+        masks=None if maps is None else masks,
+    )

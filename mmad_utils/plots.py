@@ -1,0 +1,382 @@
+"""Pictures of scores, maps and comparisons: each function returns a Figure.
+
+Normal is blue and anomaly orange-red everywhere; what else is told apart by colour differs in line or marker
+too. No figure stays open in pyplot, so a notebook shows one by naming it on the last line of a cell.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from itertools import cycle, repeat
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from cycler import cycler
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentFormatter
+from scipy import stats
+from sklearn.metrics import precision_recall_curve, roc_curve
+
+from mmad_utils.datasets.images import read_image
+from mmad_utils.metrics import Evaluation, MetricError, resize_maps, threshold_of
+
+__all__ = [
+    "calibration",
+    "comparison",
+    "confusion_matrix",
+    "decision_regions",
+    "embedding_scatter",
+    "growth",
+    "heatmaps",
+    "images",
+    "precision_recall_curves",
+    "roc_curves",
+    "score_histogram",
+    "use_style",
+]
+
+NORMAL, ANOMALY = "#0072B2", "#D55E00"  # Okabe and Ito's blue and vermilion
+COLORS = ["#332288", "#44AA99", "#AA4499", "#999933", "#882255", "#117733", "#88CCEE", "#CC6677"]  # Paul Tol
+LINES = ["-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1))]
+MARKERS = ["o", "s", "^", "D", "v", "P", "X"]
+WIDTH = 7.0  # inches, the width of the report's text
+STYLE: Any = {
+    "font.size": 9.5,
+    "axes.titlesize": 9.5,
+    "axes.labelsize": 9.5,
+    "xtick.labelsize": 9,
+    "ytick.labelsize": 9,
+    "legend.fontsize": 9,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "0.9",
+    "grid.linewidth": 0.6,
+    "lines.linewidth": 1.6,
+    "figure.dpi": 100,
+    "savefig.dpi": 150,
+    "axes.prop_cycle": cycler(color=COLORS),
+}
+
+
+def use_style() -> None:
+    """Give the figures that a notebook draws itself the look of the ones below."""
+    mpl.rcParams.update(STYLE)
+
+
+def _styled(draw):
+    """Draw in the package's style whatever the caller's settings are."""
+
+    @functools.wraps(draw)
+    def styled(*args, **kwargs) -> Figure:
+        with mpl.rc_context(STYLE):
+            return draw(*args, **kwargs)
+
+    return styled
+
+
+def _subplots(rows=1, columns=1, *, height, width=WIDTH, **options) -> tuple[Figure, np.ndarray]:
+    """A figure that pyplot has already forgotten, and its axes, (rows, columns)."""
+    fig, axes = plt.subplots(rows, columns, figsize=(width, height), layout="constrained", squeeze=False, **options)
+    plt.close(fig)
+    return fig, axes
+
+
+@_styled
+def score_histogram(evaluation: Evaluation, *, log: bool = False, bins: int = 40) -> Figure:
+    """Anomaly scores of normal samples and of anomalies, each as a share of its class, and the threshold.
+
+    With `log` the score axis is logarithmic, for positive scores with a long tail.
+    """
+    scores, names = evaluation.scores, np.where(evaluation.y == 1, "anomaly", "normal")
+    if log and scores.min() <= 0:
+        raise MetricError(f"log=True needs positive scores; the lowest is {scores.min():.3g}. Leave log out.")
+    fig, ((axis,),) = _subplots(height=2.8)
+    counts = {name: int((names == name).sum()) for name in ("normal", "anomaly")}
+    sns.histplot(
+        x=scores, hue=names, hue_order=["normal", "anomaly"], palette=[NORMAL, ANOMALY], bins=bins, ax=axis,
+        stat="percent", common_norm=False, element="step", alpha=0.35, log_scale=log, legend=False,
+    )  # fmt: skip
+    handles: list[Any] = [
+        mpl.patches.Patch(facecolor=(color, 0.35), edgecolor=color, label=f"{name} (n = {counts[name]})")
+        for name, color in (("normal", NORMAL), ("anomaly", ANOMALY))
+    ]
+    if evaluation.threshold is not None and np.isfinite(evaluation.threshold):
+        label = f"threshold {evaluation.threshold:.3g}"
+        handles.append(axis.axvline(evaluation.threshold, color="black", ls="--", lw=1.2, label=label))
+    axis.set(xlabel=f"anomaly score of {evaluation.name}", ylabel="share of the class")
+    axis.yaxis.set_major_formatter(PercentFormatter(decimals=0))
+    fig.legend(handles=handles, loc="outside upper center", ncols=3)
+    return fig
+
+
+@_styled
+def roc_curves(evaluations: Sequence[Evaluation]) -> Figure:
+    """True-positive rate against false-positive rate, and the area under each curve."""
+    fig, ((axis,),) = _subplots(height=3.6)
+    for evaluation, look in zip(evaluations, _looks()):
+        false, true, _ = roc_curve(evaluation.y, evaluation.scores, drop_intermediate=False)
+        axis.plot(false, true, label=f"{evaluation.name} ({evaluation.auroc:.3f})", **look)
+    axis.plot([0, 1], [0, 1], color="0.6", lw=1, label="chance (0.500)")
+    axis.set(xlabel="false-positive rate", ylabel="true-positive rate (recall)")
+    return _unit_square_with_legend(fig, axis, "AUROC")
+
+
+@_styled
+def precision_recall_curves(evaluations: Sequence[Evaluation]) -> Figure:
+    """Precision against recall, the average precision of each curve, and the anomaly rate (chance)."""
+    fig, ((axis,),) = _subplots(height=3.6)
+    for evaluation, look in zip(evaluations, _looks()):
+        precision, recall, _ = precision_recall_curve(evaluation.y, evaluation.scores)
+        found = recall > 0  # before the first hit there is no step of recall that counts
+        recall, precision = np.append(recall[found], 0), np.append(precision[found], precision[found][-1])
+        label = f"{evaluation.name} ({evaluation.average_precision:.3f})"
+        axis.plot(recall, precision, drawstyle="steps-post", label=label, **look)
+    for rate in sorted({float(evaluation.y.mean()) for evaluation in evaluations}):
+        axis.axhline(rate, color="0.6", lw=1, label=f"chance ({rate:.3f})")
+    axis.set(xlabel="recall", ylabel="precision")
+    return _unit_square_with_legend(fig, axis, "average precision")
+
+
+@_styled
+def confusion_matrix(evaluation: Evaluation) -> Figure:
+    """Counts of alarms at the detector's threshold, and their share of each true class (colour)."""
+    table = evaluation.confusion
+    if table is None:
+        raise MetricError(f"{evaluation.name} has no threshold, so no alarms to count.")
+    shares = table / table.sum(axis=1, keepdims=True)
+    text = [[f"{n}\n{share:.1%}" for n, share in zip(*rows)] for rows in zip(table, shares)]
+    fig, ((axis,),) = _subplots(height=2.6, width=3.6)
+    sns.heatmap(
+        shares, annot=np.array(text), fmt="", vmin=0, vmax=1, cmap="Blues", cbar=False, square=True, ax=axis,
+        xticklabels=["no alarm", "alarm"], yticklabels=["normal", "anomaly"], linewidths=1, annot_kws={"size": 10},
+    )  # fmt: skip
+    axis.set(ylabel="truth", title=evaluation.name)
+    axis.tick_params(length=0, labelrotation=0)
+    return fig
+
+
+@_styled
+def images(images, titles: Sequence[str] | None = None, *, columns: int = 5) -> Figure:
+    """Pictures in a grid.
+
+    Parameters
+    ----------
+    images : (n, H, W, C) uint8 or sequence of paths or of (H, W, C) uint8
+    titles : n strings
+    columns : int
+    """
+    return _picture_grid(images, titles, columns, rows_each=1)[0]
+
+
+@_styled
+def heatmaps(
+    images, maps, masks=None, titles: Sequence[str] | None = None, *, columns: int = 5, limits=None
+) -> Figure:
+    """Each picture with the outline of its true anomaly, and below it the same with the anomaly map laid over.
+
+    Parameters
+    ----------
+    images : (n, H, W, C) uint8 or sequence of paths
+    maps : (n, h, w) float, higher is more anomalous; any resolution
+    masks : (n, H, W) bool or None
+    titles : n strings
+    columns : int
+    limits : (low, high) scores at the ends of the colour scale, default the 5th percentile and the maximum
+        One scale serves all pictures, so that their colours can be compared.
+    """
+    maps = np.asarray(maps, dtype=np.float32)
+    low, high = (np.quantile(maps, 0.05), maps.max()) if limits is None else limits
+    fig, axes, pictures = _picture_grid(images, titles, columns, rows_each=2, extra_height=0.75)
+    for i, picture in enumerate(pictures):
+        size = picture.shape[:2]
+        axes[1][i].imshow(picture.mean(axis=2), cmap="gray", vmin=-150, vmax=255)  # pale, so that colour shows
+        one = resize_maps(maps[i : i + 1], size)[0]
+        drawn = axes[1][i].imshow(one, cmap="inferno", alpha=0.6, vmin=low, vmax=high)
+        if masks is not None and masks[i].any():
+            rows, cols = (np.linspace(0, length - 1, n) for length, n in zip(size, masks[i].shape))
+            for color, line in (("black", 2.2), ("white", 1.1)):
+                axes[0][i].contour(cols, rows, masks[i], levels=[0.5], colors=color, linewidths=line)
+    fig.colorbar(drawn, ax=fig.axes, label="anomaly score", location="bottom", fraction=0.05, pad=0.01, aspect=50)
+    return fig
+
+
+@_styled
+def decision_regions(detectors: Mapping[str, Any], X, y=None, *, columns: int = 4, resolution: int = 120) -> Figure:
+    """Where fitted detectors of two columns would raise an alarm.
+
+    The darker, the more anomalous; the shade is the rank of the score within the panel, because scores of
+    different detectors have no common unit. The line is the threshold, where there is one.
+
+    Parameters
+    ----------
+    detectors : {name: fitted estimator with score_samples}
+    X : (n, 2) float, the points to draw
+    y : (n,) int, 0 normal, 1 anomaly, default all normal
+    columns, resolution : int, panels a row; grid points a side
+    """
+    X = np.asarray(X, dtype=np.float64)
+    if X.ndim != 2 or X.shape[1] != 2:
+        raise MetricError(f"X has shape {X.shape}; decision regions can be drawn for two columns only.")
+    y = np.zeros(len(X), int) if y is None else np.asarray(y)
+    low, high = X.min(axis=0), X.max(axis=0)
+    margin = 0.15 * (high - low)
+    sides = [np.linspace(a, b, resolution) for a, b in zip(low - margin, high + margin)]
+    grid = np.stack([side.ravel() for side in np.meshgrid(*sides)], axis=1)
+    columns = min(columns, len(detectors))
+    rows = -(-len(detectors) // columns)
+    fig, axes = _subplots(rows, columns, height=WIDTH / columns * rows + 0.35, sharex=True, sharey=True)
+    shades = mpl.colors.LinearSegmentedColormap.from_list("shades", ["white", "0.6"])
+    for (name, detector), axis in zip(detectors.items(), axes.flat):
+        scores = -detector.score_samples(grid)
+        ranks = stats.rankdata(scores) / len(scores)
+        axis.contourf(*sides, ranks.reshape(resolution, resolution), levels=np.linspace(0, 1, 11), cmap=shades)
+        threshold = threshold_of(detector)
+        if threshold is not None and scores.min() < threshold < scores.max():
+            margins = (scores - threshold).reshape(resolution, resolution)
+            axis.contour(*sides, margins, levels=[0], colors="black", linewidths=1.2)
+        _scatter(axis, X, y, size=9)
+        axis.set_title(name)
+        axis.grid(False)
+    for axis in axes.flat[len(detectors) :]:
+        axis.set_axis_off()
+    handles, labels = axes.flat[0].get_legend_handles_labels()
+    handles.append(mpl.lines.Line2D([], [], color="black", lw=1.2))
+    fig.legend(handles, [*labels, "threshold"], loc="outside lower center", ncols=3, markerscale=1.6)
+    return fig
+
+
+@_styled
+def embedding_scatter(points, y, *, names: tuple[str, str] = ("component 1", "component 2")) -> Figure:
+    """Samples at two coordinates, (n, 2), such as the first principal components of their features."""
+    points, y = np.asarray(points), np.asarray(y)
+    if points.ndim != 2 or points.shape[1] != 2 or len(y) != len(points):
+        raise MetricError(f"points have shape {points.shape} and y {y.shape}; expected (n, 2) and (n,).")
+    fig, ((axis,),) = _subplots(height=3.8, width=5.2)
+    _scatter(axis, points, y, size=14)
+    axis.set(xlabel=names[0], ylabel=names[1])
+    fig.legend(loc="outside upper center", ncols=2)
+    return fig
+
+
+@_styled
+def comparison(
+    frame: pd.DataFrame, metric: str = "AUROC", *, group: str | None = None, reference: str | None = None
+) -> Figure:
+    """Mean of a metric for each row, with a bar of one standard deviation on either side.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        The index names the detectors; columns `mean` and, where known, `sd`. Drawn in the order of the frame.
+    metric : str, the label of the axis
+    group : str, a column (such as the data set): one panel for each of its values
+    reference : str, a detector whose mean is drawn as a dashed line across the others
+    """
+    groups = [("", frame)] if group is None else list(frame.groupby(group, sort=False))
+    names = list(dict.fromkeys(frame.index))[::-1]
+    fig, axes = _subplots(1, len(groups), height=0.95 + 0.23 * len(names), sharey=True)
+    for (title, part), axis in zip(groups, axes[0]):
+        heights = [names.index(name) for name in part.index]
+        spread = part["sd"].fillna(0) if "sd" in part else None
+        axis.errorbar(part["mean"], heights, xerr=spread, fmt="o", ms=5, color=COLORS[0], elinewidth=1.4, capsize=2.5)
+        if reference is not None:
+            line = axis.axvline(part["mean"][reference], color="0.4", ls="--", lw=1, zorder=0)
+        axis.set(xlabel=metric, title=title)
+        axis.set_yticks(range(len(names)), names)
+        axis.set_ylim(-0.6, len(names) - 0.4)
+    if reference is not None:
+        fig.legend([line], [reference], loc="outside upper right")
+    return fig
+
+
+@_styled
+def growth(frame: pd.DataFrame, *, xlabel: str = "training samples n", ylabel: str = "seconds") -> Figure:
+    """Time against size on logarithmic axes; the legend gives the exponent of the fitted power law.
+
+    Parameters
+    ----------
+    frame : DataFrame, index: sizes; one column of times a method (NaN where not measured)
+    """
+    fig, ((axis,),) = _subplots(height=3.2)
+    for name, look, marker in zip(frame.columns, _looks(), cycle(MARKERS)):
+        times = frame[name].dropna()
+        n = np.asarray(times.index, dtype=float)
+        exponent = np.polyfit(np.log(n), np.log(times.to_numpy()), 1)[0]
+        axis.plot(n, times, marker=marker, ms=4.5, label=rf"{name}  $\propto n^{{{exponent:.2f}}}$", **look)
+    axis.set(xscale="log", yscale="log", xlabel=xlabel, ylabel=ylabel)
+    fig.legend(loc="outside right upper")
+    return fig
+
+
+@_styled
+def calibration(frame: pd.DataFrame, *, n_normal: int | None = None) -> Figure:
+    """Measured against promised rate of false alarms.
+
+    Parameters
+    ----------
+    frame : DataFrame, index: promised rates in (0, 1); one column of measured rates for each kind of threshold
+    n_normal : int, normal test samples: shades where 95% of counts fall by chance if the promise is kept
+    """
+    fig, ((axis,),) = _subplots(height=3.4)
+    promised = np.asarray(frame.index, dtype=float)
+    line = np.geomspace(promised.min(), promised.max(), 100)
+    if n_normal is not None:
+        low, high = (stats.binom.ppf(q, n_normal, line) / n_normal for q in (0.025, 0.975))
+        axis.fill_between(line, low, high, color="0.88", lw=0, label=f"95% of chance, n = {n_normal}")
+    axis.plot(line, line, color="0.4", lw=1, label="promise kept")
+    for name, look, marker in zip(frame.columns, _looks(), cycle(MARKERS)):
+        axis.plot(promised, frame[name], marker=marker, ms=4.5, label=name, **look)
+    axis.set(xscale="log", yscale="log", xlabel="promised false-alarm rate", ylabel="measured false-alarm rate")
+    for one in (axis.xaxis, axis.yaxis):
+        one.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        one.set_major_formatter(FuncFormatter(lambda rate, _: f"{100 * rate:g}%"))
+        one.set_minor_formatter(NullFormatter())
+    fig.legend(loc="outside right upper")
+    return fig
+
+
+def _looks():
+    """Colour and line of the first, second, ... curve; the pairs repeat only after 40."""
+    return ({"color": color, "ls": line} for color, line in zip(cycle(COLORS), cycle(LINES)))
+
+
+def _unit_square_with_legend(fig, axis, title) -> Figure:
+    axis.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
+    fig.legend(loc="outside right upper", title=title, alignment="left")
+    return fig
+
+
+def _scatter(axis, points, y, *, size) -> None:
+    for label, name, color, marker in ((0, "normal", NORMAL, "o"), (1, "anomaly", ANOMALY, "^")):
+        if (y == label).any():
+            x1, x2 = points[y == label].T
+            area = size * (1 + label)  # a triangle looks smaller than a disc
+            axis.scatter(x1, x2, s=area, c=color, marker=marker, lw=0.3, edgecolors="white", label=name)
+
+
+def _picture_grid(images, titles, columns, *, rows_each, extra_height=0.0):
+    """Pictures shown `columns` to a band of `rows_each` rows; the figure, its axes (rows_each, n), the pictures."""
+    if not len(images) or (titles is not None and len(titles) != len(images)):
+        raise MetricError(f"{len(images)} pictures, titles {titles}: give at least one, and a title for each.")
+    pictures = [read_image(image) for image in images]
+    columns = min(columns, len(pictures))
+    bands = -(-len(pictures) // columns)
+    side = min(WIDTH / columns, 2.4)
+    tallest = side * max(picture.shape[0] / picture.shape[1] for picture in pictures)
+    height = bands * (rows_each * tallest + (titles is not None) * 0.22) + extra_height
+    fig, axes = _subplots(bands * rows_each, columns, width=side * columns, height=height)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    axes = axes.reshape(bands, rows_each, columns).swapaxes(0, 1).reshape(rows_each, -1)
+    for axis, picture, title in zip(axes[0], pictures, titles if titles is not None else repeat("")):
+        axis.imshow(picture)
+        axis.set_title(title)
+    return fig, axes, pictures

@@ -1,0 +1,172 @@
+"""The report's Markdown: its grammar, the check for typed numbers, formulas and number formatting.
+
+To Markdown with tables and `$...$` formulas the report adds two marks, which read well in JupyterLab too::
+
+    {{ value:01_task2_padim.hazelnut_image_auroc }}    a number that a notebook recorded
+    {{ figure:padim_heatmaps }}  {{ table:baselines }} alone in a paragraph: placed and numbered here
+    {{ caption:tasks }} Text.                          begins a paragraph: numbers the Markdown table below it
+    {{ ref:padim_heatmaps }}                           "Figure 1", "Table 2" or "Section 3.1", as a link;
+                                                       ref:figure:id or ref:table:id where both have that id
+    {{ contents }}  {{ references }}                   the contents list, the works cited
+    [@defard2021padim; @roth2022patchcore]             numbered citations
+"""
+
+import html
+import math
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import mistune
+from latex2mathml.converter import convert
+
+PLUGINS: list[Any] = ["math", "mistune.plugins.math.math_in_list", "table"]
+
+TYPED_NUMBER = re.compile(
+    r"\d+(?:[.,]\d+)+"  # 0.993 and 1,839
+    r"|(?<![\w.])\.\d+"  # .993
+    r"|±\s*\d+"
+    r"|\d+\s*(?:[%‰％]|per\s?cent\b)"
+    r"|百分之\S+"
+)
+
+KEY = r"\{\{\s*(?P<named>[^{}]*?)\s*\}\}"
+CITATION = r"\[(?P<cited>@[^\[\]]+)\]"
+
+Token = dict[str, Any]
+
+
+def _marks(markdown: mistune.Markdown) -> None:
+    """The mistune plugin for keys and citations."""
+
+    def key(inline, match, state):
+        state.append_token({"type": "key", "raw": match.group("named")})
+        return match.end()
+
+    def citation(inline, match, state):
+        cited = [part.strip().removeprefix("@") for part in match.group("cited").split(";")]
+        state.append_token({"type": "citation", "raw": match.group(), "cited": cited})
+        return match.end()
+
+    markdown.inline.register("key", KEY, key, before="link")
+    markdown.inline.register("citation", CITATION, citation, before="link")
+
+
+_PARSER = mistune.create_markdown(renderer=None, plugins=[*PLUGINS, _marks])
+
+
+def parse(source: str) -> list[Token]:
+    """The syntax tree of a Markdown cell, as mistune's tokens."""
+    tokens, _ = _PARSER.parse(source)
+    return [token for token in tokens if isinstance(token, dict)]
+
+
+def parse_line(source: str) -> list[Token]:
+    """The inline tokens of one line: a caption, say."""
+    tokens = parse(" ".join(source.split()))
+    return tokens[0].get("children", []) if tokens else []
+
+
+def walk(tokens: Sequence[Token]) -> Iterator[Token]:
+    """Every token in reading order."""
+    for token in tokens:
+        yield token
+        yield from walk(token.get("children", ()))
+
+
+def plain_text(tokens: Sequence[Token], hidden: str = "\0") -> str:
+    """The words as read; code, formulas, keys and citations become `hidden`."""
+    parts = []
+    for token in tokens:
+        if "children" in token:
+            parts.append(plain_text(token["children"], hidden))
+        elif token["type"] == "text":
+            parts.append(html.unescape(token["raw"]))
+        else:
+            parts.append(" " if token["type"] in ("softbreak", "linebreak") else hidden)
+    return "".join(parts)
+
+
+def typed_numbers(tokens: Sequence[Token]) -> list[str]:
+    """Decimals and percentages typed in the prose, outside code, formulas and citations."""
+    blocks = ("paragraph", "block_text", "heading", "table_cell")
+    texts = [plain_text(token["children"]) for token in walk(tokens) if token["type"] in blocks]
+    return [number for text in texts for number in TYPED_NUMBER.findall(text)]
+
+
+def mathml(latex: str, display: str = "inline") -> str:
+    """A LaTeX formula as MathML, which browsers show with no script and no network.
+
+    Raises
+    ------
+    ValueError
+        If the formula is malformed or uses a command that latex2mathml does not know.
+    """
+    latex = latex.strip()
+    try:
+        markup = convert(latex, display=display)
+    except Exception as error:  # latex2mathml raises a dozen unrelated kinds
+        raise ValueError(f"the formula ${latex}$ is malformed ({type(error).__name__})") from error
+    unknown = re.search(r">(\\[A-Za-z]+)<", markup)
+    if unknown:
+        raise ValueError(f"the formula ${latex}$ uses {unknown.group(1)}, which latex2mathml does not know")
+    return markup.replace("<math ", f'<math alttext="{html.escape(latex)}" ', 1)
+
+
+def _decimals(magnitude: float) -> int:
+    """Three decimals up to 1 (an AUROC), about three digits above it."""
+    return next((digits for limit, digits in ((1, 3), (10, 2), (100, 1)) if magnitude <= limit), 0)
+
+
+def _fixed(number: float, decimals: int) -> str:
+    return f"{number:,.{decimals}f}".replace("-", "\N{MINUS SIGN}")
+
+
+def format_number(number: float) -> str:
+    """A number alone: 1,839 · 0.993 · 12.3 · 4.2 × 10⁻⁵."""
+    if isinstance(number, int):
+        return f"{number:,}".replace("-", "\N{MINUS SIGN}")
+    if 0 < abs(number) < 0.0005 or abs(number) >= 1e7:
+        mantissa, exponent = f"{number:.1e}".split("e")
+        power = str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+        return f"{mantissa} × 10{power}".replace("-", "\N{MINUS SIGN}")
+    return _fixed(number, _decimals(abs(number)))
+
+
+def format_value(value: float, sd: float | None = None, unit: str = "") -> str:
+    """A recorded value as read in the text: 0.993 ± 0.004, 12.3 s, 4.9%.
+
+    The standard deviation is shown to one digit, two where the first is a 1, and the value to the same
+    decimal: the third at most, unless the deviation would vanish there.
+    """
+    if sd:
+        first = float(f"{sd:.1g}")
+        decimals = -math.floor(math.log10(first)) + (f"{sd:e}"[0] == "1")
+        decimals = min(max(decimals, 0), 3 if sd >= 0.0005 else 4)
+        text = f"{_fixed(value, decimals)} ± {_fixed(sd, decimals)}"
+    else:
+        text = format_number(value) + (" ± 0" if sd == 0 else "")
+    if not unit:
+        return text
+    if unit == "%":
+        return f"({text})%" if sd is not None else f"{text}%"
+    return f"{text}\N{NO-BREAK SPACE}{unit}"
+
+
+def format_column(cells: Sequence[Any]) -> list[str]:
+    """The cells of one table column, its numbers with the same number of decimals."""
+    numbers = [cell for cell in cells if isinstance(cell, int | float) and not isinstance(cell, bool)]
+    floats = any(isinstance(number, float) for number in numbers)
+    decimals = _decimals(max(map(abs, numbers))) if floats else 0
+    vanishing = any(0 < abs(number) < 0.5 * 10**-decimals for number in numbers)
+
+    def show(cell: Any) -> str:
+        if cell is None:
+            return "–"
+        if isinstance(cell, bool):
+            return "yes" if cell else "no"
+        if isinstance(cell, int | float):
+            return format_number(cell) if vanishing else _fixed(cell, decimals)
+        return str(cell)
+
+    return [show(cell) for cell in cells]

@@ -1,0 +1,106 @@
+"""Turns a report notebook, which names results, into one self-contained HTML page, which shows them.
+
+The notebook holds Markdown cells only, in the grammar of `markup.py`. Every number, table and figure comes
+from `report/results/*.json`, which the course notebooks write; `document.py` puts them in their places, and
+the template in `templates/mmad` lays the page out. nbconvert finds both through `jupyter_nbconvert_config.py`,
+from any folder, and writes the page beside the notebook::
+
+    jupyter nbconvert --config report/jupyter_nbconvert_config.py --to html report/report.en.ipynb
+
+Whatever is unknown, stale or typed by hand is reported, all of it at once, and nothing is written.
+"""
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+from nbconvert.exporters.exporter import ResourcesDict
+from nbconvert.preprocessors import Preprocessor
+from nbconvert.writers import FilesWriter
+from nbformat import NotebookNode
+from traitlets import Bool, Unicode, default
+
+from report import markup
+from report.document import Report, ReportError, load_results
+
+PROJECT_ROOT = Path(__file__).resolve().parents[1]
+
+
+class _MessageOnly(logging.Filter):
+    """Shows a ReportError as its message: its traceback says nothing to the author of a report."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.exc_info and isinstance(record.exc_info[1], ReportError):
+            record.msg, record.args = str(record.exc_info[1]), ()
+            record.exc_info = None
+        return True
+
+
+class ReportPreprocessor(Preprocessor):
+    """nbconvert preprocessor: Markdown cells with keys in, raw HTML cells with results out."""
+
+    enabled = Bool(True).tag(config=True)
+    output = Unicode(help="Folder that holds report/results and figures.").tag(config=True)
+    bibliography = Unicode(str(PROJECT_ROOT / "report" / "references.bib")).tag(config=True)
+
+    @default("output")
+    def _default_output(self) -> str:
+        return os.environ.get("MMAD_OUTPUT") or str(PROJECT_ROOT)
+
+    def preprocess(self, nb: NotebookNode, resources: ResourcesDict) -> tuple[NotebookNode, ResourcesDict]:
+        """Replace the cells; `resources["report"]` tells the template the title, the words and the sources.
+
+        Raises
+        ------
+        ReportError
+            If a key, citation or formula is unknown, a result stale, or a number typed.
+        """
+        self.log.addFilter(_MessageOnly())
+        language = nb.metadata.get("report", {}).get("language", "en")
+        output = Path(self.output)
+        results = load_results(output / "report" / "results")
+        report = Report(results, output, Path(self.bibliography), language)
+        trees = []
+        for index, cell in enumerate(nb.cells, start=1):
+            first_line = cell.source.strip().partition("\n")[0][:40]
+            report.cell = f"cell {index} ('{first_line}')"
+            if cell.cell_type != "markdown":
+                report.problem("this is no Markdown cell.", "A report computes nothing: move it to a notebook.")
+            trees.append(markup.parse(cell.source) if cell.cell_type == "markdown" else [])
+            report.collect(trees[-1])
+        report.check()
+        nb.cells = [_raw(cell, report.html(tree)) for cell, tree in zip(nb.cells, trees)]
+        sources = [(name, _digest(results["provenance"][name])) for name in sorted(report.used)]
+        resources["report"] = {
+            "title": report.title,
+            "language": language,
+            "words": report.words,
+            "sources": sources,
+        }
+        return nb, resources
+
+
+def _raw(cell: NotebookNode, source: str) -> NotebookNode:
+    raw = {"id": cell.id, "cell_type": "raw", "metadata": {"raw_mimetype": "text/html"}, "source": source}
+    return NotebookNode(raw)
+
+
+def _digest(provenance: dict[str, Any]) -> str:
+    return str(provenance.get("notebook_source", ""))[:12]
+
+
+class AtomicWriter(FilesWriter):
+    """Writes to a temporary name first: an interrupted build leaves the last report whole."""
+
+    def write(self, output: str, resources: ResourcesDict, notebook_name: str | None = None, **kwargs: Any) -> str:
+        folder = self.build_directory or resources.get("metadata", {}).get("path", "")
+        target = Path(folder) / f"{notebook_name}{resources.get('output_extension', '')}"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+        try:
+            partial.write_text(output, encoding="utf-8", newline="\n")
+            os.replace(partial, target)
+        finally:
+            partial.unlink(missing_ok=True)
+        return str(target)

@@ -1,0 +1,509 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,src//py:percent
+#     notebook_metadata_filter: report,-kernelspec
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   report:
+#     language: en
+# ---
+
+# %% [markdown]
+# # Anomaly detection in images and tables: one problem, two modalities, one framework?
+
+# %% [markdown]
+# ## Abstract
+#
+# Anomaly detection finds the samples that do not belong: a cracked nut on a conveyor belt, a patient whose
+# blood values fit no healthy pattern. This report follows two tasks of the course from raw data to an
+# honest measurement. In the first, image defects are found with pretrained convolutional features, a
+# Gaussian model of every image position and the Mahalanobis distance. In the second, anomalies in a medical
+# table are found with Isolation Forest. On generated photographs of hazelnuts the image detector ranks a
+# defective part above a sound one with an AUROC of {{ value:01_task2_padim.hazelnut_image_auroc }}; on the
+# table, Isolation Forest reaches {{ value:02_task4_isolation_forest.breast_cancer_isolation_forest_auroc }}
+# and the plain distance to the centre {{ value:02_task4_isolation_forest.breast_cancer_distance_auroc }}, a
+# comparison that says as much about the data as about the method. The two tasks share goal, protocol and
+# scoring, and differ in almost everything between the data and the score. From this we derive what a common
+# framework of modality encoders, a shared latent space and one scorer can and cannot promise, and how it
+# can be trained without labels, with labels, and with a few.
+#
+# No number in this text was typed. Each is read from the files that the course’s notebooks write when they
+# run, and a number that is missing or out of date stops the report from being built.
+
+# %% [markdown]
+# {{ contents }}
+
+# %% [markdown]
+# ## What anomaly detection is
+#
+# ### Definition
+#
+# Let $p^{+}$ be the distribution of normal samples on a space $\mathcal{X}$. An anomaly is an observation
+# that deviates so much from $p^{+}$ that another mechanism is likely to have produced it
+# [@chandola2009survey; @ruff2021unifying]. With a density for $p^{+}$ the set of anomalies can be written
+# as
+#
+# $$\mathcal{A} = \{\, x \in \mathcal{X} : p^{+}(x) \le \tau \,\}, \qquad \tau \ge 0,$$
+#
+# and a detector is any function $s : \mathcal{X} \to \mathbb{R}$, the *anomaly score*, that is larger where
+# $p^{+}$ is smaller. Most detectors never estimate the density itself: an order of the samples is enough.
+# Turning the order into alarms needs a threshold, a separate problem with its own mistakes.
+#
+# Three assumptions carry nearly every method:
+#
+# 1. **Few.** Anomalies are rare. If they were not, they would be a second class.
+# 2. **Different.** Anomalies take values, or combinations of values, that normal samples seldom take.
+# 3. **Separable.** Some representation within reach, not necessarily the raw one, puts distance or low
+#    density between the two.
+#
+# The first can be checked, the second is a hope, and the third is where the work lies: a common framework,
+# the subject of {{ ref:is-a-unified-framework-feasible }}, stands or falls with the representation.
+#
+# ### What the training data may contain
+#
+# The words for the amount of supervision are used loosely, and one experiment appears under several names.
+# This report uses the following.
+#
+# - **Unsupervised** in the strict sense: the training set is unlabelled and may contain anomalies. The
+#   detector must tolerate some *contamination*.
+# - **One-class**, which many authors call semi-supervised and much of the industrial literature calls
+#   unsupervised: the training set holds normal samples only. Someone has vouched for them, which is a label
+#   of a kind. Both tasks of this report are of this type.
+# - **Semi-supervised** in the other common sense: many unlabelled or normal samples and a few labelled
+#   anomalies.
+# - **Supervised**: labelled samples of both classes, an imbalanced classification problem whose weakness is
+#   the kind of anomaly that no one has labelled yet.
+#
+# Whatever the setting, the labels of the test set may serve one purpose, the final metric. To set a
+# threshold or the expected share of anomalies from them is a leak; {{ ref:task-4-anomalies-in-tables }}
+# measures what it is worth.
+#
+# ### Kinds of anomaly
+#
+# A *point anomaly* is strange on its own, like a part with a hole. A *contextual anomaly* is strange only
+# where or when it occurs: a high temperature is normal in July. A *collective anomaly* is a group whose
+# members are ordinary one at a time, such as a heartbeat that stays flat for a second.
+# {{ ref:anomaly_kinds }} shows an example of each. There is no best detector, only one whose idea of
+# normality matches the anomaly in question.
+
+# %% [markdown]
+# {{ figure:anomaly_kinds }}
+
+# %% [markdown]
+# ### How detection is judged
+#
+# The area under the ROC curve (AUROC) is the probability that a random anomaly scores higher than a random
+# normal sample. It depends neither on a threshold nor on the rate of anomalies, a strength in comparisons
+# and a weakness in practice: when anomalies are rare, a tiny false positive rate is still a flood of false
+# alarms. Precision and recall look at the alarms themselves. A curve that dominates in ROC space dominates
+# in precision-recall space as well, but areas do not carry over from one to the other [@davis2006roc], and
+# with strong imbalance the precision-recall plot is the more telling one [@saito2015precision]. In
+# {{ ref:roc_and_pr }} a detector with an AUROC of {{ value:00_concepts.auroc_rare }} has an average
+# precision of only {{ value:00_concepts.average_precision_rare }}.
+#
+# Scores at a threshold, such as F1 and the confusion matrix, depend on how the threshold was found. Four
+# honest ways use normal data only:
+#
+# - a quantile of the training scores, which is optimistic because the detector has seen these samples;
+# - the same quantile of held-out normal scores;
+# - conformal p-values, $p(x) = (1 + k) / (1 + m)$, where $k$ of $m$ held-out normal scores are at least
+#   $s(x)$, which keep a promised false alarm rate in finite samples, and which the procedure of Benjamini
+#   and Hochberg [@benjamini1995fdr] turns into a bound on the share of false alarms among all alarms
+#   [@bates2023conformal];
+# - peaks over threshold, a generalised Pareto model of the upper tail, for promises smaller than the sample
+#   can show directly [@siffer2017spot].
+#
+# For images, the score of every pixel can be compared with a mask. Pixel AUROC favours large defects, since
+# each pixel counts once; AUPRO averages the overlap over connected defects, so that a small scratch weighs
+# as much as a large stain [@bergmann2019mvtec].
+
+# %% [markdown]
+# {{ figure:roc_and_pr }}
+
+# %% [markdown]
+# ### Families of methods
+#
+# *Statistical* methods fit a density or its first moments: Gaussian and mixture models, kernel density
+# estimates [@parzen1962density], the Mahalanobis distance [@mahalanobis1936distance] with a robust
+# [@rousseeuw1999mcd] or a shrunken covariance [@ledoit2004covariance]. *Distance and density* methods look
+# at neighbours: the distance to the $k$-th neighbour [@ramaswamy2000knn], or the local outlier factor,
+# which compares the density at a point with that around its neighbours [@breunig2000lof]. *Isolation*
+# methods count how many random cuts it takes to separate a sample from the rest [@liu2008isolation].
+# *Boundary* methods enclose the normal samples, as the one-class support vector machine does
+# [@scholkopf2001support]. *Reconstruction* methods learn to reproduce normal samples through a bottleneck
+# and score the error: principal components, autoencoders, variational autoencoders [@kingma2013vae],
+# adversarial networks such as OCGAN [@perera2019ocgan]. *Deep representation* methods learn, or borrow,
+# features in which one of the earlier ideas works [@ruff2021unifying; @pang2021review].
+# {{ ref:family_gallery }} draws the regions that several of them accept on the same data.
+
+# %% [markdown]
+# {{ figure:family_gallery }}
+
+# %% [markdown]
+# ## Two tasks, two modalities
+#
+# ### Task 2: anomalies in images
+#
+# #### Data
+#
+# An inspection camera looks at parts of one kind: the training set holds photographs of sound parts only,
+# the test set sound and defective ones, and a mask marks each defect. This is the protocol of MVTec AD
+# [@bergmann2019mvtec]. The report is built from data that everyone can make or already has: generated
+# photographs of hazelnuts and zippers, with defects of known place and severity, and real photographs of
+# brick with patches of foreign texture blended in. The same notebook runs on MVTec AD itself by changing
+# one parameter. A colour image of this size is a point in a space of $256 \times 256 \times 3 = 196\,608$
+# dimensions, with a few hundred training samples in it. Neighbouring pixels say nearly the same, and what
+# matters, an edge that should not be there, is a pattern over many of them.
+#
+# #### Method
+#
+# PaDiM [@defard2021padim] needs no training in the usual sense. A network trained on ImageNet, here a small
+# EfficientNet [@tan2019efficientnet] and in the original work among others a wide residual network
+# [@zagoruyko2016wide], turns the image into feature maps of several depths. These are resized to a common
+# grid and joined, so that every position $(i, j)$ has a vector $x_{ij}$ that describes fine texture and
+# wider context. A random subset of its components is kept, $d$ of them. For every position the mean
+# $\mu_{ij}$ and the covariance
+#
+# $$
+# \Sigma_{ij} = \frac{1}{n-1} \sum_{k=1}^{n}
+# (x^{(k)}_{ij} - \mu_{ij})(x^{(k)}_{ij} - \mu_{ij})^{\top} + \varepsilon I
+# $$
+#
+# are estimated from the $n$ normal images, where $\varepsilon I$ keeps $\Sigma_{ij}$ invertible even when
+# there are fewer images than features. The score of a position is the Mahalanobis distance
+#
+# $$d_{ij} = \sqrt{(x_{ij} - \mu_{ij})^{\top} \, \Sigma_{ij}^{-1} \, (x_{ij} - \mu_{ij})},$$
+#
+# the map of these distances, enlarged and smoothed, is the heatmap, and its maximum is the score of the
+# image. A part is defective if it is defective anywhere, hence the maximum.
+#
+# Two alternatives put this design to the test. A single Gaussian over all positions forgets where a patch
+# was seen; it suits textures and loses on aligned objects, where the same feature is normal at the rim and
+# alarming at the centre. PatchCore [@roth2022patchcore] drops the Gaussian and keeps a thinned memory of
+# normal patches, and its score is the distance to the nearest of them.
+#
+# #### Characteristics
+#
+# The model is a table of means and covariances: it is fitted in one pass, it explains itself by a map, and
+# new normal images can be added by merging statistics. It pays with memory, which grows with the grid and
+# with the square of $d$, and with the assumption that position carries meaning, which holds for a camera in
+# a fixture and fails for parts that lie as they please. Where the training images are fewer than the
+# features, the centred features are the smaller object, and the distance can be computed from them exactly
+# without ever forming a covariance.
+#
+# #### Results
+#
+# {{ ref:padim_comparison }} gives the three models on the three categories. The position-wise Gaussian has
+# an image AUROC of {{ value:01_task2_padim.hazelnut_image_auroc }} on hazelnut,
+# {{ value:01_task2_padim.zipper_image_auroc }} on zipper and {{ value:01_task2_padim.brick_image_auroc }}
+# on brick, and finds the defective pixels with a pixel AUROC of
+# {{ value:01_task2_padim.hazelnut_pixel_auroc }}, {{ value:01_task2_padim.zipper_pixel_auroc }} and
+# {{ value:01_task2_padim.brick_pixel_auroc }}. The overlap measure is stricter: AUPRO is
+# {{ value:01_task2_padim.hazelnut_aupro }}, {{ value:01_task2_padim.zipper_aupro }} and
+# {{ value:01_task2_padim.brick_aupro }}.
+
+# %% [markdown]
+# {{ table:padim_comparison }}
+
+# %% [markdown]
+# {{ figure:padim_heatmaps }}
+
+# %% [markdown]
+# The heatmaps in {{ ref:padim_heatmaps }} are the strongest argument for the method: an inspector sees at
+# once whether an alarm has a cause. They also show its limits: the grid is coarser than the image, so thin
+# defects get a halo, and the smoothing that calms the noise lowers the peak of a small defect.
+# {{ ref:padim_roc }} shows the whole range of thresholds. As {{ ref:padim_severity }} shows, what is missed
+# are the faint defects: on hazelnut, {{ value:01_task2_padim.hazelnut_recall_faint }} of the faintest
+# quarter of the defects are found at a threshold that promises
+# {{ value:01_task2_padim.promised_false_alarms }} false alarms, against
+# {{ value:01_task2_padim.hazelnut_recall_plain }} of the plainest. An average over defects of all strengths
+# hides this.
+
+# %% [markdown]
+# {{ figure:padim_roc }}
+
+# %% [markdown]
+# {{ figure:padim_severity }}
+
+# %% [markdown]
+# ### Task 4: anomalies in tables
+#
+# #### Data
+#
+# A table has one row per sample and one column per measurement. The course uses a thyroid data set with six
+# columns; the report is built from the Wisconsin breast cancer data that comes with scikit-learn, whose
+# benign cases are the normal class, with {{ value:02_task4_isolation_forest.n_train }} of them to train on
+# and {{ value:02_task4_isolation_forest.n_test }} samples to test on. Columns have units and no neighbours:
+# reordering them changes nothing, while reordering pixels destroys an image. No pretrained network offers
+# features to borrow.
+#
+# #### Method
+#
+# Isolation Forest [@liu2008isolation] builds trees on small random subsamples. A tree picks a column and a
+# cut within its range at random, and goes on until each sample sits alone or a depth limit is reached.
+# Samples in sparse regions are alone after few cuts. With $h(x)$ the depth at which $x$ is isolated,
+# averaged over the trees, and $c(\psi)$ the mean depth of an unsuccessful search in a binary search tree of
+# $\psi$ samples,
+#
+# $$
+# s(x) = 2^{-\mathbb{E}[h(x)] / c(\psi)}, \qquad c(\psi) = 2 H_{\psi - 1} - \frac{2(\psi - 1)}{\psi},
+# \qquad H_k = \sum_{i=1}^{k} \frac{1}{i}.
+# $$
+#
+# The score lies between zero and one and grows with abnormality. The trees are invariant to the scale of a
+# column, so standardising the columns changes nothing here beyond rounding; it is done because the
+# competitors in {{ ref:isolation_forest_comparison }} need it.
+#
+# #### Characteristics
+#
+# A subsample of fixed size $\psi$ makes fitting independent of the number of samples: $t$ trees cost
+# $O(t \, \psi \, \log \psi)$, and scoring $n$ samples costs $O(n \, t \, \log \psi)$, linear in $n$, not
+# $O(n \, \log n)$. The measured time grows with the power
+# {{ value:02_task4_isolation_forest.time_growth_exponent }} of $n$. No distribution is assumed, but a shape
+# is: every cut is parallel to an axis, so anomalies that are strange only in combination, each column in
+# its usual range, are hard for the forest. Explanations are available too: Shapley values can be computed
+# exactly for trees [@lundberg2020trees], and {{ ref:isolation_forest_shap }} names the columns behind an
+# alarm.
+#
+# #### The threshold must not see the test labels
+#
+# A habit found in many tutorials sets the parameter `contamination` to the share of anomalies in the test
+# set. That number comes from the labels. It hands the detector the right number of alarms, and F1 rises
+# from {{ value:02_task4_isolation_forest.f1_training_quantile }} with a quantile of the training scores to
+# {{ value:02_task4_isolation_forest.f1_test_contamination }} with the leaked rate; the AUROC does not
+# change, because the order of the samples does not. In use nobody knows the rate in advance.
+# {{ ref:isolation_forest_thresholds }} compares the honest thresholds at the same promise, a false alarm
+# rate of {{ value:02_task4_isolation_forest.promised_false_alarms }}. The training quantile gives
+# {{ value:02_task4_isolation_forest.false_alarms_training_quantile }}, the conformal threshold
+# {{ value:02_task4_isolation_forest.false_alarms_conformal }}.
+
+# %% [markdown]
+# {{ table:isolation_forest_thresholds }}
+
+# %% [markdown]
+# #### Results
+#
+# {{ ref:isolation_forest_scores }} shows the scores, and {{ ref:isolation_forest_comparison }} sets the
+# forest beside other detectors, a random score and a ruler, over
+# {{ value:02_task4_isolation_forest.n_splits }} splits of the data. The ruler is the plain distance to the
+# centre of the training data: no learning, no parameter. It has an AUROC of
+# {{ value:02_task4_isolation_forest.breast_cancer_distance_auroc }} where Isolation Forest has
+# {{ value:02_task4_isolation_forest.breast_cancer_isolation_forest_auroc }}. The thyroid data of the course
+# behaves in the same way. On such data the anomalies are simply far out, and a high score shows that a
+# detector works, never that it has learned anything about the structure of the normal class.
+
+# %% [markdown]
+# {{ figure:isolation_forest_scores }}
+
+# %% [markdown]
+# {{ table:isolation_forest_comparison }}
+
+# %% [markdown]
+# The test of learning is a table in which the ruler must fail. Following the idea of ADBench
+# [@han2022adbench], anomalies are made from normal samples by breaking the dependence between columns: each
+# column alone looks exactly as it should, only the combination is impossible. There the ruler drops to
+# {{ value:02_task4_isolation_forest.dependency_distance_auroc }} and Isolation Forest to
+# {{ value:02_task4_isolation_forest.dependency_isolation_forest_auroc }}, while the best detector of
+# {{ ref:isolation_forest_dependency }} reaches {{ value:02_task4_isolation_forest.dependency_best_auroc }}.
+# A benchmark for tables should hold both kinds of anomaly, and the ruler.
+
+# %% [markdown]
+# {{ table:isolation_forest_dependency }}
+
+# %% [markdown]
+# {{ figure:isolation_forest_shap }}
+
+# %% [markdown]
+# ## How the two tasks differ and agree
+#
+# {{ caption:tasks_compared }} The two tasks side by side.
+#
+# | | Task 2: images | Task 4: tables |
+# |---|---|---|
+# | Raw sample | hundreds of thousands of redundant pixels on a grid | a row of six to a few dozen measurements |
+# | Structure | neighbourhood, scale, position | none; columns can be exchanged |
+# | Representation | borrowed from a network pretrained on other images | the columns themselves, standardised |
+# | Model of normality | a Gaussian for each position | an ensemble of random partitions |
+# | Assumption | features are near Gaussian, parts are aligned | anomalies are isolated by few axis-parallel cuts |
+# | Score | Mahalanobis distance, maximum over positions | mean depth of isolation |
+# | Localisation | heatmap over pixels | contribution of each column |
+# | Cost | dominated by the network, gains from a GPU | seconds on one core |
+# | Metrics | image and pixel AUROC, AUPRO, average precision | AUROC, average precision, F1 at an honest threshold |
+#
+# ### Differences
+#
+# {{ ref:tasks_compared }} sums up this section. The main difference is where the knowledge comes from. The
+# image detector owes its strength to a million photographs of other things, which taught the network what
+# texture and shape are; the model of normality on top of it is simple, and it can be. The table has no such
+# donor. Column three of one hospital says nothing about column three of another, so the model itself must
+# bring the right idea of what is unusual. Claims about methods do not carry over: that a Gaussian suffices
+# for deep image features is no evidence that it suffices for blood values.
+#
+# The second difference is locality. An image score is a maximum over thousands of local scores, and its
+# distribution is that of an extreme value; a table score is one global number. Their scales and tails are
+# not comparable, which matters as soon as both enter one ranking.
+#
+# ### Agreements
+#
+# Both tasks are one-class problems with the same protocol: fit on normal samples, score, choose a threshold
+# on normal samples, and let the test labels touch only the metric. Both yield a real-valued score with the
+# same orientation, so that thresholds, curves, intervals and calibration are shared without change. Both
+# can say where an alarm comes from, by pixel or by column. In the terms of software they satisfy one
+# contract: `fit`, `anomaly_score`, `predict`. Most of what makes an evaluation trustworthy lies behind that
+# contract: the first, modest and practical sense in which a unified framework is feasible.
+
+# %% [markdown]
+# ## Is a unified framework feasible?
+#
+# ### Architecture
+#
+# The natural design has three layers. *Modality encoders* $f_m : \mathcal{X}_m \to \mathbb{R}^{q}$ turn an
+# image, a row or any other kind of sample into a vector of common length $q$. The *shared latent space*
+# $\mathbb{R}^{q}$ is where normal samples are meant to be compact. A *unified scorer* measures the distance
+# from normality there, in the simplest case by one Gaussian,
+#
+# $$s(x_1, \dots, x_M) = (z - \mu)^{\top} \Sigma^{-1} (z - \mu), \qquad z = g\big(f_1(x_1), \dots, f_M(x_M)\big),$$
+#
+# with a fusion $g$: concatenation, a mean over the modalities that are present, or attention between them.
+#
+# Two situations must be kept apart. If the modalities describe *the same object*, say a part’s photograph
+# and its process parameters, then $z$ describes one thing, and a joint model can find what no single
+# modality can: an ordinary photograph with ordinary parameters that do not go together. If they come from
+# *unrelated sources*, such as hazelnuts and thyroid patients, then there is no joint distribution to learn.
+# The framework can still share code, calibration and reporting, but one Gaussian over the union of both
+# clouds models neither: its covariance measures mostly the distance between the two means, and it is blind
+# to everything in between. Such data call for a model per modality and a common, calibrated scale.
+#
+# ### Training
+#
+# *Unsupervised.* The image encoder is pretrained and stays frozen. The table encoder needs a training
+# signal. A network that is randomly initialised and never trained is a random projection; it has learned
+# nothing, and belongs in the comparison under that name. Useful signals are reconstruction, the prediction
+# of masked columns, or contrastive agreement between views of the same sample. A compactness loss alone
+# invites collapse, since a constant encoder makes every sample perfectly normal; no biases, a
+# reconstruction term or a variance floor prevent it. When samples are paired, a contrastive loss across
+# modalities aligns the spaces.
+#
+# *Supervised.* A classification head with a cross-entropy weighted for imbalance uses labelled anomalies of
+# known kinds. It wins on these kinds and can lose on new ones, which only a test set with kinds held out
+# from training reveals.
+#
+# *Hybrid.* Compactness on normal samples plus a repulsive term for the few labelled anomalies keeps the
+# one-class view while using what is known, which in practice is the usual case.
+#
+# ### Advantages
+#
+# - A new modality needs an encoder and nothing else; scoring, thresholds, plots and tests exist already.
+# - Joint anomalies between modalities become visible, the one ability that separate detectors cannot have.
+# - Scores calibrated on held-out normal samples become p-values, and p-values from different modalities
+#   share one scale by construction. Alarms can be ranked and budgeted together.
+# - One evaluation protocol makes results comparable and leaks easier to catch.
+#
+# ### Challenges
+#
+# - **Alignment.** Encoders trained apart place their outputs in unrelated coordinates. Equal dimension is
+#   not a shared meaning.
+# - **Distribution.** A single Gaussian is too simple for a union of modalities, and a covariance in
+#   hundreds of dimensions is poorly determined by a few hundred samples.
+# - **Imbalance.** The modality with more samples, larger variance or more dimensions dominates the score.
+# - **Missing modalities.** In practice some are absent, and not at random.
+# - **Explanation.** A distance in a latent space names neither a pixel nor a column.
+# - **Evaluation.** If each modality alone reveals every anomaly, a fused detector proves nothing.
+#
+# ### Mitigations
+#
+# - Train in stages: encoders first, each checked against its own single-modality baseline, and the fusion
+#   after that.
+# - Model each modality apart and combine calibrated scores (late fusion) as the baseline that any shared
+#   latent space must beat.
+# - Use shrinkage [@ledoit2004covariance], a mixture instead of one Gaussian, and as many latent dimensions
+#   as the samples can support.
+# - Standardise each modality’s contribution on normal data, so that none dominates by its units.
+# - Drop modalities at random in training, so that their absence in use is no surprise.
+# - Trace a score back through the encoder, to pixels and columns, and keep the single-modality scores
+#   beside the joint one.
+# - Test on data with anomalies that live only in the relation between modalities.
+
+# %% [markdown]
+# ## Implementation
+#
+# The module `mmad_utils` holds the parts that both tasks use: data sets with known origin and checksums,
+# one contract for all detectors, thresholds, metrics and the recording of results. Detectors follow
+# scikit-learn, so an estimator from that library can be evaluated beside ours as it is. The three settings
+# of the framework become three classes, which later notebooks of the course introduce; the outlines below
+# show their form.
+#
+# ### Unsupervised
+#
+# ```python
+# detector = MultiModalAnomalyDetector(
+#     encoders={"image": ImageEncoder(), "tabular": TabularEncoder()},
+#     scorer=GaussianAnomalyScorer(covariance="ledoit_wolf"),
+# )
+# detector.fit({"image": X_image, "tabular": X_tabular})        # normal samples only
+# scores = detector.anomaly_score({"image": X_image_new})       # a modality may be missing
+# ```
+#
+# The encoders are trained first, without labels; the scorer is fitted to their outputs; the threshold comes
+# from held-out normal samples.
+#
+# ### Supervised
+#
+# ```python
+# detector = SupervisedMultiModalAnomalyDetector(random_state=0)
+# detector.fit({"image": X_image, "tabular": X_tabular}, y)     # 0 normal, 1 anomaly
+# ```
+#
+# The head works on logits with a binary cross-entropy weighted by class frequency. Its test set holds back
+# whole kinds of anomaly.
+#
+# ### Hybrid
+#
+# ```python
+# detector = HybridMultiModalAnomalyDetector(random_state=0)
+# detector.fit({"image": X_image, "tabular": X_tabular}, y)     # -1 unlabelled, 0 normal, 1 anomaly
+# ```
+#
+# Pretraining uses every sample, labelled or not; fine-tuning adds the repulsive term. Whatever these
+# classes achieve will be recorded like the results above, next to three references: the random score, the
+# ruler, and the same network before training.
+
+# %% [markdown]
+# ## Conclusions and outlook
+#
+# ### Conclusions
+#
+# 1. The two tasks are one problem at the level of protocol, score and evaluation, and two problems at the
+#    level of representation. What is worth unifying first is the former.
+# 2. For images, borrowed features with a position-wise Gaussian are a strong, fast and explicable detector;
+#    its errors concentrate on faint defects and on parts that are not aligned.
+# 3. For tables, Isolation Forest is a sound default, but on easy data a ruler does as well, and on
+#    dependent columns other detectors do better. A result without these references cannot be interpreted.
+# 4. Thresholds from test labels inflate what is reported. Honest thresholds are available at no cost.
+# 5. A shared latent space is justified where modalities describe the same object and anomalies can hide in
+#    their relation. For unrelated sources, calibrated scores side by side are the better framework.
+#
+# ### Outlook
+#
+# Stronger encoders, such as vision transformers and networks pretrained across many tables, move the limit
+# set by representation. Normalising flows and energy-based models replace the Gaussian where samples allow.
+# Processes drift, so models and thresholds must be updated without learning the anomalies. Explanations
+# should be tested like detectors, against known causes.
+#
+# ### Practical advice
+#
+# - Start with the ruler and with one classical detector. Keep both in every table.
+# - With many reliable labels and stable kinds of anomaly, classify; with normal samples only, use one-class
+#   methods; with a few labels, the hybrid.
+# - Build each modality alone, then join, and check that joining has not cost either of them anything.
+# - State the false alarm rate that the user can bear, set the threshold on held-out normal data, and report
+#   what the test set shows.
+# - Report several seeds with their spread, and the worst misses with pictures.
+# - Watch the scores of normal samples in use. When their distribution moves, the threshold has expired.
+
+# %% [markdown]
+# ## References
+#
+# {{ references }}

@@ -1,0 +1,88 @@
+"""A project in a temporary folder, with one notebook's results, from which the tests render reports."""
+
+import re
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import nbformat
+import pandas as pd
+from nbconvert import HTMLExporter
+from traitlets.config import Config, PyFileConfigLoader
+
+from mmad_utils import notebook, notebook_files, results
+
+ROOT = Path(__file__).resolve().parents[1]
+REPORT = ROOT / "report" / "report.en.ipynb"
+SOURCE = '# %% tags=["parameters"]\nseed: int = 0  # of every random draw\n'
+
+
+class ReportProject:
+    """Files under `folder`, as `make report` would find them under the project's root."""
+
+    def __init__(self, folder: Path, monkeypatch):
+        self.folder = folder
+        for module in (notebook, notebook_files, results):
+            monkeypatch.setattr(module, "PROJECT_ROOT", folder)
+        (folder / "notebooks" / "src").mkdir(parents=True, exist_ok=True)
+        (folder / "mmad_utils").mkdir(exist_ok=True)
+        (folder / "requirements.lock").write_text("numpy==2\n")
+
+    def results(self, name: str = "01_demo") -> results.Results:
+        """Fresh results of a notebook, which is made for them."""
+        (self.folder / "notebooks" / "src" / f"{name}.py").write_text(SOURCE)
+        provenance = results.current_provenance(name, notebook.defaults(name))
+        return results.Results(name, output=self.folder, provenance=provenance)
+
+    def record_demo(self) -> None:
+        """Two values, two tables and two figures of 01_demo."""
+        record = self.results()
+        record.value("auroc", 0.99312, sd=0.0043, n=5)
+        record.value("fit_time", 12.34, unit="s")
+        frame = pd.DataFrame({"detector": ["ruler", "forest"], "AUROC": [0.98, 0.9], "alarms": [1200, 3]})
+        record.table(frame, "comparison", "Detectors compared [@liu2008isolation].")
+        record.table(frame, "more", "More of the same.")
+        draw_line(record, "line")
+        draw_picture(record, "picture")
+        record.save()
+
+    def record_all_of(self, text: str) -> None:
+        """Something for every key that a report names."""
+        records: dict[str, results.Results] = {}
+        for name, key in sorted(set(re.findall(r"value:(\w+)\.(\w+)", text))):
+            records.setdefault(name, self.results(name)).value(key, 0.9876, sd=0.0123, n=5)
+        record = records.setdefault("99_pictures", self.results("99_pictures"))
+        for key in sorted(set(re.findall(r"\{\{\s*figure:(\w+)", text))):
+            draw_line(record, key)
+        for key in sorted(set(re.findall(r"\{\{\s*table:(\w+)", text))):
+            record.table(pd.DataFrame({"detector": ["ruler"], "AUROC": [0.98]}), key, "A table.")
+        for record in records.values():
+            record.save()
+
+    def render(self, *cells: str) -> str:
+        """The HTML of a report with these Markdown cells, as nbconvert writes it."""
+        report = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(cell) for cell in cells])
+        for number, cell in enumerate(report.cells):
+            cell["id"] = f"cell-{number}"
+        return self.exporter().from_notebook_node(report)[0]
+
+    def render_committed(self) -> str:
+        return self.exporter().from_filename(str(REPORT))[0]
+
+    def exporter(self) -> HTMLExporter:
+        config = PyFileConfigLoader("jupyter_nbconvert_config.py", path=str(ROOT / "report")).load_config()
+        config.merge(Config({"ReportPreprocessor": {"output": str(self.folder)}}))
+        return HTMLExporter(config=config)
+
+
+def draw_line(record: results.Results, key: str) -> None:
+    fig, axes = plt.subplots(figsize=(3, 2))
+    axes.plot([1, 3, 2])
+    record.figure(fig, key, caption="A *line*, $y = x$.", alt='It "rises".', data={"y": [1, 3, 2]})
+    plt.close(fig)
+
+
+def draw_picture(record: results.Results, key: str) -> None:
+    fig, axes = plt.subplots(figsize=(3, 2))
+    axes.imshow([[0, 1], [1, 0]])
+    record.figure(fig, key, caption="A picture.", alt="A chessboard.", data={"y": [0, 1]})
+    plt.close(fig)

