@@ -116,11 +116,8 @@ class KNNDistance(Detector):
         self.method = method
         self.contamination = contamination
 
-    def fit(self, X, y=None):
-        super().fit(X, y)
-        alone = self._summary(self._search.kneighbors(n_neighbors=min(self.n_neighbors, len(self.X_) - 1))[0])
-        self.offset_ = float(np.quantile(-alone, self.contamination))
-        return self
+    def _training_scores(self, X):
+        return self._summary(self._search.kneighbors(n_neighbors=min(self.n_neighbors, len(self.X_) - 1))[0])
 
     def set_state(self, state):
         super().set_state(state)

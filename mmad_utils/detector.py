@@ -66,7 +66,7 @@ class Detector(OutlierMixin, BaseEstimator):
             )
         X = self._check(X, reset=True)
         self._fit(X, y)
-        self.offset_ = float(np.quantile(-self._score(X), self.contamination))
+        self.offset_ = float(np.quantile(-self._training_scores(X), self.contamination))
         return self
 
     def score_samples(self, X) -> np.ndarray:
@@ -145,6 +145,10 @@ class Detector(OutlierMixin, BaseEstimator):
 
     def _fit(self, X, y) -> None:
         raise TypeError(f"{type(self).__name__} does not say how it fits: define _fit(X, y).")
+
+    def _training_scores(self, X) -> np.ndarray:
+        """What sets the threshold: scores of the training samples, without themselves where that is cheap."""
+        return self._score(X)
 
     def _score(self, X) -> np.ndarray:
         raise TypeError(f"{type(self).__name__} does not say how it scores: define _score(X).")

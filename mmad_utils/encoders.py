@@ -196,8 +196,13 @@ class ImageEncoder:
         return cache_home() / "features" / folder / content[:2] / f"{content}-{layer}.npy"
 
 
-def join_layers(features: list[torch.Tensor], grid: tuple[int, int] | None = None) -> torch.Tensor:
-    """Bring (b, c, h, w) layers to one grid (default: the first layer's) by bilinear interpolation.
+def join_layers(
+    features: list[torch.Tensor], grid: tuple[int, int] | None = None, mode: str = "nearest"
+) -> torch.Tensor:
+    """Bring (b, c, h, w) layers to one grid (default: the first layer's) and concatenate their channels.
+
+    ``mode`` is "nearest" (each coarse feature stands at all fine positions it covers, as in PaDiM) or
+    "bilinear" (as in PatchCore).
 
     Returns
     -------
@@ -206,8 +211,7 @@ def join_layers(features: list[torch.Tensor], grid: tuple[int, int] | None = Non
     """
     grid = grid or (features[0].shape[2], features[0].shape[3])
     layers = [
-        layer if tuple(layer.shape[2:]) == grid else F.interpolate(layer, grid, mode="bilinear", align_corners=False)
-        for layer in features
+        layer if tuple(layer.shape[2:]) == grid else F.interpolate(layer, grid, mode=mode) for layer in features
     ]
     return torch.cat([layer.flatten(2) for layer in layers], dim=1).transpose(1, 2).contiguous()
 

@@ -15,6 +15,7 @@ Samples of 4 bytes take 4n(d + n) bytes a position, the scatter of 8 bytes 8d²:
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from mmad_utils.detector import Detector, DetectorError
 
 __all__ = ["GaussianAnomalyScorer", "PositionwiseGaussian"]
 
-CHUNK_ELEMENTS = 2**23  # positions are worked on in chunks of about this many covariance elements
+CHUNK_ELEMENTS = 2**22  # positions are worked on in chunks of about this many covariance elements
 FLOAT32_CONDITION = 1e5  # up to this ratio of ‖K‖ to ε(n-1) float32 gives distances to 1e-4 or better
 
 
@@ -103,7 +104,9 @@ class PositionwiseGaussian:
 
     def __init__(self, regularization: float = 0.01):
         if not 0 < regularization < float("inf"):
-            raise ValueError(f"regularization is {regularization!r}; give a positive number, it makes Σ invertible.")
+            raise ValueError(
+                f"regularization is {regularization!r}; give a positive number, it makes Σ invertible."
+            )
         self.regularization = regularization
         self._chunks: list[_Chunk] = []
 
@@ -159,16 +162,39 @@ class PositionwiseGaussian:
         batch = _as_tensor(embeddings)
         self._check_shape(*batch.shape[1:])
         distances = batch.new_empty(batch.shape[:2])
-        start = 0
-        for chunk in self._chunks:
+        size = len(self._chunks[0].mean)
+
+        def score(i: int, chunk: _Chunk) -> None:
             chunk.factorise()
-            stop = start + len(chunk.mean)
+            positions = slice(i * size, (i + 1) * size)
             for first in range(0, len(batch), batch.shape[2]):
                 rows = slice(first, first + batch.shape[2])
-                squared = chunk.squared_distance(batch[rows, start:stop].transpose(0, 1))
-                distances[rows, start:stop] = squared.sqrt().T
-            start = stop
+                squared = chunk.squared_distance(batch[rows, positions].transpose(0, 1))
+                distances[rows, positions] = squared.sqrt().T
+
+        _for_each(score, self._chunks, batch.device)
         return distances.numpy() if isinstance(embeddings, np.ndarray) else distances
+
+    def leave_one_out(self, distances):
+        """What the distances of training samples would be if each were not among the samples.
+
+        The scatter without sample k is S - n/(n-1) δδᵀ, δ its difference from the mean, so by Sherman and Morrison
+        d² becomes (n-2) c² q / (1 - c q) with q = d²/(n-1) and c = n/(n-1). Exact for a regularization of
+        ε(n-1)/(n-2), which differs from ε by one part in n.
+
+        Parameters
+        ----------
+        distances : array or tensor of any shape, as ``mahalanobis`` gives them for samples it was fitted on
+
+        Returns
+        -------
+        of the same kind and shape; unchanged with two samples, where nothing would be left to fit
+        """
+        n = self.n_samples_
+        if n < 3:
+            return distances
+        q = distances**2 * (n / (n - 1) ** 2)  # c·q in the text, below 1
+        return ((n - 2) * n / (n - 1) * q / (1 - q).clip(1e-6)) ** 0.5
 
     def get_state(self) -> dict[str, Any]:
         """Parameters and statistics as plain values and tensors."""
@@ -177,7 +203,7 @@ class PositionwiseGaussian:
     def set_state(self, state: dict[str, Any]) -> None:
         """Undo ``get_state`` on a new object."""
         self.regularization = state["regularization"]
-        self._chunks = [_Chunk(**chunk) for chunk in state["chunks"]]
+        self._chunks = [_Chunk(**chunk).copy() for chunk in state["chunks"]]
 
     @property
     def _shape(self) -> tuple[int, int]:
@@ -200,17 +226,19 @@ class PositionwiseGaussian:
             self._check_shape(p, d)
         if factorise and n < 2:
             raise ValueError("a covariance needs at least 2 samples, 1 was given.")
-        means = batch.mean(0, dtype=torch.float64)
-        if not bool(means.isfinite().all()):
-            position = int((~means.isfinite()).any(1).nonzero()[0, 0])
-            raise ValueError(f"embeddings hold NaN or infinity at position {position}.")
+        if not bool(batch.sum().isfinite()):  # one cheap number; a sum of large values may also overflow
+            wrong = [i for i in range(p) if not bool(batch[:, i].isfinite().all())]
+            if wrong:
+                raise ValueError(f"embeddings hold NaN or infinity at position {wrong[0]}.")
         size = max(1, CHUNK_ELEMENTS // d**2)
         chunks = self._chunks or [_Chunk(self.regularization) for _ in range(0, p, size)]
-        for i, chunk in enumerate(chunks):
-            positions = slice(i * size, (i + 1) * size)
-            chunk.add(batch[:, positions].transpose(0, 1), means[positions])
+
+        def learn(i: int, chunk: _Chunk) -> None:
+            chunk.add(batch[:, i * size : (i + 1) * size].transpose(0, 1))
             if factorise:
                 chunk.factorise()
+
+        _for_each(learn, chunks, batch.device)
         self._chunks = chunks
 
 
@@ -230,30 +258,35 @@ class _Chunk:
         return dict(vars(self))
 
     def copy(self) -> _Chunk:
-        """Independent of the original: what is changed in place is cloned."""
-        scatter = None if self.scatter is None else self.scatter.clone()
-        rows = [rows.clone() for rows in self.rows]
-        return _Chunk(self.regularization, self.n, self.mean, self.origin, rows, scatter, self.factor)
+        """Independent of the original, and in aligned memory, where results are the same to the bit."""
+        own = {
+            key: value.clone() if isinstance(value, torch.Tensor) else value
+            for key, value in vars(self).items()
+        }
+        return _Chunk(**{**own, "rows": [rows.clone() for rows in self.rows]})
 
-    def add(self, batch: torch.Tensor, batch_mean: torch.Tensor) -> None:
-        """Take in (c, m, d) samples with the mean (c, d) float64."""
+    def add(self, batch: torch.Tensor) -> None:
+        """Take in (c, m, d) samples."""
         m, d = batch.shape[1:]
-        if self.n == 0:
-            self.mean, self.origin = torch.zeros_like(batch_mean), batch_mean
         if self.n + m < d:
             self.factor = None
-            self.rows.append(_minus(batch, self.origin))
+            if self.n == 0:
+                rows, self.mean = _centre(batch)
+                self.origin = self.mean
+            else:
+                rows = _minus(batch, self.origin)
+                shift = rows.mean(1, dtype=torch.float64) + self.origin - self.mean
+                self.mean = self.mean + shift * (m / (self.n + m))
+            self.rows.append(rows)
             self.n += m
-            self.mean = self.mean + (batch_mean - self.mean) * (m / self.n)
         else:
-            centred = batch.to(torch.float64) - batch_mean[:, None]
-            self._merge_scatter(m, batch_mean, centred.mT @ centred)
+            rows, mean = _centre(batch.to(torch.float64))
+            self._merge_scatter(m, mean, rows.mT @ rows)
 
     def merge(self, other: _Chunk) -> None:
         if other.rows:
             for rows in list(other.rows):
-                samples = rows.to(torch.float64) + other.origin[:, None]
-                self.add(samples.to(rows.dtype), samples.mean(1))
+                self.add((rows.to(torch.float64) + other.origin[:, None]).to(rows.dtype))
         else:
             self._merge_scatter(other.n, other.mean, other._scatter())
 
@@ -271,7 +304,8 @@ class _Chunk:
             self.factor, self.scatter = _cholesky(self.covariance()), None
             return
         X = torch.cat(self.rows, dim=1) if len(self.rows) > 1 else self.rows[0]
-        X -= (self.mean - self.origin)[:, None].to(X.dtype)
+        if len(self.rows) > 1:  # a single batch is centred already
+            X -= (self.mean - self.origin)[:, None].to(X.dtype)
         self.rows, self.origin = [X], self.mean
         ridge = self.regularization * (self.n - 1)
         kernel = _kernel(X, ridge)
@@ -282,7 +316,9 @@ class _Chunk:
     def squared_distance(self, batch: torch.Tensor) -> torch.Tensor:
         """Squared Mahalanobis distance of (c, b, d) samples, (c, b)."""
         assert self.factor is not None
-        delta = _minus(batch.to(torch.promote_types(batch.dtype, self.factor.dtype)), self.mean).mT  # (c, d, b)
+        delta = _minus(
+            batch.to(torch.promote_types(batch.dtype, self.factor.dtype)), self.mean
+        ).mT  # (c, d, b)
         if not self.rows:
             return torch.linalg.solve_triangular(self.factor.mT, delta, upper=False).square().sum(1)
         X, factor = self.rows[0].to(delta.dtype), self.factor.to(delta.dtype)
@@ -314,6 +350,21 @@ class _Chunk:
         self.mean, self.scatter, self.rows, self.factor = mean, scatter, [], None
 
 
+def _for_each(work, chunks: list[_Chunk], device: torch.device) -> None:
+    """``work(i, chunk)`` for all: on the CPU one chunk a thread, which many small matrices need to run fast."""
+    threads = torch.get_num_threads()
+    if threads == 1 or len(chunks) == 1 or device.type != "cpu":
+        for i, chunk in enumerate(chunks):
+            work(i, chunk)
+        return
+    try:
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            for _ in pool.map(work, range(len(chunks)), chunks):
+                pass
+    finally:
+        torch.set_num_threads(threads)
+
+
 def _kernel(X: torch.Tensor, ridge: float) -> torch.Tensor:
     """XXᵀ + ridge I of (c, n, d) samples, (c, n, n)."""
     kernel = X @ X.mT
@@ -324,6 +375,14 @@ def _kernel(X: torch.Tensor, ridge: float) -> torch.Tensor:
 def _cholesky(matrix: torch.Tensor) -> torch.Tensor:
     """The upper factor Lᵀ in row order, which is how LAPACK leaves L, so that nothing is copied to solve."""
     return torch.linalg.cholesky(matrix).mT.contiguous()
+
+
+def _centre(batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """(c, m, d) samples less their mean, and that mean (c, d) float64: rounding is itself averaged away."""
+    centred = batch.clone(memory_format=torch.contiguous_format)
+    high = centred.mean(1)
+    low = centred.sub_(high[:, None]).mean(1)
+    return centred.sub_(low[:, None]), high.to(torch.float64) + low.to(torch.float64)
 
 
 def _minus(batch: torch.Tensor, mean: torch.Tensor) -> torch.Tensor:

@@ -30,6 +30,7 @@ PCA_PATCHES = 256  # patches of each picture that "pca" looks at
 class _PatchDetector(Detector):
     """What PaDiM and PatchCore share: the encoder, the checks, and patch distances drawn as a map."""
 
+    modalities = ("image",)
     backbone: str
     layers: Sequence[int]
     image_size: int
@@ -58,6 +59,9 @@ class _PatchDetector(Detector):
     def set_state(self, state) -> None:
         """Undo ``get_state`` on a new object; the backbone must have the weights it was fitted with."""
         super().set_state(state)
+        for name, value in vars(self).items():
+            if isinstance(value, torch.Tensor):  # into aligned memory, where results are the same to the bit
+                setattr(self, name, value.clone())
         self._encoder = self._make_encoder()
         if self._encoder.fingerprint != self.fingerprint_:
             raise DetectorError(
@@ -131,8 +135,9 @@ class PaDiM(_PatchDetector):
     ----------
     backbone : str, default="efficientnet_lite0"
         See ``ImageEncoder``.
-    layers : tuple of int in 1..4, default=(1, 2, 3)
-        Layers whose features make a patch; the first has the finest grid.
+    layers : tuple of int in 1..4, default=(2, 3)
+        Layers whose features make a patch; the first has the finest grid. Layer 1 sharpens the map at four
+        times the cost.
     n_features : int, default=100
         Features that are kept of each patch, at most; all where the layers have fewer.
     feature_selection : {"random", "pca", "semi_orthogonal", "all"}, default="random"
@@ -147,8 +152,9 @@ class PaDiM(_PatchDetector):
     smoothing : float >= 0, default=4.0
         Standard deviation of the Gaussian that smooths the map, in pixels.
     contamination : float in (0, 0.5], default=0.05
-        Share of the training scores above the threshold. With fewer pictures than features these scores are
-        far too low, because the Gaussian has seen the very pictures: ``calibrate`` on held-out normal ones.
+        Share of the training pictures above the threshold, each scored without itself (in closed form): scored
+        with itself it looks far too normal, because the Gaussian was bent towards it. ``calibrate`` on
+        held-out pictures gives a guarantee.
     weights : path, "random" or None, default=None
         See ``ImageEncoder``.
     device : str, default="auto"
@@ -173,7 +179,7 @@ class PaDiM(_PatchDetector):
     def __init__(
         self,
         backbone="efficientnet_lite0",
-        layers=(1, 2, 3),
+        layers=(2, 3),
         n_features=100,
         feature_selection="random",
         per_position=True,
@@ -217,6 +223,12 @@ class PaDiM(_PatchDetector):
     def _score(self, X) -> np.ndarray:
         return np.concatenate([self._draw(batch).max(axis=(1, 2)) for batch in self._patch_distances(X)])
 
+    def _training_scores(self, X) -> np.ndarray:
+        if not self.per_position:  # one picture hardly moves the Gaussian of all patches
+            return self._score(X)
+        left_out = (self.gaussian_.leave_one_out(batch) for batch in self._patch_distances(X))
+        return np.concatenate([self._draw(batch).max(axis=(1, 2)) for batch in left_out])
+
     def _patch_distances(self, X) -> Iterator[torch.Tensor]:
         h, w = self._encoder.grid_
         for batch in self._embeddings(X):
@@ -259,7 +271,7 @@ class PaDiM(_PatchDetector):
         total = torch.zeros(())
         for layer, a in zip(features, starts):
             projected = torch.einsum("bchw,ck->bkhw", layer, self.selection_[a : a + layer.shape[1]])
-            total = total + F.interpolate(projected, grid, mode="bilinear", align_corners=False)
+            total = total + F.interpolate(projected, grid, mode="nearest")
         return [total]
 
 
@@ -347,7 +359,8 @@ class PatchCore(_PatchDetector):
     def _patches(self, X) -> Iterator[torch.Tensor]:
         """Locally aware patch features of one picture after the other, (h*w, d)."""
         for features in self._encoder.features(X):
-            yield from join_layers([F.avg_pool2d(layer, 3, stride=1, padding=1) for layer in features])
+            pooled = [F.avg_pool2d(layer, 3, stride=1, padding=1) for layer in features]
+            yield from join_layers(pooled, mode="bilinear")
 
     def _nearest(self, patches: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Distance to, and row of, the nearest remembered patch, (p,) each."""

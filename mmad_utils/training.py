@@ -156,9 +156,9 @@ def _resume(checkpoint, identity, generator, stateful) -> list[dict[str, float]]
 class DeepDetector(Detector):
     """Base of the detectors that train a network; works on tables and on small images.
 
-    A variant defines ``build`` and either ``loss`` and ``batch_score``, or ``optimise`` where one optimiser is not enough.
-    Images come in as uint8 (n, H, W, C) and reach the network as float32 (n, C, H, W) in [0, 1]; tables reach it as
-    float32 (n, d), unscaled: put a ``StandardScaler`` before it in a pipeline.
+    A variant defines ``build``, ``loss`` and ``batch_score``, and overrides ``optimise`` where one optimiser is not
+    enough. Images come in as uint8 (n, H, W, C) and reach the network as float32 (n, C, H, W) in [0, 1]; tables
+    reach it as float32 (n, d), unscaled: put a ``StandardScaler`` before it in a pipeline.
 
     Parameters
     ----------
@@ -214,7 +214,7 @@ class DeepDetector(Detector):
         raise TypeError(f"{type(self).__name__} does not say what it minimises: define loss(batch, generator).")
 
     def batch_score(self, batch: Tensor, generator: torch.Generator) -> Tensor:
-        """(n, ...) -> (n,), higher is more anomalous; ``generator`` is seeded anew for every call of the outside."""
+        """(n, ...) -> (n,), higher is more anomalous; ``generator`` starts anew at every call from outside."""
         raise TypeError(f"{type(self).__name__} does not say how it scores: define batch_score(batch, generator).")
 
     def optimise(self, data: Tensor, generator: torch.Generator) -> list[dict[str, float]]:

@@ -184,3 +184,13 @@ def test_misuse_of_the_model_is_explained(rng):
         model.merge(PositionwiseGaussian().fit(rng.normal(size=(2, 3, 3))))
     with pytest.raises(ValueError, match="positive"):
         PositionwiseGaussian(0.0)
+
+
+@pytest.mark.parametrize(("n", "d"), [(12, 5), (6, 9)])
+def test_leave_one_out_equals_fitting_without_the_sample(n, d, rng):
+    X = rng.normal(size=(n, 3, d))
+    model = PositionwiseGaussian(regularization=0.3).fit(X)
+    ours = model.leave_one_out(model.mahalanobis(X))
+    for k in range(n):
+        without = PositionwiseGaussian(regularization=0.3 * (n - 1) / (n - 2)).fit(np.delete(X, k, axis=0))
+        np.testing.assert_allclose(ours[k], without.mahalanobis(X[k : k + 1])[0], rtol=1e-6)

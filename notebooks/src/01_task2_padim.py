@@ -38,8 +38,10 @@ other_datasets: list[str] = [
     "textures/gravel",
 ]  # for comparison
 backbone: str = "efficientnet_lite0"  # pretrained network: this one needs no download; course: wide_resnet50_2
+layers: list[int] = [2, 3]  # of the network; layer k has stride 2^(k + 1)
 image_size: int = 224  # pixels; every picture is resized to this square
 n_features: int = 100  # features kept by PaDiM at every place
+coreset_ratio: float = 0.005  # share of patches that PatchCore remembers
 train_sizes: list[int] = [5, 10, 20, 50, 100, 200]  # numbers of good pictures to learn from
 n_seeds: int = 3  # repeats of everything that has chance in it
 seed: int = 0  # first of the seeds
@@ -53,19 +55,22 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 from sklearn.decomposition import PCA
 
-from mmad_utils import ConformalThreshold, DistanceToCenter, PaDiM, PatchCore, RandomScore, notebook, plots
+from mmad_utils import ConformalThreshold, DistanceToCenter, PaDiM, PatchCore, notebook, plots
 from mmad_utils.datasets import read_image
 from mmad_utils.encoders import ImageEncoder
 from mmad_utils.gaussian import PositionwiseGaussian
 from mmad_utils.metrics import auroc, evaluate, pixel_metrics
 
+# %%
 nb = notebook.start(
     "01_task2_padim",
     dataset=dataset,
     other_datasets=other_datasets,
     backbone=backbone,
+    layers=layers,
     image_size=image_size,
     n_features=n_features,
+    coreset_ratio=coreset_ratio,
     train_sizes=train_sizes,
     n_seeds=n_seeds,
     seed=seed,
@@ -78,7 +83,12 @@ nb = notebook.start(
 # test on; and for every bad one a mask that says which pixels are wrong. By default the pictures are generated (they look
 # like MVTec's, and for each defect we know exactly how severe it is); set `dataset="mvtec/hazelnut"` for the real ones.
 
+# %% [markdown]
+# What the text says about results was written about hazelnuts at the default settings, and there every such sentence is
+# asserted by the cell below it. With other parameters the notebook runs as well; then read the numbers, not the sentences.
+
 # %%
+as_written = dataset == "synthetic/hazelnut" and image_size == 224 and backbone == "efficientnet_lite0"
 data = nb.load(dataset)
 kinds = np.array(data.source["kinds_test"])
 counts = pd.Series(kinds).value_counts().rename_axis("kind").to_frame("pictures")
@@ -143,10 +153,10 @@ print(f"{n_pixels:,} pixel values; distance to the mean picture: AUROC {ruler_au
 # early, textures and parts later. The network stays as it is; **nothing is trained in this notebook.**
 
 # %%
-encoder = ImageEncoder(backbone, layers=(1, 2, 3), image_size=image_size)
+shown_layers = ImageEncoder(backbone, layers=(1, 2, 3), image_size=image_size)
 bad = int(np.flatnonzero(data.y_test == 1)[np.argsort(share)[-1]])  # the largest defect
-maps = next(encoder.features([data.X_test[bad]]))
-for layer, features in zip(encoder.layers, maps):
+maps = next(shown_layers.features([data.X_test[bad]]))
+for layer, features in zip(shown_layers.layers, maps):
     n, channels, height, width = features.shape
     print(f"layer {layer}: {channels} features at each of {height} × {width} places")
 
@@ -154,7 +164,7 @@ for layer, features in zip(encoder.layers, maps):
 fig, axes = plt.subplots(1, 4, figsize=(7, 2.1), layout="constrained")
 axes[0].imshow(read_image(data.X_test[bad]))
 axes[0].set_title("picture")
-for axis, layer, features in zip(axes[1:], encoder.layers, maps):
+for axis, layer, features in zip(axes[1:], shown_layers.layers, maps):
     strongest = features[0].flatten(1).std(1).argmax()  # the feature that varies most over the picture
     axis.imshow(features[0, strongest], cmap="viridis")
     axis.set_title(f"layer {layer}, feature {int(strongest)}")
@@ -167,7 +177,7 @@ nb.figure(
     alt="A photograph and three feature maps. The first is fine and follows edges, the later ones are coarser and "
     "respond to larger parts.",
     data={
-        "layer": encoder.layers,
+        "layer": shown_layers.layers,
         "features": [m.shape[1] for m in maps],
         "places_per_side": [m.shape[2] for m in maps],
     },
@@ -175,13 +185,14 @@ nb.figure(
 
 # %% [markdown]
 # Early layers are sharp and know only edges; late ones know more and see less sharply. A scratch is a matter of edges, a
-# missing tooth a matter of parts. So we use several layers at once: the coarse maps are enlarged to the grid of the finest,
-# and the vectors of a place are joined end to end. This is the *embedding* of that place.
+# missing tooth a matter of parts. So we use two layers at once: the coarse map is enlarged to the grid of the fine one, and
+# the two vectors of a place are joined end to end. This is the *embedding* of that place.
 
 # %%
+encoder = ImageEncoder(backbone, layers=layers, image_size=image_size)
 embedding = next(encoder.embeddings([data.X_test[bad]]))
 print("embedding of a picture:", tuple(embedding.shape), "= (pictures, places, features)")
-assert embedding.shape[2] == sum(m.shape[1] for m in maps)
+assert embedding.shape[1:] == (np.prod(encoder.grid_), sum(encoder.channels))
 
 # %% [markdown]
 # ## 4. One Gaussian for every place
@@ -250,7 +261,7 @@ nb.figure(
 inside = np.asarray(Image.fromarray(data.masks_test[bad]).resize(encoder.grid_[::-1]))
 ratio = float(np.asarray(heights)[inside].mean() / np.asarray(heights)[~inside].mean())
 print(f"mean distance inside the mask is {ratio:.1f} times that outside")
-assert ratio > 1.3
+assert not as_written or ratio > 1.3
 
 # %% [markdown]
 # ## 5. PaDiM, whole
@@ -259,7 +270,8 @@ assert ratio > 1.3
 # **the score of a picture is the highest value in its map**. One bad place makes a bad picture, however good the rest is.
 
 # %%
-padim = PaDiM(backbone, n_features=n_features, image_size=image_size, random_state=seed).fit(data.X_train)
+settings = {"backbone": backbone, "layers": layers, "image_size": image_size, "n_features": n_features}
+padim = PaDiM(**settings, random_state=seed).fit(data.X_train)
 evaluation = evaluate(padim, data, name="PaDiM")
 pd.Series(evaluation.as_row()).drop("name").astype(float).round(3).to_frame("PaDiM").T
 
@@ -286,8 +298,9 @@ nb.figure(
 # %%
 means = evaluation.maps.mean(axis=(1, 2))
 print(f"AUROC with the maximum {evaluation.auroc:.3f}, with the mean {auroc(data.y_test, means):.3f}")
-assert evaluation.auroc > auroc(data.y_test, means)
-assert evaluation.auroc > max(ruler_auroc, 0.5) + 0.1, "PaDiM should beat the distance between pixels by far"
+if as_written:
+    assert evaluation.auroc > auroc(data.y_test, means)
+    assert evaluation.auroc > max(ruler_auroc, 0.5) + 0.1, "PaDiM should beat the distance between pixels by far"
 
 # %%
 for key in ("auroc", "average_precision"):
@@ -310,36 +323,53 @@ fig = plots.score_histogram(evaluation)
 nb.figure(
     fig,
     "padim_scores",
-    caption="Picture scores of PaDiM on the test set, with the threshold that the training scores suggest.",
+    caption="Picture scores of PaDiM on the test set, with the threshold that the training pictures suggest.",
     alt="Two histograms: good pictures have low scores in a narrow range, bad ones higher scores with a long tail; a few "
-    "bad ones lie among the good ones. The threshold lies below most of the good ones.",
+    "bad ones lie among the good ones. The threshold lies near the upper end of the good ones.",
     data={"score": evaluation.scores, "anomaly": evaluation.y},
 )
 
 # %% [markdown]
-# Look at the threshold. `fit` puts it where 5% of the *training* scores lie above it; yet far more than 5% of the good
-# test pictures do. The Gaussians know the training pictures by heart: with about as many pictures as features, a training
-# picture is always close to a mean and a covariance that it has itself bent. Thresholds need pictures that the model has
-# not seen.
+# ### Where does the threshold come from?
+#
+# Not from the test set. The obvious place is where 5% of the *training* scores lie above it. Try it:
+
+# %%
+good = [x for x, y in zip(data.X_test, data.y_test) if y == 0]
+in_sample = padim.anomaly_score(data.X_train)
+naive = np.mean(padim.anomaly_score(good) > np.quantile(in_sample, 0.95))
+print(f"{naive:.0%} of {len(good)} good test pictures score above 95% of the training pictures")
+
+# %% [markdown]
+# A disaster, and a typical one. The Gaussians know the training pictures by heart: with not many more pictures than
+# features, a training picture is always close to a mean and a covariance that it has itself bent. What we want is its score
+# under a model that has *not* seen it. For a Gaussian this needs no second fit. Without picture $k$ the scatter matrix loses
+# one term of rank one, and the Sherman–Morrison formula gives the distance $d_{-k}$ from the distance $d$ with it:
+#
+# $$d_{-k}^2 = \frac{(n-2)\, c^2 q}{1 - c\,q}, \qquad q = \frac{d^2}{n-1}, \quad c = \frac{n}{n-1} .$$
+#
+# `fit` sets its threshold from these leave-one-out scores.
+
+# %%
+left_out = np.mean(padim.predict(good) == -1)
+print(f"with leave-one-out scores: {left_out:.0%}")
+assert not as_written or left_out < naive - 0.3
+
+# %% [markdown]
+# Much better, and free of charge. If a promise has to hold whatever the detector does, keep pictures aside: the conformal
+# threshold at 5% then gives at most 5% false alarms on average over such splits (notebook 02 puts this to the test).
 
 # %%
 half = len(data.X_train) // 2
 shuffled = np.random.default_rng(seed).permutation(len(data.X_train))
 fit_on, held_out = ([data.X_train[i] for i in part] for part in (shuffled[half:], shuffled[:half]))
-calibrated = PaDiM(backbone, n_features=n_features, image_size=image_size, random_state=seed).fit(fit_on)
-good = [x for x, y in zip(data.X_test, data.y_test) if y == 0]
-naive = np.mean(calibrated.predict(good) == -1)
-calibrated.calibrate(ConformalThreshold(0.05), held_out)
+calibrated = PaDiM(**settings, random_state=seed).fit(fit_on).calibrate(ConformalThreshold(0.05), held_out)
 kept_promise = np.mean(calibrated.predict(good) == -1)
-print(f"false alarms among {len(good)} good pictures: training threshold {naive:.0%}, calibrated {kept_promise:.0%}")
-
-# %% [markdown]
-# The price is half of the training pictures. The gain is a promise that holds: a conformal threshold at 5% gives at most
-# 5% false alarms on average, whatever the detector (notebook 02 puts this to the test over many splits).
+print(f"calibrated on {len(held_out)} held-out pictures: {kept_promise:.0%} false alarms")
 
 # %%
-assert kept_promise <= naive
-assert kept_promise <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / len(good)) + 0.05
+if as_written:  # three standard deviations of a binomial count, for the test and for the calibration pictures
+    assert kept_promise <= 0.05 + 3 * np.sqrt(0.05 * 0.95 * (1 / len(good) + 1 / len(held_out)))
 calibrated_evaluation = evaluate(calibrated, data, name="PaDiM, calibrated", maps=False)
 fig = plots.confusion_matrix(calibrated_evaluation)
 nb.figure(
@@ -349,7 +379,8 @@ nb.figure(
     alt="Table of two rows and two columns: nearly all good pictures pass, most bad ones raise an alarm, some are missed.",
     data=pd.DataFrame(calibrated_evaluation.confusion, columns=["no_alarm", "alarm"]),
 )
-nb.value("training_threshold_false_alarms", naive, n=len(good))
+nb.value("in_sample_threshold_false_alarms", naive, n=len(good))
+nb.value("leave_one_out_false_alarms", left_out, n=len(good))
 nb.value("calibrated_false_alarms", kept_promise, n=len(good))
 nb.value("calibrated_recall", calibrated_evaluation.confusion[1, 1] / data.y_test.sum())
 
@@ -375,7 +406,7 @@ pixel_table
 
 # %%
 assert abs(pixel_table.loc["random scores", "aupro"] - 0.15) < 0.02
-assert evaluation.pixel["aupro"] > 0.5 and evaluation.pixel["pixel_auroc"] > 0.9
+assert not as_written or (evaluation.pixel["aupro"] > 0.5 and evaluation.pixel["pixel_auroc"] > 0.9)
 
 # %% [markdown]
 # ## 7. Looking into the feature space
@@ -404,7 +435,7 @@ nb.figure(
 # %%
 pooled_auroc = auroc(data.y_test, DistanceToCenter("standard").fit(pooled_train).anomaly_score(pooled_test))
 print(f"AUROC: pixels {ruler_auroc:.3f}, mean embedding {pooled_auroc:.3f}, PaDiM {evaluation.auroc:.3f}")
-assert evaluation.auroc > pooled_auroc
+assert not as_written or evaluation.auroc > pooled_auroc
 nb.value("pooled_features_auroc", pooled_auroc)
 
 # %% [markdown]
@@ -423,35 +454,59 @@ nb.value("pooled_features_auroc", pooled_auroc)
 
 # %%
 def detectors(random_state):
-    common = {"backbone": backbone, "image_size": image_size, "random_state": random_state}
+    bank = {"backbone": backbone, "layers": layers, "image_size": image_size, "coreset_ratio": coreset_ratio}
     return {
-        "PaDiM": PaDiM(n_features=n_features, **common),
-        "global Gaussian": PaDiM(n_features=n_features, per_position=False, **common),
-        "PatchCore": PatchCore(**common),
-        "PaDiM, random weights": PaDiM(n_features=n_features, weights="random", **common),
+        "PaDiM": PaDiM(**settings, random_state=random_state),
+        "global Gaussian": PaDiM(**settings, per_position=False, random_state=random_state),
+        "PatchCore": PatchCore(**bank, random_state=random_state),
+        "PaDiM, random weights": PaDiM(**settings, weights="random", random_state=random_state),
     }
 
 
 def measured(name, detector, category):
-    fitted = detector.fit(category.X_train)
-    result = evaluate(fitted, category)
-    return {"dataset": category.name, "detector": name, "AUROC": result.auroc, **result.pixel}
+    result = evaluate(detector.fit(category.X_train), category, name=name)
+    return result, {"dataset": category.name, "detector": name, "AUROC": result.auroc, **result.pixel}
 
 
 # %%
 categories = [data] + [nb.load(name) for name in other_datasets]
-runs = []
+runs, shown = [], []
 for category in categories:
     for random_state in range(seed, seed + n_seeds):
-        runs += [measured(name, detector, category) for name, detector in detectors(random_state).items()]
-for category in categories:
-    for random_state in range(seed, seed + n_seeds):
-        chance = RandomScore(random_state=random_state).fit(np.zeros((2, 1)))
-        scores = chance.anomaly_score(np.zeros((len(category.X_test), 1)))
-        runs.append({"dataset": category.name, "detector": "random score", "AUROC": auroc(category.y_test, scores)})
+        for name, detector in detectors(random_state).items():
+            result, row = measured(name, detector, category)
+            runs.append(row)
+            if category is data and random_state == seed:
+                shown.append(result)
+        chance = np.random.default_rng(random_state).random(len(category.X_test))
+        runs.append({"dataset": category.name, "detector": "random score", "AUROC": auroc(category.y_test, chance)})
     flat = DistanceToCenter("standard").fit(pixels(category.X_train)).anomaly_score(pixels(category.X_test))
     runs.append({"dataset": category.name, "detector": "pixel distance", "AUROC": auroc(category.y_test, flat)})
 runs = pd.DataFrame(runs)
+
+# %% [markdown]
+# First the curves on the category that we follow. The ROC curve answers "how many good pictures do I throw away to find
+# this share of the bad ones?", the precision–recall curve "how many of the pictures I throw away are bad?"
+
+# %%
+fig = plots.roc_curves(shown)
+nb.figure(
+    fig,
+    "padim_roc",
+    caption=f"ROC curves on {data.name}.",
+    alt="Four curves above the diagonal; the one for random weights is the lowest.",
+    data=pd.DataFrame([{"detector": e.name, "AUROC": e.auroc, "FPR at 95% TPR": e.fpr95} for e in shown]),
+)
+
+# %%
+fig = plots.precision_recall_curves(shown)
+nb.figure(
+    fig,
+    "padim_precision_recall",
+    caption=f"Precision–recall curves on {data.name}; the dashed line is the share of bad pictures in the test set.",
+    alt="Four curves that start at full precision and fall towards the anomaly rate, the one for random weights first.",
+    data=pd.DataFrame([{"detector": e.name, "average_precision": e.average_precision} for e in shown]),
+)
 
 # %%
 summary = runs.groupby(["dataset", "detector"], sort=False)["AUROC"].agg(["mean", "std"]).reset_index()
@@ -491,9 +546,11 @@ assert (best.max(axis=1) > mean_of["PaDiM, random weights"]).all()
 assert (best.max(axis=1) > mean_of["random score"]).all()
 
 # %%
+keys = {"PaDiM": "padim", "PatchCore": "patchcore", "global Gaussian": "global_gaussian"}
+keys["PaDiM, random weights"] = "random_weights"
 for category in categories:
     short = category.name.split("/")[-1]
-    for detector, key in (("PaDiM", "padim"), ("PatchCore", "patchcore"), ("global Gaussian", "global_gaussian")):
+    for detector, key in keys.items():
         part = runs[(runs["dataset"] == category.name) & (runs["detector"] == detector)]
         for metric, name in (("AUROC", "image_auroc"), ("pixel_auroc", "pixel_auroc"), ("aupro", "aupro")):
             sd = part[metric].std(ddof=1) if n_seeds > 1 else None
@@ -511,7 +568,7 @@ curve = []
 for n in sizes:
     for random_state in range(seed, seed + n_seeds):
         drawn = np.random.default_rng(random_state).permutation(len(data.X_train))[:n]
-        model = PaDiM(backbone, n_features=n_features, image_size=image_size, random_state=random_state)
+        model = PaDiM(**settings, random_state=random_state)
         result = evaluate(model.fit([data.X_train[i] for i in drawn]), data, maps=False)
         curve.append({"pictures": n, "AUROC": result.auroc})
 curve = pd.DataFrame(curve).groupby("pictures")["AUROC"].agg(["mean", "std"]).fillna(0.0)
@@ -529,7 +586,7 @@ nb.figure(
     alt="A curve that rises steeply at first and flattens as the number of pictures grows.",
     data=curve.reset_index(),
 )
-assert curve["mean"].iloc[-1] > curve["mean"].iloc[0]
+assert not as_written or curve["mean"].iloc[-1] > curve["mean"].iloc[0]
 nb.value("auroc_with_fewest_pictures", curve["mean"].iloc[0], sd=curve["std"].iloc[0], n=n_seeds)
 
 # %% [markdown]
@@ -545,8 +602,8 @@ nb.value("auroc_with_fewest_pictures", curve["mean"].iloc[0], sd=curve["std"].il
 def variant(**options):
     areas = []
     for random_state in range(seed, seed + n_seeds):
-        settings = {"n_features": n_features, "image_size": image_size, "random_state": random_state} | options
-        result = evaluate(PaDiM(backbone, **settings).fit(data.X_train), data)
+        model = PaDiM(**settings | options, random_state=random_state).fit(data.X_train)
+        result = evaluate(model, data)
         areas.append(
             {"AUROC": result.auroc, "pixel AUROC": result.pixel["pixel_auroc"], "AUPRO": result.pixel["aupro"]}
         )
@@ -562,8 +619,6 @@ variants = {
     "layer 1 only": {"layers": (1,)},
     "layer 2 only": {"layers": (2,)},
     "layer 3 only": {"layers": (3,)},
-    "layers 2 and 3": {"layers": (2, 3)},
-    "random weights": {"weights": "random"},
 }
 studied = {name: variant(**options) for name, options in variants.items()}
 
@@ -573,25 +628,24 @@ spread = pd.DataFrame({name: frame.loc["std"] for name, frame in studied.items()
 nb.table(
     ablation.round(3).rename_axis("features").reset_index(),
     "padim_ablation",
-    f"PaDiM on {data.name} with other features, layers and weights; mean of {n_seeds} seeds.",
+    f"PaDiM on {data.name} with other features and layers; mean of {n_seeds} seeds.",
 )
 fig = plots.comparison(pd.DataFrame({"mean": ablation["AUROC"], "sd": spread["AUROC"]}), "AUROC of pictures")
 nb.figure(
     fig,
     "padim_ablation",
-    caption=f"What changes when features, layers or weights change; {data.name}, mean and standard deviation of seeds.",
-    alt="Dot plot: the selections of features lie close together, the layers further apart, random weights lowest.",
+    caption=f"What changes when features or layers change; {data.name}, mean and standard deviation of seeds.",
+    alt="Dot plot: the selections of features lie close together, the single layers further apart.",
     data=ablation.round(4).rename_axis("features").reset_index(),
 )
 
 # %%
 selections = ablation.loc[[name for name in ablation.index if name.endswith(f", {few}")], "AUROC"]
-layers = ablation.loc[[name for name in ablation.index if name.startswith("layer ")], "AUROC"]
-pretraining = ablation["AUROC"].iloc[0] - ablation.loc["random weights", "AUROC"]
-print(
-    f"range between selections {np.ptp(selections):.3f}, between layers {np.ptp(layers):.3f}, pretraining {pretraining:.3f}"
-)
-assert pretraining > 0
+layer_areas = ablation.loc[[name for name in ablation.index if name.startswith("layer ")], "AUROC"]
+pretraining = mean_of.loc[data.name, "PaDiM"] - mean_of.loc[data.name, "PaDiM, random weights"]
+print(f"range between selections {np.ptp(selections):.3f}, between layers {np.ptp(layer_areas):.3f}")
+print(f"gained by pretrained instead of random weights {pretraining:.3f}")
+assert not as_written or pretraining > np.ptp(layer_areas) > np.ptp(selections)
 nb.value("gain_of_pretraining", pretraining, n=n_seeds)
 nb.value("range_of_selections", np.ptp(selections), n=n_seeds)
 
@@ -642,7 +696,7 @@ if has_severity:
     )
     for third, area in by_third.items():
         nb.value(f"auroc_{third}", area, n=int((thirds == third).sum()))
-    assert by_third["severe"] > by_third["mild"]
+    assert not as_written or by_third["severe"] > by_third["mild"] + 0.1
     print(by_third.round(3))
 
 # %% [markdown]
@@ -725,9 +779,7 @@ nb.finish()
 
 # %% tags=["solution"]
 for epsilon in (1e-6, 0.01, 10.0):
-    model = PaDiM(
-        backbone, n_features=n_features, image_size=image_size, covariance_regularization=epsilon, random_state=seed
-    )
+    model = PaDiM(**settings, covariance_regularization=epsilon, random_state=seed)
     result = evaluate(model.fit([data.X_train[i] for i in range(20)]), data, maps=False)
     print(f"epsilon {epsilon:g}: AUROC {result.auroc:.3f}")
 
@@ -735,9 +787,8 @@ for epsilon in (1e-6, 0.01, 10.0):
 # **2.** Resolution: small defects fall between the places of a coarser grid.
 
 # %% tags=["solution"]
-small = PaDiM(backbone, n_features=n_features, image_size=max(64, image_size // 2), random_state=seed).fit(
-    data.X_train
-)
+smaller = settings | {"image_size": max(64, image_size // 2)}
+small = PaDiM(**smaller, random_state=seed).fit(data.X_train)
 print(f"AUROC {evaluate(small, data, maps=False).auroc:.3f} instead of {evaluation.auroc:.3f}")
 
 # %% [markdown] tags=["solution"]

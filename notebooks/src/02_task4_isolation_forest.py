@@ -175,8 +175,8 @@ fig.supylabel("percent of the class", fontsize=9.5)
 nb.figure(
     fig, "isolation_forest_columns", data=alone.rename_axis("column").reset_index(),
     caption="The columns of the test set that separate best alone; in brackets the AUROC of |x − median|.",
-    alt="Six small histograms of normal rows and anomalies. In each the anomalies reach far beyond the side of the "
-    "normal rows, and one part of them overlaps with the normal rows.",
+    alt="Six small histograms of normal rows and anomalies, best column first. In the first ones most anomalies lie to "
+    "one side of nearly all normal rows, and the classes overlap only in part.",
 )  # fmt: skip
 
 # %% [markdown]
@@ -279,7 +279,9 @@ for axis, way, row, color in zip(axes, ways[clearest], (outside, inside), (plots
         ends = [(place, place), tuple(box[1])] if column == 0 else [tuple(box[0]), (place, place)]
         axis.plot(*ends, color="black", lw=1)
         spot = [end[0] + (end[1] - end[0]) * number / (len(way) + 1) for end in ends]
-        axis.text(*spot, str(number), fontsize=8, ha="center", va="center", bbox={"fc": "white", "ec": "none", "pad": 1})
+        axis.text(
+            *spot, str(number), fontsize=8, ha="center", va="center", bbox={"fc": "white", "ec": "none", "pad": 1}
+        )
     axis.set(title=f"{len(way)} cut{'s' * (len(way) > 1)}", xlabel=columns[pair[0]])
 axes[0].set_ylabel(columns[pair[1]])
 cut_table = [
@@ -343,6 +345,11 @@ def grown_path_length(n, rng):
     tree = ExtraTreeRegressor(max_features=1, random_state=int(rng.integers(2**31)))
     return tree.fit(numbers, rng.uniform(size=n)).decision_path(numbers).sum() / n - 1
 
+
+# %% [markdown]
+# A single tree has a lucky or unlucky shape, so each size is repeated a hundred times and the mean is compared with
+# the formula. The last column is the depth of a perfectly balanced tree, for comparison: random trees are deeper,
+# by a constant factor of $2 \ln 2 \approx 1.4$ in the long run, but not by more.
 
 # %%
 rng = np.random.default_rng(seed)
@@ -418,6 +425,10 @@ versions = {
     "ranks": ranks.fit(X_train).transform,
 }
 
+# %% [markdown]
+# Each version of the columns gets a fresh forest with the *same seed*, so that any difference comes from the
+# columns and not from the dice.
+
 # %%
 scaling = pd.DataFrame(
     index=pd.Index(versions, name="columns"), columns=["Isolation Forest", "kNN distance"], dtype=float
@@ -459,6 +470,10 @@ forest = IsolationForest(n_estimators=n_estimators, contamination=contamination,
 evaluation = metrics.evaluate(forest, data, name="Isolation Forest")
 pd.Series(evaluation.as_row()).drop("name").astype(float).round(3)
 
+# %% [markdown]
+# These are many numbers; the picture behind them is simple. It shows the scores of both classes and the line above
+# which an alarm is raised.
+
 # %%
 fig = plots.score_histogram(evaluation)
 nb.figure(
@@ -490,10 +505,12 @@ nb.figure(
 # rows are anomalies, so set contamination to 0.05."* It feels harmless, for only one number is taken from the test
 # labels. It is not, for three reasons.
 #
-# 1. **Nobody has that number.** In use there are no labels, so the rate of tomorrow's anomalies is unknown. A
-# result that needs it cannot be repeated outside the benchmark. 2. **It answers the wrong question.** With normal
-# training rows, `contamination` is the share of *normal* rows to give away. The rate of anomalies in the test set
-# has nothing to do with it. 3. **It can improve the very number that is reported.** The closer a rule looks at the test set, the better its F1.
+# 1. **Nobody has that number.** In use there are no labels, so the rate of tomorrow's anomalies is unknown. A result
+#    that needs it cannot be repeated outside the benchmark.
+# 2. **It answers the wrong question.** With normal training rows, `contamination` is the share of *normal* rows to
+#    give away. The rate of anomalies in the test set has nothing to do with it.
+# 3. **It can improve the very number that is reported.** The closer a rule looks at the test set, the better its F1
+#    can become.
 #
 # Let us measure. Four rules, from honest to shameless, on the same scores:
 #
@@ -544,6 +561,10 @@ def splits(name):
     return [nb.load(name, seed=seed + i).as_table() for i in range(n_splits)]
 
 
+# %% [markdown]
+# Now fit once a split, and let each rule turn the same scores into alarms. Averages over several splits matter
+# here: a threshold is estimated from a few dozen scores in the tail, and a single split may flatter any rule.
+
 # %%
 rules, scored = [], []
 for i, split in enumerate(splits(dataset)):
@@ -593,6 +614,10 @@ def at_rate(y, rate, rng):
     return np.concatenate([normals[: round(total * (1 - rate))], anomalies[: max(1, round(total * rate))]])
 
 
+# %% [markdown]
+# Each of the scored splits is thinned out five times to each rate, so that the result does not hang on which
+# anomalies happened to stay.
+
 # %%
 rng, moved = np.random.default_rng(seed), []
 for rate in (0.02, 0.05, 0.1, 0.2, 0.4):
@@ -602,6 +627,10 @@ for rate in (0.02, 0.05, 0.1, 0.2, 0.4):
             moved.append((rate, rule, float((test[rows][y[rows] == 0] > threshold).mean())))
 moved = pd.DataFrame(moved, columns=["anomaly rate", "rule", "false-alarm rate"])
 drift = moved.groupby(["anomaly rate", "rule"], sort=False)["false-alarm rate"].mean().unstack()
+
+# %% [markdown]
+# One line a rule; the horizontal axis is logarithmic, because rates of interest range from a few in a hundred to
+# nearly half.
 
 # %%
 fig, axis = plt.subplots(figsize=(plots.WIDTH, 3.0), layout="constrained")
@@ -658,6 +687,12 @@ def promised(alpha, fitted_on, held_out):
     }
 
 
+# %% [markdown]
+# The two detectors are made anew for each split, so that nothing is carried over from one to the next. The columns
+# are standardised for the Gaussian, whose covariance is the plain empirical one: exactly what a textbook would do
+# first.
+
+
 # %%
 def two_detectors(number):
     """Fresh detectors for one split."""
@@ -687,11 +722,19 @@ for i in range(n_threshold_splits):
                 kept.append((name, kind_of, alpha, *rates))
 kept = pd.DataFrame(kept, columns=["detector", "threshold", "promised", "measured", "recall"])
 
+# %% [markdown]
+# The table lists mean and standard deviation of the measured rate. The standard deviation tells what a single user
+# may meet: even a rule that is right on average is off by a few percent when it is built from few rows.
+
 # %%
 by_threshold = kept.groupby(["detector", "threshold", "promised"], sort=False)
 thresholds = by_threshold["measured"].agg(["mean", "std"]).set_axis(["measured", "sd"], axis=1)
 thresholds["recall"] = by_threshold["recall"].mean()
 thresholds.round(3)
+
+# %% [markdown]
+# In the picture a rule that keeps its promise follows the grey diagonal. Above it there are more false alarms than
+# promised, below it fewer. Mind that the two panels have different vertical axes.
 
 # %%
 grid = sns.relplot(
@@ -701,11 +744,12 @@ grid = sns.relplot(
 for axis in grid.axes.flat:
     axis.plot([0, max(promises)], [0, max(promises)], color="0.5", lw=1, zorder=0)
 grid.set_axis_labels("promised false-alarm rate", "measured false-alarm rate").set_titles("{col_name}")
+worst = thresholds.loc[("Gaussian", "training quantile", promises[0]), "measured"]
 nb.figure(
     grid.figure, "isolation_forest_thresholds", data=thresholds.reset_index(),
     caption="Promised and measured rate of false alarms, mean and standard error; grey: promise kept.",
     alt="Two panels of measured against promised false-alarm rate with a grey diagonal. For Isolation Forest all "
-    "four thresholds lie near it. For the Gaussian model the training quantile lies high above it, the others near.",
+    f"thresholds lie near it. The training quantile of the Gaussian measures {worst:.1%} at a promise of {promises[0]:.1%}.",
 )  # fmt: skip
 
 # %% [markdown]
@@ -753,16 +797,27 @@ def forests(**options):
     return {"mean": np.mean(areas), "sd": np.std(areas, ddof=1), "score sd": scores.std(axis=0, ddof=1).mean()}
 
 
+# %% [markdown]
+# First the number of trees. The column `score sd` is the standard deviation of one row's score between forests,
+# averaged over the test rows; the slope of its logarithm over the logarithm of $t$ should be −½.
+
 # %%
 by_trees = pd.DataFrame({t: forests(n_estimators=t) for t in tree_counts}).T.rename_axis("trees")
 exponent = np.polyfit(np.log(by_trees.index.astype(float)), np.log(by_trees["score sd"]), 1)[0]
 by_trees.round(4)
+
+# %% [markdown]
+# Then the rows a tree sees, with the number of trees fixed.
 
 # %%
 usable = [size for size in sample_sizes if size <= len(X_train)]
 by_rows = pd.DataFrame({size: forests(n_estimators=n_estimators, max_samples=size) for size in usable})
 by_rows = by_rows.T.rename_axis("rows")
 by_rows.round(4)
+
+# %% [markdown]
+# Three pictures side by side: what more trees bring, how steady they make the score, and what larger sub-samples
+# bring.
 
 # %%
 fig, axes = plt.subplots(1, 3, figsize=(plots.WIDTH, 2.7), layout="constrained")
@@ -772,6 +827,7 @@ axes[2].errorbar(by_rows.index, by_rows["mean"], by_rows["sd"], marker="o", ms=4
 axes[0].set(xscale="log", xlabel="trees t", ylabel="AUROC")
 axes[1].set(xscale="log", yscale="log", xlabel="trees t", ylabel="sd of a score between seeds")
 axes[2].set(xscale="log", xlabel="rows a tree ψ", ylabel="AUROC")
+axes[0].set_ylim(top=1)
 axes[1].legend()
 both = pd.concat({"trees": by_trees, "rows a tree": by_rows}, names=["knob", "setting"]).reset_index()
 nb.figure(
@@ -825,6 +881,11 @@ def timed(n, psi, rng):
     return nodes, *np.min(seconds, axis=0)
 
 
+# %% [markdown]
+# For every size two forests are grown: one as the paper says, with 256 rows a tree, and one in which every tree
+# takes all rows. The rows are plain random numbers; only their count matters for time. We take the best of three
+# runs, because whatever else the computer does can only add time.
+
 # %%
 psi = min(256, min(time_sizes))
 rng, growth = np.random.default_rng(seed), []
@@ -835,6 +896,10 @@ for n in time_sizes:
 names = ["n", f"fit, ψ = {psi}", "fit, ψ = n", f"score, ψ = {psi}", f"nodes, ψ = {psi}", "nodes, ψ = n"]
 growth = pd.DataFrame(growth, columns=names).set_index("n")
 growth.round(3)
+
+# %% [markdown]
+# On logarithmic axes a power law $n^a$ is a straight line with slope $a$. A slope of zero means that the size does
+# not matter, a slope of one that twice the rows take twice the time.
 
 # %%
 fig = plots.growth(growth.iloc[:, :3], xlabel="rows n")
@@ -895,16 +960,21 @@ assert np.allclose(base + contributions.sum(axis=1), path_length, atol=0.01)
 pd.DataFrame({"base": base, "sum of contributions": contributions.sum(axis=1), "path length": path_length}).round(2)
 
 # %% [markdown]
-# The picture shows the columns that weigh most; all others are summed up in the last row, so that a column of the
-# picture adds up to the path length minus the base. (The colours are scaled to the single columns; the sum may lie
-# beyond them.)
+# The picture shows the columns that weigh most; if there are more than eight, the others are summed up in the last
+# row, so that a column of the picture adds up to the path length minus the base. (The colours are scaled to the
+# single columns; the sum may lie beyond them.)
 
 # %%
 top = np.argsort(np.abs(contributions).mean(axis=0))[::-1][:8]
 explained = pd.DataFrame(contributions[:, top].T, index=[columns[j] for j in top])
-explained.loc["all others"] = contributions.sum(axis=1) - contributions[:, top].sum(axis=1)
+if X_train.shape[1] > len(top):
+    explained.loc["all others"] = contributions.sum(axis=1) - contributions[:, top].sum(axis=1)
 explained.columns = [f"alarm {i + 1}\ns = {score:.2f}" for i, score in enumerate(evaluation.scores[alarms])]
 explained.round(2)
+
+# %% [markdown]
+# Orange-red shortens the path and makes the row more anomalous; blue lengthens it and speaks for normal. The number
+# in each cell is the contribution in cuts.
 
 # %%
 fig, axis = plt.subplots(figsize=(plots.WIDTH, 3.6), layout="constrained")
@@ -919,7 +989,7 @@ numbers = explained.rename(columns=lambda text: text.split("\n")[0])
 nb.figure(
     fig, "isolation_forest_shap", data=numbers.rename_axis("column").reset_index(),
     caption="SHAP explanation of the five highest scores: cuts that each column takes from the path (orange-red).",
-    alt="A table of coloured cells, columns of the data by five alarms. Nearly all cells are orange-red, that is "
+    alt="A table of coloured cells, columns of the data by five alarms. Most cells are orange-red, that is "
     f"negative. The column {columns[top[0]]} weighs most on average.",
 )  # fmt: skip
 
@@ -940,6 +1010,10 @@ def fall_after_repair(row, blamed):
     repaired[blamed] = np.median(X_train, axis=0)[blamed]
     return evaluation.scores[row] + forest.score_samples(repaired[None])[0]
 
+
+# %% [markdown]
+# For the comparison we take the mean over twenty random choices of as many columns. With very few columns in the
+# table, fewer are repaired, so that blamed and random choices can differ.
 
 # %%
 rng, n_repaired = np.random.default_rng(seed), min(3, X_train.shape[1] // 2)
@@ -1012,6 +1086,11 @@ def compare(name):
     return pd.DataFrame(rows)
 
 
+# %% [markdown]
+# The table shows means and, because a difference smaller than the spread between splits means nothing, the standard
+# deviations too.
+
+
 # %%
 def summary(rows):
     """Mean and standard deviation over the splits, a row for each detector."""
@@ -1019,6 +1098,10 @@ def summary(rows):
     spread = grouped[["AUROC", "AP"]].std(ddof=1).fillna(0).add_suffix(" sd")  # one split has no spread
     return grouped.mean().join(spread)[["AUROC", "AUROC sd", "AP", "AP sd", "fit (s)", "score (s)"]]
 
+
+# %% [markdown]
+# Now run it. The order of the rows is that of the families above, not of success; look for the large differences
+# and ignore those in the third decimal.
 
 # %%
 rows = compare(dataset)
@@ -1046,6 +1129,9 @@ if dataset == "thyroid" and n_splits >= 5:
 # %% [markdown]
 # ## What such a data set can and cannot prove
 #
+# Benchmarks are chosen because they are at hand, rarely because they are hard. So ask of every data set what a good
+# result on it would show.
+#
 # It **can** prove that a detector works at all: one that fails here is broken. It **cannot** prove that the
 # detector has learned anything, because a ruler needs no learning. If a new method reaches 0.96 on breast cancer,
 # the right answer is: so does $\lVert z \rVert^2$.
@@ -1069,6 +1155,10 @@ judges = {
     "Isolation Forest": IsolationForest(n_estimators=n_estimators, contamination=contamination, random_state=seed),
     "Gaussian": GaussianAnomalyScorer(covariance="empirical", contamination=contamination),
 }
+
+# %% [markdown]
+# Each detector sees only these two columns and normal training rows. The line is its own threshold from the
+# training rows; the shade is its score.
 
 # %%
 judges = {name: judge.fit(two) for name, judge in judges.items()}
@@ -1112,6 +1202,10 @@ caption = (
 nb.table(hard, "isolation_forest_hard_comparison", caption)
 hard["AUROC"].unstack("data set")[hard_datasets].loc[comparison.index].round(3)
 
+# %% [markdown]
+# A picture for the whole comparison: one panel a data set, one point a detector, with the robust ruler as a dashed
+# line. Points on the line have learned nothing that a ruler does not know.
+
 # %%
 everything = pd.concat([pd.concat({dataset: comparison}, names=["data set"]), hard])
 picture = everything.reset_index("data set").rename(columns={"AUROC": "mean", "AUROC sd": "sd"})
@@ -1122,8 +1216,8 @@ fig = plots.comparison(panels, "AUROC", group="panel", reference="ruler, robust"
 nb.figure(
     fig, "ruler_comparison", data=picture[["data set", "mean", "sd"]].reset_index(),
     caption="AUROC of every detector, mean and standard deviation over the splits; dashed: the robust ruler.",
-    alt="One panel for each data set. In the first the dashed line of the robust ruler runs through the detectors. "
-    "In the others it stands far to the left, near chance, and the detectors spread out to its right.",
+    alt="One panel for each data set. In the first the dashed line of the robust ruler runs through the best "
+    "detectors. In the others it stands clearly to the left of the best ones.",
 )  # fmt: skip
 
 # %% [markdown]
@@ -1170,6 +1264,10 @@ nb.value(
     "gaussian_false_alarm_rate_training_quantile",
     thresholds.loc[("Gaussian", "training quantile", promise), "measured"],
 )
+
+# %% [markdown]
+# And for the report's sentence about hard data: the first of the hard data sets, with the best ruler and the best
+# detector on it.
 
 # %%
 first_hard = hard.loc[hard_datasets[0]]
@@ -1235,9 +1333,11 @@ areas = pd.DataFrame(
 for label, extra in zip(areas.index, (hidden[:0], hidden[: int(0.3 * len(X_train))])):
     polluted = np.concatenate([X_train, X_test[extra]])
     for rows_a_tree in areas:
-        size = min(rows_a_tree, len(polluted))
-        model = IsolationForest(n_estimators=n_estimators, max_samples=size, random_state=seed).fit(polluted)
-        areas.loc[label, rows_a_tree] = metrics.auroc(y_test[kept_rows], -model.score_samples(X_test[kept_rows]))
+        size, found = min(rows_a_tree, len(polluted)), []
+        for i in range(n_seeds):
+            model = IsolationForest(n_estimators=n_estimators, max_samples=size, random_state=seed + i).fit(polluted)
+            found.append(metrics.auroc(y_test[kept_rows], -model.score_samples(X_test[kept_rows])))
+        areas.loc[label, rows_a_tree] = np.mean(found)
 if dataset == "breast_cancer":
     assert areas.loc["with anomalies", 16] > areas.loc["with anomalies", 256]
     assert areas.loc["normal rows only", 256] > areas.loc["normal rows only", 16] - 0.01
@@ -1280,12 +1380,14 @@ few = pd.DataFrame(index=pd.Index([n for n in (10, 20, 50, 100) if n <= len(X_tr
 for name, model in (("Isolation Forest", straight), ("ruler, robust", DistanceToCenter(scaling="robust_arcsinh"))):
     few[name] = [metrics.auroc(y_test, -model.fit(shuffled[:n]).score_samples(X_test)) for n in few.index]
 if dataset == "breast_cancer":
-    assert few.min().min() > 0.85
+    assert few.loc[10, "ruler, robust"] > max(0.88, few.loc[10, "Isolation Forest"])
+    assert few.loc[20:].min().min() > 0.88
 few.round(3)
 
 # %% [markdown] tags=["solution"]
-# On breast cancer ten healthy patients already give more than 0.85 with either. That such a small sample suffices
-# is another sign of how easy the task is: a centre and a unit are quickly learned.
+# The forest is hurt more. On breast cancer ten healthy patients already give the ruler more than 0.88, and more than
+# they give the forest; with twenty both are above 0.88. That so few rows suffice is another sign of how easy the task
+# is: a centre and a unit are quickly learned.
 
 # %% [markdown]
 # **5. Explain a miss.** Take the anomaly with the lowest score and explain it. Which columns hide it?
@@ -1297,7 +1399,7 @@ assert evaluation.scores[missed] < np.median(evaluation.scores[y_test == 1]) and
 pd.Series(phi, index=columns, name="change of path length").sort_values().iloc[[0, 1, -2, -1]].round(2)
 
 # %% [markdown] tags=["solution"]
-# A missed anomaly has positive contributions: these values are so typical that they lengthen the path. No threshold
+# A missed anomaly has positive contributions: those values are so typical that they lengthen the path. No threshold
 # repairs that; other columns, or a detector that sees relations, might.
 
 # %%
