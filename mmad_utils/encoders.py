@@ -14,6 +14,7 @@ import os
 import warnings
 import zlib
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import huggingface_hub
@@ -128,8 +129,7 @@ class ImageEncoder:
         list with one (b, c, h, w) float32 CPU tensor per layer
         """
         for start in range(0, len(X), self.batch_size):
-            pictures = [read_image(item) for item in X[start : start + self.batch_size]]
-            yield [torch.stack(layer) for layer in zip(*self._cached(pictures))]
+            yield [torch.stack(layer) for layer in zip(*self._cached(X[start : start + self.batch_size]))]
 
     __call__ = features
 
@@ -173,27 +173,44 @@ class ImageEncoder:
             result += [list(layers) for layers in zip(*(layer.cpu() for layer in maps))]
         return result
 
-    def _cached(self, pictures: list[np.ndarray]) -> list[list[torch.Tensor]]:
+    def _cached(self, items) -> list[list[torch.Tensor]]:
         """Layers of each picture, from disk where they are there."""
         if not self.cache:
-            return self._forward(pictures)
-        paths = [[self._cache_path(picture, layer) for layer in self.layers] for picture in pictures]
+            return self._forward([read_image(item) for item in items])
+        paths = [[self._cache_path(content, layer) for layer in self.layers] for content in map(_content, items)]
         found = [[_read_cache(path) for path in row] for row in paths]
         missing = [i for i, row in enumerate(found) if any(layer is None for layer in row)]
         if missing:
-            for i, maps in zip(missing, self._forward([pictures[i] for i in missing])):
+            for i, maps in zip(missing, self._forward([read_image(items[i]) for i in missing])):
                 found[i] = list(maps)
                 for path, layer in zip(paths[i], maps):
                     self.cache = self.cache and _write_cache(path, layer)
         return found  # type: ignore[return-value]
 
-    def _cache_path(self, picture: np.ndarray, layer: int) -> Path:
+    def _cache_path(self, content: str, layer: int) -> Path:
         """One file a picture and layer; everything that the features depend on is in its name."""
         setting = [self.fingerprint, torch.__version__, timm.__version__, self.device.type]
         setting_hash = hashlib.sha256(json.dumps(setting).encode()).hexdigest()[:16]
-        content = hashlib.sha256(str(picture.shape).encode() + picture.tobytes()).hexdigest()
         folder = f"{Path(self.backbone).name}-{self.image_size}-{setting_hash}"
         return cache_home() / "features" / folder / content[:2] / f"{content}-{layer}.npy"
+
+
+def _content(item) -> str:
+    """SHA-256 of a decoded picture; a file is decoded for it once, while it does not change."""
+    if isinstance(item, np.ndarray):
+        return _digest(item)
+    status = os.stat(item)
+    return _content_of_file(str(item), status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=100_000)
+def _content_of_file(path: str, size: int, modified_ns: int) -> str:
+    return _digest(path)
+
+
+def _digest(item) -> str:
+    picture = read_image(item)
+    return hashlib.sha256(str(picture.shape).encode() + picture.tobytes()).hexdigest()
 
 
 def join_layers(

@@ -194,3 +194,18 @@ def test_leave_one_out_equals_fitting_without_the_sample(n, d, rng):
     for k in range(n):
         without = PositionwiseGaussian(regularization=0.3 * (n - 1) / (n - 2)).fit(np.delete(X, k, axis=0))
         np.testing.assert_allclose(ours[k], without.mahalanobis(X[k : k + 1])[0], rtol=1e-6)
+
+
+def test_threads_change_no_bit_and_their_number_is_left_alone(rng, monkeypatch):
+    monkeypatch.setattr("mmad_utils.gaussian.CHUNK_ELEMENTS", 75)
+    X, new = rng.normal(size=(2, 4, 20, 5)).astype(np.float32)
+    before = torch.get_num_threads()
+    found = {}
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            found[threads] = PositionwiseGaussian().fit(X).mahalanobis(new)
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    np.testing.assert_array_equal(found[1], found[2])

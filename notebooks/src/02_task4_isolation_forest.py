@@ -577,9 +577,9 @@ cheat = pd.DataFrame(rules).groupby("rule", sort=False).mean()
 cheat.round(3)
 
 # %% [markdown]
-# The detector is the same in every row; only the threshold changes. The two rules that look at the test rows reach a
-# higher F1 than the honest one, and no detector has become better. The difference in F1 between the shameless rule
-# and the honest one is the size of the cheat.
+# The detector is the same in every row; only the threshold changes. The rule that looks at every label has the highest
+# F1, the one that takes only the rate and the test scores comes within 0.05 of it, and no detector has become better. The
+# difference in F1 between the shameless rule and the honest one is the size of the cheat.
 #
 # The second rule shows the confusion of meanings most plainly. Its false-alarm rate is the anomaly rate of the test
 # set, because that is what was asked for. In breast cancer more than half of all healthy patients are alarmed.
@@ -590,7 +590,7 @@ cheat.round(3)
 cheat_size = cheat.loc["best F1", "F1"] - cheat.loc["training quantile", "F1"]
 assert cheat_size > 0 and cheat["F1"].idxmax() == "best F1"
 if dataset in ("breast_cancer", "thyroid"):
-    assert cheat.loc["as many alarms as anomalies", "F1"] > cheat.loc["training quantile", "F1"]
+    assert cheat.loc["as many alarms as anomalies", "F1"] > cheat.loc["best F1", "F1"] - 0.05
 assert abs(cheat.loc["rate as contamination", "false-alarm rate"] - anomaly_rate) < 0.15
 nb.table(cheat, "contamination_cheat", "Four rules for the threshold on the same scores, mean over the splits.")
 nb.value("cheat_f1_gain", cheat_size, n=n_splits)
@@ -1257,6 +1257,9 @@ for key, row in (
     mean, spread = comparison.loc[row, ["AP", "AP sd"]]
     nb.value(f"{key}_average_precision", mean, sd=spread, n=n_splits)
 nb.value("promised_false_alarm_rate", promise)
+nb.value("n_train", len(X_train))
+nb.value("n_test", len(y_test))
+nb.value("n_splits", n_splits)
 for key, kind_of in (("training_quantile", "training quantile"), ("conformal", "conformal")):
     mean, spread = thresholds.loc[("Isolation Forest", kind_of, promise), ["measured", "sd"]]
     nb.value(f"false_alarm_rate_{key}", mean, sd=spread, n=n_threshold_splits)

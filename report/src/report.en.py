@@ -281,8 +281,8 @@
 #
 # A subsample of fixed size $\psi$ makes fitting independent of the number of samples: $t$ trees cost
 # $O(t \, \psi \, \log \psi)$, and scoring $n$ samples costs $O(n \, t \, \log \psi)$, linear in $n$, not
-# $O(n \, \log n)$. The measured time grows with the power
-# {{ value:02_task4_isolation_forest.time_growth_exponent }} of $n$. No distribution is assumed, but a shape
+# $O(n \, \log n)$. When $n$ doubles, the time to fit grows by a measured factor of
+# {{ value:02_task4_isolation_forest.fit_time_per_doubling }}. No distribution is assumed, but a shape
 # is: every cut is parallel to an axis, so anomalies that are strange only in combination, each column in
 # its usual range, are hard for the forest. Explanations are available too: Shapley values can be computed
 # exactly for trees [@lundberg2020trees], and {{ ref:isolation_forest_shap }} names the columns behind an
@@ -291,14 +291,20 @@
 # #### The threshold must not see the test labels
 #
 # A habit found in many tutorials sets the parameter `contamination` to the share of anomalies in the test
-# set. That number comes from the labels. It hands the detector the right number of alarms, and F1 rises
-# from {{ value:02_task4_isolation_forest.f1_training_quantile }} with a quantile of the training scores to
-# {{ value:02_task4_isolation_forest.f1_test_contamination }} with the leaked rate; the AUROC does not
-# change, because the order of the samples does not. In use nobody knows the rate in advance.
+# set. That number comes from the labels. It sets the rate of alarms among *normal* samples to the rate of anomalies
+# in the test set, two things that have nothing to do with each other: on this test set
+# {{ value:02_task4_isolation_forest.false_alarm_rate_cheat }} of the healthy patients are alarmed, where a quantile of
+# the training scores alarms {{ value:02_task4_isolation_forest.false_alarm_rate_honest }}. A threshold that maximises F1 on
+# the test labels looks better and is as useless: it gains
+# {{ value:02_task4_isolation_forest.cheat_f1_gain }} in F1 that no user will ever see ({{ ref:table:contamination_cheat }}). The
+# AUROC does not change, because the order of the samples does not. In use nobody knows the rate in advance.
 # {{ ref:thresholds }} compares the honest thresholds at the same promise, a false alarm
 # rate of {{ value:02_task4_isolation_forest.promised_false_alarm_rate }}. The training quantile gives
 # {{ value:02_task4_isolation_forest.false_alarm_rate_training_quantile }}, the conformal threshold
 # {{ value:02_task4_isolation_forest.false_alarm_rate_conformal }}.
+
+# %% [markdown]
+# {{ table:contamination_cheat }}
 
 # %% [markdown]
 # {{ table:thresholds }}
