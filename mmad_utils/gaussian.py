@@ -104,9 +104,7 @@ class PositionwiseGaussian:
 
     def __init__(self, regularization: float = 0.01):
         if not 0 < regularization < float("inf"):
-            raise ValueError(
-                f"regularization is {regularization!r}; give a positive number, it makes Σ invertible."
-            )
+            raise ValueError(f"regularization is {regularization!r}; give a positive number, it makes Σ invertible.")
         self.regularization = regularization
         self._chunks: list[_Chunk] = []
 
@@ -259,10 +257,7 @@ class _Chunk:
 
     def copy(self) -> _Chunk:
         """Independent of the original, and in aligned memory, where results are the same to the bit."""
-        own = {
-            key: value.clone() if isinstance(value, torch.Tensor) else value
-            for key, value in vars(self).items()
-        }
+        own = {key: value.clone() if isinstance(value, torch.Tensor) else value for key, value in vars(self).items()}
         return _Chunk(**{**own, "rows": [rows.clone() for rows in self.rows]})
 
     def add(self, batch: torch.Tensor) -> None:
@@ -316,9 +311,7 @@ class _Chunk:
     def squared_distance(self, batch: torch.Tensor) -> torch.Tensor:
         """Squared Mahalanobis distance of (c, b, d) samples, (c, b)."""
         assert self.factor is not None
-        delta = _minus(
-            batch.to(torch.promote_types(batch.dtype, self.factor.dtype)), self.mean
-        ).mT  # (c, d, b)
+        delta = _minus(batch.to(torch.promote_types(batch.dtype, self.factor.dtype)), self.mean).mT  # (c, d, b)
         if not self.rows:
             return torch.linalg.solve_triangular(self.factor.mT, delta, upper=False).square().sum(1)
         X, factor = self.rows[0].to(delta.dtype), self.factor.to(delta.dtype)

@@ -75,9 +75,7 @@ from mmad_utils.training import DeepDetector
 # nobody types them.
 
 # %%
-nb = notebook.start(
-    "00_concepts", seed=seed, n_train=n_train, n_test=n_test, epochs=epochs, n_repeats=n_repeats
-)
+nb = notebook.start("00_concepts", seed=seed, n_train=n_train, n_test=n_test, epochs=epochs, n_repeats=n_repeats)
 
 # %% [markdown]
 # Two small helpers serve all sections. The first packs generated arrays into the package's `Dataset`:
@@ -219,9 +217,7 @@ left.set(xlabel="share of anomalies in training", ylabel="AUROC", ylim=(-0.03, 1
 right.plot(dial.index, dial["detector"], marker="o", label="distance to the centre")
 right.plot(dial.index, dial["best possible"], "s--", label="likelihood ratio")
 right.plot(dial.index, dial["theory"], color="0.6", lw=1, label="theory")
-right.set(
-    xlabel="shift of the anomalies δ (standard deviations)", title="different, separable", ylim=(0.4, 1.03)
-)
+right.set(xlabel="shift of the anomalies δ (standard deviations)", title="different, separable", ylim=(0.4, 1.03))
 for axis in (left, right):
     axis.legend(loc="lower left" if axis is left else "lower right")
 nb.figure(
@@ -378,9 +374,7 @@ def with_labels(anomalies):
 
 
 settings = {
-    "unsupervised": KNNDistance().fit(
-        np.vstack([normal[: int(0.9 * n_train)], cloud(n_train // 10, KNOWN, 0.12)])
-    ),
+    "unsupervised": KNNDistance().fit(np.vstack([normal[: int(0.9 * n_train)], cloud(n_train // 10, KNOWN, 0.12)])),
     "one-class": KNNDistance().fit(normal),
     "semi-supervised": EitherAlarm(random_state=seed).fit(*with_labels(known_train[:10])),
     "supervised": KnownKinds(random_state=seed).fit(*with_labels(known_train)),
@@ -525,9 +519,7 @@ neighbours = make_pipeline(StandardScaler(), KNNDistance())
 alone = as_dataset(context.X_train[:, 2:], *(context.X_test[context.y_test == label, 2:] for label in (0, 1)))
 context_found, context_missed = auroc_of(neighbours, context), auroc_of(neighbours, alone)
 print(f"with the day {context_found:.3f}, without it {context_missed:.3f}")
-assert context_found > 0.98 and context_missed < 0.7, (
-    "a mild day in January is strange only if one knows the month"
-)
+assert context_found > 0.98 and context_missed < 0.7, "a mild day in January is strange only if one knows the month"
 
 # %% [markdown]
 # ### Collective anomalies
@@ -557,9 +549,7 @@ def windows(series, length=50):
 
 
 centre = slice(25, 3000 - 24)
-collective_missed = metrics.auroc(
-    fast, KNNDistance().fit(record[:, None]).anomaly_score(record_test[:, None])
-)
+collective_missed = metrics.auroc(fast, KNNDistance().fit(record[:, None]).anomaly_score(record_test[:, None]))
 window_scores = KNNDistance().fit(windows(record)).anomaly_score(windows(record_test))
 collective_found = metrics.auroc(fast[centre], window_scores)
 print(f"windows {collective_found:.3f}, single values {collective_missed:.3f}")
@@ -612,9 +602,7 @@ kinds_table = pd.DataFrame(
     ],
     columns=["kind", "finds it", "AUROC", "cannot", "its AUROC"],
 )
-nb.table(
-    kinds_table, "anomaly_kinds", "Each kind of anomaly with a detector that finds it and one that cannot."
-)
+nb.table(kinds_table, "anomaly_kinds", "Each kind of anomaly with a detector that finds it and one that cannot.")
 kinds_table.round(3)
 
 # %% [markdown]
@@ -656,9 +644,7 @@ class TinyAutoEncoder(DeepDetector):
 
     def build(self, shape):
         sizes = [shape[0], 32, 32, 1, 32, 32, shape[0]]
-        layers = [
-            torch.nn.Sequential(torch.nn.Linear(a, b), torch.nn.Tanh()) for a, b in itertools.pairwise(sizes)
-        ]
+        layers = [torch.nn.Sequential(torch.nn.Linear(a, b), torch.nn.Tanh()) for a, b in itertools.pairwise(sizes)]
         layers[2], layers[-1] = layers[2][0], layers[-1][0]  # code and output are linear
         return torch.nn.Sequential(*layers)
 
@@ -913,9 +899,7 @@ promised_rates = [0.01, 0.02, 0.05, 0.1, 0.2]
 def kept_rates(n=100):
     train, held_out, fresh = (rng.normal(size=(size, 5)) for size in (n, n, 1000))
     detector = KernelDensity(bandwidth=0.8).fit(train)
-    scores_train, scores_held_out, scores_fresh = (
-        -detector.score_samples(X) for X in (train, held_out, fresh)
-    )
+    scores_train, scores_held_out, scores_fresh = (-detector.score_samples(X) for X in (train, held_out, fresh))
     for rate in promised_rates:
         yield {
             "promised": rate,
@@ -931,9 +915,7 @@ promises.round(3)
 # %%
 assert promises.loc[0.05, "training quantile"] > 0.15, "a promise made on training scores is broken"
 chance = np.sqrt(promises.index * (1 - promises.index) / (100 * n_repeats))  # of the mean over the draws
-assert (promises["conformal"] <= promises.index + 3.5 * chance).all(), (
-    "the conformal promise is kept at every rate"
-)
+assert (promises["conformal"] <= promises.index + 3.5 * chance).all(), "the conformal promise is kept at every rate"
 assert (promises["conformal"] <= promises["held-out quantile"] + 1e-9).all()
 
 # %%
@@ -1003,9 +985,7 @@ assert f1_table["maximal"].mean() > f1_table["conformal"].mean(), "and more than
 
 # %%
 def interval_with(n_anomalies):
-    result = evaluate(
-        detector, as_dataset(detector.center_[None], cloud(2000), cloud(n_anomalies, (2.5, 1.0)))
-    )
+    result = evaluate(detector, as_dataset(detector.center_[None], cloud(2000), cloud(n_anomalies, (2.5, 1.0))))
     low, high = result.interval("auroc", n_resamples=300, random_state=seed)
     return {"anomalies": n_anomalies, "AUROC": result.auroc, "low": low, "high": high, "width": high - low}
 
@@ -1052,9 +1032,7 @@ challenges = []
 
 def note(challenge, shown, easy, hard, notebook):
     """One row: what was shown, the number where it is easy, the number where it is hard."""
-    challenges.append(
-        {"challenge": challenge, "shown": shown, "easy": easy, "hard": hard, "notebook": notebook}
-    )
+    challenges.append({"challenge": challenge, "shown": shown, "easy": easy, "hard": hard, "notebook": notebook})
 
 
 # %% [markdown]
@@ -1116,9 +1094,7 @@ for d in (2, 10, 30, 100, 300):
     parts = [with_noise_columns(cloud(n, c), d) for n, c in ((300, (0, 0)), (200, (0, 0)), (200, (2.8, 2.8)))]
     distances = np.linalg.norm(parts[0] - parts[1][0], axis=1)
     contrast = distances.max() / distances.min()
-    rows.append(
-        {"columns": d, "AUROC": auroc_of(KNNDistance(), as_dataset(*parts)), "farthest / nearest": contrast}
-    )
+    rows.append({"columns": d, "AUROC": auroc_of(KNNDistance(), as_dataset(*parts)), "farthest / nearest": contrast})
 noise_columns = pd.DataFrame(rows).set_index("columns")
 note("high dimension", "kNN with 2 and with 300 columns", *noise_columns["AUROC"].iloc[[0, -1]], "01, 06")
 noise_columns.round(3)
@@ -1129,9 +1105,7 @@ noise_columns.round(3)
 # drown. Pretrained or learned features are the answer of notebooks 01 and 06.
 
 # %%
-assert noise_columns["AUROC"].iloc[0] > 0.97 and noise_columns["AUROC"].iloc[-1] < 0.85, (
-    "noise drowns the signal"
-)
+assert noise_columns["AUROC"].iloc[0] > 0.97 and noise_columns["AUROC"].iloc[-1] < 0.85, "noise drowns the signal"
 assert noise_columns["farthest / nearest"].iloc[-1] < 2, "in 300 dimensions all distances are alike"
 
 # %% [markdown]
@@ -1157,9 +1131,7 @@ nb.figure(
     caption="Two of thirty columns: every single value of an anomaly is ordinary, the combination is impossible.",
     alt="Scatter plot of perimeter against radius. Normal tumours lie on a narrow rising line; anomalies "
     "are scattered around it, within the same range on both axes.",
-    data=pd.DataFrame(tables.X_test[:, pair], columns=["mean_radius", "mean_perimeter"]).assign(
-        y=tables.y_test
-    ),
+    data=pd.DataFrame(tables.X_test[:, pair], columns=["mean_radius", "mean_perimeter"]).assign(y=tables.y_test),
 )
 assert ruler < 0.75 < 0.95 < relations, "a ruler that looks at one column at a time cannot see it"
 
@@ -1202,12 +1174,8 @@ efficiency.round(3)
 # for using the few labelled anomalies one has (notebook 07).
 
 # %%
-assert efficiency["mean"].iloc[-1] > efficiency["mean"].iloc[0] + 0.05, (
-    "more normal samples, a better detector"
-)
-assert efficiency["std"].iloc[0] > efficiency["std"].iloc[-1], (
-    "and one that depends less on which ones it got"
-)
+assert efficiency["mean"].iloc[-1] > efficiency["mean"].iloc[0] + 0.05, "more normal samples, a better detector"
+assert efficiency["std"].iloc[0] > efficiency["std"].iloc[-1], "and one that depends less on which ones it got"
 
 # %% [markdown]
 # ### Challenge 5: noise against anomalies
@@ -1231,9 +1199,7 @@ note(
     against_jumps,
     "03",
 )
-print(
-    f"against quiet {against_quiet:.3f}, against jumps {against_jumps:.3f}, faults in the top 20: {faults_on_top}"
-)
+print(f"against quiet {against_quiet:.3f}, against jumps {against_jumps:.3f}, faults in the top 20: {faults_on_top}")
 
 # %%
 fig, axis = plt.subplots(figsize=(5.2, 3.4), layout="constrained")
@@ -1250,13 +1216,9 @@ nb.figure(
     alt="Scatter plot: a dense normal cloud, single normal points scattered far around it, and a small "
     "group of faults just beside the cloud. Circles mark the twenty highest scores; nearly all are "
     "scattered points.",
-    data=pd.DataFrame(everything, columns=["x1", "x2"]).assign(
-        top_20=np.isin(np.arange(len(everything)), top)
-    ),
+    data=pd.DataFrame(everything, columns=["x1", "x2"]).assign(top_20=np.isin(np.arange(len(everything)), top)),
 )
-assert against_quiet > 0.95 and against_jumps < 0.5 and faults_on_top <= 5, (
-    "the loudest is not the one that matters"
-)
+assert against_quiet > 0.95 and against_jumps < 0.5 and faults_on_top <= 5, "the loudest is not the one that matters"
 
 # %% [markdown]
 # Without a label or a rule nothing in the data says which of the two kinds of rare is the one we want.
@@ -1292,12 +1254,8 @@ def columns(part):
 
 modalities = {"picture": slice(0, 64), "word": slice(64, 74), "both": slice(0, 74)}
 pair_auroc = {name: auroc_of(KNNDistance(), columns(part)) for name, part in modalities.items()}
-scores = [
-    KNNDistance().fit(pairs.X_train[:, p]).anomaly_score(pairs.X_test[:, p]) for p in modalities.values()
-]
-pair_auroc["sum of ranks"] = metrics.auroc(
-    pairs.y_test, stats.rankdata(scores[0]) + stats.rankdata(scores[1])
-)
+scores = [KNNDistance().fit(pairs.X_train[:, p]).anomaly_score(pairs.X_test[:, p]) for p in modalities.values()]
+pair_auroc["sum of ranks"] = metrics.auroc(pairs.y_test, stats.rankdata(scores[0]) + stats.rankdata(scores[1]))
 note(
     "complex anomalies",
     "kNN on picture and word; on the picture",
@@ -1318,9 +1276,7 @@ nb.figure(
     alt="Five small pictures of handwritten digits; above each the right digit and a wrong one.",
     data=pd.DataFrame({"right": words[held[chosen]], "wrong": wrong[chosen]}),
 )
-assert pair_auroc["both"] > 0.95 and max(v for k, v in pair_auroc.items() if k != "both") < 0.6, (
-    "only together"
-)
+assert pair_auroc["both"] > 0.95 and max(v for k, v in pair_auroc.items() if k != "both") < 0.6, "only together"
 
 # %% [markdown]
 # Each modality alone is perfectly ordinary, so two excellent detectors, one a modality, score like a coin,
@@ -1563,9 +1519,7 @@ assert np.isclose(by_pairs, rare_result.auroc)
 assert np.isclose(
     metrics.auroc(rare.y_test, np.log1p(rare_result.scores)), rare_result.auroc
 )  # only the order counts
-print(
-    f"{by_pairs:.6f}: AUROC is a property of the order; a threshold is one of the values, and must be moved along"
-)
+print(f"{by_pairs:.6f}: AUROC is a property of the order; a threshold is one of the values, and must be moved along")
 
 # %% [markdown]
 # **Exercise 2.** Anomalies are 1% of the samples and your detector finds 80% of them. Which false-positive
@@ -1584,9 +1538,7 @@ print(f"a false-positive rate of {needed:.2%}: below one in a hundred")
 # %% tags=["solution"]
 dirty = mixture(0.05)
 robustness = {k: auroc_of(KNNDistance(n_neighbors=k), dirty) for k in (5, max(50, n_train // 4))}
-print(
-    robustness
-)  # with fewer neighbours than the group has members, the group looks like a dense, normal place
+print(robustness)  # with fewer neighbours than the group has members, the group looks like a dense, normal place
 assert robustness[max(robustness)] > robustness[5] + 0.05
 
 # %% [markdown]
@@ -1594,9 +1546,7 @@ assert robustness[max(robustness)] > robustness[5] + 0.05
 # 0.01, 5 and 5000. One of them underfits and one overfits: which is which, and how does it show in AUROC?
 
 # %% tags=["solution"]
-widths = {
-    gamma: auroc_of(OneClassSVM(gamma=gamma, nu=0.05), pictures["moons"]) for gamma in (0.01, 5.0, 5000.0)
-}
+widths = {gamma: auroc_of(OneClassSVM(gamma=gamma, nu=0.05), pictures["moons"]) for gamma in (0.01, 5.0, 5000.0)}
 print(widths)  # 0.01: nearly one round hill over both moons; 5000: an island around each training sample
 assert max(widths, key=widths.get) == 5.0
 
