@@ -72,7 +72,7 @@ class _PatchDetector(Detector):
 
     def _patch_distances(self, X) -> Iterator[torch.Tensor]:
         """Distances of each patch, in batches of (b, h, w)."""
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} does not say how far patches are: define _patch_distances(X).")
 
     def _make_encoder(self) -> ImageEncoder:
         return ImageEncoder(
