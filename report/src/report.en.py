@@ -240,7 +240,8 @@
 # pictures exceed, because a Gaussian fitted to many features of few pictures knows its training pictures by heart.
 # With each training picture scored without itself, which for a Gaussian has a closed form, it is
 # {{ value:01_task2_padim.leave_one_out_false_alarms }}; with held-out good pictures and conformal p-values
-# {{ value:01_task2_padim.calibrated_false_alarms }}.
+# {{ value:01_task2_padim.calibrated_false_alarms }}. So few good test pictures cannot tell the last two from the
+# promise with any certainty; what they show beyond doubt is the failure of the first.
 
 # %% [markdown]
 # {{ figure:padim_roc }}
@@ -281,8 +282,8 @@
 #
 # A subsample of fixed size $\psi$ makes fitting independent of the number of samples: $t$ trees cost
 # $O(t \, \psi \, \log \psi)$, and scoring $n$ samples costs $O(n \, t \, \log \psi)$, linear in $n$, not
-# $O(n \, \log n)$. When $n$ doubles, the time to fit grows by a measured factor of
-# {{ value:02_task4_isolation_forest.fit_time_per_doubling }}. No distribution is assumed, but a shape
+# $O(n \, \log n)$. When $n$ doubles, fitting takes
+# {{ value:02_task4_isolation_forest.fit_time_per_doubling }} as long, as measured. No distribution is assumed, but a shape
 # is: every cut is parallel to an axis, so anomalies that are strange only in combination, each column in
 # its usual range, are hard for the forest. Explanations are available too: Shapley values can be computed
 # exactly for trees [@lundberg2020trees], and {{ ref:isolation_forest_shap }} names the columns behind an
