@@ -72,6 +72,6 @@ $(INSTALLED):
 	    "$$python" -m pip install --quiet --disable-pip-version-check --target .venv/uv uv; uv=.venv/uv/bin/uv; \
 	  fi; \
 	fi; \
-	$$uv pip install --python $(BIN)/python --require-hashes --requirement requirements.lock; \
+	$$uv pip install --compile-bytecode --python $(BIN)/python --require-hashes --requirement requirements.lock; \
 	$$uv pip install --python $(BIN)/python --no-deps --editable .; \
 	rm -f .venv/installed-*; echo "$$uv" > $@
