@@ -21,6 +21,8 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 __all__ = ["Detector", "DetectorError", "load_state", "save_state"]
 
+FILE_FORMAT = "1"  # of what save_state writes; a change that older code cannot read raises it
+
 
 class DetectorError(ValueError):
     """A detector was given something that it cannot work with; the message says what to do."""
@@ -167,7 +169,7 @@ def save_state(path, state: dict[str, Any]) -> None:
     text = json.dumps(_encode(state, "", tensors))
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        safetensors.torch.save_file(tensors, partial, metadata={"mmad": text})
+        safetensors.torch.save_file(tensors, partial, metadata={"mmad": text, "format": FILE_FORMAT})
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
@@ -180,6 +182,12 @@ def load_state(path) -> dict[str, Any]:
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
+            found = metadata["format"]
+            if found != FILE_FORMAT:
+                raise DetectorError(
+                    f"{path} has file format {found}, this version of mmad_utils reads {FILE_FORMAT}: use the "
+                    "version that wrote it, or fit and save again."
+                )
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         text = metadata["mmad"]
     except (safetensors.SafetensorError, KeyError) as error:
@@ -243,7 +251,8 @@ def _encode_object(value, where: str) -> dict[str, Any]:
 def _decode_object(cls: type[Any], state, path):
     def restore(item):
         if isinstance(item, dict) and "@object" in item:
-            return _decode_object(_exported_class(item["@object"], path), item["state"], path)
+            found = cls if item["@object"] == cls.__name__ else _exported_class(item["@object"], path)
+            return _decode_object(found, item["state"], path)
         if isinstance(item, dict):
             return {key: restore(entry) for key, entry in item.items()}
         if isinstance(item, (list, tuple)):
@@ -251,7 +260,13 @@ def _decode_object(cls: type[Any], state, path):
         return item
 
     new = object.__new__(cls)
-    new.set_state(restore(state))
+    state = restore(state)
+    try:
+        new.set_state(state)
+    except (AttributeError, KeyError, RuntimeError, TypeError) as error:
+        raise DetectorError(
+            f"{path} does not fit {cls.__name__} as it is now ({error}): fit it again and save it anew."
+        ) from error
     return new
 
 

@@ -7,6 +7,7 @@ contract, so that a variant says only what differs: its network, its loss, its s
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,13 +16,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from sklearn.base import clone
 from sklearn.utils import check_random_state
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from mmad_utils.detector import Detector, DetectorError, load_state, save_state
 
-__all__ = ["DeepDetector", "TrainingError", "resolve_device", "seeded", "train"]
+__all__ = ["DeepDetector", "TrainingError", "resolve_device", "seeded", "train", "update"]
 
 
 class TrainingError(RuntimeError):
@@ -51,6 +55,13 @@ def seeded(random_state) -> Iterator[torch.Generator]:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         yield torch.Generator().manual_seed(seed)
+
+
+def update(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+    """One step of the optimiser down the gradient of ``loss``."""
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
 
 
 def train(
@@ -120,8 +131,10 @@ def train(
         watched, loss = next(iter(history[-1].items()))
         bar.set_postfix({watched: f"{loss:.4g}"})
         if not math.isfinite(loss):
+            largest = max(float(part.abs().max()) for part in data)
             raise TrainingError(
-                f"{watched} is {loss} in epoch {epoch + 1} of {epochs}: lower the learning rate or scale the input."
+                f"{watched} is {loss} in epoch {epoch + 1} of {epochs}: lower the learning rate or scale the input "
+                f"(its largest absolute value is {largest:.3g})."
             )
         if checkpoint is not None:
             states = {name: thing.state_dict() for name, thing in (stateful or {}).items()}
@@ -156,9 +169,13 @@ def _resume(checkpoint, identity, generator, stateful) -> list[dict[str, float]]
 class DeepDetector(Detector):
     """Base of the detectors that train a network; works on tables and on small images.
 
-    A variant defines ``build``, ``loss`` and ``batch_score``, and overrides ``optimise`` where one optimiser is not
-    enough. Images come in as uint8 (n, H, W, C) and reach the network as float32 (n, C, H, W) in [0, 1]; tables
-    reach it as float32 (n, d), unscaled: put a ``StandardScaler`` before it in a pipeline.
+    A variant defines ``build``, ``loss`` and ``batch_score`` (and ``batch_map`` where it can localise), and overrides
+    ``optimise`` where one optimiser is not enough. Its ``__init__`` names only the parameters that it adds, or to
+    which it gives another default; the rest goes on as ``**training``.
+
+    Images come in as uint8 (n, H, W, C) and reach the network as float32 (n, C, H, W) in [0, 1]; tables reach it
+    as (n, d), unscaled: put a ``StandardScaler`` before it in a pipeline. Tables are trained on in float32 and
+    scored in float64, so that the score of a row does not depend on its batch.
 
     Parameters
     ----------
@@ -168,6 +185,9 @@ class DeepDetector(Detector):
     batch_size : int, default=64
     learning_rate, weight_decay : float, default=1e-3 and 0
         Of Adam.
+    n_estimators : int, default=1
+        Networks trained from different seeds. Their scores, each standardised by mean and standard deviation of its
+        training scores, are averaged: what one network sees by chance evens out.
     contamination : float in (0, 0.5], default=0.05
         Share of the training scores above the threshold.
     device : str, default="auto"
@@ -177,12 +197,23 @@ class DeepDetector(Detector):
 
     Attributes
     ----------
-    network_ : torch.nn.Module
-    history_ : list of dict, the mean of each recorded scalar, one dict an epoch
+    network_ : torch.nn.Module, everything that is trained (with one estimator)
+    estimators_ : list of detectors with one network each (with several)
+    history_ : list of dict, the mean of each recorded scalar, one dict an epoch; of several networks, the mean
     input_shape_ : tuple of int, (d,) or (C, H, W)
     """
 
     modalities = ("tabular", "image")
+
+    def __init_subclass__(cls, **options):
+        """Write out what ``**training`` stands for, so that scikit-learn and ``help`` see every parameter."""
+        super().__init_subclass__(**options)
+        constructor = vars(cls).get("__init__")
+        if constructor is None or "training" not in inspect.signature(constructor).parameters:
+            return
+        own = {name: p for name, p in inspect.signature(constructor).parameters.items() if name != "training"}
+        inherited = inspect.signature(vars(cls.__mro__[1])["__init__"]).parameters
+        constructor.__signature__ = inspect.Signature([*(inherited | own).values()])
 
     def __init__(
         self,
@@ -191,6 +222,7 @@ class DeepDetector(Detector):
         batch_size=64,
         learning_rate=1e-3,
         weight_decay=0.0,
+        n_estimators=1,
         contamination=0.05,
         device="auto",
         random_state=None,
@@ -200,13 +232,14 @@ class DeepDetector(Detector):
         self.batch_size = batch_size
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
+        self.n_estimators = n_estimators
         self.contamination = contamination
         self.device = device
         self.random_state = random_state
         self.verbose = verbose
 
     def build(self, shape: tuple[int, ...]) -> nn.Module:
-        """The network for samples of this shape, (d,) or (C, H, W)."""
+        """The network for samples of this shape, (d,) or (C, H, W); several go into one ``nn.ModuleDict``."""
         raise TypeError(f"{type(self).__name__} does not say what its network is: define build(shape).")
 
     def loss(self, batch: Tensor, generator: torch.Generator) -> Tensor:
@@ -225,68 +258,107 @@ class DeepDetector(Detector):
 
         def step(batch):
             loss = self.loss(batch, generator)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+            update(optimizer, loss)
             return {"loss": loss.detach()}
 
-        return train(
-            step,
-            (data,),
-            epochs=self.epochs,
-            batch_size=self.batch_size,
-            generator=generator,
-            verbose=self.verbose,
-        )
+        return self.run(step, data, generator)
+
+    def run(self, step: Callable[..., Mapping[str, Any]], data: Tensor, generator: torch.Generator, **options):
+        """``train`` with this detector's epochs and batch size."""
+        options = {"epochs": self.epochs, "batch_size": self.batch_size, "verbose": self.verbose} | options
+        return train(step, (data,), generator=generator, **options)
+
+    @available_if(lambda self: hasattr(self, "batch_map"))
+    def anomaly_map(self, X) -> np.ndarray:
+        """How anomalous each pixel is, (n, H, W) float64, in the units of the score."""
+        check_is_fitted(self)
+        X = self._check(X, reset=False)
+        if len(self.input_shape_) == 1:
+            raise DetectorError(f"this {type(self).__name__} was fitted on a table; only images have a map.")
+        if self.n_estimators > 1:
+            return np.mean([estimator.anomaly_map(X) for estimator in self.estimators_], axis=0)
+        return self._batches(self.batch_map, X)  # type: ignore[attr-defined]
 
     def _check(self, X, *, reset):
         if getattr(X, "ndim", 2) != 4:
-            return super()._check(X, reset=reset)
-        X = np.asarray(X)
-        if X.dtype != np.uint8 or 0 in X.shape:
-            raise DetectorError(f"images must be uint8 (n, H, W, C), got {X.dtype} {X.shape}: scale them to 0..255.")
-        shape = (X.shape[3], *X.shape[1:3])
-        if not reset and shape != self.input_shape_:
-            raise DetectorError(f"fitted on samples of shape {self.input_shape_} (C, H, W), got {shape}.")
+            X = validate_data(self, X, dtype=np.float64, reset=reset, ensure_min_samples=2 if reset else 1)
+            shape: tuple[int, ...] = X.shape[1:]
+        else:
+            X = np.asarray(X)
+            if X.dtype != np.uint8 or 0 in X.shape:
+                raise DetectorError(
+                    f"images must be uint8 (n, H, W, C), got {X.dtype} {X.shape}: scale them to 0..255."
+                )
+            shape = (X.shape[3], *X.shape[1:3])
+        if not reset:
+            if shape != self.input_shape_:
+                raise DetectorError(f"fitted on samples of shape {self.input_shape_}, got {shape}.")
+        elif len(X) < 2 or (X[:1] == X).all():
+            raise DetectorError(
+                f"the {len(X)} training samples hold nothing to learn from: give at least two that differ."
+            )
         return X
 
     def _tensor(self, X: np.ndarray) -> Tensor:
         if X.ndim == 4:
             return torch.from_numpy(np.ascontiguousarray(X)).permute(0, 3, 1, 2).float().div_(255)
-        with np.errstate(over="ignore"):
-            tensor = torch.from_numpy(X.astype(np.float32))
-        if not torch.isfinite(tensor).all():
-            raise DetectorError("X holds values beyond the range of float32: scale it.")
-        return tensor
+        return torch.tensor(X)
 
     def _fit(self, X, y):
-        data = self._tensor(X)
+        data = self._tensor(X).float()
+        if not torch.isfinite(data).all():
+            raise DetectorError("X holds values beyond the range of float32: scale it.")
         self.input_shape_ = tuple(data.shape[1:])
+        if self.n_estimators > 1:
+            seeds = check_random_state(self.random_state).randint(np.iinfo(np.int32).max, size=self.n_estimators)
+            self.estimators_ = [clone(self).set_params(n_estimators=1, random_state=int(seed)) for seed in seeds]
+            for estimator in self.estimators_:
+                estimator.fit(X, y)
+            epochs = zip(*(estimator.history_ for estimator in self.estimators_))
+            self.history_ = [{key: float(np.mean([row[key] for row in rows])) for key in rows[0]} for rows in epochs]
+            scores = [estimator._training_scores(X) for estimator in self.estimators_]
+            self.scales_ = np.array([[score.mean(), score.std() or 1.0] for score in scores])
+            return
         with seeded(self.random_state) as generator:
             device = resolve_device(self.device)
             self.network_ = self.build(self.input_shape_).to(device)
             self.history_ = self.optimise(data.to(device), generator)
             self.seed_ = int(generator.initial_seed())
+        self._finish()
+
+    def _finish(self):
+        """The trained network as it scores: without dropout, in float64 for tables."""
         self.network_.eval()
+        if len(self.input_shape_) == 1:
+            self.network_.double()
 
     def _score(self, X):
+        if self.n_estimators > 1:
+            scores = zip(self.estimators_, self.scales_)
+            return np.mean([(estimator._score(X) - mean) / sd for estimator, (mean, sd) in scores], axis=0)
+        return self._batches(self.batch_score, X)
+
+    def _batches(self, function: Callable[[Tensor, torch.Generator], Tensor], X) -> np.ndarray:
         device = next(self.network_.parameters()).device
         generator = torch.Generator().manual_seed(self.seed_)
         with torch.no_grad():
             batches = self._tensor(X).split(1024)
-            return torch.cat([self.batch_score(b.to(device), generator).cpu() for b in batches]).double().numpy()
+            return torch.cat([function(b.to(device), generator).cpu() for b in batches]).double().numpy()
 
     def get_state(self):
         """As the base class, with the network as its tensors."""
         state = super().get_state()
-        state["fitted"] = {**state["fitted"], "network_": self.network_.state_dict()}
-        return state
+        if self.n_estimators > 1:
+            return state
+        return {**state, "fitted": {**state["fitted"], "network_": self.network_.state_dict()}}
 
     def set_state(self, state):
         """Undo ``get_state``: build the network anew and fill it."""
-        weights = state["fitted"]["network_"]
+        weights = state["fitted"].get("network_")
         super().set_state({**state, "fitted": {k: v for k, v in state["fitted"].items() if k != "network_"}})
+        if weights is None:
+            return
         with seeded(0):
             self.network_ = self.build(tuple(self.input_shape_)).to(resolve_device(self.device))
+        self._finish()
         self.network_.load_state_dict(weights)
-        self.network_.eval()

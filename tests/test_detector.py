@@ -1,4 +1,6 @@
 import json
+import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from sklearn.ensemble import IsolationForest
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import mmad_utils
-from mmad_utils.detector import Detector, DetectorError, load_state, save_state
+from mmad_utils.detector import FILE_FORMAT, Detector, DetectorError, load_state, save_state
 from mmad_utils.thresholds import ConformalThreshold, QuantileThreshold
 
 
@@ -113,15 +115,43 @@ def test_a_damaged_missing_or_foreign_file_is_one_clear_error(tmp_path):
     (tmp_path / "noise").write_bytes(b"not a safetensors file at all")
     with pytest.raises(DetectorError, match="is damaged"):
         Detector.load(tmp_path / "noise")
+    SquaredDistance().fit(np.eye(3)).save(tmp_path / "cut")
+    (tmp_path / "cut").write_bytes((tmp_path / "cut").read_bytes()[:-5])
+    with pytest.raises(DetectorError, match="is damaged"):
+        Detector.load(tmp_path / "cut")
     save_state(tmp_path / "other", {"x": 1})
     with pytest.raises(DetectorError, match="does not hold a detector"):
         Detector.load(tmp_path / "other")
 
 
+def test_a_pickle_in_disguise_is_refused_and_never_run(tmp_path):
+    class Trap:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "ran",))
+
+    for content in (pickle.dumps(Trap()), b"\x80\x04" + bytes(200)):
+        (tmp_path / "model.safetensors").write_bytes(content)
+        with pytest.raises(DetectorError, match="is damaged or was not written by mmad_utils"):
+            Detector.load(tmp_path / "model.safetensors")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_file_of_another_format_or_with_foreign_parameters_says_so(tmp_path):
+    safetensors.torch.save_file({}, tmp_path / "old", metadata={"mmad": "{}", "format": "0"})
+    with pytest.raises(DetectorError, match="has file format 0, this version of mmad_utils reads 1"):
+        Detector.load(tmp_path / "old")
+    detector = SquaredDistance().fit(np.eye(3))
+    state = {"@object": "SquaredDistance", "state": detector.get_state()}
+    state["state"]["parameters"]["power"] = 2
+    save_state(tmp_path / "other", {"detector": state})
+    with pytest.raises(DetectorError, match="does not fit SquaredDistance as it is now"):
+        SquaredDistance.load(tmp_path / "other")
+
+
 def test_a_file_cannot_name_a_class_outside_the_package(tmp_path):
     for name in ("Path", "os", "__builtins__", "DetectorError"):
         text = json.dumps({"detector": {"@object": name, "state": {}}})
-        safetensors.torch.save_file({}, tmp_path / "evil", metadata={"mmad": text})
+        safetensors.torch.save_file({}, tmp_path / "evil", metadata={"mmad": text, "format": FILE_FORMAT})
         with pytest.raises(DetectorError, match="mmad_utils does not have"):
             Detector.load(tmp_path / "evil")
 

@@ -1,0 +1,103 @@
+"""Small networks that the deep detectors share: a perceptron for tables, strided convolutions for small images.
+
+``encoder`` and ``decoder`` take the shape of one sample, (d,) or (C, H, W), and choose. A detector whose caller
+wants another network overrides its ``build``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
+from torch import nn
+
+from mmad_utils.detector import DetectorError
+
+__all__ = ["decoder", "encoder", "mlp"]
+
+SMALLEST_GRID = 4  # px a side; images are halved while they are larger and even
+
+
+def mlp(widths: Sequence[int], activation: Callable[[], nn.Module] = nn.ReLU, bias: bool = True) -> nn.Sequential:
+    """Linear layers of the given widths, an activation between them and none after the last."""
+    layers: list[nn.Module] = []
+    for d_in, d_out in pairwise(widths):
+        layers += [nn.Linear(d_in, d_out, bias=bias), activation()]
+    return nn.Sequential(*layers[:-1])
+
+
+def encoder(
+    shape: Sequence[int],
+    latent_dim: int,
+    *,
+    hidden: Sequence[int] = (64, 32),
+    width: int = 16,
+    activation: Callable[[], nn.Module] = nn.LeakyReLU,
+    bias: bool = True,
+) -> nn.Sequential:
+    """A network from samples to codes.
+
+    Parameters
+    ----------
+    shape : (d,) or (C, H, W)
+    latent_dim : int
+    hidden : widths of the hidden layers, for tables
+    width : int
+        Channels after the first convolution, for images; they double with each halving of the image.
+    activation : callable without arguments
+    bias : bool
+        False leaves out every bias (a one-class network could otherwise map everything to one point).
+
+    Returns
+    -------
+    nn.Sequential, (n, *shape) -> (n, latent_dim); all but the last layer are the features, ``network[:-1]``.
+
+    Raises
+    ------
+    DetectorError
+        A side of the image is odd, so that it cannot be halved.
+    """
+    if len(shape) == 1:
+        return mlp([shape[0], *hidden, latent_dim], activation, bias)
+    channels, grid = _channels(shape, width), _grids(shape)[-1]
+    layers: list[nn.Module] = []
+    for c_in, c_out in pairwise([shape[0], *channels]):
+        layers += [nn.Conv2d(c_in, c_out, 4, stride=2, padding=1, bias=bias), activation()]
+    last = nn.Linear(channels[-1] * grid[0] * grid[1], latent_dim, bias=bias)
+    return nn.Sequential(*layers, nn.Flatten(), last)
+
+
+def decoder(
+    shape: Sequence[int],
+    latent_dim: int,
+    *,
+    hidden: Sequence[int] = (32, 64),
+    width: int = 16,
+    activation: Callable[[], nn.Module] = nn.LeakyReLU,
+) -> nn.Sequential:
+    """The way back: (n, latent_dim) -> (n, *shape), nothing after the last layer; see ``encoder``."""
+    if len(shape) == 1:
+        return mlp([latent_dim, *hidden, shape[0]], activation)
+    channels, grid = _channels(shape, width)[::-1], _grids(shape)[-1]
+    first = nn.Linear(latent_dim, channels[0] * grid[0] * grid[1])
+    layers: list[nn.Module] = [first, nn.Unflatten(1, (channels[0], *grid))]
+    for c_in, c_out in pairwise([*channels, shape[0]]):
+        layers += [activation(), nn.ConvTranspose2d(c_in, c_out, 4, stride=2, padding=1)]
+    return nn.Sequential(*layers)
+
+
+def _grids(shape: Sequence[int]) -> list[tuple[int, int]]:
+    """(H, W) and its halves, down to where a side is odd or at most ``SMALLEST_GRID``."""
+    grids = [(int(shape[1]), int(shape[2]))]
+    while all(side % 2 == 0 for side in grids[-1]) and min(grids[-1]) > SMALLEST_GRID:
+        grids.append((grids[-1][0] // 2, grids[-1][1] // 2))
+    if len(grids) == 1:
+        raise DetectorError(
+            f"images of {shape[1]}×{shape[2]} cannot be halved: crop or pad them to sides that are even and larger "
+            f"than {SMALLEST_GRID}, best to a power of two."
+        )
+    return grids
+
+
+def _channels(shape: Sequence[int], width: int) -> list[int]:
+    return [width * 2**i for i in range(len(_grids(shape)) - 1)]
