@@ -7,6 +7,7 @@ the sign that people draw: higher is more anomalous.
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 from pathlib import Path
@@ -33,7 +34,8 @@ class Detector(OutlierMixin, BaseEstimator):
 
     A subclass stores its arguments in ``__init__`` (``contamination`` among them), learns attributes that end
     in ``_`` in ``_fit(X, y)``, and returns one number a sample, higher is more anomalous, from ``_score(X)``.
-    Both get an ``X`` that ``_check`` has validated.
+    Both get an ``X`` that ``_check`` has validated. An ``__init__`` that ends in ``**others`` names only what the
+    variant adds, or gives another default, and hands the others to its base.
 
     Attributes
     ----------
@@ -47,6 +49,19 @@ class Detector(OutlierMixin, BaseEstimator):
     """What ``X`` may be: "tabular", "image" (arrays), or both."""
 
     contamination: float
+
+    def __init_subclass__(cls, **options):
+        """Write out what ``**others`` of an ``__init__`` stands for, so that every parameter can be seen."""
+        super().__init_subclass__(**options)
+        constructor = vars(cls).get("__init__")
+        if constructor is None:
+            return
+        own = dict(inspect.signature(constructor).parameters)
+        others = [name for name, parameter in own.items() if parameter.kind is parameter.VAR_KEYWORD]
+        if others:
+            del own[others[0]]
+            inherited = inspect.signature(super(cls, cls).__init__).parameters
+            constructor.__signature__ = inspect.Signature([*(inherited | own).values()])
 
     def fit(self, X, y=None):
         """Learn what normal samples look like.

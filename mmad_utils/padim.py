@@ -7,7 +7,7 @@ few remembered normal patches of any position.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -31,14 +31,29 @@ class _PatchDetector(Detector):
     """What PaDiM and PatchCore share: the encoder, the checks, and patch distances drawn as a map."""
 
     modalities = ("image",)
-    backbone: str
-    layers: Sequence[int]
-    image_size: int
-    smoothing: float
-    weights: str | Path | None
-    device: str
-    batch_size: int
-    random_state: int | None
+
+    def __init__(
+        self,
+        backbone="efficientnet_lite0",
+        *,
+        layers=(2, 3),
+        image_size=224,
+        smoothing=4.0,
+        contamination=0.05,
+        weights=None,
+        device="auto",
+        batch_size=16,
+        random_state=None,
+    ):
+        self.backbone = backbone
+        self.layers = layers
+        self.image_size = image_size
+        self.smoothing = smoothing
+        self.contamination = contamination
+        self.weights = weights
+        self.device = device
+        self.batch_size = batch_size
+        self.random_state = random_state
 
     def anomaly_map(self, X) -> np.ndarray:
         """How anomalous each pixel is, at the size that the network sees.
@@ -179,32 +194,18 @@ class PaDiM(_PatchDetector):
     def __init__(
         self,
         backbone="efficientnet_lite0",
-        layers=(2, 3),
+        *,
         n_features=100,
         feature_selection="random",
         per_position=True,
         covariance_regularization=0.01,
-        image_size=224,
-        smoothing=4.0,
-        contamination=0.05,
-        weights=None,
-        device="auto",
-        batch_size=16,
-        random_state=None,
+        **others,
     ):
-        self.backbone = backbone
-        self.layers = layers
+        super().__init__(backbone, **others)
         self.n_features = n_features
         self.feature_selection = feature_selection
         self.per_position = per_position
         self.covariance_regularization = covariance_regularization
-        self.image_size = image_size
-        self.smoothing = smoothing
-        self.contamination = contamination
-        self.weights = weights
-        self.device = device
-        self.batch_size = batch_size
-        self.random_state = random_state
 
     def _fit(self, X, y) -> None:
         if self.feature_selection not in ("random", "pca", "semi_orthogonal", "all"):
@@ -301,31 +302,10 @@ class PatchCore(_PatchDetector):
     anomaly detection, algorithm 1, eq. 6 and 7.
     """
 
-    def __init__(
-        self,
-        backbone="efficientnet_lite0",
-        layers=(2, 3),
-        coreset_ratio=0.01,
-        n_neighbors=9,
-        image_size=224,
-        smoothing=4.0,
-        contamination=0.05,
-        weights=None,
-        device="auto",
-        batch_size=16,
-        random_state=None,
-    ):
-        self.backbone = backbone
-        self.layers = layers
+    def __init__(self, backbone="efficientnet_lite0", *, coreset_ratio=0.01, n_neighbors=9, **others):
+        super().__init__(backbone, **others)
         self.coreset_ratio = coreset_ratio
         self.n_neighbors = n_neighbors
-        self.image_size = image_size
-        self.smoothing = smoothing
-        self.contamination = contamination
-        self.weights = weights
-        self.device = device
-        self.batch_size = batch_size
-        self.random_state = random_state
 
     def _fit(self, X, y) -> None:
         if not 0 < self.coreset_ratio <= 1:

@@ -7,7 +7,6 @@ contract, so that a variant says only what differs: its network, its loss, its s
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -204,16 +203,7 @@ class DeepDetector(Detector):
     """
 
     modalities = ("tabular", "image")
-
-    def __init_subclass__(cls, **options):
-        """Write out what ``**training`` stands for, so that scikit-learn and ``help`` see every parameter."""
-        super().__init_subclass__(**options)
-        constructor = vars(cls).get("__init__")
-        if constructor is None or "training" not in inspect.signature(constructor).parameters:
-            return
-        own = {name: p for name, p in inspect.signature(constructor).parameters.items() if name != "training"}
-        inherited = inspect.signature(vars(cls.__mro__[1])["__init__"]).parameters
-        constructor.__signature__ = inspect.Signature([*(inherited | own).values()])
+    network_: Any  # an nn.Module, or an nn.ModuleDict of several
 
     def __init__(
         self,

@@ -8,14 +8,14 @@ import pytest
 from skimage.io import imread
 
 from mmad_utils.datasets.record import DatasetError
-from mmad_utils.datasets.synthetic import DEFECTS, hazelnut, write_category, zipper
+from mmad_utils.datasets.synthetic import DEFECTS, write_category
+from mmad_utils.datasets.synthetic import draw as photograph
 
-DRAW = {"hazelnut": hazelnut, "zipper": zipper}
 EVERY_DEFECT = [(category, defect) for category, defects in DEFECTS.items() for defect in defects]
 
 
 def draw(category, seed, size=128, defect=None, severity=1.0):
-    return DRAW[category](np.random.default_rng(seed), size, defect, severity)
+    return photograph(category, np.random.default_rng(seed), size, defect, severity)
 
 
 def contents(folder):

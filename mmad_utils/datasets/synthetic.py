@@ -12,22 +12,26 @@ from mmad_utils.datasets import synthetic_hazelnut, synthetic_zipper
 from mmad_utils.datasets.record import DatasetError
 from mmad_utils.datasets.synthetic_fields import photograph
 
-DEFECTS = {"hazelnut": synthetic_hazelnut.DEFECTS, "zipper": synthetic_zipper.DEFECTS}
+_PARTS = {"hazelnut": synthetic_hazelnut, "zipper": synthetic_zipper}
+DEFECTS = {category: part.DEFECTS for category, part in _PARTS.items()}
 _MINIMUM_SIZE = 64
 
 
-def hazelnut(
-    rng: np.random.Generator, size: int = 256, defect: str | None = None, severity: float = 1.0
+def draw(
+    category: str, rng: np.random.Generator, size: int = 256, defect: str | None = None, severity: float = 1.0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Photograph a hazelnut.
+    """Photograph one part.
 
     Parameters
     ----------
+    category : {"hazelnut", "zipper"}
     rng : numpy.random.Generator
-        The same state gives the same nut, pose, light and sensor noise, whatever the defect and its severity.
+        The same state gives the same part, pose, light and sensor noise, whatever the defect and its severity.
     size : int, default=256
         Width and height in pixels, at least 64.
-    defect : {"crack", "cut", "hole", "print"} or None, default=None
+    defect : str or None, default=None
+        "crack", "cut", "hole" or "print" of a hazelnut; "broken_teeth", "split_teeth", "squeezed_teeth",
+        "fabric_border" or "fabric_interior" of a zipper.
     severity : float in (0, 1], default=1.0
         From barely visible to plain.
 
@@ -35,53 +39,19 @@ def hazelnut(
     -------
     image : (size, size, 3) uint8
     mask : (size, size) bool
-        The pixels that the defect changed; all others are those of the sound nut.
+        The pixels that the defect changed; all others are those of the sound part.
 
     Raises
     ------
     DatasetError
-        Unknown defect, severity outside (0, 1], or size below 64.
+        Unknown category or defect, severity outside (0, 1], or size below 64.
 
     References
     ----------
-    P. Bergmann et al. (2019), MVTec AD: the category that is imitated here.
+    P. Bergmann et al. (2019), MVTec AD: the categories that are imitated here.
     """
-    _check("hazelnut", size, defect, severity)
-    return photograph(synthetic_hazelnut.render, rng, size, defect, severity)
-
-
-def zipper(
-    rng: np.random.Generator, size: int = 256, defect: str | None = None, severity: float = 1.0
-) -> tuple[np.ndarray, np.ndarray]:
-    """Photograph a piece of zipper.
-
-    Parameters
-    ----------
-    rng : numpy.random.Generator
-        The same state gives the same zipper, pose, light and sensor noise, whatever the defect.
-    size : int, default=256
-        Width and height in pixels, at least 64.
-    defect : {"broken_teeth", "split_teeth", "squeezed_teeth", "fabric_border", "fabric_interior"} or None
-    severity : float in (0, 1], default=1.0
-        From barely visible to plain.
-
-    Returns
-    -------
-    image : (size, size, 3) uint8
-    mask : (size, size) bool
-        The pixels that the defect changed; all others are those of the sound zipper.
-
-    Raises
-    ------
-    DatasetError
-        Unknown defect, severity outside (0, 1], or size below 64.
-
-    References
-    ----------
-    P. Bergmann et al. (2019), MVTec AD: the category that is imitated here.
-    """
-    _check("zipper", size, defect, severity)
-    return photograph(synthetic_zipper.render, rng, size, defect, severity)
+    _check(category, size, defect, severity)
+    return photograph(_PARTS[category].render, rng, size, defect, severity)
 
 
 def write_category(
@@ -127,14 +97,13 @@ def write_category(
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise DatasetError(f"{folder} exists already. Remove it, or name another folder.")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    draw = {"hazelnut": hazelnut, "zipper": zipper}[category]
     root = np.random.SeedSequence(seed)
     train_seed, good_seed, *bad_seeds = root.spawn(2 + len(defects))
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
         new = Path(scratch) / folder.name
         for part, part_seed, count in (("train", train_seed, n_train), ("test", good_seed, n_test_good)):
             for index, child in enumerate(part_seed.spawn(count)):
-                image, _ = draw(np.random.default_rng(child), size)
+                image, _ = draw(category, np.random.default_rng(child), size)
                 _write(new / part / "good" / f"{index:03d}.png", image)
         severities = {}
         for place, (defect, defect_seed) in enumerate(zip(defects, bad_seeds)):
@@ -142,7 +111,7 @@ def write_category(
             for index, child in enumerate(defect_seed.spawn(count)):
                 rng = np.random.default_rng(child)
                 severity = round((index + 1 - rng.uniform(0, 0.99)) / count, 4)
-                image, mask = draw(rng, size, defect, severity)
+                image, mask = draw(category, rng, size, defect, severity)
                 name = f"test/{defect}/{index:03d}.png"
                 _write(new / name, image)
                 _write(new / "ground_truth" / defect / f"{index:03d}_mask.png", mask.astype(np.uint8) * 255)

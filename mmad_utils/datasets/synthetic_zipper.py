@@ -28,20 +28,7 @@ class _Teeth(NamedTuple):
 def render(
     rng: np.random.Generator, size: int, defect: str | None, severity: float, defect_rng: np.random.Generator
 ) -> np.ndarray:
-    """Render one piece of zipper without sensor noise.
-
-    Parameters
-    ----------
-    rng, defect_rng : numpy.random.Generator
-        What the scene and the defect draw from; the scene does not depend on the defect.
-    size : int, pixels a side
-    defect : str or None, one of `DEFECTS`
-    severity : float in (0, 1]
-
-    Returns
-    -------
-    (size, size, 3) float32, about [0, 1]
-    """
+    """Render one piece of zipper; the arguments and the picture are those of `synthetic_hazelnut.render`."""
     unit = size / 256
     zoom, turn = rng.uniform(0.96, 1.05), float(np.radians(rng.normal(0, 0.9)))
     grid = ((np.arange(size, dtype=np.float32) + 0.5) / unit - 128) / zoom
