@@ -18,9 +18,13 @@ from mmad_utils.results import ResultsError, read
 TOLERANCE_RATIO = 0.02  # absolute, for numbers between -1 and 1: metrics, shares, correlations
 TOLERANCE_PERCENT = 100 * TOLERANCE_RATIO  # absolute, for numbers whose unit is "%"
 TOLERANCE_RELATIVE = 0.05  # for all other numbers
+# Training a network is chaotic: after some hundred steps the smallest difference of rounding gives another network, as
+# another seed would. A mean over seeds is therefore allowed to move by what its seeds differ anyway.
+TOLERANCE_SPREADS = 2.0  # standard deviations of a single run, where one is recorded and that is more
 TIMING_UNITS = frozenset({"s", "ms", "MB", "GB", "times"})  # belong to the machine: only presence is compared
 
 _NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
+_SPREAD = re.compile(r"±\s*(\d+(?:\.\d+)?)")
 _COLUMN_UNIT = re.compile(r"\(([^()]+)\)\s*$")
 
 
@@ -28,7 +32,8 @@ def compare(old: str | Path, new: str | Path) -> list[str]:
     """Differences between two folders of results files beyond the tolerances at the top of this module.
 
     A file, key, table, figure, row or column that appears or vanishes is a difference, and so are a changed
-    unit, count or text. Numbers inside text are held to the same tolerances. Timings (unit or column in
+    unit, count or text. Numbers inside text are held to the same tolerances; a mean with a standard deviation may
+    move by two of them. Timings (unit or column in
     `TIMING_UNITS`), captions, alt texts, pictures and provenance are not compared.
 
     Returns
@@ -66,7 +71,7 @@ def _compare_value(old: dict[str, Any], new: dict[str, Any], where: str) -> Iter
             yield f"{where}: {field} was {old[field]!r}, is {new[field]!r}"
     for field in ("value", "sd"):
         # The standard deviation is held to the tolerance of its mean: it is in the same units, and smaller.
-        tolerance = _tolerance(old["value"], new["value"], old["unit"])
+        tolerance = _tolerance(old["value"], new["value"], old["unit"], old["sd"] or 0.0)
         if not _alike(old[field], new[field], tolerance):
             yield f"{where}: {field} was {old[field]}, is {new[field]} (tolerance {tolerance:.3g})"
 
@@ -84,14 +89,15 @@ def _compare_table(old: dict[str, Any], new: dict[str, Any], where: str) -> Iter
                     yield f"{where}, row {row} ({before[0]}), column {column!r}: was {was!r}, is {now!r}"
 
 
-def _cells_alike(old: Any, new: Any, unit: str) -> bool:
-    """Numbers and numbers in text within tolerance, all else equal."""
+def _cells_alike(old: Any, new: Any, unit: str, sd: float = 0.0) -> bool:
+    """Numbers and numbers in text within tolerance, all else equal; "0.91 ± 0.03" says its spread itself."""
     if isinstance(old, str) and isinstance(new, str):
         pairs = list(zip(_NUMBER.findall(old), _NUMBER.findall(new)))
         same_text = _NUMBER.sub("#", old) == _NUMBER.sub("#", new)
-        return same_text and all(_cells_alike(float(a), float(b), unit) for a, b in pairs)
+        sd = max(map(float, _SPREAD.findall(old)), default=0.0)
+        return same_text and all(_cells_alike(float(a), float(b), unit, sd) for a, b in pairs)
     if _is_number(old) and _is_number(new):
-        return _alike(old, new, _tolerance(old, new, unit))
+        return _alike(old, new, _tolerance(old, new, unit, sd))
     return type(old) is type(new) and old == new
 
 
@@ -99,14 +105,13 @@ def _is_number(cell: Any) -> bool:
     return isinstance(cell, int | float) and not isinstance(cell, bool)
 
 
-def _tolerance(old: float, new: float, unit: str) -> float:
-    """The absolute tolerance for two numbers of this unit."""
+def _tolerance(old: float, new: float, unit: str, sd: float = 0.0) -> float:
+    """The absolute tolerance for two numbers of this unit, with this standard deviation over seeds."""
     if unit in TIMING_UNITS:
         return math.inf
-    if unit == "%":
-        return TOLERANCE_PERCENT
     size = max(abs(old), abs(new))
-    return TOLERANCE_RATIO if size <= 1 else TOLERANCE_RELATIVE * size
+    plain = TOLERANCE_RATIO if size <= 1 else TOLERANCE_RELATIVE * size
+    return max(TOLERANCE_PERCENT if unit == "%" else plain, TOLERANCE_SPREADS * sd)
 
 
 def _alike(old: float | None, new: float | None, tolerance: float) -> bool:

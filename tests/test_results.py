@@ -358,6 +358,19 @@ def test_numbers_in_text_are_held_to_the_same_tolerance(tmp_path):
     assert compare(old, one_cell("d", "0.971 (0.004)"))
 
 
+def test_a_mean_may_move_by_two_of_its_standard_deviations(tmp_path):
+    def recorded(folder, mean, sd):
+        record = Results("x", output=tmp_path / folder, provenance=PROVENANCE)
+        record.value("auroc", mean, sd=sd, n=5)
+        record.table(pd.DataFrame({"AUROC": [f"{mean:.3f} ± {sd:.3f}"]}), "t", "Caption.")
+        return record.save().parent
+
+    old = recorded("a", 0.8, 0.05)
+    assert not compare(old, recorded("b", 0.89, 0.05))
+    assert len(compare(old, recorded("c", 0.91, 0.05))) == 2  # the value and the table
+    assert len(compare(old, recorded("d", 0.8, 0.16))) == 2  # a spread that grows beyond it is a difference as well
+
+
 def test_rows_columns_and_notebooks_that_change_are_differences(two_folders):
     assert two_folders(lambda content: content["tables"]["comparison"]["rows"].pop())
     assert two_folders(lambda content: content["tables"]["comparison"]["columns"].__setitem__(1, "AP"))
