@@ -18,8 +18,8 @@ from mmad_utils.results import ResultsError, read
 TOLERANCE_RATIO = 0.02  # absolute, for numbers between -1 and 1: metrics, shares, correlations
 TOLERANCE_PERCENT = 100 * TOLERANCE_RATIO  # absolute, for numbers whose unit is "%"
 TOLERANCE_RELATIVE = 0.05  # for all other numbers
-# Training a network is chaotic: after some hundred steps the smallest difference of rounding gives another network, as
-# another seed would. A mean over seeds is therefore allowed to move by what its seeds differ anyway.
+# Training a network is chaotic: after some hundred steps the smallest difference of rounding gives another network,
+# as another seed would. A mean over seeds is therefore allowed to move by what its seeds differ anyway.
 TOLERANCE_SPREADS = 2.0  # standard deviations of a single run, where one is recorded and that is more
 TIMING_UNITS = frozenset({"s", "ms", "MB", "GB", "times"})  # belong to the machine: only presence is compared
 
