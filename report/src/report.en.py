@@ -318,9 +318,9 @@
 # {{ value:02_task4_isolation_forest.n_splits }} splits of the data. The ruler is the plain distance to the
 # centre of the training data: no learning, no parameter. It has an AUROC of
 # {{ value:02_task4_isolation_forest.ruler_standard_auroc }} where Isolation Forest has
-# {{ value:02_task4_isolation_forest.isolation_forest_auroc }}. The notebook puts the thyroid
-# data of the course to the same test by one parameter. Where the ruler does as well, the anomalies are simply far out, and a high score shows that a
-# detector works, never that it has learned anything about the structure of the normal class.
+# {{ value:02_task4_isolation_forest.isolation_forest_auroc }}. The notebook puts the thyroid data of the course
+# to the same test by one parameter. Where the ruler does as well, the anomalies are simply far out, and a high
+# score shows that a detector works, never that it has learned anything about the structure of the normal class.
 
 # %% [markdown]
 # {{ figure:isolation_forest_scores }}
