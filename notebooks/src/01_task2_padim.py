@@ -96,15 +96,16 @@ print(f"{len(data.X_train)} good pictures to train, {len(data.X_test)} to test, 
 counts.T
 
 # %%
-first_of_kind = [int(np.flatnonzero(kinds == kind)[0]) for kind in counts.index]
-shown = [data.X_train[0], data.X_train[1], *(data.X_test[i] for i in first_of_kind)][:10]
+damaged = data.masks_test.mean(axis=(1, 2))  # share of each picture that is wrong
+plainest = [int(np.where(kinds == kind, damaged, -1).argmax()) for kind in counts.index]
+shown = [data.X_train[0], data.X_train[1], *(data.X_test[i] for i in plainest)][:10]
 names = ["training", "training", *counts.index][:10]
 fig = plots.images(shown, names, columns=5)
 nb.figure(
     fig,
     "padim_examples",
-    caption=f"{data.name}: two training pictures and one test picture of each kind.",
-    alt="Photographs in a grid. The training pictures and those called good are intact; the others carry one small "
+    caption=f"{data.name}: two training pictures and one test picture of each kind, that with the largest defect.",
+    alt="Photographs in a grid. The training pictures and those called good are intact; the others carry one "
     "defect each, which covers a few per cent of the picture.",
     data=counts.reset_index(),
 )
@@ -115,7 +116,7 @@ nb.figure(
 # than the one we want to find.
 
 # %%
-share = data.masks_test[data.y_test == 1].mean(axis=(1, 2))
+share = damaged[data.y_test == 1]
 print(f"a defect covers {np.median(share):.1%} of the picture (median), from {share.min():.2%} to {share.max():.1%}")
 assert np.median(share) < 0.2
 
