@@ -7,11 +7,21 @@ from importlib import import_module
 from typing import Any
 
 _MODULE_OF = {
+    "AdversarialAutoEncoder": "generative_autoencoders",
+    "AnoGAN": "gans",
+    "AutoEncoder": "autoencoders",
+    "BiGAN": "bidirectional_gans",
     "ConformalThreshold": "thresholds",
+    "ContractiveAutoEncoder": "autoencoders",
     "DeepDetector": "training",
+    "DeepSAD": "deep_svdd",
+    "DeepSVDD": "deep_svdd",
+    "DenoisingAutoEncoder": "autoencoders",
     "Detector": "detector",
     "DetectorError": "detector",
     "DistanceToCenter": "baselines",
+    "FAnoGAN": "gans",
+    "GANomaly": "bidirectional_gans",
     "GaussianAnomalyScorer": "gaussian",
     "ImageEncoder": "encoders",
     "KNNDistance": "baselines",
@@ -22,6 +32,11 @@ _MODULE_OF = {
     "PositionwiseGaussian": "gaussian",
     "QuantileThreshold": "thresholds",
     "RandomScore": "baselines",
+    "RobustDeepAutoEncoder": "robust_autoencoders",
+    "RobustPCA": "robust_autoencoders",
+    "SparseAutoEncoder": "autoencoders",
+    "StackedDenoisingAutoEncoder": "autoencoders",
+    "VariationalAutoEncoder": "generative_autoencoders",
 }
 
 __all__ = list(_MODULE_OF)
