@@ -6,7 +6,7 @@ import difflib
 from pathlib import Path
 from typing import Any
 
-from . import images, mvtec, record, tabular, textures
+from . import images, mvtec, record, scenes, tabular, textures
 from .images import check_images, read_image
 from .record import Dataset, DatasetError, cache_home, data_home, one_class_split
 
@@ -68,6 +68,8 @@ def load(name: str, *, data_home: str | Path | None = None, seed: int = 0) -> Da
             return images.digits(digit, seed)
         case ["mnist", digit]:
             return images.mnist(digit, home, seed)
+        case ["digit_scenes", digit]:
+            return scenes.digit_scenes(digit, seed)
         case ["textures", texture]:
             return textures.textures(texture, seed)
         case ["synthetic", category]:
@@ -99,6 +101,7 @@ def concrete_names(home: Path) -> list[str]:
         "thyroid",
         *(f"digits/{k}" for k in range(10)),
         *(f"mnist/{k}" for k in range(10)),
+        *(f"digit_scenes/{k}" for k in range(10)),
         *(f"synthetic/{category}" for category in ("hazelnut", "zipper")),
         *(f"textures/{texture}" for texture in textures.NAMES),
         *(f"injected/{kind}/breast_cancer" for kind in tabular.KINDS),

@@ -123,10 +123,10 @@ def digits(digit: str, seed: int = 0) -> Dataset:
     Values 0..16 are scaled to 0..255. Source: E. Alpaydin, C. Kaynak (1998), Optical Recognition of
     Handwritten Digits, UCI; the 1797 pictures that scikit-learn brings along.
     """
-    normal = _digit(digit, "digits")
+    normal = digit_of(digit, "digits")
     data = load_digits()
     X = np.round(data.images[..., None] * (255 / 16)).astype(np.uint8)
-    return _one_digit_normal(f"digits/{normal}", X, data.target, normal, seed)
+    return one_digit_normal(f"digits/{normal}", X, data.target, normal, seed)
 
 
 def mnist(digit: str, home: Path, seed: int = 0) -> Dataset:
@@ -139,7 +139,7 @@ def mnist(digit: str, home: Path, seed: int = 0) -> Dataset:
     Source: Y. LeCun, L. Bottou, Y. Bengio, P. Haffner (1998), Gradient-based learning applied to document
     recognition, Proceedings of the IEEE.
     """
-    normal = _digit(digit, "mnist")
+    normal = digit_of(digit, "mnist")
     name = f"mnist/{normal}"
     folders = (home / "mnist", home / "MNIST" / "raw", home / "mnist" / "MNIST" / "raw")
     folder = next((f for f in folders if _idx_file(f, "t10k-images-idx3-ubyte")), None)
@@ -148,7 +148,7 @@ def mnist(digit: str, home: Path, seed: int = 0) -> Dataset:
         folder = folders[0]
     X, target = _idx_pair(folder, "t10k", name, home)
     if not _idx_file(folder, "train-images-idx3-ubyte"):
-        return _one_digit_normal(name, X, target, normal, seed)
+        return one_digit_normal(name, X, target, normal, seed)
     X_train, y_train = _idx_pair(folder, "train", name, home)
     known = origin(name, kinds_test=tuple(map(str, target)))
     dataset = Dataset(name, "image", X_train[y_train == normal], X, (target != normal).astype(np.int64), source=known)
@@ -182,14 +182,14 @@ def _idx_pair(folder: Path, part: str, name: str, home: Path) -> tuple[np.ndarra
     return pictures[..., None].copy(), target
 
 
-def _digit(text: str, family: str) -> int:
+def digit_of(text: str, family: str) -> int:
     """The digit in a data set's name."""
     if len(text) != 1 or text not in "0123456789":
         raise DatasetError(f"{family}/{text}: expected one digit, {family}/0 to {family}/9.")
     return int(text)
 
 
-def _one_digit_normal(name: str, X: np.ndarray, target: np.ndarray, normal: int, seed: int) -> Dataset:
+def one_digit_normal(name: str, X: np.ndarray, target: np.ndarray, normal: int, seed: int) -> Dataset:
     """One class normal, split in halves by the seed; every other class an anomaly."""
     y = (target != normal).astype(np.int64)
     train, test = one_class_split(y, seed)
