@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import itertools
 import json
 import multiprocessing
 import os
@@ -85,13 +86,15 @@ def fit_detector(detector, dataset: Dataset) -> tuple[Any, Dataset]:
     return fitted.fit(dataset.X_train), dataset
 
 
-def measure(name: str, dataset_name: str, seed: int, parameters: dict[str, Any] | None = None) -> dict[str, Any]:
+def measure(
+    name: str, dataset_name: str, seed: int, parameters: dict[str, Any] | None = None, own_split: bool = False
+) -> dict[str, Any]:
     """One detector on one data set and one seed: metrics of the detector and of its controls, time, memory.
 
-    The seed draws the split and is the detector's ``random_state``. Memory is the peak of this process, libraries
-    included, so it means something only in a fresh one.
+    The seed is the detector's ``random_state`` and draws the split, unless the data set's own is to be kept. Memory
+    is the peak of this process, libraries included, so it means something only in a fresh one.
     """
-    dataset = load(dataset_name, seed=seed).resplit(seed)
+    dataset = load(dataset_name) if own_split else load(dataset_name, seed=seed).resplit(seed)
     detector = _with_seed(make_detector(name, **(parameters or {})), seed)
     start = time.perf_counter()
     fitted, shaped = fit_detector(detector, dataset)
@@ -128,7 +131,9 @@ def measure(name: str, dataset_name: str, seed: int, parameters: dict[str, Any] 
     return row
 
 
-def benchmark(detectors, datasets, *, seeds: int = 5, jobs: int = 1, parameters=None, progress=False) -> pd.DataFrame:
+def benchmark(
+    detectors, datasets, *, seeds: int = 5, jobs: int = 1, parameters=None, own_split=False, progress=False
+) -> pd.DataFrame:
     """Measure every combination, each in its own process.
 
     Parameters
@@ -137,6 +142,7 @@ def benchmark(detectors, datasets, *, seeds: int = 5, jobs: int = 1, parameters=
     seeds : int, the seeds are 0 … seeds - 1
     jobs : int, processes at a time; each gets its share of the cores
     parameters : dict, set on every detector
+    own_split : bool, keep the split that the data set comes with (that of seed 0) instead of one a seed
     progress : bool, show a bar
 
     Returns
@@ -154,7 +160,8 @@ def benchmark(detectors, datasets, *, seeds: int = 5, jobs: int = 1, parameters=
         make_detector(name, **(parameters or {}))
     for name in datasets:
         load(name)
-    tasks = [(name, data, seed, parameters) for name in detectors for data in datasets for seed in range(seeds)]
+    combinations = itertools.product(detectors, datasets, range(seeds))
+    tasks = [(*combination, parameters, own_split) for combination in combinations]
     threads = str(max(1, (os.cpu_count() or 1) // jobs))
     before = {key: os.environ.get(key) for key in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
     os.environ |= dict.fromkeys(before, threads)
@@ -221,6 +228,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="a parameter of every detector"
     )
+    parser.add_argument(
+        "--own-split", action="store_true", help="keep each data set's own split: only the detector's seed changes"
+    )
     parser.add_argument("--json", type=Path, help="also write every single run to this file")
     options = parser.parse_args(arguments)
     try:
@@ -228,7 +238,13 @@ def main(arguments: list[str] | None = None) -> int:
         parameters = {key: _parse(value) for key, _, value in pairs}
         names, datasets = (text.split(",") for text in (options.detectors, options.datasets))
         runs = benchmark(
-            names, datasets, seeds=options.seeds, jobs=options.jobs, parameters=parameters, progress=True
+            names,
+            datasets,
+            seeds=options.seeds,
+            jobs=options.jobs,
+            parameters=parameters,
+            own_split=options.own_split,
+            progress=True,
         )
     except (DetectorError, DatasetError) as error:
         print(f"error: {error}", file=sys.stderr)

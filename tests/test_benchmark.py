@@ -48,6 +48,14 @@ def test_each_seed_draws_its_own_split_and_the_same_seed_the_same():
     assert first == again != other
 
 
+def test_the_own_split_of_a_data_set_is_kept_where_that_is_asked_for():
+    data = load("digits/1")
+    rows = [measure("KNNDistance", "digits/1", seed, own_split=True) for seed in (0, 1)]
+    assert rows[0]["norm_auroc"] == rows[1]["norm_auroc"]  # the same split, whatever the seed
+    scaled, shaped = fit_detector(make_detector("KNNDistance"), data)
+    assert rows[1]["auroc"] == pytest.approx(roc_auc_score(shaped.y_test, -scaled.score_samples(shaped.X_test)))
+
+
 def test_a_detector_of_tables_gets_small_images_as_rows():
     fitted, data = fit_detector(make_detector("PCAResidual"), load("digits/0"))
     assert data.modality == "tabular" and data.X_train.shape[1] == 64
