@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
+from torch.nn import functional
 
 from mmad_utils import networks
 from mmad_utils.detector import DetectorError
@@ -51,12 +52,11 @@ class AutoEncoder(DeepDetector):
 
     Attributes
     ----------
-    network_ : torch.nn.ModuleDict with "encoder" and "decoder"
-    See ``DeepDetector`` for the others.
+    network_ : torch.nn.ModuleDict with "encoder" and "decoder"; for the others see ``DeepDetector``
 
     References
     ----------
-    G. E. Hinton, R. R. Salakhutdinov (2006), Reducing the dimensionality of data with neural networks, Science 313.
+    G. E. Hinton, R. R. Salakhutdinov (2006), Reducing the dimensionality of data with neural networks, Science.
 
     Examples
     --------
@@ -66,6 +66,8 @@ class AutoEncoder(DeepDetector):
     >>> bool(detector.anomaly_score([[1.0, -2.0, -1.0]]) > detector.anomaly_score(line).max())
     True
     """
+
+    sigmoid_code = False  # whether codes are squashed into (0, 1)
 
     def __init__(
         self, *, latent_dim=None, hidden=(128, 64), dropout=0.1, network=None, learning_rate=3e-3, **training
@@ -78,7 +80,9 @@ class AutoEncoder(DeepDetector):
 
     def build(self, shape):
         """The encoder and the decoder."""
-        return nn.ModuleDict(dict(zip(("encoder", "decoder"), self._pair(shape, self._code_length(shape)))))
+        encoder, decoder = self._pair(shape, self._code_length(shape))
+        encoder = nn.Sequential(encoder, nn.Sigmoid()) if self.sigmoid_code else encoder
+        return nn.ModuleDict({"encoder": encoder, "decoder": decoder})
 
     def corrupt(self, batch: Tensor, generator: torch.Generator) -> Tensor:
         """What the network sees of a batch in training; here the batch itself."""
@@ -108,17 +112,19 @@ class AutoEncoder(DeepDetector):
 
     def encode(self, X) -> np.ndarray:
         """Code of each sample, (n, latent_dim) float64."""
-        return self._of_one_network(lambda batch, generator: self.network_["encoder"](batch), X)
+        return self._apply(lambda batch, generator: self.network_["encoder"](batch), X)
 
     def reconstruct(self, X) -> np.ndarray:
         """Copy of each sample, in the shape and the units of X (images as uint8)."""
-        return self._as_input(self._of_one_network(lambda batch, generator: self.reconstruction(batch), X))
+        return self._as_input(self._apply(lambda batch, generator: self.reconstruction(batch), X))
 
     def decode(self, codes) -> np.ndarray:
         """The sample of each code, (n, latent_dim) -> in the shape and the units of X (images as uint8)."""
-        self._require_one_network()
+        check_is_fitted(self)
         codes = np.asarray(codes, dtype=np.float64 if len(self.input_shape_) == 1 else np.float32)
-        return self._as_input(self._batches(lambda batch, generator: self.network_["decoder"](batch), codes))
+        return self._as_input(
+            self._apply(lambda batch, generator: self.network_["decoder"](batch), codes, check=False)
+        )
 
     def _pair(self, shape, latent_dim) -> tuple[nn.Module, nn.Module]:
         if self.network is None:
@@ -144,14 +150,11 @@ class AutoEncoder(DeepDetector):
             raise DetectorError(f"latent_dim is {length!r}: a code needs at least one number.")
         return length
 
-    def _require_one_network(self) -> None:
+    def _apply(self, function, X, check=True) -> np.ndarray:
         check_is_fitted(self)
         if self.n_estimators > 1:
             raise DetectorError("several networks share no code: ask one of estimators_.")
-
-    def _of_one_network(self, function, X) -> np.ndarray:
-        self._require_one_network()
-        return self._batches(function, self._check(X, reset=False))
+        return self._batches(function, self._check(X, reset=False) if check else X)
 
     def _as_input(self, outputs: np.ndarray) -> np.ndarray:
         if outputs.ndim == 2:
@@ -194,16 +197,14 @@ class DenoisingAutoEncoder(AutoEncoder):
             raise DetectorError(f"noise is {self.noise!r}; choose 'gaussian' or 'masking'.")
         if self.corruption < 0 or (self.noise == "masking" and self.corruption >= 1):
             raise DetectorError(
-                f"corruption is {self.corruption!r}: give a standard deviation, at least 0, for Gaussian noise, a "
-                "probability below 1 for masking."
+                f"corruption is {self.corruption!r}: give at least 0, and for masking a probability below 1."
             )
         return super().build(shape)
 
     def corrupt(self, batch, generator):
         """The batch with noise."""
         if self.noise == "masking":
-            kept = torch.rand(batch.shape, generator=generator) >= self.corruption
-            return batch * kept.to(batch.device)
+            return batch * (torch.rand(batch.shape, generator=generator) >= self.corruption).to(batch.device)
         return batch + self.corruption * torch.randn(batch.shape, generator=generator).to(batch.device)
 
 
@@ -263,8 +264,7 @@ class StackedDenoisingAutoEncoder(DenoisingAutoEncoder):
         down, up = _layers(encoder), [part[::-1] for part in _layers(decoder[::-1])]
         if len(down) != len(up):
             raise DetectorError(
-                f"the encoder has {len(down)} layers with weights and the decoder {len(up)}: a stack needs a mirror "
-                "for each."
+                f"the encoder has {len(down)} layers with weights and the decoder {len(up)}: mirror it."
             )
         return list(zip(down, up))
 
@@ -289,20 +289,24 @@ class SparseAutoEncoder(AutoEncoder):
     A. Ng (2011), Sparse autoencoder, CS294A lecture notes: section 3.
     """
 
+    sigmoid_code = True
+
     def __init__(self, *, latent_dim=64, activity=0.05, sparsity_weight=1.0, **training):
         super().__init__(latent_dim=latent_dim, **training)
         self.activity = activity
         self.sparsity_weight = sparsity_weight
 
     def build(self, shape):
-        """As for ``AutoEncoder``, with a sigmoid after the encoder."""
+        """As for ``AutoEncoder``."""
         if not 0 < self.activity < 1:
             raise DetectorError(f"activity is {self.activity!r}; a mean of sigmoids lies in (0, 1).")
-        return _with_sigmoid(super().build(shape))
+        return super().build(shape)
 
     def code_penalty(self, batch, code):
-        """λ Σ_j KL(p ‖ p̂_j), with p̂_j the mean of column j of the code."""
-        return self.sparsity_weight * bernoulli_divergence(self.activity, code.mean(0)).sum()
+        """λ Σ_j KL(p ‖ p̂_j), with p̂_j the mean of column j of the code, in nats."""
+        p, q = self.activity, code.mean(0).clamp(1e-6, 1 - 1e-6)  # a silent unit must cost much, not infinitely much
+        divergence = p * torch.log(p / q) + (1 - p) * torch.log((1 - p) / (1 - q))
+        return self.sparsity_weight * divergence.sum()
 
 
 class ContractiveAutoEncoder(AutoEncoder):
@@ -315,9 +319,9 @@ class ContractiveAutoEncoder(AutoEncoder):
     ----------
     latent_dim : int, default=64
     hidden : sequence of int, default=()
-        None: the encoder of the paper is one layer, for which the penalty has a closed form, also for images, which
-        enter as rows of pixels. With hidden layers, or convolutions in a ``network`` of your own, the exact penalty
-        costs one backward pass a code unit.
+        None, as in the paper: encoder and decoder are one layer with weights W and Wᵀ, also for images as rows of
+        pixels, and the penalty has a closed form. (A decoder with weights of its own could undo any shrinking of the
+        encoder's.) With hidden layers, or a ``network`` of your own, the exact penalty costs a backward pass a unit.
     dropout : float, default=0.0
     contraction : float, default=0.1
         λ.
@@ -326,21 +330,23 @@ class ContractiveAutoEncoder(AutoEncoder):
     References
     ----------
     S. Rifai, P. Vincent, X. Muller, X. Glorot, Y. Bengio (2011), Contractive auto-encoders: explicit invariance
-    during feature extraction, ICML: equations 1 (the penalty) and 7 (the loss), closed form in section 3.
+    during feature extraction, ICML: the penalty, and its closed form for sigmoid units.
     """
+
+    sigmoid_code = True
 
     def __init__(self, *, latent_dim=64, hidden=(), dropout=0.0, contraction=0.1, **training):
         super().__init__(latent_dim=latent_dim, hidden=hidden, dropout=dropout, **training)
         self.contraction = contraction
 
-    def build(self, shape):
-        """A perceptron, also for images, with a sigmoid after the encoder."""
-        return _with_sigmoid(super().build(shape))
-
     def _pair(self, shape, latent_dim):
-        if self.network is not None or len(shape) == 1:
+        if self.network is not None:
             return super()._pair(shape, latent_dim)
-        encoder, decoder = super()._pair((math.prod(shape),), latent_dim)
+        widths = [math.prod(shape), *self.hidden, latent_dim]
+        encoder = networks.mlp(widths, self._hidden_activation)
+        decoder = (
+            networks.mlp(widths[::-1], self._hidden_activation) if self.hidden else _Transposed(encoder[0].weight)
+        )
         return nn.Sequential(nn.Flatten(), encoder), nn.Sequential(decoder, nn.Unflatten(1, shape))
 
     def code_penalty(self, batch, code):
@@ -348,52 +354,42 @@ class ContractiveAutoEncoder(AutoEncoder):
         return self.contraction * squared_jacobian_norm(self.network_["encoder"], batch, code).mean()
 
 
+class _Transposed(nn.Module):
+    """A linear layer with the transposed weights of another one, (out, in)."""
+
+    def __init__(self, weight):
+        super().__init__()
+        self.weight = weight
+        self.bias = nn.Parameter(torch.zeros(weight.shape[1]))
+
+    def forward(self, code):
+        return functional.linear(code, self.weight.T, self.bias)
+
+
 def squared_jacobian_norm(encoder: nn.Module, batch: Tensor, code: Tensor | None = None) -> Tensor:
-    """‖∂a/∂x‖²_F of an encoder at each sample, differentiable in its weights.
+    """‖∂a/∂x‖²_F of an encoder at each sample, (n,), differentiable in its weights.
 
-    For one linear layer and a sigmoid it is Σ_j (a_j (1 − a_j))² Σ_i W_ji² (Rifai et al., section 3), which costs no
-    more than the code. For any other network the full Jacobian is computed by reverse differentiation, one backward
-    pass a code unit; the network must treat each sample alone (no batch normalisation in training).
+    For one linear layer and a sigmoid it is Σ_j (a_j (1 − a_j))² Σ_i W_ji², which costs no more than the code. For
+    any other network, which must treat each sample alone, it takes one backward pass a code unit.
 
-    Parameters
-    ----------
-    encoder : module, (n, *shape) -> (n, k)
-    batch : (n, *shape)
-    code : (n, k), optional, the encoder's output for the batch, if it is known
-
-    Returns
-    -------
-    (n,)
+    Encoder: (n, *shape) -> (n, k), batch: (n, *shape), code: its output for the batch, where it is known.
     """
     leaves = [module for module in encoder.modules() if not any(True for _ in module.children())]
     match [leaf for leaf in leaves if not isinstance(leaf, nn.Flatten)]:
         case [nn.Linear() as linear, nn.Sigmoid()]:
             code = encoder(batch) if code is None else code
             return (code * (1 - code)).square() @ linear.weight.square().sum(1)
-    jacobian = torch.func.vmap(torch.func.jacrev(lambda sample: encoder(sample[None])[0]), randomness="different")(
-        batch
-    )
-    return jacobian.flatten(1).square().sum(1)
-
-
-def bernoulli_divergence(p: float, q: Tensor) -> Tensor:
-    """KL(p ‖ q) of two coins, elementwise in q, in nats."""
-    q = q.clamp(1e-6, 1 - 1e-6)  # a unit that is always silent must cost much, not infinitely much
-    return p * torch.log(p / q) + (1 - p) * torch.log((1 - p) / (1 - q))
+    jacobian = torch.func.jacrev(lambda sample: encoder(sample[None])[0])
+    return torch.func.vmap(jacobian, randomness="different")(batch).flatten(1).square().sum(1)
 
 
 def squared_error(copy: Tensor, batch: Tensor) -> Tensor:
-    """Of each entry, (n, *shape) -> (n, *shape); the shapes are compared, for the decoder may be a caller's."""
+    """Of each entry, (n, *shape); the shapes are compared, for the decoder may be a caller's."""
     if copy.shape != batch.shape:
         raise DetectorError(
             f"the decoder gives samples of shape {tuple(copy.shape[1:])} for inputs of {tuple(batch.shape[1:])}."
         )
     return (copy - batch).square()
-
-
-def _with_sigmoid(network: nn.ModuleDict) -> nn.ModuleDict:
-    network["encoder"] = nn.Sequential(network["encoder"], nn.Sigmoid())
-    return network
 
 
 def _layers(network: Sequence[nn.Module]) -> list[nn.Sequential]:

@@ -110,11 +110,11 @@ class VariationalAutoEncoder(AutoEncoder):
 
     def encode(self, X):
         """μ of each sample, (n, latent_dim) float64."""
-        return self._of_one_network(lambda batch, generator: self.distribution(batch)[0], X)
+        return self._apply(lambda batch, generator: self.distribution(batch)[0], X)
 
     def encode_sd(self, X) -> np.ndarray:
         """σ of each sample, (n, latent_dim) float64."""
-        return self._of_one_network(lambda batch, generator: self.distribution(batch)[1].mul(0.5).exp(), X)
+        return self._apply(lambda batch, generator: self.distribution(batch)[1].mul(0.5).exp(), X)
 
     def _draw(self, mean, log_variance, generator):
         noise = torch.randn(mean.shape, generator=generator, dtype=mean.dtype).to(mean.device)

@@ -170,8 +170,7 @@ class RobustDeepAutoEncoder(AutoEncoder):
 
     References
     ----------
-    C. Zhou, R. C. Paffenroth (2017), Anomaly detection with robust deep autoencoders, KDD: algorithm 1 and equations
-    5, 7 and 8.
+    C. Zhou, R. C. Paffenroth (2017), Anomaly detection with robust deep autoencoders, KDD: the ℓ1 and the ℓ2,1 form.
     """
 
     def __init__(self, *, penalty="rows", regularization=0.3, n_rounds=10, **training):

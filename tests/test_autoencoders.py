@@ -13,7 +13,6 @@ from mmad_utils.autoencoders import (
     DenoisingAutoEncoder,
     SparseAutoEncoder,
     StackedDenoisingAutoEncoder,
-    bernoulli_divergence,
     squared_jacobian_norm,
 )
 from mmad_utils.datasets import load
@@ -67,8 +66,8 @@ def test_training_beats_the_untrained_network_where_the_distance_to_the_centre_f
     test, y = np.concatenate([curve[200:], broken]), np.repeat([0, 1], 100)
     latent_dim = 32 if cls in (SparseAutoEncoder, ContractiveAutoEncoder) else 1
     areas = []
-    for epochs in (0, 100):
-        detector = cls(epochs=epochs, hidden=(32,), latent_dim=latent_dim, batch_size=32, random_state=0)
+    for epochs in (0, 50):
+        detector = cls(epochs=epochs, hidden=(32,), latent_dim=latent_dim, learning_rate=0.01, random_state=0)
         areas.append(roc_auc_score(y, detector.fit(curve[:200]).anomaly_score(test)))
     assert areas[1] > max(0.75, areas[0] + 0.1)
     assert roc_auc_score(y, np.square(test).sum(1)) < 0.65
@@ -92,7 +91,7 @@ def test_a_saved_detector_scores_as_before_and_equal_seeds_give_equal_bits(cls, 
 def test_the_map_of_an_image_sums_to_its_score_and_shows_where_it_was_changed(cls, pictures):
     changed = pictures.copy()
     changed[:, :, 5:7] = 130
-    detector = cls(epochs=60, batch_size=16, random_state=0).fit(pictures)
+    detector = cls(epochs=25, batch_size=16, learning_rate=0.01, random_state=0).fit(pictures)
     maps = detector.anomaly_map(changed)
     assert maps.shape == (48, 8, 8)
     np.testing.assert_allclose(maps.sum((1, 2)), detector.anomaly_score(changed), rtol=1e-5)
@@ -126,7 +125,7 @@ def test_loss_and_score_are_the_squared_error_of_the_copy(curve):
 def test_a_linear_autoencoder_finds_the_principal_components(rng):
     X = rng.normal(size=(400, 6)) @ rng.normal(size=(6, 6)) * [3, 2, 1, 1, 0.5, 0.5]
     X = (X - X.mean(0)) / X.std()
-    detector = AutoEncoder(latent_dim=2, hidden=(), epochs=300, batch_size=100, learning_rate=0.01, random_state=0)
+    detector = AutoEncoder(latent_dim=2, hidden=(), epochs=100, batch_size=100, learning_rate=0.02, random_state=0)
     pca = PCA(2).fit(X)
     best = np.square(X - pca.inverse_transform(pca.transform(X))).sum(1)
     score = detector.fit(X).anomaly_score(X)
@@ -178,7 +177,7 @@ def test_networks_of_the_wrong_shape_are_refused(curve):
 # Denoising
 
 
-@pytest.mark.parametrize("corruption", [0.0, 0.3, 0.8])
+@pytest.mark.parametrize("corruption", [0.3, 0.8])
 def test_masking_zeroes_a_binomial_number_of_features_and_changes_no_other(corruption):
     detector = DenoisingAutoEncoder(noise="masking", corruption=corruption)
     batch = torch.full((4000, 20), 2.0)
@@ -212,7 +211,8 @@ def test_the_loss_compares_the_copy_of_the_corrupted_sample_with_the_clean_one(n
 def test_a_denoiser_with_a_wide_code_steps_back_to_the_data(rng):
     angle = rng.uniform(0, 2 * np.pi, 600)
     ring = np.stack([np.cos(angle), np.sin(angle)], 1)
-    detector = DenoisingAutoEncoder(latent_dim=32, hidden=(32,), corruption=0.2, epochs=150, random_state=0).fit(ring)
+    detector = DenoisingAutoEncoder(latent_dim=32, hidden=(32,), corruption=0.2, learning_rate=0.01, random_state=0)
+    detector.fit(ring)
     away = ring * rng.choice([0.75, 1.25], (600, 1))
     assert np.abs(np.linalg.norm(detector.reconstruct(away), axis=1) - 1).mean() < 0.15
 
@@ -255,7 +255,7 @@ def test_a_stack_without_mirror_is_refused(curve):
     def lopsided(shape, latent_dim):
         return nn.Sequential(nn.Linear(3, 5), nn.Linear(5, latent_dim)), nn.Sequential(nn.Linear(latent_dim, 3))
 
-    with pytest.raises(DetectorError, match="2 layers with weights and the decoder 1"):
+    with pytest.raises(DetectorError, match="2 layers with weights and the decoder 1: mirror it"):
         small(StackedDenoisingAutoEncoder, network=lopsided).fit(curve)
 
 
@@ -273,11 +273,11 @@ def test_pretraining_starts_fine_tuning_lower(curve):
 
 
 @pytest.mark.parametrize("p", [0.05, 0.3])
-def test_the_divergence_of_two_coins_is_that_of_scipy(p):
-    q = np.array([0.01, 0.05, 0.3, 0.5, 0.99])
-    expected = [stats.entropy([p, 1 - p], [a, 1 - a]) for a in q]
-    np.testing.assert_allclose(bernoulli_divergence(p, torch.tensor(q)).numpy(), expected, atol=1e-12)
-    assert torch.isfinite(bernoulli_divergence(p, torch.tensor([0.0, 1.0]))).all()
+def test_the_sparsity_penalty_is_the_divergence_of_scipy_and_finite_for_silent_units(p):
+    detector, means = SparseAutoEncoder(activity=p), [0.01, 0.05, 0.3, 0.5, 0.99]
+    expected = sum(stats.entropy([p, 1 - p], [a, 1 - a]) for a in means)
+    assert detector.code_penalty(None, torch.tensor([means, means])).item() == pytest.approx(expected, rel=1e-5)
+    assert torch.isfinite(detector.code_penalty(None, torch.tensor([[0.0, 1.0]])))
 
 
 def test_the_sparse_loss_is_the_error_plus_the_divergence_of_the_mean_activations(curve):
@@ -291,7 +291,10 @@ def test_the_sparse_loss_is_the_error_plus_the_divergence_of_the_mean_activation
 
 def test_the_sparsity_penalty_brings_the_mean_activation_to_its_target(curve):
     means = [
-        SparseAutoEncoder(sparsity_weight=weight, epochs=100, random_state=0).fit(curve).encode(curve).mean()
+        SparseAutoEncoder(sparsity_weight=weight, epochs=30, learning_rate=0.01, random_state=0)
+        .fit(curve)
+        .encode(curve)
+        .mean()
         for weight in (0.0, 10.0)
     ]
     assert means[0] > 0.2 and means[1] == pytest.approx(0.05, abs=0.03)
@@ -386,7 +389,8 @@ def test_the_variational_loss_is_the_negative_evidence_bound_at_the_best_varianc
 
 
 def test_the_reconstruction_probability_is_the_mean_log_density_under_drawn_codes(curve):
-    detector = VariationalAutoEncoder(score="probability", n_samples=4000, epochs=20, random_state=0).fit(curve)
+    detector = VariationalAutoEncoder(score="probability", n_samples=4000, epochs=5, hidden=(8,), random_state=0)
+    detector.fit(curve[:100])
     sd = np.sqrt(detector.network_.variance.item())
     rng = np.random.default_rng(1)
     mean, code_sd = detector.encode(curve[:5]), detector.encode_sd(curve[:5])
@@ -400,7 +404,10 @@ def test_the_reconstruction_probability_is_the_mean_log_density_under_drawn_code
 
 def test_without_the_divergence_the_deviations_shrink(curve):
     sds = [
-        VariationalAutoEncoder(beta=beta, latent_dim=1, epochs=60, random_state=0).fit(curve).encode_sd(curve).mean()
+        VariationalAutoEncoder(beta=beta, latent_dim=1, hidden=(16,), epochs=25, learning_rate=0.01, random_state=0)
+        .fit(curve)
+        .encode_sd(curve)
+        .mean()
         for beta in (0.0, 1.0, 100.0)
     ]
     assert sds[0] < sds[1] < sds[2] and sds[2] > 0.9
@@ -417,8 +424,10 @@ def test_a_constant_column_does_not_break_the_variance(curve):
 
 
 def test_the_adversary_makes_the_codes_standard_normal(curve):
-    detector = AdversarialAutoEncoder(latent_dim=1, epochs=100, batch_size=32, random_state=0).fit(curve)
-    plain = AutoEncoder(latent_dim=1, epochs=100, batch_size=32, random_state=0).fit(curve)
+    detector, plain = (
+        cls(latent_dim=1, hidden=(32,), learning_rate=0.01, random_state=0).fit(curve)
+        for cls in (AdversarialAutoEncoder, AutoEncoder)
+    )
     distance, plain_distance = (stats.kstest(d.encode(curve)[:, 0], "norm").statistic for d in (detector, plain))
     assert distance < 0.25 and distance < plain_distance
     assert set(detector.history_[0]) == {"loss", "discriminator", "encoder"}
