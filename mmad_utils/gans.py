@@ -1,0 +1,376 @@
+"""Generative adversarial networks as detectors: what a generator of normal samples cannot make is anomalous.
+
+``AdversarialDetector`` plays the game between generator and critic, in three versions. AnoGAN and f-AnoGAN add what
+a detector needs beyond it: the code from which the generator comes nearest to a given sample. One searches for it
+anew for every sample, the other trains an encoder once. BiGAN and GANomaly, whose encoders take part in the game, are
+in ``bidirectional_gans``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from itertools import count
+
+import numpy as np
+import torch
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mmad_utils.detector import DetectorError
+from mmad_utils.networks import decoder, encoder
+from mmad_utils.training import DeepDetector, update
+
+__all__ = ["AdversarialDetector", "AnoGAN", "FAnoGAN", "GenerativeDetector", "critic_loss", "gradient_penalty"]
+
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "gan": partial(torch.optim.Adam, betas=(0.5, 0.999), fused=True),  # Radford et al. 2016
+    "wgan": torch.optim.RMSprop,  # Arjovsky et al. 2017: momentum makes a clipped critic unstable
+    "wgan-gp": partial(torch.optim.Adam, betas=(0.0, 0.9), fused=True),  # Gulrajani et al. 2017
+}
+LeakyReLU = partial(nn.LeakyReLU, 0.2)
+
+
+def critic_loss(adversarial: str, real: Tensor, fake: Tensor) -> Tensor:
+    """What the critic minimises, given its outputs for real and for generated samples, (n, 1) each.
+
+    The original game takes the outputs as logits: −log σ(real) − log(1 − σ(fake)). Both Wasserstein games take them
+    as they are: mean(fake) − mean(real), which estimates minus the distance between the two distributions.
+
+    With the roles of real and fake exchanged it is the loss of the generator (and of an encoder that takes part): in
+    the original game the one that does not saturate, −log σ(fake); the term in which it has no say is a constant.
+    """
+    if adversarial == "gan":
+        return functional.softplus(-real).mean() + functional.softplus(fake).mean()
+    return fake.mean() - real.mean()
+
+
+def gradient_penalty(
+    critic: Callable[..., Tensor], real: Sequence[Tensor], fake: Sequence[Tensor], generator: torch.Generator
+) -> Tensor:
+    """Mean of (‖∇ critic‖₂ − 1)² at random points between real and generated samples (Gulrajani et al. 2017, eq. 3).
+
+    Parameters
+    ----------
+    critic : callable(*inputs) -> (n, 1)
+    real, fake : sequences of tensors (n, ...), the inputs of the critic; the norm is over all of them together
+    generator : torch.Generator, draws one point on each line
+    """
+    share = torch.rand(len(real[0]), generator=generator).to(real[0])
+    between = [
+        torch.lerp(f.detach(), r.detach(), share.view(-1, *[1] * (r.ndim - 1))).requires_grad_()
+        for r, f in zip(real, fake)
+    ]
+    gradients = torch.autograd.grad(critic(*between).sum(), between, create_graph=True)
+    square = torch.cat([gradient.flatten(1) for gradient in gradients], 1).square().sum(1)
+    return (square.add(1e-12).sqrt() - 1).square().mean()  # the root of exactly 0 has no gradient
+
+
+def generator_network(shape: Sequence[int], latent_dim: int, *, hidden: Sequence[int], width: int) -> nn.Sequential:
+    """Codes to samples: ``networks.decoder`` with what both kinds of sample need.
+
+    Pixels lie in [0, 1], so they end in a sigmoid. Columns are scaled to variance one, and the layers are initialised
+    to keep that of the codes (He et al. 2015): PyTorch's own initialisation loses some in every layer, and the
+    generator would begin as nearly a point.
+    """
+    network = decoder(shape, latent_dim, hidden=tuple(hidden)[::-1], width=width, activation=LeakyReLU)
+    if len(shape) > 1:
+        return network.append(nn.Sigmoid())
+    for layer in network:
+        if isinstance(layer, nn.Linear):
+            nn.init.kaiming_normal_(layer.weight, 0.2)
+            nn.init.zeros_(layer.bias)
+    return network
+
+
+class GenerativeDetector(DeepDetector):
+    """What all detectors of this family share: the shapes of their networks, and patience on small data.
+
+    Parameters
+    ----------
+    latent_dim : int, default=16
+        Length of a code.
+    hidden : sequence of int, default=(128, 128)
+        Widths of the hidden layers of critics and encoders, for tables; those of generators, reversed.
+    width : int, default=32
+        Channels after the first convolution, for images.
+    min_steps : int, default=1500
+        A game is decided by its number of steps, however few samples there are: ``epochs`` is raised on small data
+        until there are so many batches. Only ``epochs=0`` stays as it is.
+    """
+
+    def __init__(self, *, latent_dim=16, hidden=(128, 128), width=32, min_steps=1500, epochs=40, **training):
+        super().__init__(epochs=epochs, **training)
+        self.latent_dim = latent_dim
+        self.hidden = hidden
+        self.width = width
+        self.min_steps = min_steps
+
+    def build_generator(self, shape) -> nn.Module:
+        """Codes to samples."""
+        return generator_network(shape, self.latent_dim, hidden=self.hidden, width=self.width)
+
+    def build_encoder(self, shape) -> nn.Module:
+        """Samples to codes."""
+        return encoder(shape, self.latent_dim, hidden=self.hidden, width=self.width, activation=LeakyReLU)
+
+    def build_critic(self, shape) -> nn.Module:
+        """Samples to one number."""
+        return encoder(shape, 1, hidden=self.hidden, width=self.width, activation=LeakyReLU)
+
+    def run(self, step, data, generator, **options):
+        batches = math.ceil(len(data) / max(self.batch_size, 1))
+        epochs = max(self.epochs, math.ceil(self.min_steps / batches)) if self.epochs else 0
+        return super().run(step, data, generator, epochs=epochs, **options)
+
+
+class AdversarialDetector(GenerativeDetector):
+    """Base of the detectors whose generator makes samples from random codes, against a critic.
+
+    A variant defines ``codes`` and ``parts``; ``batch_score`` joins the parts. ``network_`` holds "generator", codes
+    to samples, and "critic", samples to one number, whose last hidden layer gives the features.
+
+    Parameters
+    ----------
+    adversarial : {"gan", "wgan", "wgan-gp"}, default="wgan-gp"
+        The original game (Goodfellow et al. 2014) with the loss of the generator that does not saturate; the
+        Wasserstein game with clipped weights (Arjovsky et al. 2017: no sigmoid, no logarithm, RMSProp); the same with
+        a gradient penalty instead of the clipping (Gulrajani et al. 2017). Each brings its own optimiser.
+    n_critic : int, default=5
+        Batches on which the critic learns for each one on which the generator does.
+    penalty : float, default=10
+        Weight of the gradient penalty of "wgan-gp".
+    clip : float, default=0.01
+        Largest absolute weight of the critic of "wgan".
+    """
+
+    def __init__(
+        self,
+        *,
+        adversarial="wgan-gp",
+        n_critic=5,
+        penalty=10.0,
+        clip=0.01,
+        **training,
+    ):
+        super().__init__(**training)
+        self.adversarial = adversarial
+        self.n_critic = n_critic
+        self.penalty = penalty
+        self.clip = clip
+
+    def build(self, shape):
+        self._choice("adversarial", OPTIMIZERS)
+        if self.n_critic < 1 or self.latent_dim < 1:
+            raise DetectorError(f"n_critic is {self.n_critic!r} and latent_dim {self.latent_dim!r}; give at least 1.")
+        return nn.ModuleDict({"generator": self.build_generator(shape), "critic": self.build_critic(shape)})
+
+    def _choice(self, name: str, known: Iterable[str]) -> None:
+        if getattr(self, name) not in known:
+            raise DetectorError(f"{name} is {getattr(self, name)!r}; choose one of {', '.join(known)}.")
+
+    def draw(self, batch: Tensor, generator: torch.Generator) -> Tensor:
+        """As many codes as the batch has rows, (n, latent_dim), from the standard normal distribution."""
+        return torch.randn(len(batch), self.latent_dim, generator=generator).to(batch)
+
+    def real(self, batch: Tensor) -> tuple[Tensor, ...]:
+        """What the critic is shown of samples."""
+        return (batch,)
+
+    def fake(self, codes: Tensor) -> tuple[Tensor, ...]:
+        """What the critic is shown of generated samples."""
+        return (self.network_["generator"](codes),)
+
+    def players(self) -> nn.Module:
+        """What plays against the critic."""
+        return self.network_["generator"]
+
+    def optimise(self, data, generator):
+        critic, players = self.network_["critic"], self.players()
+        to_critic = OPTIMIZERS[self.adversarial](critic.parameters(), lr=self.learning_rate)
+        to_players = OPTIMIZERS[self.adversarial](players.parameters(), lr=self.learning_rate)
+        steps, record = count(1), {"critic": data.new_zeros(()), "generator": data.new_zeros(())}
+
+        def step(batch):
+            with torch.no_grad():
+                real, fake = self.real(batch), self.fake(self.draw(batch, generator))
+            loss = critic_loss(self.adversarial, *critic(*map(torch.cat, zip(real, fake))).chunk(2))
+            record["critic"] = loss.detach()
+            if self.adversarial == "wgan-gp":
+                loss = loss + self.penalty * gradient_penalty(critic, real, fake, generator)
+            update(to_critic, loss)
+            if self.adversarial == "wgan":
+                with torch.no_grad():
+                    for weights in critic.parameters():
+                        weights.clamp_(-self.clip, self.clip)
+            if next(steps) % self.n_critic == 0:
+                critic.requires_grad_(False)
+                real, fake = self.real(batch), self.fake(self.draw(batch, generator))
+                loss = critic_loss(self.adversarial, critic(*fake), critic(*real))
+                update(to_players, loss)
+                critic.requires_grad_(True)
+                record["generator"] = loss.detach()
+            return record
+
+        return self.run(step, data, generator)
+
+    def codes(self, batch: Tensor) -> Tensor:
+        """Codes from which the generator comes near to the samples, (n, ...) -> (n, latent_dim)."""
+        raise TypeError(f"{type(self).__name__} does not say how it finds codes: define codes(batch).")
+
+    def parts(self, batch: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
+        """How far the generated samples are from the real ones in pixels and in the critic's features, (n,) each."""
+        raise TypeError(f"{type(self).__name__} does not say what it compares: define parts(batch, codes).")
+
+    def encode(self, X) -> np.ndarray:
+        """The code of each sample, (n, latent_dim) float64."""
+        check_is_fitted(self, "network_")
+        return self._batches(lambda batch, generator: self.codes(batch), self._check(X, reset=False))
+
+    def generate(self, codes) -> np.ndarray:
+        """What the generator makes of codes, (n, latent_dim): (n, d) float64, or (n, H, W, C) in [0, 1]."""
+        check_is_fitted(self, "network_")
+        generator = self.network_["generator"]
+        with torch.no_grad():
+            made = generator(torch.as_tensor(np.asarray(codes)).to(next(generator.parameters())))
+        return (made if made.ndim == 2 else made.permute(0, 2, 3, 1)).double().cpu().numpy()
+
+
+class AnoGAN(AdversarialDetector):
+    """Searches, for each sample, the code from which the generator comes nearest to it (Schlegl et al. 2017).
+
+    The score is the loss that the search ends with, A = (1 − λ) R + λ D (eq. 6): R = Σ|x − G(z)| the residual loss
+    (eq. 3) and D = Σ|f(x) − f(G(z))| the discrimination loss (eq. 5), with the critic's last hidden layer as f. Adam
+    moves z; its step falls to zero along a cosine, so that the search settles. Every search starts from the same few
+    codes and keeps the best end, so that a score does not depend on the other rows.
+
+    Parameters
+    ----------
+    feature_weight : float in [0, 1], default=0.1
+        λ.
+    n_steps : int, default=200
+        Steps of a search.
+    n_starts : int, default=1
+        Codes to start from.
+    search_rate : float, default=0.1
+        Adam's first step on z.
+
+    Other parameters are those of AdversarialDetector, GenerativeDetector and DeepDetector. The paper plays the
+    original game, ``adversarial="gan"``; the default is that of its successor's "iterative" baseline.
+
+    References
+    ----------
+    T. Schlegl, P. Seeböck, S. M. Waldstein, U. Schmidt-Erfurth, G. Langs (2017), Unsupervised anomaly detection with
+    generative adversarial networks to guide marker discovery, IPMI.
+    """
+
+    def __init__(self, *, feature_weight=0.1, n_steps=200, n_starts=1, search_rate=0.1, **training):
+        super().__init__(**training)
+        self.feature_weight = feature_weight
+        self.n_steps = n_steps
+        self.n_starts = n_starts
+        self.search_rate = search_rate
+
+    def build(self, shape):
+        networks = super().build(shape)
+        networks.register_buffer("starts", torch.randn(self.n_starts, self.latent_dim))
+        return networks
+
+    def parts(self, batch, codes):
+        made, features = self.network_["generator"](codes), self.network_["critic"][:-1]
+        return (batch - made).abs().flatten(1).sum(1), (features(batch) - features(made)).abs().sum(1)
+
+    def _loss(self, batch: Tensor, codes: Tensor) -> Tensor:
+        residual, discrimination = self.parts(batch, codes)
+        return (1 - self.feature_weight) * residual + self.feature_weight * discrimination
+
+    def codes(self, batch):
+        ends = torch.stack([self._search(batch, start) for start in self.network_.starts])
+        losses = torch.stack([self._loss(batch, codes) for codes in ends])
+        return ends[losses.argmin(0), torch.arange(len(batch))]
+
+    @torch.enable_grad()
+    def _search(self, batch: Tensor, start: Tensor) -> Tensor:
+        codes = start.to(batch).expand(len(batch), -1).clone().requires_grad_()
+        optimizer = torch.optim.Adam([codes], lr=self.search_rate)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(self.n_steps, 1))
+        for _ in range(self.n_steps):
+            (codes.grad,) = torch.autograd.grad(self._loss(batch, codes).sum(), codes)
+            optimizer.step()
+            schedule.step()
+        return codes.detach()
+
+    def batch_score(self, batch, generator):
+        return self._loss(batch, self.codes(batch))
+
+    def batch_map(self, batch, generator):
+        return (batch - self.network_["generator"](self.codes(batch))).abs().sum(1)
+
+
+class FAnoGAN(AdversarialDetector):
+    """Trains the game, then an encoder against the frozen generator (f-AnoGAN, Schlegl et al. 2019).
+
+    The score is A = R + κ D (eq. 4): R the mean squared residual x − G(E(x)), D that of the critic's features f.
+
+    Parameters
+    ----------
+    mapping : {"izi_f", "izi", "ziz"}, default="izi_f"
+        How the encoder learns. "izi" (image to z to image, eq. 2): R of the training samples; "izi_f" (eq. 3):
+        R + κ D; "ziz" (eq. 1): the squared error of codes, E(G(z)) against z, for random z, without any sample.
+    kappa : float, default=1
+        κ.
+
+    Other parameters are those of AdversarialDetector, GenerativeDetector and DeepDetector; ``epochs`` and
+    ``min_steps`` hold for the game, and again for the encoder.
+
+    References
+    ----------
+    T. Schlegl, P. Seeböck, S. M. Waldstein, G. Langs, U. Schmidt-Erfurth (2019), f-AnoGAN: Fast unsupervised anomaly
+    detection with generative adversarial networks, Medical Image Analysis 54.
+    """
+
+    def __init__(self, *, mapping="izi_f", kappa=1.0, **training):
+        super().__init__(**training)
+        self.mapping = mapping
+        self.kappa = kappa
+
+    def build(self, shape):
+        self._choice("mapping", ("izi_f", "izi", "ziz"))
+        networks = super().build(shape)
+        networks["encoder"] = self.build_encoder(shape)
+        return networks
+
+    def optimise(self, data, generator):
+        played = super().optimise(data, generator)
+        generate, encode = self.network_["generator"].requires_grad_(False), self.network_["encoder"]
+        self.network_["critic"].requires_grad_(False)
+        optimizer = torch.optim.Adam(encode.parameters(), lr=self.learning_rate, fused=True)
+
+        def step(batch):
+            if self.mapping == "ziz":
+                codes = self.draw(batch, generator)
+                loss = (encode(generate(codes)) - codes).square().mean()
+            else:
+                residual, feature = self.parts(batch, encode(batch))
+                loss = (residual + self.kappa * feature if self.mapping == "izi_f" else residual).mean()
+            update(optimizer, loss)
+            return {"encoder": loss.detach()}
+
+        return played + self.run(step, data, generator)
+
+    def codes(self, batch):
+        return self.network_["encoder"](batch)
+
+    def parts(self, batch, codes):
+        made, features = self.network_["generator"](codes), self.network_["critic"][:-1]
+        residual, feature = batch - made, features(batch) - features(made)
+        return residual.square().flatten(1).mean(1), feature.square().mean(1)
+
+    def batch_score(self, batch, generator):
+        residual, feature = self.parts(batch, self.codes(batch))
+        return residual + self.kappa * feature
+
+    def batch_map(self, batch, generator):
+        return (batch - self.network_["generator"](self.codes(batch))).square().mean(1)
