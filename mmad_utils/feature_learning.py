@@ -1,0 +1,295 @@
+"""Features learned from distances, for the sake of detection: REPEN and random distance prediction.
+
+Both work on tables and on small images. Their cousin that learns from clusters is in ``dagmm``.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from sklearn.base import clone
+from sklearn.neighbors import LocalOutlierFactor
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mmad_utils.detector import DetectorError
+from mmad_utils.networks import encoder
+from mmad_utils.training import DeepDetector, update
+
+__all__ = [
+    "RDP",
+    "REPEN",
+    "outlier_candidates",
+    "random_neighbour_distance",
+]
+
+
+def random_neighbour_distance(points: Tensor, subsamples: Tensor, own_rows: Tensor | None = None) -> Tensor:
+    """Distance to the nearest neighbour in a random subsample, averaged over several subsamples.
+
+    Parameters
+    ----------
+    points : (n, d)
+    subsamples : (m, s, d)
+        m subsamples of s points; a small s (8 in the papers) already tells a sparse region from a dense one.
+    own_rows : (m, s) int, optional
+        Which rows of ``points`` the subsamples hold; a point is then not its own neighbour.
+
+    Returns
+    -------
+    (n,), in the units of the points
+
+    References
+    ----------
+    M. Sugiyama, K. Borgwardt (2013), Rapid distance-based outlier detection via sampling (Sp, one subsample).
+    G. Pang, K. M. Ting, D. Albrecht (2015), LeSiNN: detecting anomalies by identifying least similar nearest
+    neighbours (the average over subsamples).
+    """
+    distances = torch.cdist(points, subsamples.flatten(0, 1), compute_mode="donot_use_mm_for_euclid_dist")
+    if own_rows is not None:
+        distances[own_rows.flatten(), torch.arange(own_rows.numel())] = torch.inf
+    return distances.unflatten(1, subsamples.shape[:2]).amin(dim=2).mean(dim=1)
+
+
+def outlier_candidates(scores: Tensor, cutoff: float) -> Tensor:
+    """Which scores lie above mean + cutoff · standard deviation, (n,) -> (n,) bool.
+
+    Cantelli's inequality bounds their share for every distribution of scores by 1 / (1 + cutoff²).
+
+    Raises
+    ------
+    DetectorError
+        There is none, or hardly anything else: no triplet can be drawn.
+    """
+    candidates = scores > scores.mean() + cutoff * scores.std()
+    if not 1 <= candidates.sum() <= len(scores) - 2:
+        raise DetectorError(
+            f"{int(candidates.sum())} of {len(scores)} samples are outlier candidates, so no triplet can be drawn: "
+            f"the base detector gives scores from {scores.min():.3g} to {scores.max():.3g}, the cutoff is {cutoff:g} "
+            "standard deviations above their mean. Give a lower cutoff or another base_detector."
+        )
+    return candidates
+
+
+def _subsample_rows(n: int, count: int, size: int, generator: torch.Generator) -> Tensor:
+    """(count, size) row numbers, none twice in a subsample unless there are fewer rows than that."""
+    if size > n:
+        return torch.randint(n, (count, size), generator=generator)
+    return torch.rand(count, n, generator=generator).topk(size, dim=1).indices
+
+
+class REPEN(DeepDetector):
+    """Representation for random-neighbour distances, learned from the candidates of a base detector.
+
+    A base detector scores the training samples. Those with extreme scores are outlier candidates x⁻, the others
+    inlier candidates x⁺. The network φ is trained so that in its space a candidate outlier lies farther than a
+    candidate inlier from its nearest neighbour in a set Q of inlier candidates that is drawn anew for each step:
+
+        max(0, margin + f(x⁺, Q) − f(x⁻, Q)),   f(x, Q) = min_{q ∈ Q} ‖φ(x) − φ(q)‖₂
+
+    Outlier candidates are drawn with a probability that grows with their base score, members of Q with one that
+    falls. The score is f with respect to random subsamples of the training set, averaged over these.
+
+    With normal samples only, the candidates are the most extreme *normal* samples, and what the base detector gets
+    wrong, the network learns. The paper's base, Sp, finds those far from all others, in columns of long tails above
+    all. The default here is the local outlier factor: it compares a sample with its own neighbourhood, and so finds
+    candidates around every part of the data.
+
+    Parameters
+    ----------
+    base_detector : "lof", "sp" or an estimator with fit and score_samples, default="lof"
+        Local outlier factor with 20 neighbours; average distance to the nearest neighbour in random subsamples; or
+        any detector in scikit-learn's manner; images reach it as rows of pixels. It is not needed after ``fit``.
+    cutoff : float, default=1.7321
+        Outlier candidates have a base score more than so many standard deviations above the mean; at √3 they are at
+        most a quarter (Cantelli).
+    margin : float, default=1.0
+        In the units of the learned space, where neighbours are about one apart at first.
+    latent_dim : int, default=64
+    hidden : sequence of int, default=()
+        Widths of the hidden layers, for tables.
+    n_queries : int, default=64
+        Size of Q.
+    subsample_size, n_subsamples : int, default=64 and 20
+        Of the score, and of "sp".
+
+    References
+    ----------
+    G. Pang, L. Cao, L. Chen, H. Liu (2018), Learning representations of ultrahigh-dimensional data for random
+    distance-based outlier detection, KDD: eq. 3 (loss), algorithm 1 (candidates).
+    """
+
+    def __init__(
+        self,
+        *,
+        base_detector="lof",
+        cutoff=1.7321,
+        margin=1.0,
+        latent_dim=64,
+        hidden=(),
+        n_queries=64,
+        subsample_size=64,
+        n_subsamples=20,
+        epochs=30,
+        batch_size=256,
+        **training,
+    ):
+        super().__init__(epochs=epochs, batch_size=batch_size, **training)
+        self.base_detector = base_detector
+        self.cutoff = cutoff
+        self.margin = margin
+        self.latent_dim = latent_dim
+        self.hidden = hidden
+        self.n_queries = n_queries
+        self.subsample_size = subsample_size
+        self.n_subsamples = n_subsamples
+
+    def build(self, shape):
+        """φ, and the embedded subsamples of the score as its buffer."""
+        phi = nn.Sequential(*encoder(shape, self.latent_dim, hidden=self.hidden), nn.ReLU())
+        phi.register_buffer("subsamples", torch.zeros(self.n_subsamples, self.subsample_size, self.latent_dim))
+        return phi
+
+    def base_scores(self, data: Tensor, generator: torch.Generator) -> Tensor:
+        """Anomaly scores of the training samples by the base detector, (n, ...) -> (n,) float32."""
+        rows = data.flatten(1)
+        if isinstance(self.base_detector, str) and self.base_detector == "sp":
+            drawn = _subsample_rows(len(data), self.n_subsamples, self.subsample_size, generator)
+            return random_neighbour_distance(rows, rows[drawn], drawn)
+        X = rows.double().cpu().numpy()
+        if isinstance(self.base_detector, str) and self.base_detector == "lof":
+            lof = LocalOutlierFactor(min(20, len(X) - 1)).fit(X)
+            return torch.from_numpy(-lof.negative_outlier_factor_).to(data)
+        if not hasattr(self.base_detector, "score_samples"):
+            raise DetectorError(
+                f"base_detector is {self.base_detector!r}; give 'lof', 'sp' or an estimator with score_samples."
+            )
+        scores = clone(self.base_detector).fit(X).score_samples(X)
+        return torch.from_numpy(-np.asarray(scores)).to(data)
+
+    def optimise(self, data, generator):
+        """Draw candidates, train φ on triplets, keep the embedded subsamples."""
+        phi = self.network_
+        scores = self.base_scores(data, generator)
+        candidates = outlier_candidates(scores, self.cutoff)
+        outliers, inliers = data[candidates], data[~candidates]
+        extremity = (scores[candidates] - scores.mean()).cpu()
+        centrality = (scores[~candidates].max() - scores[~candidates]).cpu() + 1e-6
+        optimizer = torch.optim.Adam(phi.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
+
+        def step(rows):
+            negatives = outliers[torch.multinomial(extremity, len(rows), True, generator=generator)]
+            queries = torch.multinomial(centrality, min(self.n_queries, len(inliers)), generator=generator)
+            distances = torch.cdist(phi(torch.cat([inliers[rows], negatives])), phi(inliers[queries]))
+            itself = F.pad(rows[:, None] == queries.to(rows), (0, 0, 0, len(rows)))  # no sample is its own neighbour
+            nearest = distances.masked_fill(itself, torch.inf).amin(dim=1)
+            loss = F.relu(self.margin + nearest[: len(rows)] - nearest[len(rows) :]).mean()
+            update(optimizer, loss)
+            return {"loss": loss.detach()}
+
+        history = self.run(step, torch.arange(len(inliers), device=data.device), generator)
+        rows = _subsample_rows(len(data), self.n_subsamples, self.subsample_size, generator)
+        with torch.no_grad():
+            phi.subsamples = phi(data)[rows]
+        return history
+
+    def batch_score(self, batch, generator):
+        """Random-neighbour distance in the learned space."""
+        return random_neighbour_distance(self.network_(batch), self.network_.subsamples)
+
+
+class RDP(DeepDetector):
+    """Random distance prediction: a network learns to see pairs of samples as a fixed random network sees them.
+
+    η is a random map that is never trained, with its outputs standardised over the training set; φ is trained to
+    have its inner products, and its outputs themselves:
+
+        relation  (⟨φ(x), φ(x')⟩ / m − ⟨η(x), η(x')⟩ / m)²      novelty  ‖φ(x) − η(x)‖² / m
+
+    with m the number of outputs and x' another sample of the batch. φ learns it where it has seen samples, so both
+    deviations are large elsewhere: their weighted sum is the score, the relation averaged over reference samples x'
+    of the training set. Several networks with targets of their own are averaged.
+
+    Parameters
+    ----------
+    latent_dim : int, default=32
+        m.
+    hidden, target_hidden : sequences of int, default=(64,) and (64,)
+        Widths of the hidden layers of φ and of η, for tables. Without any, η is a linear random projection.
+    relation_weight, novelty_weight : float, default=1 and 1
+        Of the two terms, in the loss and in the score.
+    n_references : int, default=64
+
+    References
+    ----------
+    H. Wang, G. Pang, C. Shen, C. Ma (2020), Unsupervised representation learning by predicting random distances,
+    IJCAI: eq. 2 (relation) and 4 (novelty). The division by m keeps the two terms on one scale.
+    Y. Burda, H. Edwards, A. Storkey, O. Klimov (2019), Exploration by random network distillation, ICLR: the novelty.
+    """
+
+    def __init__(
+        self,
+        *,
+        latent_dim=32,
+        hidden=(64,),
+        target_hidden=(64,),
+        relation_weight=1.0,
+        novelty_weight=1.0,
+        n_references=64,
+        epochs=50,
+        batch_size=256,
+        learning_rate=3e-3,
+        n_estimators=5,
+        **training,
+    ):
+        super().__init__(
+            epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, n_estimators=n_estimators, **training
+        )
+        self.latent_dim = latent_dim
+        self.hidden = hidden
+        self.target_hidden = target_hidden
+        self.relation_weight = relation_weight
+        self.novelty_weight = novelty_weight
+        self.n_references = n_references
+
+    def build(self, shape):
+        """φ and η, the scale of η's outputs and the reference samples."""
+        network = nn.ModuleDict(
+            {
+                "phi": encoder(shape, self.latent_dim, hidden=self.hidden),
+                "eta": encoder(shape, self.latent_dim, hidden=self.target_hidden).requires_grad_(False),
+            }
+        )
+        network.register_buffer("mean", torch.zeros(self.latent_dim))
+        network.register_buffer("scale", torch.ones(self.latent_dim))
+        network.register_buffer("references", torch.zeros(self.n_references, *shape))
+        return network
+
+    def optimise(self, data, generator):
+        """Measure η on the training set, draw the references, train φ."""
+        network = self.network_
+        target = network["eta"](data)
+        network.mean, network.scale = target.mean(dim=0), target.std(dim=0).clamp_min(1e-6)
+        network.references = data[torch.randint(len(data), (self.n_references,), generator=generator)]
+        return super().optimise(data, generator)
+
+    def embed(self, batch: Tensor) -> tuple[Tensor, Tensor]:
+        """φ and the standardised η of a batch, each (n, m)."""
+        network = self.network_
+        return network["phi"](batch), (network["eta"](batch) - network.mean) / network.scale
+
+    def loss(self, batch, generator):
+        """Both deviations; the partners x' are the batch in another order."""
+        phi, eta = self.embed(batch)
+        partners = torch.randperm(len(batch), generator=generator)
+        relation = (phi * phi[partners]).mean(dim=1) - (eta * eta[partners]).mean(dim=1)
+        novelty = (phi - eta).square().mean()
+        return self.relation_weight * relation.square().mean() + self.novelty_weight * novelty
+
+    def batch_score(self, batch, generator):
+        """The same deviations for each sample, with the reference samples as partners."""
+        phi, eta = self.embed(batch)
+        phi_references, eta_references = self.embed(self.network_.references)
+        relation = (phi @ phi_references.T - eta @ eta_references.T) / self.latent_dim
+        novelty = (phi - eta).square().mean(dim=1)
+        return self.relation_weight * relation.square().mean(dim=1) + self.novelty_weight * novelty
