@@ -45,7 +45,9 @@ class BiGAN(AdversarialDetector):
     feature_weight : float in [0, 1], default=0.1
         λ.
 
-    Other parameters are those of AdversarialDetector, GenerativeDetector and DeepDetector.
+    Other parameters are those of AdversarialDetector, GenerativeDetector and DeepDetector. ``latent_dim`` should not
+    exceed the dimension of the samples: a deterministic encoder cannot fill a space larger than theirs, and the critic
+    would always know which codes were encoded.
 
     References
     ----------
@@ -54,8 +56,8 @@ class BiGAN(AdversarialDetector):
     H. Zenati, C. S. Foo, B. Lecouat, G. Manek, V. R. Chandrasekhar (2018), Efficient GAN-based anomaly detection.
     """
 
-    def __init__(self, *, feature_weight=0.1, latent_dim=8, learning_rate=3e-3, **training):
-        super().__init__(latent_dim=latent_dim, learning_rate=learning_rate, **training)
+    def __init__(self, *, feature_weight=0.1, latent_dim=8, min_steps=4000, **training):
+        super().__init__(latent_dim=latent_dim, min_steps=min_steps, **training)
         self.feature_weight = feature_weight
 
     def build(self, shape):
