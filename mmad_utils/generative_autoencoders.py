@@ -33,7 +33,7 @@ class VariationalAutoEncoder(AutoEncoder):
     ----------
     beta : float, default=1.0
         β: 1 is the bound of the paper, 0 leaves the codes free.
-    score : {"reconstruction", "probability"}, default="reconstruction"
+    scoring : {"reconstruction", "probability"}, default="reconstruction"
         ‖x − g(μ)‖²; or −E_z[log p(x | z)], An and Cho's reconstruction probability, from ``n_samples`` codes.
     n_samples : int, default=10
     **training : see ``AutoEncoder``. Your own ``network`` is called for its encoder with twice the ``latent_dim``.
@@ -50,18 +50,18 @@ class VariationalAutoEncoder(AutoEncoder):
     I. Higgins et al. (2017), beta-VAE, ICLR.
     """
 
-    def __init__(self, *, beta=1.0, score="reconstruction", n_samples=10, **training):
+    def __init__(self, *, beta=1.0, scoring="reconstruction", n_samples=10, **training):
         super().__init__(**training)
         self.beta = beta
-        self.score = score
+        self.scoring = scoring
         self.n_samples = n_samples
 
     def build(self, shape):
         """Encoder and decoder, and the variance of the residuals, 1 until the network is trained."""
-        if self.score not in ("reconstruction", "probability") or self.n_samples < 1:
+        if self.scoring not in ("reconstruction", "probability") or self.n_samples < 1:
             raise DetectorError(
-                f"score is {self.score!r} with {self.n_samples} samples; choose 'reconstruction', or 'probability' "
-                "with at least one sample."
+                f"scoring is {self.scoring!r} with {self.n_samples} samples; choose 'reconstruction', or "
+                "'probability' with at least one sample."
             )
         latent_dim = self._code_length(shape)
         network = nn.ModuleDict(
@@ -98,8 +98,8 @@ class VariationalAutoEncoder(AutoEncoder):
         return self.network_["decoder"](self.distribution(batch)[0])
 
     def batch_score(self, batch, generator):
-        """By ``score``: squared error of g(μ), or the negative reconstruction probability."""
-        if self.score == "reconstruction":
+        """By ``scoring``: squared error of g(μ), or the negative reconstruction probability."""
+        if self.scoring == "reconstruction":
             return super().batch_score(batch, generator)
         mean, log_variance = self.distribution(batch)
         total = torch.zeros(len(batch), dtype=batch.dtype, device=batch.device)

@@ -37,8 +37,8 @@ class RobustPCA(Detector):
     ----------
     regularization : float or None, default=None
         λ; None is 1/√max(n, d), with which Candès et al. prove exact recovery.
-    max_iter : int, default=1000
-    tol : float, default=1e-7
+    max_iter : int, default=2000
+    tol : float, default=1e-6
         Training stops when ‖X − L − S‖_F ≤ tol ‖X‖_F.
     n_split_iter : int, default=100
         Iterations for new rows: a fixed number, so that the score of a row does not depend on its neighbours in X.
@@ -55,7 +55,7 @@ class RobustPCA(Detector):
     References
     ----------
     E. J. Candès, X. Li, Y. Ma, J. Wright (2011), Robust principal component analysis?, Journal of the ACM 58(3):
-    algorithm 1 with its choices of λ, μ and the stopping rule.
+    algorithm 1 with its choices of λ and μ.
 
     Examples
     --------
@@ -68,7 +68,7 @@ class RobustPCA(Detector):
     (True, 2)
     """
 
-    def __init__(self, regularization=None, max_iter=1000, tol=1e-7, n_split_iter=100, contamination=0.05):
+    def __init__(self, regularization=None, max_iter=2000, tol=1e-6, n_split_iter=100, contamination=0.05):
         self.regularization = regularization
         self.max_iter = max_iter
         self.tol = tol
@@ -155,11 +155,13 @@ class RobustDeepAutoEncoder(AutoEncoder):
     Parameters
     ----------
     penalty : {"rows", "columns", "l1"}, default="rows"
-    regularization : float, default=0.3
+    regularization : float, default=0.1
         The threshold, as the root mean square of the entries of a group, in standard deviations of all of X. For a
         group of m entries the paper's threshold is regularization · std(X) · √m. The smaller, the more goes into S.
     n_rounds : int, default=10
         ``epochs`` is divided among them.
+    epochs : int, default=200
+        Few would leave much of the normal samples in S, which is what the network cannot copy *yet*.
     **training : see ``AutoEncoder``
 
     Attributes
@@ -173,8 +175,8 @@ class RobustDeepAutoEncoder(AutoEncoder):
     C. Zhou, R. C. Paffenroth (2017), Anomaly detection with robust deep autoencoders, KDD: the ℓ1 and the ℓ2,1 form.
     """
 
-    def __init__(self, *, penalty="rows", regularization=0.3, n_rounds=10, **training):
-        super().__init__(**training)
+    def __init__(self, *, penalty="rows", regularization=0.1, n_rounds=10, epochs=200, **training):
+        super().__init__(epochs=epochs, **training)
         self.penalty = penalty
         self.regularization = regularization
         self.n_rounds = n_rounds

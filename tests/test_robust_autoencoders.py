@@ -68,7 +68,7 @@ def test_the_parts_add_up_and_are_optimal(rng):
 
 def test_a_new_row_is_split_by_least_absolute_deviations(rng):
     low_rank, sparse = low_rank_and_spikes(rng, 60, 12, 2)
-    detector = RobustPCA(n_split_iter=5000).fit(low_rank + sparse)
+    detector = RobustPCA(n_split_iter=5000, tol=1e-5).fit(low_rank + sparse)
     basis = detector.components_
     new = rng.normal(size=(6, 12))
     low, rest = detector.split(new)
@@ -167,7 +167,7 @@ def plane(rng):
 def test_rows_that_do_not_belong_go_into_the_sparse_part(plane, rng):
     anomalies = 1.5 * rng.normal(size=(30, 8))
     X = np.concatenate([plane[:270], anomalies])
-    detector = RobustDeepAutoEncoder(epochs=40, latent_dim=2, hidden=(32,), random_state=0).fit(X)
+    detector = RobustDeepAutoEncoder(regularization=0.5, epochs=40, latent_dim=2, hidden=(32,), random_state=0).fit(X)
     norms = np.linalg.norm(detector.sparse_, axis=1)
     assert roc_auc_score(np.repeat([0, 1], [270, 30]), norms) > 0.95
     assert np.median(norms[:270]) == 0 and np.median(norms[270:]) > 0
@@ -179,7 +179,7 @@ def test_a_broken_column_goes_into_the_sparse_part(plane, rng):
     X[:, 3] = rng.normal(size=400)  # noise that has nothing to do with the others
     detector = RobustDeepAutoEncoder(penalty="columns", epochs=40, latent_dim=2, hidden=(32,), random_state=0).fit(X)
     norms = np.linalg.norm(detector.sparse_, axis=0)
-    assert norms.argmax() == 3 and norms[3] > 3 * np.delete(norms, 3).max()
+    assert norms.argmax() == 3 and norms[3] > 2 * np.delete(norms, 3).max()
 
 
 def test_spikes_go_into_the_sparse_part(plane, rng):
@@ -214,7 +214,7 @@ def test_a_threshold_that_nothing_exceeds_leaves_the_plain_autoencoder(plane):
 
 def test_the_threshold_follows_the_units_of_the_data(plane):
     one, other = (small(penalty="l1").fit(factor * plane).threshold_ for factor in (1, 8))
-    assert one == pytest.approx(0.3 * plane.std(), rel=1e-2) and other == pytest.approx(8 * one)
+    assert one == pytest.approx(0.1 * plane.std(), rel=1e-2) and other == pytest.approx(8 * one)
     assert small(penalty="rows").fit(plane).threshold_ == pytest.approx(one * np.sqrt(8))
     assert small(penalty="columns").fit(plane).threshold_ == pytest.approx(one * np.sqrt(400))
 
@@ -239,10 +239,10 @@ def test_anomalies_in_the_training_set_harm_it_less_than_the_plain_autoencoder()
     X = np.concatenate([digits.X_train, digits.X_test[hidden]])
     y = np.repeat([0, 1], [len(digits.X_train), 10])
     plain, robust = (
-        np.mean([roc_auc_score(y, cls(epochs=100, random_state=seed).fit(X).anomaly_score(X)) for seed in range(2)])
+        np.mean([roc_auc_score(y, cls(epochs=150, random_state=seed).fit(X).anomaly_score(X)) for seed in range(2)])
         for cls in (AutoEncoder, RobustDeepAutoEncoder)
     )
-    assert robust > plain + 0.02
+    assert robust > plain + 0.05
 
 
 @pytest.mark.parametrize(
