@@ -139,15 +139,19 @@ class DeepSVDD(DeepDetector):
             self._pretrain(data, generator)
         self.network_.eval()
         with torch.no_grad():
-            center = self.network_(data).mean(0)
-            away = torch.where(center < 0, -self.center_margin, self.center_margin)
-            self.network_.center.copy_(torch.where(center.abs() < self.center_margin, away, center))
+            self.network_.center.copy_(self.place_center(data))
         self.network_.train()
         history = super().optimise(data, generator)
         with torch.no_grad():
             self.network_.eval()
             self.network_.radius.copy_(self.distance(data).quantile(1 - self.nu).sqrt())
         return history
+
+    def place_center(self, data: Tensor) -> Tensor:
+        """c, (latent_dim,): the mean output of the network as it is, kept away from 0."""
+        center = self.network_(data).mean(0)
+        away = torch.where(center < 0, -self.center_margin, self.center_margin)
+        return torch.where(center.abs() < self.center_margin, away, center)
 
     def _pretrain(self, data, generator):
         """Train the network as an encoder; the decoder is thrown away."""

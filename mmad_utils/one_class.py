@@ -176,11 +176,11 @@ class FenceGAN(DeepDetector):
         D on the fence.
     beta : float >= 0, default=1.0
         Weight of the dispersion, for distances in units of the mean standard deviation of the data.
-    gamma : float > 0, default=0.1
+    gamma : float > 0, default=0.5
         Weight of the generated samples in D's loss.
     start_width : float > 0, default=3.0
         Standard deviation of G's first samples in units of that of the data.
-    gradient_penalty : float >= 0, default=0.3
+    gradient_penalty : float >= 0, default=0.1
         Weight of the squared slope of D's logit, for inputs in units of their standard deviation.
     generator_learning_rate : float, default=1e-4
         ``learning_rate`` is that of D.
@@ -220,9 +220,9 @@ class FenceGAN(DeepDetector):
         *,
         alpha=0.5,
         beta=1.0,
-        gamma=0.1,
+        gamma=0.5,
         start_width=3.0,
-        gradient_penalty=0.3,
+        gradient_penalty=0.1,
         generator_learning_rate=1e-4,
         hidden=(64, 32),
         width=16,
