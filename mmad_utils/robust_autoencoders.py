@@ -37,8 +37,8 @@ class RobustPCA(Detector):
     ----------
     regularization : float or None, default=None
         λ; None is 1/√max(n, d), with which Candès et al. prove exact recovery.
-    max_iter : int, default=2000
-    tol : float, default=1e-6
+    max_iter : int, default=5000
+    tol : float, default=5e-6
         Training stops when ‖X − L − S‖_F ≤ tol ‖X‖_F.
     n_split_iter : int, default=100
         Iterations for new rows: a fixed number, so that the score of a row does not depend on its neighbours in X.
@@ -68,7 +68,7 @@ class RobustPCA(Detector):
     (True, 2)
     """
 
-    def __init__(self, regularization=None, max_iter=2000, tol=1e-6, n_split_iter=100, contamination=0.05):
+    def __init__(self, regularization=None, max_iter=5000, tol=5e-6, n_split_iter=100, contamination=0.05):
         self.regularization = regularization
         self.max_iter = max_iter
         self.tol = tol

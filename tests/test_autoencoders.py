@@ -125,7 +125,7 @@ def test_loss_and_score_are_the_squared_error_of_the_copy(curve):
 def test_a_linear_autoencoder_finds_the_principal_components(rng):
     X = rng.normal(size=(200, 6)) @ rng.normal(size=(6, 6)) * [3, 2, 1, 1, 0.5, 0.5]
     X = (X - X.mean(0)) / X.std()
-    detector = AutoEncoder(latent_dim=2, hidden=(), epochs=100, batch_size=100, learning_rate=0.02, random_state=0)
+    detector = AutoEncoder(latent_dim=2, hidden=(), epochs=300, batch_size=100, learning_rate=0.02, random_state=0)
     pca = PCA(2).fit(X)
     best = np.square(X - pca.inverse_transform(pca.transform(X))).sum(1)
     score = detector.fit(X).anomaly_score(X)
