@@ -68,18 +68,16 @@ def test_encoder_and_generator_of_bigan_learn_together_and_against_the_critic(li
 
 def test_in_bigan_the_encoder_learns_to_invert_the_generator_without_a_loss_that_says_so(line, rng):
     codes, anomalies = rng.normal(size=(500, 1)), rng.normal(size=(300, 3))
-    agreement, area = {}, {}
-    for epochs in (0, 100):
-        detector = BiGAN(
-            epochs=epochs, latent_dim=1, hidden=(32, 32), batch_size=30, n_critic=2, min_steps=0, n_estimators=1,
-            random_state=0,
-        ).fit(line)  # fmt: skip
+    options = {"latent_dim": 1, "hidden": (32, 32), "batch_size": 30, "n_critic": 2, "learning_rate": 2e-3}
+    recovered, area = {}, {}
+    for epochs in (0, 200):
+        detector = BiGAN(epochs=epochs, min_steps=0, random_state=0, **options).fit(line)
         again = detector.encode(detector.generate(codes))
-        agreement[epochs] = abs(np.corrcoef(codes[:, 0], again[:, 0])[0, 1])
+        recovered[epochs] = 1 - np.square(again - codes).mean() / codes.var()
         scores = detector.anomaly_score(np.concatenate([line, anomalies]))
         area[epochs] = roc_auc_score(np.repeat([0, 1], 300), scores)
-    assert agreement[100] > 0.9 and 0.6 < again.std() < 1.5
-    assert area[100] > max(0.8, area[0] + 0.1)
+    assert recovered[200] > max(0.6, recovered[0] + 0.2)
+    assert area[200] > max(0.8, area[0] + 0.1)
 
 
 def test_ganomaly_scores_by_the_distance_of_the_two_codes(line):
