@@ -157,7 +157,7 @@ class GeometricTransformations(OperationClassifier):
     def build(self, shape):
         network = super().build(shape)
         k = len(network.grids)
-        network.register_buffer("alpha", torch.eye(k, dtype=torch.float64) + 1)  # "simplified" until fitted
+        network.register_buffer("alpha", torch.eye(k, dtype=torch.float64) + 1)  # unless fitted, the simplified score
         return network
 
     def optimise(self, data, generator):
@@ -170,7 +170,10 @@ class GeometricTransformations(OperationClassifier):
         return history
 
     def batch_score(self, batch, generator):
-        return -((self.network_.alpha - 1) * self.log_probabilities(batch)).sum((1, 2))
+        answers = self.log_probabilities(batch)
+        if self.score == "simplified":
+            return -answers.diagonal(dim1=1, dim2=2).sum(1)
+        return -((self.network_.alpha - 1) * answers).sum((1, 2))
 
 
 def fit_dirichlet(mean_log: Tensor, *, iterations: int = 500, tolerance: float = 1e-5) -> Tensor:
