@@ -594,7 +594,7 @@ nb.figure(
 #
 # Does the encoder really learn to invert? The plainest case that is not trivial: points along a line in three
 # dimensions, and a code of one number. We encode what was made of random codes, and compare: before training, and after
-# three games that differ in nothing but their random numbers.
+# five games that differ in nothing but their random numbers.
 
 # %%
 line_rng = np.random.default_rng(seed)
@@ -609,8 +609,10 @@ def encoded_again(epochs, random_state):
     return 1 - np.square(again - codes).mean() / codes.var(), again
 
 
-played = sorted((encoded_again(200, seed + i) for i in range(3)), key=lambda game: -game[0])
-inversion = {"untrained": encoded_again(0, seed), "best of three": played[0], "worst of three": played[-1]}
+played = sorted((encoded_again(200, seed + i) for i in range(5)), key=lambda game: -game[0])
+inversion = {"untrained": encoded_again(0, seed), "best of five": played[0], "worst of five": played[-1]}
+shares_recovered = np.array([share for share, _ in played])
+shares_recovered.round(2)
 
 # %%
 fig, axes = plt.subplots(1, 3, figsize=(7, 2.6), layout="constrained", sharey=True)
@@ -629,12 +631,14 @@ nb.figure(
 
 # %% [markdown]
 # In a good game the points lie along the diagonal: the encoder has learned to invert a generator that it was never
-# compared with. The best and the worst of three games may differ much, and nothing but this picture tells which one
-# you got. That is the weakness of the method, and the reason to average several networks (`n_estimators`).
+# compared with. But not every game is good. The five shares above come from the same data and the same settings, and
+# no loss tells which kind you got. The theorem speaks of the optimum, and a game need not reach it. That is the
+# weakness of the method, and the reason to average several networks (`n_estimators`).
 
 # %%
-assert played[0][0] > max(0.5, inversion["untrained"][0] + 0.2), "the encoder can learn to invert"
-nb.value("bigan_share_of_code_recovered", played[0][0])
+assert shares_recovered.max() > inversion["untrained"][0], "the encoder can come nearer to the inverse"
+nb.value("bigan_share_of_code_recovered", shares_recovered.mean(), sd=shares_recovered.std(ddof=1), n=5)
+nb.value("bigan_games_that_invert", (shares_recovered > 0.5).mean(), n=5)
 
 # %% [markdown]
 # ## 7. GANomaly: encode twice
@@ -778,7 +782,12 @@ whole.set_index(["threshold", "method"]).round(3)
 # generator trained on a GPU, ours are 8×8 with about 90 to train on; their anomalies are lesions, small in the image,
 # ours are whole other digits; their test set has its own share of anomalies, on which precision and F1 depend.
 #
-# What can be compared is the order. The critic alone comes last here as there: it was trained to tell real from
+# One more difference is ours to confess. The games above use `n_critic = 2`, chosen on these very digits: with the
+# package's 5, a game of so few steps leaves the generator with a hundred updates, f-AnoGAN falls behind, and the critic
+# alone, which then has had most of the training, ranks well. Read the order below as that of games in which both
+# sides had their turn.
+#
+# The critic alone comes last here as in the paper: it was trained to tell real from
 # *generated*, and an anomaly is neither. f-AnoGAN is no worse than the search, which costs hundreds of passes. But our
 # autoencoder holds the place that f-AnoGAN has in the paper, and so does PCA, which the paper did not try: on small,
 # clean, aligned images they are strong, and games this short leave a generator unfinished. A table without rulers says
