@@ -19,6 +19,7 @@ from mmad_utils.training import DeepDetector, update
 
 __all__ = ["ALOCC", "FenceGAN"]
 
+SMALLEST_SHARE = 1e-4  # of the mean variance, along every axis: fewer rows than columns span no covariance
 SMALLEST_GAP = 1e-6  # of |α − D|, whose logarithm would be −∞ on the fence
 
 
@@ -164,11 +165,15 @@ class FenceGAN(DeepDetector):
     D minimises the weighted −log D(x) − γ log(1 − D(G(z))), with γ < 1 so that it never gives up real samples for
     the fence that has come close. The score is the logit of 1 − D(x).
 
-    G must start wide: a fence that begins inside of the data never gets out. Its first samples have ``start_width``
-    times the standard deviation of every column, independently of each other, and G learns to move them. Where D
-    saturates, G has no gradient; in many columns it does so at once, because hardly a sample of a wide G looks like
-    the data. A penalty on D's slope (Mescheder et al. 2018, there on the data alone) keeps it from that. It is ours;
-    0 gives the paper's loss.
+    G must start wide: a fence that begins inside of the data never gets out. Its first samples are ``start_width``
+    times as wide as the data, in two shapes by turns. One has the covariance of the data: without it D would take a
+    sample that keeps the relations between the columns for normal, however far out it is, and rank breast cancer
+    backwards. The other has independent columns of the same width: without it D would not know what lies off the
+    data's axes. G learns to move both.
+
+    Where D saturates, G has no gradient; in many columns it does so at once, because hardly a sample of a wide G
+    looks like the data. A penalty on D's slope (Mescheder et al. 2018, there on the data alone) keeps it from that.
+    It is ours; 0 gives the paper's loss.
 
     Parameters
     ----------
@@ -193,8 +198,8 @@ class FenceGAN(DeepDetector):
 
     Attributes
     ----------
-    network_ : nn.ModuleDict of "generator" and "discriminator" (its output is the logit of D), buffers ``mean`` (D,)
-        and ``scale`` (D,) of G's first samples; D is the number of values in a sample
+    network_ : nn.ModuleDict of "generator" and "discriminator" (its output is the logit of D), buffers ``mean``
+        (D,), ``scale`` (D,) and ``factor`` (D, D; of the covariance) of G's first samples; D values in a sample
     history_ : with "discrimination" D's mean on the generated samples, "spread" their mean distance from μ
 
     Raises
@@ -251,13 +256,16 @@ class FenceGAN(DeepDetector):
         )
         network.register_buffer("mean", torch.zeros(d))
         network.register_buffer("scale", torch.ones(d))
+        network.register_buffer("factor", torch.eye(d))
         return network
 
     def generate(self, n: int, generator: torch.Generator) -> Tensor:
         """n samples of G, (n, *shape)."""
         network = self.network_
         z = torch.randn((n, len(network.mean)), generator=generator).to(network.mean)
-        samples = network.mean + network.scale * (z + network["generator"](z))
+        moved = z + network["generator"](z)
+        related = torch.arange(n, device=z.device)[:, None] % 2 == 0
+        samples = network.mean + torch.where(related, moved @ network.factor.T, network.scale * moved)
         return samples.reshape(n, *self.input_shape_)
 
     def discriminate(self, batch: Tensor) -> Tensor:
@@ -282,6 +290,9 @@ class FenceGAN(DeepDetector):
         unit = float(rows.std(0).mean())
         self.network_.mean.copy_(rows.mean(0))
         self.network_.scale.copy_(self.start_width * rows.std(0))
+        covariance = torch.cov(rows.T.double()).reshape(rows.shape[1], -1)
+        ridge = SMALLEST_SHARE * covariance.diagonal().mean() * torch.eye(len(covariance)).to(covariance)
+        self.network_.factor.copy_(self.start_width * torch.linalg.cholesky(covariance + ridge))
         parameters = {key: self.network_[key].parameters() for key in ("generator", "discriminator")}
         optimizer = torch.optim.Adam(
             parameters["discriminator"], lr=self.learning_rate, weight_decay=self.weight_decay

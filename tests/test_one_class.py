@@ -139,6 +139,27 @@ def test_the_fence_starts_wider_than_the_data_in_every_column(rng):
     assert np.isfinite(samples).all()
 
 
+def test_the_first_samples_keep_and_break_the_relations_between_columns_by_turns(rng):
+    x = rng.normal(size=(500, 1))
+    X = np.concatenate([x, x + 0.1 * rng.normal(size=(500, 1))], axis=1)
+    detector = FenceGAN(epochs=0, n_estimators=1, random_state=0).fit(X)
+    with torch.no_grad():
+        for parameter in detector.network_["generator"].parameters():
+            parameter.zero_()
+        samples = detector.generate(4000, torch.Generator().manual_seed(0)).numpy()
+    np.testing.assert_allclose(np.cov(samples[::2].T), 9 * np.cov(X.T), rtol=0.1)
+    np.testing.assert_allclose(np.cov(samples[1::2].T), 9 * np.diag(X.var(0)), rtol=0.1, atol=0.6)
+
+
+def test_far_samples_that_keep_the_relations_are_anomalies_too(rng):
+    """Malignant cells are large in every measurement at once."""
+    factor = rng.normal(size=(1, 10))
+    train, test = (rng.normal(size=(400, 1)) @ factor + 0.1 * rng.normal(size=(400, 10)) for _ in range(2))
+    test[200:] += 4 * factor
+    detector = FenceGAN(epochs=40, batch_size=64, random_state=0).fit(train)
+    assert roc_auc_score(np.repeat([0, 1], 200), detector.anomaly_score(test)) > 0.8
+
+
 def test_the_encirclement_loss_moves_the_discrimination_of_generated_samples_to_alpha(rng):
     X = rng.normal(size=(400, 2))
     options = {"epochs": 50, "gamma": 0.5, "start_width": 2.0, "n_estimators": 1, "random_state": 0}
