@@ -764,7 +764,7 @@ nb.value("score_time_72_over_4", seconds["all"] / seconds["turns"], unit="times"
 # - On unsorted data the same network ranks the outliers of its own training set; the reason is visible in the
 #   gradients.
 #
-# The full numbers, all classes and five seeds with the default 72 and 111 operations, come from
+# The full numbers, all classes with the default 72 and 111 operations, come from
 # `python -m mmad_utils.benchmark` and `benchmarks/contaminated_images.py`; they stand in `benchmarks/README.md`.
 #
 # ## Exercises
