@@ -62,8 +62,9 @@ class DAGMM(DeepDetector):
 
         mean ‖x − x'‖²  +  energy_weight · mean energy  +  covariance_weight · Σ_k Σ_j 1 / Σ̂_kjj
 
-    The last term keeps components from collapsing to a point. Here the autoencoder is trained alone first, and z is
-    standardised with the mean and spread that it then has. The mixture that scores is that of the whole training set.
+    The last term keeps components from collapsing to a point. Here the autoencoder is trained alone first (the
+    paper's variant DAGMM-p; ``pretrain_epochs=0`` is its DAGMM), and z is standardised with the mean and spread that
+    it then has. The mixture that scores is that of the whole training set.
 
     Parameters
     ----------
