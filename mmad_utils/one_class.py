@@ -193,7 +193,7 @@ class FenceGAN(DeepDetector):
         Widths of the hidden layers of D for tables; the first is that of G's one hidden layer.
     width : int, default=16
         Channels after the first convolution of D, for images.
-    epochs, batch_size, n_estimators : 20, 128, 3
+    epochs, batch_size, n_estimators : 10, 128, 3
         The other parameters, and the meaning of these, are those of ``DeepDetector``.
 
     Attributes
@@ -231,7 +231,7 @@ class FenceGAN(DeepDetector):
         generator_learning_rate=1e-4,
         hidden=(64, 32),
         width=16,
-        epochs=20,
+        epochs=10,
         batch_size=128,
         n_estimators=3,
         **training,
