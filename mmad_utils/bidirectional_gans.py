@@ -46,8 +46,8 @@ class BiGAN(AdversarialDetector):
         λ.
 
     Other parameters are those of AdversarialDetector, GenerativeDetector and DeepDetector. ``latent_dim`` should not
-    exceed the dimension of the samples: a deterministic encoder cannot fill a space larger than theirs, and the critic
-    would always know which codes were encoded.
+    exceed the dimension of the samples: a deterministic encoder cannot fill a space larger than theirs, and the
+    critic would always know which codes were encoded.
 
     References
     ----------
