@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from PIL import Image
+from scipy import stats
 from sklearn.base import clone
 from sklearn.neighbors import LocalOutlierFactor
 from sklearn.pipeline import Pipeline, make_pipeline
@@ -39,6 +40,7 @@ from mmad_utils.metrics import evaluate
 
 __all__ = ["benchmark", "fit_detector", "make_detector", "measure", "summarise"]
 
+CONTROLS = ("untrained", "norm")  # over which a gain is shown
 THUMBNAIL = 32  # px a side; ‖x‖² of a photograph is that of its thumbnail
 
 
@@ -178,12 +180,22 @@ def benchmark(
 
 
 def summarise(runs: pd.DataFrame) -> pd.DataFrame:
-    """Mean of every measure over the seeds, one row a detector and data set; AUROC and AP also with their sd."""
-    groups = runs.drop(columns="seed").groupby(["detector", "dataset"], sort=False)
-    table = groups.mean()
+    """Mean of every measure over the seeds, one row a detector and data set; AUROC and AP also with their sd.
+
+    ``above_untrained`` and ``above_norm`` are the mean gain in AUROC over the same seed's untrained network and ‖x‖²,
+    ``…_margin`` the half width of its 95% confidence interval (Student's t).
+    """
+    runs = runs.drop(columns="seed")
+    for control in CONTROLS:
+        if f"{control}_auroc" in runs:
+            runs[f"above_{control}"] = runs["auroc"] - runs[f"{control}_auroc"]
+    groups = runs.groupby(["detector", "dataset"], sort=False)
+    table, n = groups.mean(), groups.size()
     for key in ("auroc", "average_precision"):
         table.insert(table.columns.get_loc(key) + 1, f"{key}_sd", groups[key].std(ddof=1))
-    return table.assign(n=groups.size()).reset_index()
+    for key in [f"above_{control}" for control in CONTROLS if f"above_{control}" in table]:
+        table[f"{key}_margin"] = stats.t.ppf(0.975, n - 1) * groups[key].std(ddof=1) / np.sqrt(n)
+    return table.assign(n=n).reset_index()
 
 
 def _with_seed(detector, seed: int):
@@ -213,6 +225,9 @@ def _print(table: pd.DataFrame) -> None:
     for key in ("auroc", "average_precision"):
         sd = shown.pop(f"{key}_sd").map(lambda value: "" if np.isnan(value) else f" ±{value:.3f}")
         shown[key] = shown[key].map("{:.3f}".format) + sd
+    for key in [name for name in shown if name.startswith("above_") and not name.endswith("_margin")]:
+        margin = shown.pop(f"{key}_margin").map(lambda value: "" if np.isnan(value) else f" ±{value:.3f}")
+        shown[key] = shown[key].map(lambda value: "-" if np.isnan(value) else f"{value:+.3f}") + margin
     shown = shown.rename(columns=lambda name: name.replace("average_precision", "ap").replace("_seconds", " s"))
     shown = shown.rename(columns={"peak_megabytes": "peak MB"})
     print(shown.to_string(index=False, float_format="{:.3f}".format, na_rep="-"))

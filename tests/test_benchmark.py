@@ -95,3 +95,15 @@ def test_summary_keeps_the_order_and_counts_the_seeds():
     table = summarise(pd.DataFrame(rows))
     assert list(table["detector"]) == ["b", "a"] and list(table["n"]) == [2, 2]
     assert table["auroc"].tolist() == [1.0, 1.0] and table["auroc_sd"].iloc[0] == pytest.approx(np.sqrt(0.5))
+
+
+def test_the_gain_over_a_control_has_the_interval_of_a_paired_t_test(rng):
+    import pandas as pd
+    from scipy import stats
+
+    auroc, untrained = rng.uniform(0.8, 0.9, 5), rng.uniform(0.5, 0.7, 5)
+    runs = pd.DataFrame({"detector": "a", "dataset": "x", "seed": range(5), "auroc": auroc, "average_precision": 0.1})
+    row = summarise(runs.assign(untrained_auroc=untrained)).iloc[0]
+    low, high = stats.ttest_rel(auroc, untrained).confidence_interval(0.95)
+    assert row["above_untrained"] == pytest.approx((low + high) / 2)
+    assert row["above_untrained_margin"] == pytest.approx((high - low) / 2)
