@@ -100,10 +100,12 @@ class DAGMM(DeepDetector):
         regularization=1e-3,
         epochs=50,
         batch_size=256,
+        learning_rate=3e-3,
         n_estimators=3,
         **training,
     ):
-        super().__init__(epochs=epochs, batch_size=batch_size, n_estimators=n_estimators, **training)
+        own = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
+        super().__init__(n_estimators=n_estimators, **own, **training)
         self.latent_dim = latent_dim
         self.hidden = hidden
         self.n_components = n_components
