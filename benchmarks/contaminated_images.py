@@ -44,6 +44,8 @@ def runs(detector: str, X: np.ndarray, seed: int):
     if detector == "rulers":
         yield "random", RandomScore(seed).fit(rows).anomaly_score(rows), 0.0
         yield "‖x‖²", DistanceToCenter("none").fit(rows).anomaly_score(rows), time.perf_counter() - start
+        start = time.perf_counter()
+        yield "Isolation Forest", forest_scores(rows, seed), time.perf_counter() - start
     elif detector == "CAE":
         cae = AutoEncoder(epochs=epochs, random_state=seed).fit(X)
         yield "CAE", cae.anomaly_score(X), time.perf_counter() - start
