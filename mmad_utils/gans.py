@@ -110,15 +110,20 @@ class GenerativeDetector(DeepDetector):
 
     def build_generator(self, shape) -> nn.Module:
         """Codes to samples."""
-        return generator_network(shape, self.latent_dim, hidden=self.hidden, width=self.width)
+        return generator_network(shape, self._code_length(), hidden=self.hidden, width=self.width)
 
     def build_encoder(self, shape) -> nn.Module:
         """Samples to codes."""
-        return encoder(shape, self.latent_dim, hidden=self.hidden, width=self.width, activation=LeakyReLU)
+        return encoder(shape, self._code_length(), hidden=self.hidden, width=self.width, activation=LeakyReLU)
 
     def build_critic(self, shape) -> nn.Module:
         """Samples to one number."""
         return encoder(shape, 1, hidden=self.hidden, width=self.width, activation=LeakyReLU)
+
+    def _code_length(self) -> int:
+        if self.latent_dim < 1:
+            raise DetectorError(f"latent_dim is {self.latent_dim!r}; give at least 1.")
+        return self.latent_dim
 
     def run(self, step, data, generator, **options):
         batches = math.ceil(len(data) / max(self.batch_size, 1))
@@ -163,8 +168,8 @@ class AdversarialDetector(GenerativeDetector):
 
     def build(self, shape):
         self._choice("adversarial", OPTIMIZERS)
-        if self.n_critic < 1 or self.latent_dim < 1:
-            raise DetectorError(f"n_critic is {self.n_critic!r} and latent_dim {self.latent_dim!r}; give at least 1.")
+        if self.n_critic < 1:
+            raise DetectorError(f"n_critic is {self.n_critic!r}; give at least 1.")
         return nn.ModuleDict({"generator": self.build_generator(shape), "critic": self.build_critic(shape)})
 
     def _choice(self, name: str, known: Iterable[str]) -> None:

@@ -260,7 +260,7 @@ class DeepDetector(Detector):
 
     @available_if(lambda self: hasattr(self, "batch_map"))
     def anomaly_map(self, X) -> np.ndarray:
-        """How anomalous each pixel is, (n, H, W) float64, in the units of the score."""
+        """How anomalous each pixel is, (n, H, W) float64; of several networks the plain mean of their maps."""
         check_is_fitted(self)
         X = self._check(X, reset=False)
         if len(self.input_shape_) == 1:

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from sklearn.base import clone
 from sklearn.metrics import roc_auc_score
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from torch import nn
@@ -148,6 +149,12 @@ def test_the_map_of_an_image_is_the_absolute_difference_to_what_is_made_of_it(de
     maps = detector.anomaly_map(images)
     assert maps.shape == images.shape[:3]
     np.testing.assert_allclose(maps, np.abs(images / 255 - made).sum(3), atol=1e-5)
+
+
+@pytest.mark.parametrize("detector", DETECTORS, ids=["BiGAN", "GANomaly"])
+def test_a_code_of_no_numbers_is_refused(detector, rng):
+    with pytest.raises(DetectorError, match="latent_dim is 0; give at least 1"):
+        clone(detector).set_params(latent_dim=0).fit(rng.normal(size=(20, 3)))
 
 
 @pytest.mark.parametrize("detector", DETECTORS, ids=["BiGAN", "GANomaly"])

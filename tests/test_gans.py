@@ -250,7 +250,7 @@ def test_a_real_digit_is_told_from_others():
         ({"adversarial": "lsgan"}, "adversarial is 'lsgan'; choose one of gan, wgan, wgan-gp"),
         ({"mapping": "zizi"}, "mapping is 'zizi'; choose one of izi_f, izi, ziz"),
         ({"n_critic": 0}, "n_critic is 0"),
-        ({"latent_dim": 0}, "latent_dim 0; give at least 1"),
+        ({"latent_dim": 0}, "latent_dim is 0; give at least 1"),
     ],
 )
 def test_a_wrong_parameter_is_named_with_the_choices(parameters, message, ring):
