@@ -1,15 +1,15 @@
-"""Every fusion on `paired_digits`: AUROC by kind of anomaly, with parts missing, beside single modalities and controls.
+"""Every fusion on `paired_digits`: AUROC by kind of anomaly and with parts missing, beside controls.
 
     python benchmarks/fusion.py [--seeds 5] [--missing 0.3] [--methods early,graph,...]
 
 Each seed makes new data and seeds the detectors. Normal samples are tested against each kind of anomaly, and against
 all. "missing" drops each part with the given probability when scoring (a fit on complete samples), in two ways:
-"all" keeps every label, also those of anomalies whose wrong part is no longer there to be seen; "visible" leaves those
-out (`paired.still_visible`). "ceiling" is what a detector would reach on "all" that finds every visible anomaly.
-"at fit" drops parts of the training samples only.
+"all" keeps every label, also those of anomalies whose wrong part is no longer there to be seen; "visible" leaves
+those out (`paired.still_visible`). "ceiling" is what a detector would reach on "all" that finds every visible
+anomaly. "at fit" drops parts of the training samples only.
 
-The bars: mismatch of the best single modality at most .55, of late fusion at most .60, of the best intermediate fusion
-at least .97; the best fusion loses at most .05 with 30% missing ("visible" against complete, and "at fit").
+The bars: mismatch of the best single modality at most .55, of late fusion at most .60, of the best intermediate
+fusion at least .97; the best fusion loses at most .05 with 30% missing ("visible" against complete, and "at fit").
 """
 
 from __future__ import annotations

@@ -138,7 +138,7 @@ def shuffled(tokens: Tensor, present: Tensor, generator: torch.Generator) -> tup
     n, m = present.shape
     others = (torch.arange(n) + torch.randint(1, max(n, 2), (n,), generator=generator)) % n
     chosen = (torch.rand(n, m, generator=generator).to(present.device) * present).argmax(dim=1)
-    exchanged = functional.one_hot(chosen, m).bool() & present[others]
+    exchanged = functional.one_hot(chosen, m).bool() & present & present[others]
     foreign = (
         exchanged.any(dim=1) & (present.sum(dim=1) > 1) & (others.to(chosen.device) != torch.arange(n).to(chosen))
     )

@@ -127,7 +127,7 @@ class GraphFusion(DeepFusion):
         g = [own(x) for own, x in zip(self.network_["own"], h)]
         if linked.shape[1] > sum(self.widths_) + m:
             neighbours = linked[:, sum(self.widths_) + m :].long().reshape(len(linked), m, -1)
-            bank, there = self.parts(torch.from_numpy(self.bank_).to(linked))
+            bank, there = self.parts(torch.tensor(self.bank_).to(linked))  # a copy: aligned, so equal to the bit
             states = torch.stack([network(x) for network, x in zip(self.network_["nodes"], bank)], dim=1)  # (N, m, h)
             for i in range(m):
                 others = there.clone()
