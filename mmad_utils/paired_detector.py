@@ -44,18 +44,19 @@ class PairedDetector(Detector):
     def _check(self, X, *, reset: bool):
         """The dict in the order of ``modalities_``; a modality that is None as a list of None."""
         who = type(self).__name__
-        known = tuple(self.encoders or default_encoders()) if reset else self.modalities_
+        learnable = tuple(self.encoders or default_encoders())
+        known = learnable if reset else self.modalities_
         if isinstance(X, Mapping):
-            absent = [name for name in X if not reset and name not in known and name in self._encoder_names()]
-            if absent:
-                raise DetectorError(
-                    f"{who}: modality {absent[0]!r} was absent at fit; fit again with it, or leave it out."
-                )
-        given = (
-            X if not isinstance(X, Mapping) else {name: samples for name, samples in X.items() if samples is not None}
-        )
-        given = check_modalities(given, known, who=who)
-        check_modalities(dict.fromkeys(X, (0,)), known, who=who)
+            for name in X:
+                if name in learnable and name not in known:
+                    raise DetectorError(
+                        f"{who}: modality {name!r} was absent at fit; fit again with it, or leave it out."
+                    )
+            given = {name: samples for name, samples in X.items() if samples is not None}
+            if X and not given:
+                raise DetectorError(f"{who}: all modalities are None; give at least one.")
+            X = {name: given.get(name, (None,)) for name in X}
+        check_modalities(X, known, who=who)
         missing = [name for name in known if name not in X and not reset]
         if missing:
             raise DetectorError(
@@ -73,9 +74,6 @@ class PairedDetector(Detector):
         if empty.size:
             raise DetectorError(f"{who}: all modalities of row {empty[0]} are missing; leave such rows out.")
         return checked
-
-    def _encoder_names(self):
-        return tuple(self.encoders or default_encoders())
 
     def _fit_encoders(self, X) -> None:
         encoders = self.encoders or default_encoders()

@@ -17,11 +17,9 @@ def test_training_finds_mismatches_that_the_untrained_network_does_not():
     areas = [
         roc_auc_score(
             kinds[rows] == "mismatch",
-            CrossAttentionFusion(epochs=epochs, n_shuffled=1, random_state=0)
-            .fit(data.X_train)
-            .anomaly_score(data.X_test)[rows],
+            CrossAttentionFusion(epochs=epochs, random_state=0).fit(data.X_train).anomaly_score(data.X_test)[rows],
         )
-        for epochs in (0, 12)
+        for epochs in (0, 20)
     ]
     assert areas[1] > 0.8 and areas[1] > areas[0] + 0.2
 
@@ -35,7 +33,7 @@ def test_a_shuffled_sample_has_one_part_of_another_sample_in_the_same_place(rng)
     np.testing.assert_array_equal(foreign, changed.any(dim=1) & (present.sum(dim=1) > 1))
     owners = mixed[..., 0][changed].long()
     assert present[owners, torch.nonzero(changed)[:, 1]].all()
-    assert foreign.double().mean() > 0.4
+    assert foreign.double().mean() > 0.3
 
 
 def test_a_batch_of_one_has_nobody_to_exchange_with():

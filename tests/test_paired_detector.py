@@ -95,6 +95,8 @@ def test_bad_input_is_one_clear_error(data, detector):
         detector.fit({**train, "text": ["one", *[None] * 199]})
     with pytest.raises(DetectorError, match=r"contamination is 0\.7"):
         clone(detector).set_params(contamination=0.7).fit(train)
+    with pytest.raises(DetectorError, match="all modalities are None; give at least one"):
+        detector.fit({"image": None, "text": None})
     two = clone(detector).fit({"image": train["image"], "series": train["series"]})
     with pytest.raises(DetectorError, match="modality 'text' was absent at fit; fit again with it, or leave it out"):
         two.anomaly_score(test)
