@@ -97,6 +97,8 @@ def measure(
     is the peak of this process, libraries included, so it means something only in a fresh one.
     """
     dataset = load(dataset_name) if own_split else load(dataset_name, seed=seed).resplit(seed)
+    if dataset.modality == "paired":
+        raise DetectorError(f"{dataset_name} holds several modalities; benchmarks/fusion.py measures on such data.")
     detector = _with_seed(make_detector(name, **(parameters or {})), seed)
     start = time.perf_counter()
     fitted, shaped = fit_detector(detector, dataset)

@@ -202,7 +202,7 @@ class DeepDetector(Detector):
     input_shape_ : tuple of int, (d,) or (C, H, W)
     """
 
-    modalities = ("tabular", "image")
+    modalities: tuple[str, ...] = ("tabular", "image")
     network_: Any  # an nn.Module, or an nn.ModuleDict of several
 
     def __init__(

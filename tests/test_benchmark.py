@@ -67,6 +67,11 @@ def test_a_detector_of_images_refuses_a_table():
         fit_detector(make_detector("PaDiM"), load("breast_cancer"))
 
 
+def test_paired_modalities_are_measured_elsewhere():
+    with pytest.raises(DetectorError, match=r"several modalities; benchmarks/fusion\.py measures"):
+        measure("EarlyFusion", "paired_digits", 0)
+
+
 def test_the_table_has_mean_and_spread_over_the_seeds(tmp_path, capsys):
     arguments = ["--detectors", "DistanceToCenter", "--datasets", "breast_cancer", "--seeds", "2"]
     assert main([*arguments, "--json", str(tmp_path / "runs.json")]) == 0

@@ -141,7 +141,7 @@ def test_a_seed_is_a_whole_number_from_zero(seed):
 def test_every_data_set_of_the_manifest_says_where_it_comes_from():
     assert [entry["name"] for entry in manifest()] == [name for name, _, _ in names()]
     for entry in manifest():
-        assert entry["source"] and entry["licence"] and entry["modality"] in ("tabular", "image")
+        assert entry["source"] and entry["licence"] and entry["modality"] in ("tabular", "image", "paired")
         for file in entry["files"]:
             algorithm, _, digest = (file["hash"] or "sha256:" + "0" * 64).partition(":")
             assert len(digest) == {"md5": 32, "sha256": 64}[algorithm]

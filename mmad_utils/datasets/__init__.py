@@ -6,7 +6,7 @@ import difflib
 from pathlib import Path
 from typing import Any
 
-from . import images, mvtec, record, scenes, tabular, textures
+from . import images, mvtec, paired, record, scenes, tabular, textures
 from .images import check_images, read_image
 from .record import Dataset, DatasetError, cache_home, data_home, one_class_split
 
@@ -70,6 +70,8 @@ def load(name: str, *, data_home: str | Path | None = None, seed: int = 0) -> Da
             return images.mnist(digit, home, seed)
         case ["digit_scenes", digit]:
             return scenes.digit_scenes(digit, seed)
+        case ["paired_digits"]:
+            return paired.paired_digits(seed)
         case ["textures", texture]:
             return textures.textures(texture, seed)
         case ["synthetic", category]:
@@ -104,6 +106,7 @@ def concrete_names(home: Path) -> list[str]:
         *(f"digit_scenes/{k}" for k in range(10)),
         *(f"synthetic/{category}" for category in ("hazelnut", "zipper")),
         *(f"textures/{texture}" for texture in textures.NAMES),
+        "paired_digits",
         *(f"injected/{kind}/breast_cancer" for kind in tabular.KINDS),
         *(f"mvtec/{category}" for category in sorted({"hazelnut", "zipper"} | categories)),
         *(f"tables/{table}" for table in sorted({"vowels", "optdigits", "satellite"} | tables)),

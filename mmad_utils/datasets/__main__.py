@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -92,9 +93,14 @@ def show_check(name: str, home: Path) -> None:
     dataset = load(name, data_home=home)
     anomalies = int(dataset.y_test.sum())
     print(f"name      {dataset.name} ({dataset.modality})")
-    print(f"train     {len(dataset.X_train)} normal")
-    print(f"test      {len(dataset.X_test) - anomalies} normal, {anomalies} anomalies")
-    if isinstance(dataset.X_train, np.ndarray):
+    print(f"train     {record.count(dataset.X_train, dataset.name)} normal")
+    print(f"test      {len(dataset.y_test) - anomalies} normal, {anomalies} anomalies")
+    if isinstance(dataset.X_train, Mapping):
+        parts = (
+            f"{name} {' × '.join(map(str, part.shape[1:]))} {part.dtype}" for name, part in dataset.X_train.items()
+        )
+        print(f"sample    {', '.join(parts)}")
+    elif isinstance(dataset.X_train, np.ndarray):
         print(f"sample    {' × '.join(map(str, dataset.X_train.shape[1:]))} {dataset.X_train.dtype}")
     else:
         sizes = sorted(set(check_images([*dataset.X_train, *dataset.X_test])))

@@ -15,7 +15,7 @@ import numpy as np
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 
-Samples = np.ndarray | tuple[Path, ...]
+Samples = np.ndarray | tuple[Path, ...] | Mapping[str, np.ndarray]
 
 
 class DatasetError(ValueError):
@@ -103,8 +103,9 @@ class Dataset:
     Attributes
     ----------
     name : as given to `load`
-    modality : "tabular" or "image"
-    X_train : normal samples only: (n, d) float64, or (n, H, W, C) uint8, or a tuple of image paths
+    modality : "tabular", "image" or "paired"
+    X_train : normal samples only: (n, d) float64, or (n, H, W, C) uint8, or a tuple of image paths; paired, a dict of
+        such arrays (or of texts, (n,) str) whose rows belong together
     X_test : the same kind
     y_test : (n,) int64, 0 normal, 1 anomaly
     masks_test : (n, H, W) bool, True on the anomalous pixels, or None
@@ -130,7 +131,7 @@ class Dataset:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "y_test", check_labels(self.y_test, self.name))
-        n = len(self.X_test)
+        n = count(self.X_test, self.name)
         for what, values in (
             ("y_test", self.y_test),
             ("masks_test", self.masks_test),
@@ -139,7 +140,7 @@ class Dataset:
         ):
             if values is not None and len(values) != n:
                 raise DatasetError(f"{self.name}: {what} has {len(values)} entries for {n} test samples.")
-        if not len(self.X_train):
+        if not count(self.X_train, self.name):
             raise DatasetError(f"{self.name}: no normal sample to train on; at least one is needed.")
         if self.y_test.min() == self.y_test.max():
             only = "normal samples (label 0)" if self.y_test[0] == 0 else "anomalies (label 1)"
@@ -153,8 +154,8 @@ class Dataset:
     def __repr__(self) -> str:
         anomalies = int(self.y_test.sum())
         return (
-            f"Dataset({self.name!r}, {self.modality}, {len(self.X_train)} normal to train, "
-            f"{len(self.X_test) - anomalies} normal and {anomalies} anomalies to test)"
+            f"Dataset({self.name!r}, {self.modality}, {count(self.X_train, self.name)} normal to train, "
+            f"{len(self.y_test) - anomalies} normal and {anomalies} anomalies to test)"
         )
 
     def resplit(self, seed: int) -> Dataset:
@@ -163,19 +164,13 @@ class Dataset:
         The anomalies stay in the test set, and every test position keeps its label, mask, kind and
         severity (these are the same for all normals).
         """
-        kept = np.flatnonzero(self.y_test == 0)
-        order = np.random.default_rng(seed).permutation(len(self.X_train) + len(kept))
-        train, test = np.sort(order[: len(self.X_train)]), np.sort(order[len(self.X_train) :])
-        if isinstance(self.X_train, np.ndarray):
-            pool = np.concatenate([self.X_train, np.asarray(self.X_test)[kept]])
-            X_test = np.array(self.X_test)
-            X_test[kept] = pool[test]
-            return replace(self, X_train=pool[train], X_test=X_test)
-        paths = [*self.X_train, *(self.X_test[i] for i in kept)]
-        tested = list(self.X_test)
-        for position, chosen in zip(kept, test):
-            tested[position] = paths[chosen]
-        return replace(self, X_train=tuple(paths[i] for i in train), X_test=tuple(tested))
+        n_train = count(self.X_train, self.name)
+        rows = np.arange(n_train + len(self.y_test))  # of the training samples followed by the test samples
+        normals = np.flatnonzero(np.concatenate([np.zeros(n_train, int), self.y_test]) == 0)
+        order = np.random.default_rng(seed).permutation(len(normals))
+        rows[:n_train], rows[normals[n_train:]] = normals[np.sort(order[:n_train])], normals[np.sort(order[n_train:])]
+        pool = _joined(self.X_train, self.X_test)
+        return replace(self, X_train=_taken(pool, rows[:n_train]), X_test=_taken(pool, rows[n_train:]))
 
     def as_table(self) -> Dataset:
         """Array images flattened to (n, H*W*C) float64 in [0, 1]; a table is returned as it is.
@@ -183,10 +178,14 @@ class Dataset:
         Raises
         ------
         DatasetError
-            If the images are files: they are too large for a table.
+            If the images are files: they are too large for a table. If it holds several modalities.
         """
         if self.modality == "tabular":
             return self
+        if self.modality == "paired":
+            raise DatasetError(
+                f"{self.name} holds several modalities, not a table: use a detector of paired modalities."
+            )
         if not isinstance(self.X_train, np.ndarray) or not isinstance(self.X_test, np.ndarray):
             raise DatasetError(
                 f"{self.name} is a list of image files, not a table. "
@@ -206,6 +205,32 @@ class Dataset:
                 for k in range(channels)
             ),
         )
+
+
+def count(X: Samples, where: str) -> int:
+    """Number of samples; of several modalities, the number that all of them must share."""
+    if not isinstance(X, Mapping):
+        return len(X)
+    lengths = {name: len(samples) for name, samples in X.items()}
+    if len(set(lengths.values())) != 1:
+        raise DatasetError(f"{where}: paired modalities need as many samples each, not {lengths or 'no modality'}.")
+    return next(iter(lengths.values()))
+
+
+def _joined(first: Samples, second: Samples) -> Samples:
+    """All samples of both."""
+    if isinstance(first, Mapping) and isinstance(second, Mapping):
+        return {name: np.concatenate([first[name], second[name]]) for name in first}
+    if isinstance(first, np.ndarray) and isinstance(second, np.ndarray):
+        return np.concatenate([first, second])
+    return (*first, *second)
+
+
+def _taken(X: Samples, rows: np.ndarray) -> Samples:
+    """The samples in these places."""
+    if isinstance(X, Mapping):
+        return {name: samples[rows] for name, samples in X.items()}
+    return X[rows] if isinstance(X, np.ndarray) else tuple(X[i] for i in rows)
 
 
 def check_labels(y: Any, where: str, first_row: int = 1) -> np.ndarray:
@@ -238,15 +263,20 @@ def file_hash(path: Path) -> str:
     return _bytes_hash(path, status.st_size, status.st_mtime_ns).hex()
 
 
-def content_hash(*parts: np.ndarray | Sequence[Path] | None) -> str:
-    """SHA-256 over arrays (type, shape, bytes) and files (bytes, not names), in hexadecimal."""
+def content_hash(*parts: Samples | Sequence[Path] | None) -> str:
+    """SHA-256 over arrays (type, shape, bytes), dicts of them, and files (bytes, not names), in hexadecimal."""
     digest = hashlib.sha256()
     for part in parts:
         if part is None:
             digest.update(b"none")
+        elif isinstance(part, Mapping):
+            for name, samples in part.items():
+                digest.update(f"{name}{content_hash(samples)}".encode())
         elif isinstance(part, np.ndarray):
             digest.update(f"{part.dtype.str}{part.shape}".encode())
-            digest.update(np.ascontiguousarray(part).data)
+            digest.update(
+                np.ascontiguousarray(part).tobytes() if part.dtype.kind == "U" else np.ascontiguousarray(part).data
+            )
         else:
             digest.update(f"files{len(part)}".encode())
             for path in part:
