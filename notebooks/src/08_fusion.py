@@ -66,7 +66,6 @@ from mmad_utils import (
     notebook,
     plots,
 )
-from mmad_utils.datasets import load
 from mmad_utils.datasets.paired import SHARES, WORDS, add_noise, drop_parts, still_visible
 
 # %%
@@ -350,7 +349,7 @@ def simple(seed):
 # %%
 fitted, measured = {}, []
 for s in range(seed, seed + n_seeds):
-    made = load("paired_digits", seed=s)
+    made = nb.load("paired_digits", seed=s)
     train = {name: part[rows] for name, part in made.X_train.items()}
     these = np.array(made.source["kinds_test"])
     scored = {"random score": RandomScore(s).fit(train["series"]).anomaly_score(made.X_test["series"])}
