@@ -9,12 +9,13 @@ To Markdown with tables and `$...$` formulas the report adds two marks, which re
                                                        ref:figure:id or ref:table:id where both have that id
     {{ contents }}  {{ references }}                   the contents list, the works cited
     [@defard2021padim; @roth2022patchcore]             numbered citations
+    ## Tables {#task-4}                                the name of a section, for ref:task-4; without it, its words
 """
 
 import html
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import mistune
@@ -32,6 +33,10 @@ TYPED_NUMBER = re.compile(
 
 KEY = r"\{\{\s*(?P<named>[^{}]*?)\s*\}\}"
 CITATION = r"\[(?P<cited>@[^\[\]]+)\]"
+SECTION_NAME = re.compile(r"\s*\{#([\w-]+)\}\s*$")
+
+SPREADS = ("sd", "std")  # the last word of a column that holds the deviations of the column before it
+NO_WORDS: Mapping[str, str] = {}
 
 Token = dict[str, Any]
 
@@ -57,8 +62,22 @@ _PARSER = mistune.create_markdown(renderer=None, plugins=[*PLUGINS, _marks])
 
 def parse(source: str) -> list[Token]:
     """The syntax tree of a Markdown cell, as mistune's tokens."""
-    tokens, _ = _PARSER.parse(source)
-    return [token for token in tokens if isinstance(token, dict)]
+    parsed, _ = _PARSER.parse(source)
+    tokens = [token for token in parsed if isinstance(token, dict)]
+    for token in tokens:
+        if token["type"] == "heading":
+            token["attrs"]["slug"] = _take_section_name(token["children"])
+    return tokens
+
+
+def _take_section_name(children: list[Token]) -> str:
+    """The `{#name}` at the end of a heading, which is cut off; else a name made of its words."""
+    last = children[-1] if children else {}
+    named = SECTION_NAME.search(last.get("raw", "")) if last.get("type") == "text" else None
+    if named:
+        last["raw"] = last["raw"][: named.start()]
+        return named.group(1)
+    return re.sub(r"\W+", "-", plain_text(children, "").lower()).strip("-")
 
 
 def parse_line(source: str) -> list[Token]:
@@ -153,20 +172,38 @@ def format_value(value: float, sd: float | None = None, unit: str = "") -> str:
     return f"{text}\N{NO-BREAK SPACE}{unit}"
 
 
-def format_column(cells: Sequence[Any]) -> list[str]:
-    """The cells of one table column, its numbers with the same number of decimals."""
+def format_column(cells: Sequence[Any], words: Mapping[str, str] = NO_WORDS) -> list[str]:
+    """The cells of one table column, its numbers with the same number of decimals; `words` for True and False."""
     numbers = [cell for cell in cells if isinstance(cell, int | float) and not isinstance(cell, bool)]
     floats = any(isinstance(number, float) for number in numbers)
     decimals = _decimals(max(map(abs, numbers))) if floats else 0
     vanishing = any(0 < abs(number) < 0.5 * 10**-decimals for number in numbers)
 
     def show(cell: Any) -> str:
-        if cell is None:
+        if cell is None or cell == "none":
             return "–"
         if isinstance(cell, bool):
-            return "yes" if cell else "no"
+            return words.get(str(cell), str(cell))
         if isinstance(cell, int | float):
             return format_number(cell) if vanishing else _fixed(cell, decimals)
         return str(cell)
 
     return [show(cell) for cell in cells]
+
+
+def format_table(
+    columns: Sequence[str], rows: Sequence[Sequence[Any]], words: Mapping[str, str] = NO_WORDS
+) -> tuple[list[str], list[list[str]], list[bool]]:
+    """Heads, rows and whether each column is one of numbers. A mean and the `SPREADS` beside it become one column."""
+    heads: list[str] = []
+    shown: list[list[str]] = []
+    for column, cells in zip(columns, zip(*rows)):
+        if shown and column.split(" ")[-1] in SPREADS:
+            heads[-1] += " ± sd"
+            means, spreads = shown[-1], format_column(cells, words)
+            shown[-1] = [mean if "–" in spread else f"{mean} ± {spread}" for mean, spread in zip(means, spreads)]
+        else:
+            heads.append(column)
+            shown.append(format_column(cells, words))
+    right = [all(re.match(r"[−–]?[\d.]|–$|nan", cell) for cell in cells) for cells in shown]
+    return heads, [list(row) for row in zip(*shown)], right

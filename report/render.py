@@ -1,15 +1,17 @@
 """Turns a report notebook, which names results, into one self-contained HTML page, which shows them.
 
 The notebook holds Markdown cells only, in the grammar of `markup.py`. Every number, table and figure comes
-from `report/results/*.json`, which the course notebooks write; `document.py` puts them in their places, and
-the template in `templates/mmad` lays the page out. nbconvert finds both through `jupyter_nbconvert_config.py`,
-from any folder, and writes the page beside the notebook::
+from `report/results/*.json`, which the course notebooks write; `document.py` numbers them, `page.py` writes
+them in their places, and the template in `templates/mmad` lays the page out. nbconvert finds both through
+`jupyter_nbconvert_config.py`, from any folder, and writes the page beside the notebook::
 
     jupyter nbconvert --config report/jupyter_nbconvert_config.py --to html report/report.en.ipynb
 
 Whatever is unknown, stale or typed by hand is reported, all of it at once, and nothing is written.
 """
 
+import base64
+import hashlib
 import logging
 import os
 from pathlib import Path
@@ -21,10 +23,12 @@ from nbconvert.writers import FilesWriter
 from nbformat import NotebookNode
 from traitlets import Bool, Unicode, default
 
-from report import markup
+from report import fonts, markup
 from report.document import Report, ReportError, load_results
+from report.page import Page
 
 PROJECT_ROOT = Path(__file__).resolve().parents[1]
+SCRIPT = PROJECT_ROOT / "report" / "templates" / "mmad" / "script.js"
 
 
 class _MessageOnly(logging.Filter):
@@ -41,6 +45,7 @@ class ReportPreprocessor(Preprocessor):
     """nbconvert preprocessor: Markdown cells with keys in, raw HTML cells with results out."""
 
     enabled = Bool(True).tag(config=True)
+    writer = Page  # what writes the tokens
     output = Unicode(help="Folder that holds report/results and figures.").tag(config=True)
     bibliography = Unicode(str(PROJECT_ROOT / "report" / "references.bib")).tag(config=True)
 
@@ -70,9 +75,15 @@ class ReportPreprocessor(Preprocessor):
             trees.append(markup.parse(cell.source) if cell.cell_type == "markdown" else [])
             report.collect(trees[-1])
         report.check()
-        nb.cells = [_raw(cell, report.html(tree)) for cell, tree in zip(nb.cells, trees)]
+        writer = self.writer(report)
+        nb.cells = [_raw(cell, writer.write(tree)) for cell, tree in zip(nb.cells, trees)]
         sources = [(name, _digest(results["provenance"][name])) for name in sorted(report.used)]
+        script = SCRIPT.read_text(encoding="utf-8")
+        resources["language_code"] = language
         resources["report"] = {
+            "font_face": fonts.face("".join([*(cell.source for cell in nb.cells), *map(str, report.words.values())])),
+            "script": script,
+            "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
             "title": report.title,
             "language": language,
             "words": report.words,

@@ -13,6 +13,7 @@ from mmad_utils import notebook, notebook_files, results
 
 ROOT = Path(__file__).resolve().parents[1]
 REPORT = ROOT / "report" / "report.en.ipynb"
+LANGUAGES = ("en", "zh")
 SOURCE = '# %% tags=["parameters"]\nseed: int = 0  # of every random draw\n'
 
 
@@ -23,6 +24,12 @@ class ReportProject:
         self.folder = folder
         for module in (notebook, notebook_files, results):
             monkeypatch.setattr(module, "PROJECT_ROOT", folder)
+        captions = {
+            "A *line*, $y = x$.": "一条*线*，$y = x$。",
+            'It "rises".': "它在“上升”。",
+            "A table.": "一张表。",
+        }
+        monkeypatch.setattr("report.language.captions", lambda language: captions)
         (folder / "notebooks" / "src").mkdir(parents=True, exist_ok=True)
         (folder / "mmad_utils").mkdir(exist_ok=True)
         (folder / "requirements.lock").write_text("numpy==2\n")
@@ -65,8 +72,8 @@ class ReportProject:
             cell["id"] = f"cell-{number}"
         return self.exporter().from_notebook_node(report)[0]
 
-    def render_committed(self) -> str:
-        return self.exporter().from_filename(str(REPORT))[0]
+    def render_committed(self, language: str = "en") -> str:
+        return self.exporter().from_filename(str(REPORT.with_name(f"report.{language}.ipynb")))[0]
 
     def exporter(self) -> HTMLExporter:
         config = PyFileConfigLoader("jupyter_nbconvert_config.py", path=str(ROOT / "report")).load_config()

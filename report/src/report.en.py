@@ -61,7 +61,7 @@
 #    density between the two.
 #
 # The first can be checked, the second is a hope, and the third is where the work lies: a common framework,
-# the subject of {{ ref:is-a-unified-framework-feasible }}, stands or falls with the representation.
+# the subject of {{ ref:framework }}, stands or falls with the representation.
 #
 # ### What the training data may contain
 #
@@ -79,7 +79,7 @@
 #   the kind of anomaly that no one has labelled yet.
 #
 # Whatever the setting, the labels of the test set may serve one purpose, the final metric. To set a
-# threshold or the expected share of anomalies from them is a leak; {{ ref:task-4-anomalies-in-tables }}
+# threshold or the expected share of anomalies from them is a leak; {{ ref:task-4 }}
 # measures what it is worth.
 #
 # ### Kinds of anomaly
@@ -150,9 +150,9 @@
 # %% [markdown]
 # ## Two tasks, two modalities
 #
-# ### Task 2: anomalies in images
+# ### Task 2: anomalies in images {#task-2}
 #
-# #### Data
+# #### Data {#task-2-data}
 #
 # An inspection camera looks at parts of one kind: the training set holds photographs of sound parts only,
 # the test set sound and defective ones, and a mask marks each defect. This is the protocol of MVTec AD
@@ -163,7 +163,7 @@
 # dimensions, with a few hundred training samples in it. Neighbouring pixels say nearly the same, and what
 # matters, an edge that should not be there, is a pattern over many of them.
 #
-# #### Method
+# #### Method {#task-2-method}
 #
 # PaDiM [@defard2021padim] needs no training in the usual sense. A network trained on ImageNet, here a small
 # EfficientNet [@tan2019efficientnet] and in the original work among others a wide residual network
@@ -190,7 +190,7 @@
 # alarming at the centre. PatchCore [@roth2022patchcore] drops the Gaussian and keeps a thinned memory of
 # normal patches, and its score is the distance to the nearest of them.
 #
-# #### Characteristics
+# #### Characteristics {#task-2-characteristics}
 #
 # The model is a table of means and covariances: it is fitted in one pass, it explains itself by a map, and
 # new normal images can be added by merging statistics. It pays with memory, which grows with the grid and
@@ -199,7 +199,7 @@
 # features, the centred features are the smaller object, and the distance can be computed from them exactly
 # without ever forming a covariance.
 #
-# #### Results
+# #### Results {#task-2-results}
 #
 # {{ ref:figure:padim_comparison }} and {{ ref:table:padim_comparison }} give the detectors on five categories,
 # beside a random score and the distance between pixels. The position-wise Gaussian has an image AUROC of
@@ -252,9 +252,9 @@
 # {{ figure:padim_severity }}
 
 # %% [markdown]
-# ### Task 4: anomalies in tables
+# ### Task 4: anomalies in tables {#task-4}
 #
-# #### Data
+# #### Data {#task-4-data}
 #
 # A table has one row per sample and one column per measurement. The course uses a thyroid data set with six
 # columns; the report is built from the Wisconsin breast cancer data that comes with scikit-learn, whose
@@ -263,7 +263,7 @@
 # reordering them changes nothing, while reordering pixels destroys an image. No pretrained network offers
 # features to borrow.
 #
-# #### Method
+# #### Method {#task-4-method}
 #
 # Isolation Forest [@liu2008isolation] builds trees on small random subsamples. A tree picks a column and a
 # cut within its range at random, and goes on until each sample sits alone or a depth limit is reached.
@@ -280,7 +280,7 @@
 # column, so standardising the columns changes nothing here beyond rounding; it is done because the
 # competitors in {{ ref:isolation_forest_comparison }} need it.
 #
-# #### Characteristics
+# #### Characteristics {#task-4-characteristics}
 #
 # A subsample of fixed size $\psi$ makes fitting independent of the number of samples: $t$ trees cost
 # $O(t \, \psi \, \log \psi)$, and scoring $n$ samples costs $O(n \, t \, \log \psi)$, linear in $n$, not
@@ -291,7 +291,7 @@
 # exactly for trees [@lundberg2020trees], and {{ ref:isolation_forest_shap }} names the columns behind an
 # alarm.
 #
-# #### The threshold must not see the test labels
+# #### The threshold must not see the test labels {#task-4-threshold}
 #
 # A habit found in many tutorials sets the parameter `contamination` to the share of anomalies in the test
 # set. That number comes from the labels. It sets the rate of alarms among *normal* samples to the rate of anomalies
@@ -313,7 +313,7 @@
 # {{ table:thresholds }}
 
 # %% [markdown]
-# #### Results
+# #### Results {#task-4-results}
 #
 # {{ ref:isolation_forest_scores }} shows the scores, and {{ ref:isolation_forest_comparison }} sets the
 # forest beside other detectors, a random score and a ruler, over
@@ -598,7 +598,7 @@
 # kind of anomaly raise its AUROC on that kind by {{ value:07_one_class.sad_gain_known_kind }} and on kinds that
 # nobody has labelled by {{ value:07_one_class.sad_gain_new_kinds }}, while a classifier, unbeaten on what it was shown,
 # stays behind on what is new ({{ ref:figure:sad_labels }}). This is the experimental ground for the hybrid setting of
-# {{ ref:is-a-unified-framework-feasible }}.
+# {{ ref:framework }}.
 
 # %% [markdown]
 # {{ figure:sad_labels }}
@@ -619,7 +619,7 @@
 #   data explain more of the distance between two tables than the methods do.
 
 # %% [markdown]
-# ## Is a unified framework feasible?
+# ## Is a unified framework feasible? {#framework}
 #
 # ### Architecture
 #

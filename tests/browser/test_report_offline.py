@@ -7,7 +7,7 @@ import shutil
 import subprocess
 
 import pytest
-from report_project import REPORT, ReportProject
+from report_project import LANGUAGES, REPORT, ReportProject
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 PROBE = """<pre id="probe"></pre><script>
@@ -21,12 +21,12 @@ document.getElementById("probe").textContent = JSON.stringify({
 });</script></body>"""
 
 
-@pytest.fixture(scope="module")
-def page(tmp_path_factory):
+@pytest.fixture(scope="module", params=LANGUAGES)
+def page(request, tmp_path_factory):
     with pytest.MonkeyPatch.context() as monkeypatch:
         project = ReportProject(tmp_path_factory.mktemp("report"), monkeypatch)
         project.record_all_of(REPORT.read_text(encoding="utf-8"))
-        return project.render_committed()
+        return project.render_committed(request.param)
 
 
 @pytest.mark.skipif(BROWSER is None, reason="needs Chromium or Chrome: apt-get install chromium")
