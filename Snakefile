@@ -15,7 +15,7 @@ RENDERER = sorted(
     str(path)
     for path in Path("report").rglob("*")
     if path.is_file()
-    and path.suffix in {".py", ".j2", ".css", ".js", ".json", ".yaml", ".bib", ".csl"}
+    and path.suffix in {".py", ".j2", ".typ", ".css", ".js", ".json", ".yaml", ".bib", ".csl"}
     and not {"results", "__pycache__"} & set(path.parts)
 )
 PYTHON = sys.executable
@@ -28,10 +28,10 @@ wildcard_constraints:
 
 rule report:
     input:
-        expand("report/report.{language}.html", language=EDITIONS),
+        expand("report/report.{language}.{form}", language=EDITIONS, form=["html", "pdf"]),
 
 
-rule page:
+rule edition:
     input:
         "report/report.{language}.ipynb",
         RENDERER,
@@ -40,12 +40,15 @@ rule page:
         expand("report/results/{name}.json", name=NOTEBOOKS),
     output:
         update("report/report.{language}.html"),
+        "report/report.{language}.pdf",
     message:
-        "report/report.{wildcards.language}.html"
+        "report/report.{wildcards.language}.html and .pdf"
     shell:
         "{PYTHON:q} -m report.editions check && "
         "{PYTHON:q} -m nbconvert --log-level WARN --config report/jupyter_nbconvert_config.py"
-        " --to html report/report.{wildcards.language}.ipynb"
+        " --to html report/report.{wildcards.language}.ipynb && "
+        "{PYTHON:q} -m nbconvert --log-level WARN --config report/jupyter_nbconvert_config.py"
+        " --to report.paper.PaperExporter report/report.{wildcards.language}.ipynb"
 
 
 rule notebooks:

@@ -64,6 +64,7 @@ class Report:
         self.numbers: dict[str, tuple[str, str]] = {}  # "figure:id" -> ("fig-id", "Figure 1")
         self.cited: list[str] = []
         self.used: set[str] = set()  # notebooks whose results appear
+        self.figures: list[dict[str, Any]] = []  # as placed, in the language of the edition
         self.references: list[tuple[str, str]] = []  # (cell, id) of every cross-reference
         self.problems: list[str] = []
         self.cell = ""
@@ -179,6 +180,7 @@ class Report:
             if caption_token["type"] in ("inline_math", "citation", "key"):
                 self.collect([caption_token])
         if kind == "figure":
+            self.figures.append(token["entry"])
             missing = [known[name][form] for form in ("png", "svg") if not (self.output / known[name][form]).exists()]
             if missing:
                 self.problem(f"the figure's file {missing[0]} is missing.", "Run `make report`.")

@@ -14,6 +14,7 @@ import base64
 import hashlib
 import logging
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,11 @@ class ReportPreprocessor(Preprocessor):
         script = SCRIPT.read_text(encoding="utf-8")
         resources["language_code"] = language
         resources["report"] = {
-            "font_face": fonts.face("".join([*(cell.source for cell in nb.cells), *map(str, report.words.values())])),
+            "font_face": partial(
+                fonts.face, "".join([*(cell.source for cell in nb.cells), *map(str, report.words.values())])
+            ),
+            "figures": report.figures,
+            "output": str(output.absolute()),
             "script": script,
             "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
             "title": report.title,
@@ -104,14 +109,19 @@ def _digest(provenance: dict[str, Any]) -> str:
 class AtomicWriter(FilesWriter):
     """Writes to a temporary name first: an interrupted build leaves the last report whole."""
 
-    def write(self, output: str, resources: ResourcesDict, notebook_name: str | None = None, **kwargs: Any) -> str:
+    def write(
+        self, output: str | bytes, resources: ResourcesDict, notebook_name: str | None = None, **kwargs: Any
+    ) -> str:
         folder = self.build_directory or resources.get("metadata", {}).get("path", "")
         target = Path(folder) / f"{notebook_name}{resources.get('output_extension', '')}"
         target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+        temporary = target.with_name(f".{target.name}.{os.getpid()}.partial")
         try:
-            partial.write_text(output, encoding="utf-8", newline="\n")
-            os.replace(partial, target)
+            if isinstance(output, bytes):
+                temporary.write_bytes(output)
+            else:
+                temporary.write_text(output, encoding="utf-8", newline="\n")
+            os.replace(temporary, target)
         finally:
-            partial.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
         return str(target)

@@ -1,12 +1,13 @@
 """A project in a temporary folder, with one notebook's results, from which the tests render reports."""
 
 import re
+import sys
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import nbformat
 import pandas as pd
-from nbconvert import HTMLExporter
+from nbconvert import Exporter, HTMLExporter
 from traitlets.config import Config, PyFileConfigLoader
 
 from mmad_utils import notebook, notebook_files, results
@@ -76,9 +77,18 @@ class ReportProject:
         return self.exporter().from_filename(str(REPORT.with_name(f"report.{language}.ipynb")))[0]
 
     def exporter(self) -> HTMLExporter:
+        return HTMLExporter(config=self.config())
+
+    def paper(self) -> Exporter:
+        sys.path.insert(0, str(ROOT))  # report/ is no installed package
+        from report.paper import PaperExporter
+
+        return PaperExporter(config=self.config())
+
+    def config(self) -> Config:
         config = PyFileConfigLoader("jupyter_nbconvert_config.py", path=str(ROOT / "report")).load_config()
         config.merge(Config({"ReportPreprocessor": {"output": str(self.folder)}}))
-        return HTMLExporter(config=config)
+        return config
 
 
 def draw_line(record: results.Results, key: str) -> None:
