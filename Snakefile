@@ -29,6 +29,7 @@ wildcard_constraints:
 rule report:
     input:
         expand("report/report.{language}.{form}", language=EDITIONS, form=["html", "pdf"]),
+        "report/index.html",
 
 
 rule edition:
@@ -49,6 +50,19 @@ rule edition:
         " --to html report/report.{wildcards.language}.ipynb && "
         "{PYTHON:q} -m nbconvert --log-level WARN --config report/jupyter_nbconvert_config.py"
         " --to report.paper.PaperExporter report/report.{wildcards.language}.ipynb"
+
+
+rule site:
+    input:
+        expand("build/default/{name}.ipynb", name=NOTEBOOKS),
+        RENDERER,
+    output:
+        "report/index.html",
+        expand("report/notebooks/{name}.html", name=NOTEBOOKS),
+    message:
+        "report/index.html"
+    shell:
+        "{PYTHON:q} -m report.site"
 
 
 rule notebooks:

@@ -26,6 +26,7 @@ from traitlets import Bool, Unicode, default
 
 from report import fonts, markup
 from report.document import Report, ReportError, load_results
+from report.language import WORDS
 from report.page import Page
 
 PROJECT_ROOT = Path(__file__).resolve().parents[1]
@@ -77,28 +78,34 @@ class ReportPreprocessor(Preprocessor):
             report.collect(trees[-1])
         report.check()
         writer = self.writer(report)
-        nb.cells = [_raw(cell, writer.write(tree)) for cell, tree in zip(nb.cells, trees)]
+        nb.cells = [raw_cell(cell.id, writer.write(tree)) for cell, tree in zip(nb.cells, trees)]
         sources = [(name, _digest(results["provenance"][name])) for name in sorted(report.used)]
-        script = SCRIPT.read_text(encoding="utf-8")
         resources["language_code"] = language
         resources["report"] = {
-            "font_face": partial(
-                fonts.face, "".join([*(cell.source for cell in nb.cells), *map(str, report.words.values())])
-            ),
+            **frame(language, "".join(cell.source for cell in nb.cells)),
             "figures": report.figures,
             "output": str(output.absolute()),
-            "script": script,
-            "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
             "title": report.title,
-            "language": language,
-            "words": report.words,
             "sources": sources,
         }
         return nb, resources
 
 
-def _raw(cell: NotebookNode, source: str) -> NotebookNode:
-    raw = {"id": cell.id, "cell_type": "raw", "metadata": {"raw_mimetype": "text/html"}, "source": source}
+def frame(language: str, body: str) -> dict[str, Any]:
+    """What the template needs besides the cells: words, the script with its hash, and type for Chinese characters."""
+    script = SCRIPT.read_text(encoding="utf-8")
+    words = WORDS[language]
+    return {
+        "language": language,
+        "words": words,
+        "script": script,
+        "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        "font_face": partial(fonts.face, body + "".join(map(str, words.values()))),
+    }
+
+
+def raw_cell(id: str, source: str) -> NotebookNode:
+    raw = {"id": id, "cell_type": "raw", "metadata": {"raw_mimetype": "text/html"}, "source": source}
     return NotebookNode(raw)
 
 
