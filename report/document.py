@@ -14,10 +14,11 @@ from pybtex.database import parse_file
 
 from mmad_utils.notebook import defaults
 from mmad_utils.notebook_files import NotebookError
-from mmad_utils.results import ResultsError, current_provenance, read
-from report import markup
+from mmad_utils.results import PROJECT_ROOT, ResultsError, current_provenance, read
+from report import appendix, markup
 from report.language import UNNUMBERED, WORDS, translate
 
+EXECUTED = PROJECT_ROOT / "build" / "default"
 PLACED = ("figure", "table", "contents", "references")  # keys that stand alone in a paragraph
 
 
@@ -49,6 +50,7 @@ def load_results(folder: Path) -> dict[str, Any]:
                     other = results[kind][key]["notebook"]
                     raise ReportError(f"{kind[:-1]} '{key}' is recorded by both {other} and {notebook}.")
                 results[kind][key] = {**entry, "notebook": notebook}
+    results["tables"].update(appendix.tables(results["provenance"], EXECUTED))
     return results
 
 
@@ -170,7 +172,8 @@ class Report:
         name, known = token["raw"], self.results[f"{kind}s"]
         if name not in known:
             return self.unknown(kind, name, known, "After a change, run `make report`.")
-        self.used.add(known[name]["notebook"])
+        if known[name]["notebook"]:  # the tables of the appendix come from none
+            self.used.add(known[name]["notebook"])
         self._number(kind, name)
         token["entry"], untranslated = translate(known[name], self.language)
         for missing in untranslated:

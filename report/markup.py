@@ -36,6 +36,7 @@ CITATION = r"\[(?P<cited>@[^\[\]]+)\]"
 SECTION_NAME = re.compile(r"\s*\{#([\w-]+)\}\s*$")
 
 SPREADS = ("sd", "std")  # the last word of a column that holds the deviations of the column before it
+NUMERIC = re.compile(r"[−\d.,±×/%() ⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+|–|nan")  # a cell of a column of numbers
 NO_WORDS: Mapping[str, str] = {}
 
 Token = dict[str, Any]
@@ -205,5 +206,5 @@ def format_table(
         else:
             heads.append(column)
             shown.append(format_column(cells, words))
-    right = [all(re.match(r"[−–]?[\d.]|–$|nan", cell) for cell in cells) for cells in shown]
+    right = [all(NUMERIC.fullmatch(cell) for cell in cells) for cells in shown]
     return heads, [list(row) for row in zip(*shown)], right

@@ -94,10 +94,13 @@ class Page(mistune.HTMLRenderer):
             f'<figure id="fig-{name}">\n<div class="picture"><img src="{self.picture(entry)}" width="{width}" '
             f'height="{height}" alt="{alt}"><button class="zoom" type="button" aria-label="{enlarge}">'
             f"⤢</button></div>\n"
-            f'<figcaption>{caption} <span class="source">{self.words["source"].format(entry["notebook"])} '
+            f'<figcaption>{caption} <span class="source">{self.source(entry)} '
             f'<a download="{Path(entry["csv"]).name}" href="data:text/csv;charset=utf-8;base64,{rows}">'
             f"{self.words['numbers']}</a></span></figcaption>\n</figure>\n"
         )
+
+    def source(self, entry: dict[str, Any]) -> str:
+        return self.words["source"].format(entry["notebook"]) if entry["notebook"] else ""
 
     def file(self, entry: dict[str, Any], form: str) -> bytes:
         return (self.report.output / entry[form]).read_bytes()
@@ -131,8 +134,8 @@ class Page(mistune.HTMLRenderer):
         label = self.report.numbers[f"table:{name}"][1]
         # tabindex: a table that scrolls sideways must be reachable by keyboard
         return (
-            f'<figure class="table" id="tab-{name}">\n<figcaption>{caption} '
-            f'<span class="source">{self.words["source"].format(entry["notebook"])}</span></figcaption>\n'
+            f'<figure class="table{" prose" if entry.get("prose") else ""}" id="tab-{name}">\n'
+            f'<figcaption>{caption} <span class="source">{self.source(entry)}</span></figcaption>\n'
             f'<div class="scroll" tabindex="0" role="group" aria-label="{label}"><table>\n'
             f"<thead>{row(heads, 'th')}</thead>\n<tbody>\n{body}\n</tbody>\n</table></div>\n</figure>\n"
         )

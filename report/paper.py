@@ -53,9 +53,6 @@ class Paper(Page):
             f"<figcaption>{caption} {self.source(entry)}</figcaption></figure>\n"
         )
 
-    def source(self, entry: dict[str, Any]) -> str:
-        return self.words["source"].format(entry["notebook"])
-
     def picture(self, entry: dict[str, Any]) -> str:
         return entry["png" if b"<image" in self.file(entry, "svg") else "svg"]
 

@@ -109,6 +109,11 @@ def test_mean_and_standard_deviation_are_one_column():
     assert rows == [["kNN", "0.900 ± 0.012"], ["–", "0.500"]]
 
 
+@pytest.mark.parametrize("name", ["00_concepts", "0: 3fa2", "2 of 3"])
+def test_words_that_begin_with_a_digit_are_no_numbers(name):
+    assert markup.format_table(["a", "b"], [[name, 4.2e-5], [name, 1200]])[2] == [False, True]
+
+
 def test_number_column_is_aligned_and_has_equal_decimals(demo):
     page = Page(demo.render("# T", "{{ table:comparison }}"))
     assert "0.980" in page.text and "0.900" in page.text and "1,200" in page.text

@@ -771,6 +771,61 @@
 # - Watch the scores of normal samples in use. When their distribution moves, the threshold has expired.
 
 # %% [markdown]
+# ## How this report was made {#provenance}
+#
+# This appendix was written by the machine. {{ ref:appendix_data }} lists the data sets with origin and licence,
+# {{ ref:appendix_hashes }} their content; {{ ref:appendix_packages }} has the versions of the packages,
+# {{ ref:appendix_parameters }} the parameters of the notebooks, {{ ref:appendix_runs }} their run times and the
+# sources of their results, and {{ ref:appendix_computer }} the computer. When a byte of a source, of the module, of the
+# lock file or of a parameter changes, the results are stale, and the report is not built until they were computed anew.
+
+# %% [markdown]
+# {{ table:appendix_data }}
+
+# %% [markdown]
+# {{ table:appendix_hashes }}
+
+# %% [markdown]
+# {{ table:appendix_packages }}
+
+# %% [markdown]
+# {{ table:appendix_parameters }}
+
+# %% [markdown]
+# {{ table:appendix_runs }}
+
+# %% [markdown]
+# {{ table:appendix_computer }}
+
+# %% [markdown]
+# ### Words in the figures {#words-in-the-figures}
+#
+# The figures were drawn once, with English labels. {{ ref:figure_words }} gives the Chinese of their words.
+#
+# {{ caption:figure_words }} Words in the figures, in English and Chinese.
+#
+# | English | 中文 |
+# |---|---|
+# | anomaly, normal | 异常，正常 |
+# | anomaly score | 异常分数 |
+# | threshold | 阈值 |
+# | false-positive rate, true-positive rate (recall) | 假正率，真正率（召回率） |
+# | precision, recall | 精确率，召回率 |
+# | random score, chance | 随机分数，随机水平 |
+# | untrained network, random weights | 未训练网络，随机权重 |
+# | ruler (distance to the centre) | 尺子（到中心的距离） |
+# | Gaussian mixture, global Gaussian | 高斯混合模型，全局高斯模型 |
+# | Isolation Forest | 孤立森林 |
+# | one-class SVM | 单类支持向量机 |
+# | autoencoder, plain and robust | 自编码器，普通与稳健 |
+# | severity | 严重程度 |
+# | training samples, fresh samples | 训练样本，新样本 |
+# | labelled anomalies, known kind, new kinds | 标注的异常，已知种类，新种类 |
+# | quarter turns | 直角旋转 |
+# | spread of the codes, epochs | 编码的离散程度，训练轮数 |
+# | point, contextual, collective | 点，上下文，集合 |
+
+# %% [markdown]
 # ## References
 #
 # {{ references }}

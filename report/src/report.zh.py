@@ -458,6 +458,57 @@
 # - 报告多个随机种子的结果及其离散程度，并附上错得最离谱的样本的图片。
 # - 使用过程中盯住正常样本的分数。它们的分布一旦移动，阈值就过期了。
 
+# %% [markdown] checked="bdeb8ae7 d52af5ad"
+# ## 本报告是怎样生成的 {#provenance}
+#
+# 本附录由机器写成。{{ ref:appendix_data }}列出各数据集的来源与许可，{{ ref:appendix_hashes }}记录其内容；{{ ref:appendix_packages }}是软件包的版本，{{ ref:appendix_parameters }}是各笔记本的参数，{{ ref:appendix_runs }}是它们的运行时间与结果的出处，{{ ref:appendix_computer }}是所用的计算机。源文件、模块、锁定文件或参数只要改动一个字节，结果便告过期；重新计算之前，报告不会生成。
+
+# %% [markdown] checked="6bfb28b0 6bfb28b0"
+# {{ table:appendix_data }}
+
+# %% [markdown] checked="dcfe83f7 dcfe83f7"
+# {{ table:appendix_hashes }}
+
+# %% [markdown] checked="b679e296 b679e296"
+# {{ table:appendix_packages }}
+
+# %% [markdown] checked="0481f941 0481f941"
+# {{ table:appendix_parameters }}
+
+# %% [markdown] checked="f296080c f296080c"
+# {{ table:appendix_runs }}
+
+# %% [markdown] checked="ae2b34c4 ae2b34c4"
+# {{ table:appendix_computer }}
+
+# %% [markdown] checked="a8d6f16b 02d6a92b"
+# ### 图中文字对照 {#words-in-the-figures}
+#
+# 插图只绘制一次，标注为英文。{{ ref:figure_words }}给出其中文字的中文。
+#
+# {{ caption:figure_words }} 图中文字的英汉对照。
+#
+# | English | 中文 |
+# |---|---|
+# | anomaly, normal | 异常，正常 |
+# | anomaly score | 异常分数 |
+# | threshold | 阈值 |
+# | false-positive rate, true-positive rate (recall) | 假正率，真正率（召回率） |
+# | precision, recall | 精确率，召回率 |
+# | random score, chance | 随机分数，随机水平 |
+# | untrained network, random weights | 未训练网络，随机权重 |
+# | ruler (distance to the centre) | 尺子（到中心的距离） |
+# | Gaussian mixture, global Gaussian | 高斯混合模型，全局高斯模型 |
+# | Isolation Forest | 孤立森林 |
+# | one-class SVM | 单类支持向量机 |
+# | autoencoder, plain and robust | 自编码器，普通与稳健 |
+# | severity | 严重程度 |
+# | training samples, fresh samples | 训练样本，新样本 |
+# | labelled anomalies, known kind, new kinds | 标注的异常，已知种类，新种类 |
+# | quarter turns | 直角旋转 |
+# | spread of the codes, epochs | 编码的离散程度，训练轮数 |
+# | point, contextual, collective | 点，上下文，集合 |
+
 # %% [markdown] checked="c5e24d9c 7b77dead"
 # ## 参考文献 {#references}
 #
