@@ -36,6 +36,7 @@ CITATION = r"\[(?P<cited>@[^\[\]]+)\]"
 SECTION_NAME = re.compile(r"\s*\{#([\w-]+)\}\s*$")
 
 SPREADS = ("sd", "std")  # the last word of a column that holds the deviations of the column before it
+HIGHER_IS_BETTER = ("AUROC", "AP", "AUPRO", "F1")  # the last word of a column in which the highest mean is the best
 NUMERIC = re.compile(r"[−\d.,±×/%() ⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+|–|nan")  # a cell of a column of numbers
 NO_WORDS: Mapping[str, str] = {}
 
@@ -130,6 +131,8 @@ def mathml(latex: str, display: str = "inline") -> str:
     unknown = re.search(r">(\\[A-Za-z]+)<", markup)
     if unknown:
         raise ValueError(f"the formula ${latex}$ uses {unknown.group(1)}, which latex2mathml does not know")
+    # the bars of a norm would stretch to the exponent that stands beside them
+    markup = re.sub(r"<mo[^>]*>(&#x02016;|‖)</mo>", '<mo stretchy="false">‖</mo>', markup)
     return markup.replace("<math ", f'<math alttext="{html.escape(latex)}" ', 1)
 
 
@@ -194,12 +197,23 @@ def format_column(cells: Sequence[Any], words: Mapping[str, str] = NO_WORDS) -> 
 
 def format_table(
     columns: Sequence[str], rows: Sequence[Sequence[Any]], words: Mapping[str, str] = NO_WORDS
-) -> tuple[list[str], list[list[str]], list[bool]]:
-    """Heads, rows and whether each column is one of numbers. A mean and the `SPREADS` beside it become one column."""
+) -> tuple[list[str], list[list[str]], list[bool], set[tuple[int, int]]]:
+    """Heads, rows, whether each column is one of numbers, and the (row, column) of the cells that lead clearly.
+
+    A mean and the `SPREADS` beside it become one column. A first column that repeats itself divides the rows into
+    groups; see `leaders`.
+    """
     heads: list[str] = []
     shown: list[list[str]] = []
-    for column, cells in zip(columns, zip(*rows)):
+    bold: set[tuple[int, int]] = set()
+    groups = [row[0] for row in rows]
+    if len(set(groups)) == len(groups):
+        groups = [""] * len(groups)
+    raw = list(zip(*rows))
+    for number, (column, cells) in enumerate(zip(columns, raw)):
         if shown and column.split(" ")[-1] in SPREADS:
+            if heads[-1].split(" ")[-1] in HIGHER_IS_BETTER:
+                bold |= {(row, len(shown) - 1) for row in leaders(groups, raw[number - 1], cells)}
             heads[-1] += " ± sd"
             means, spreads = shown[-1], format_column(cells, words)
             shown[-1] = [mean if "–" in spread else f"{mean} ± {spread}" for mean, spread in zip(means, spreads)]
@@ -207,4 +221,21 @@ def format_table(
             heads.append(column)
             shown.append(format_column(cells, words))
     right = [all(NUMERIC.fullmatch(cell) for cell in cells) for cells in shown]
-    return heads, [list(row) for row in zip(*shown)], right
+    return heads, [list(row) for row in zip(*shown)], right, bold
+
+
+def leaders(groups: Sequence[Any], means: Sequence[Any], spreads: Sequence[Any]) -> list[int]:
+    """The row of each group whose mean is ahead of every other by more than the two standard deviations together.
+
+    Rows without a deviation, a ruler say, count with 0; a group of one has no leader.
+    """
+    found = []
+    for group in dict.fromkeys(groups):
+        members = [row for row, own in enumerate(groups) if own == group and isinstance(means[row], int | float)]
+        if len(members) < 2:
+            continue
+        deviation = {row: spreads[row] if isinstance(spreads[row], int | float) else 0.0 for row in members}
+        best, *others = sorted(members, key=lambda row: -means[row])
+        if all(means[best] - means[row] > deviation[best] + deviation[row] for row in others):
+            found.append(best)
+    return found

@@ -119,7 +119,7 @@ class Page(mistune.HTMLRenderer):
         return "data:image/svg+xml;base64," + base64.b64encode(drawing).decode("ascii")
 
     def recorded_table(self, name: str, entry: dict[str, Any], caption: str) -> str:
-        heads, rows, right = markup.format_table(entry["columns"], entry["rows"], self.words["cells"])
+        heads, rows, right, note = self.cells(entry)
 
         def row(cells: Iterable[str], tag: str) -> str:
             parts = []
@@ -127,7 +127,7 @@ class Page(mistune.HTMLRenderer):
                 kind = "th" if tag == "th" or (index == 0 and not right[0]) else "td"
                 scope = ' scope="col"' if tag == "th" else ' scope="row"' if kind == "th" else ""
                 align = ' class="number"' if right[index] else ""
-                parts.append(f"<{kind}{scope}{align}>{html.escape(cell)}</{kind}>")
+                parts.append(f"<{kind}{scope}{align}>{cell}</{kind}>")
             return f"<tr>{''.join(parts)}</tr>"
 
         body = "\n".join(row(cells, "td") for cells in rows)
@@ -135,10 +135,18 @@ class Page(mistune.HTMLRenderer):
         # tabindex: a table that scrolls sideways must be reachable by keyboard
         return (
             f'<figure class="table{" prose" if entry.get("prose") else ""}" id="tab-{name}">\n'
-            f'<figcaption>{caption} <span class="source">{self.source(entry)}</span></figcaption>\n'
+            f'<figcaption>{caption}{note} <span class="source">{self.source(entry)}</span></figcaption>\n'
             f'<div class="scroll" tabindex="0" role="group" aria-label="{label}"><table>\n'
             f"<thead>{row(heads, 'th')}</thead>\n<tbody>\n{body}\n</tbody>\n</table></div>\n</figure>\n"
         )
+
+    def cells(self, entry: dict[str, Any]) -> tuple[list[str], list[list[str]], list[bool], str]:
+        """Heads and rows in HTML, which columns are of numbers, and a sentence that explains bold cells, if any."""
+        heads, rows, right, bold = markup.format_table(entry["columns"], entry["rows"], self.words["cells"])
+        shown = [[html.escape(cell) for cell in row] for row in rows]
+        for row, column in bold:
+            shown[row][column] = f"<b>{shown[row][column]}</b>"
+        return list(map(html.escape, heads)), shown, right, f" {self.words['bold']}" if bold else ""
 
     def caption(self, key: str, token: markup.Token) -> str:
         return f"<b>{self.report.numbers[key][1]}{self.words['end'].rstrip(' ')}</b> {self.write(token['caption'])}"

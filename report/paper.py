@@ -60,17 +60,17 @@ class Paper(Page):
         return f"<p>{CONTENTS}</p>\n"
 
     def recorded_table(self, name: str, entry: dict[str, Any], caption: str) -> str:
-        heads, rows, right = markup.format_table(entry["columns"], entry["rows"], self.words["cells"])
+        heads, rows, right, note = self.cells(entry)
 
         def row(cells: Iterable[str], tag: str) -> str:
             parts = [
-                f'<{tag} style="text-align: {"right" if number else "left"}">{html.escape(cell)}</{tag}>'
+                f'<{tag} style="text-align: {"right" if number else "left"}">{cell}</{tag}>'
                 for cell, number in zip(cells, right)
             ]
             return f"<tr>{''.join(parts)}</tr>"
 
         return (
-            f'<table id="tab-{name}"><caption>{caption} {self.source(entry)}</caption>\n'
+            f'<table id="tab-{name}"><caption>{caption}{note} {self.source(entry)}</caption>\n'
             f"<thead>{row(heads, 'th')}</thead><tbody>{''.join(row(cells, 'td') for cells in rows)}</tbody></table>\n"
         )
 

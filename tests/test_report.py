@@ -8,6 +8,7 @@ import sys
 from html.parser import HTMLParser
 
 import nbformat
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -103,10 +104,43 @@ def test_value_key_shows_mean_and_standard_deviation(demo):
     assert "01_demo.auroc: mean ± standard deviation, n = 5" in [span.get("title") for span in page.all("span")]
 
 
+def test_bars_of_a_norm_keep_their_height_beside_an_exponent():
+    assert markup.mathml(r"\lVert x \rVert^2").count('<mo stretchy="false">‖</mo>') == 2
+
+
 def test_mean_and_standard_deviation_are_one_column():
-    heads, rows, right = markup.format_table(["detector", "AUROC", "sd"], [["kNN", 0.9, 0.012], ["none", 0.5, "–"]])
+    heads, rows, right, _ = markup.format_table(
+        ["detector", "AUROC", "sd"], [["kNN", 0.9, 0.012], ["none", 0.5, "–"]]
+    )
     assert heads == ["detector", "AUROC ± sd"] and right == [False, True]
     assert rows == [["kNN", "0.900 ± 0.012"], ["–", "0.500"]]
+
+
+@pytest.mark.parametrize(
+    ("columns", "rows", "bold"),
+    [
+        (["detector", "AUROC", "sd"], [["a", 0.9, 0.02], ["b", 0.8, 0.02], ["c", 0.7, 0.1]], {(0, 1)}),
+        (["detector", "AUROC", "sd"], [["a", 0.9, 0.06], ["b", 0.8, 0.05]], set()),
+        (["detector", "AUROC", "sd"], [["a", 0.9, 0.02], ["ruler", 0.95, "–"]], {(1, 1)}),
+        (["detector", "false-alarm rate", "sd"], [["a", 0.9, 0.02], ["b", 0.1, 0.02]], set()),
+        (
+            ["data", "detector", "AUROC", "sd"],
+            [["x", "a", 0.9, 0.01], ["x", "b", 0.8, 0.01], ["y", "a", 0.5, 0.01], ["y", "b", 0.6, 0.01]],
+            {(0, 2), (3, 2)},
+        ),
+    ],
+    ids=["clear", "within the deviations", "one without a deviation", "lower is better", "by group"],
+)
+def test_best_is_bold_only_where_the_deviations_support_it(columns, rows, bold):
+    assert markup.format_table(columns, rows)[3] == bold
+
+
+def test_bold_is_explained_where_it_is_used(project):
+    record = project.results("02_other")
+    record.table(pd.DataFrame({"detector": ["a", "b"], "AUROC": [0.9, 0.5], "sd": [0.01, 0.01]}), "led", "Led.")
+    record.save()
+    page = project.render("# T", "{{ table:led }}", "{{ table:comparison }}")
+    assert "<b>0.900 ± 0.010</b>" in page and page.count("Bold: ahead of all others") == 1
 
 
 @pytest.mark.parametrize("name", ["00_concepts", "0: 3fa2", "2 of 3"])
