@@ -33,6 +33,8 @@ IMAGE = re.compile(r'image\("(?P<path>[^"]+)"')
 class Paper(Page):
     """HTML as pandoc reads it: formulas in LaTeX, pictures by path, tables with their captions inside."""
 
+    held = ""  # the head of a table whose caption was read and whose rows come next
+
     def heading(self, text: str, level: int, slug: str = "", number: str = "") -> str:
         return "" if level == 1 else super().heading(text, level, slug, number)  # the template sets the title
 
