@@ -415,7 +415,7 @@
 #
 # Nothing in it forbids the network to copy anomalies too, and with a longer code it does. The variants are
 # answers to this one weakness. The denoising autoencoder [@vincent2008denoising] is shown spoiled samples and must
-# return clean ones, so that it learns the step back to the data, in the limit of little noise the gradient of
+# return clean ones, so that it learns the step back to the data, in the limit of little noise along the gradient of
 # the log-density [@alain2014regularized]; stacked layer by layer it once made deep networks trainable
 # [@vincent2010stacked]. Sparse [@ng2011sparse] and contractive [@rifai2011contractive] codes may be wide, but pay
 # for activity or for sensitivity. Variational [@kingma2013vae] and adversarial [@makhzani2015aae] autoencoders give
@@ -531,7 +531,7 @@
 #
 # REPEN [@pang2018repen] lets a base detector choose candidates and learns a space in which outlier candidates
 # lie further from a random normal sample than its neighbour does. RDP [@wang2020rdp] predicts what a random
-# network sees in a sample, or the inner products of pairs of samples in that network’s eyes; the error is the score.
+# network sees in a sample, and the inner products of pairs of samples in that network’s eyes; the error is the score.
 # DAGMM [@zong2018dagmm] joins an autoencoder’s code with its errors and fits a mixture to both,
 # scoring by the energy
 #
@@ -571,7 +571,7 @@
 # in the paper, by layers without biases, unbounded activations and a centre away from the origin, training
 # ends with an AUROC of {{ value:07_one_class.collapse_auroc_guarded }}, with the centre at the origin at
 # {{ value:07_one_class.collapse_auroc_center_at_zero }}. ALOCC [@sabokrou2018alocc] trains a refiner that repairs
-# noisy samples against a discriminator. Our first version followed the paper, and its score rose to
+# noisy samples against a discriminator. With a refiner built as in the paper, the AUROC of its score rose to
 # {{ value:07_one_class.alocc_bottleneck_peak_auroc }} and then *turned over* to
 # {{ value:07_one_class.alocc_bottleneck_last_auroc }}: a good refiner’s output is smoother than real data, so that
 # roughness comes to look real. A refiner that only corrects its input does not have the fault and ends at

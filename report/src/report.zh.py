@@ -239,14 +239,14 @@
 # | 特征学习 | 预测距离，或拟合混合分布 | 新奇程度，能量 | 列多而关系弯曲的表 | REPEN 不比自己未训练的网络强 |
 # | 单类网络 | 填满一个球，或分辨正常与破坏 | 距离，判决 | 相互依赖的列；有少量标签时 | 尺子够用之处，不及尺子 |
 
-# %% [markdown] checked="508b875f ff454165"
+# %% [markdown] checked="f046bac5 41d39831"
 # ### 自编码器 {#autoencoders}
 #
 # 自编码器让输入通过一个狭窄的编码再复制出来 [@hinton2006reducing]，以复制的平方误差为分数，
 #
 # $$s(x) = \lVert x - g(f(x)) \rVert^2 .$$
 #
-# 没有什么禁止网络把异常也复制好；编码越长，它就越做得到。各种变体都是对这一个弱点的回答。去噪自编码器 [@vincent2008denoising] 看到的是破坏过的样本，要还回干净的样本，于是学会了走回数据的那一步，噪声趋于零时，这一步就是对数密度的梯度 [@alain2014regularized]；把它逐层堆叠，曾经使训练深层网络成为可能 [@vincent2010stacked]。稀疏编码 [@ng2011sparse] 与收缩编码 [@rifai2011contractive] 可以很宽，但要为激活或灵敏度付费。变分自编码器 [@kingma2013vae] 和对抗自编码器 [@makhzani2015aae] 给编码规定了分布。稳健主成分分析 [@candes2011rpca] 和稳健深度自编码器 [@zhou2017rda] 则把不合群的部分拆分出去。
+# 没有什么禁止网络把异常也复制好；编码越长，它就越做得到。各种变体都是对这一个弱点的回答。去噪自编码器 [@vincent2008denoising] 看到的是破坏过的样本，要还回干净的样本，于是学会了走回数据的那一步，噪声趋于零时，这一步沿着对数密度的梯度 [@alain2014regularized]；把它逐层堆叠，曾经使训练深层网络成为可能 [@vincent2010stacked]。稀疏编码 [@ng2011sparse] 与收缩编码 [@rifai2011contractive] 可以很宽，但要为激活或灵敏度付费。变分自编码器 [@kingma2013vae] 和对抗自编码器 [@makhzani2015aae] 给编码规定了分布。稳健主成分分析 [@candes2011rpca] 和稳健深度自编码器 [@zhou2017rda] 则把不合群的部分拆分出去。
 #
 # {{ ref:autoencoder_comparison }}展示了所有这些方法。在手写数字上，普通自编码器的 AUROC 为 {{ value:03_autoencoders.autoencoder_digits_trained }}，未经训练的同一网络只有 {{ value:03_autoencoders.autoencoder_digits_untrained }}：这是学出来的。在异常打破列间依赖的那张表上，它达到 {{ value:03_autoencoders.autoencoder_hard_trained }}，尺子为 {{ value:03_autoencoders.ruler_hard }}。那里的家族冠军达到 {{ value:03_autoencoders.best_autoencoder_hard }}，却根本不是网络，而是稳健主成分分析；从{{ ref:autoencoders_injected_dependency_breast_cancer }}可见，普通 PCA 紧随其旁：近乎线性的关系用不着网络。最后，在乳腺癌数据上，训练使自编码器从 {{ value:03_autoencoders.autoencoder_easy_untrained }} **降**到 {{ value:03_autoencoders.autoencoder_easy_trained }}。数值大的样本，在任何会收缩的映射下误差都大；在那里，未经训练的网络就是一把乔装的尺子。
 
@@ -300,10 +300,10 @@
 # %% [markdown] checked="51e21a45 51e21a45"
 # {{ table:unsorted_table }}
 
-# %% [markdown] checked="6ca77015 de0a3c18"
+# %% [markdown] checked="7dd5c71e 91bc1ef3"
 # ### 特征学习 {#learned-features}
 #
-# REPEN [@pang2018repen] 让一个基础检测器挑选候选样本，学习一个空间，使离群候选离随机正常样本的距离大于该样本与其近邻的距离。RDP [@wang2020rdp] 预测一个随机网络在样本中看到什么，或者成对样本在随机网络眼里的内积，以预测误差为分数。DAGMM [@zong2018dagmm] 把自编码器的编码与误差拼在一起，用混合模型拟合，以能量打分：
+# REPEN [@pang2018repen] 让一个基础检测器挑选候选样本，学习一个空间，使离群候选离随机正常样本的距离大于该样本与其近邻的距离。RDP [@wang2020rdp] 预测一个随机网络在样本中看到什么，以及成对样本在随机网络眼里的内积，以预测误差为分数。DAGMM [@zong2018dagmm] 把自编码器的编码与误差拼在一起，用混合模型拟合，以能量打分：
 #
 # $$E(z) = -\log \sum_{k=1}^{K} \phi_k \, \mathcal{N}\big(z; \mu_k, \Sigma_k\big).$$
 #
@@ -317,7 +317,7 @@
 # %% [markdown] checked="05381e7b 05381e7b"
 # {{ table:dagmm_published }}
 
-# %% [markdown] checked="e1bc4855 6054ebaf"
+# %% [markdown] checked="31c8868e 52b5e889"
 # ### 单类网络 {#one-class-networks}
 #
 # Deep SVDD [@ruff2018deepsvdd] 学习一个空间，让正常样本聚拢在固定的中心 $c$ 周围，
@@ -325,7 +325,7 @@
 # $$\min_{W} \; \frac{1}{n} \sum_{i=1}^{n} \lVert \phi_W(x_i) - c \rVert^2 + \frac{\lambda}{2} \lVert W \rVert^2,
 # \qquad s(x) = \lVert \phi_W(x) - c \rVert^2 .$$
 #
-# 常数网络可以完美地求解它，却什么也检测不出来。{{ ref:svdd_collapse }}展示了坍缩的过程：按论文设防，即各层不带偏置、激活函数无界、中心离开原点，训练结束时 AUROC 为 {{ value:07_one_class.collapse_auroc_guarded }}；若把中心放在原点，则为 {{ value:07_one_class.collapse_auroc_center_at_zero }}。ALOCC [@sabokrou2018alocc] 训练一个修复含噪样本的修复器，与判别器对抗。我们的第一版照论文实现，分数先升到 {{ value:07_one_class.alocc_bottleneck_peak_auroc }}，随后**翻转**到 {{ value:07_one_class.alocc_bottleneck_last_auroc }}：好的修复器，输出比真实数据更光滑，于是粗糙反而成了真实的标志。只对输入做修正的修复器没有这个毛病，最终为 {{ value:07_one_class.alocc_correction_last_auroc }}。Fence GAN [@ngo2019fencegan] 要求生成器把样本放在数据的周围而不是数据之上；如果样本从内部出发，判决就会颠倒（在双月数据上，从 {{ value:07_one_class.moons_auroc_fence }} 变成 {{ value:07_one_class.moons_auroc_inside }}）。
+# 常数网络可以完美地求解它，却什么也检测不出来。{{ ref:svdd_collapse }}展示了坍缩的过程：按论文设防，即各层不带偏置、激活函数无界、中心离开原点，训练结束时 AUROC 为 {{ value:07_one_class.collapse_auroc_guarded }}；若把中心放在原点，则为 {{ value:07_one_class.collapse_auroc_center_at_zero }}。ALOCC [@sabokrou2018alocc] 训练一个修复含噪样本的修复器，与判别器对抗。照论文搭建修复器，分数的 AUROC 先升到 {{ value:07_one_class.alocc_bottleneck_peak_auroc }}，随后**翻转**到 {{ value:07_one_class.alocc_bottleneck_last_auroc }}：好的修复器，输出比真实数据更光滑，于是粗糙反而成了真实的标志。只对输入做修正的修复器没有这个毛病，最终为 {{ value:07_one_class.alocc_correction_last_auroc }}。Fence GAN [@ngo2019fencegan] 要求生成器把样本放在数据的周围而不是数据之上；如果样本从内部出发，判决就会颠倒（在双月数据上，从 {{ value:07_one_class.moons_auroc_fence }} 变成 {{ value:07_one_class.moons_auroc_inside }}）。
 #
 # 在相互依赖的列上，取两张表的平均，ALOCC 为 {{ value:07_one_class.alocc_hard_auroc }}，Deep SVDD 为 {{ value:07_one_class.deepsvdd_hard_auroc }}，Fence GAN 为 {{ value:07_one_class.fencegan_hard_auroc }}，kNN 为 {{ value:07_one_class.knn_hard_auroc }}，尺子为 {{ value:07_one_class.norm_hard_auroc }}（{{ ref:table:one_class_comparison }}）。ALOCC 的领先要打个折扣：它的噪声打破列间关系，这些异常的制造方法也是打破列间关系，等于考前做过原题。在乳腺癌数据上，没有一个网络胜过尺子，最好的网络为 {{ value:07_one_class.easy_best_network_auroc }}，尺子为 {{ value:07_one_class.easy_norm_auroc }}。
 
