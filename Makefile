@@ -15,11 +15,11 @@ FIND_PYTHON = for python in python3 python3.13 python3.12 python3.11; do \
 	done
 
 help:
-	@echo 'make report     run the notebooks, compute every number, write report/report.en.html'
+	@echo 'make report     run the notebooks, compute every number, write both editions of the report'
 	@echo 'make test       check style and types, run all tests'
 	@echo 'make lab        open the notebooks in JupyterLab'
 	@echo 'make data       make the generated pictures, list all data sets'
-	@echo 'make notebooks  bring notebooks/*.ipynb and notebooks/src/*.py in step; the file saved last wins'
+	@echo 'make notebooks  bring notebooks/*.ipynb and notebooks/src/*.py in step (the file saved last wins), and the report'
 	@echo 'make lock       resolve pyproject.toml into requirements.lock again'
 	@echo 'make clean      delete what was built; the environment (.venv) and the data stay'
 
@@ -44,10 +44,12 @@ data: $(INSTALLED)
 notebooks: $(INSTALLED)
 	$(BIN)/python -m mmad_utils.notebook sync
 	$(BIN)/python -m mmad_utils.notebook check
+	$(BIN)/python -m report.editions sync
+	$(BIN)/python -m report.editions check
 
 lock: $(INSTALLED)
 	UV_CUSTOM_COMPILE_COMMAND='make lock' $$(cat $(INSTALLED)) pip compile --quiet --universal --generate-hashes \
-	  --no-emit-index-url --python-version 3.11 --extra dev pyproject.toml --output-file requirements.lock
+	  --no-emit-index-url --python-version 3.11 --extra dev --extra report pyproject.toml --output-file requirements.lock
 
 clean:
 	rm -rf build .snakemake .pytest_cache .hypothesis .mypy_cache .ruff_cache *.egg-info

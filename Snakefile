@@ -8,36 +8,61 @@ import yaml
 
 PROFILE = config.get("profile", "default")
 NOTEBOOKS = list(yaml.safe_load(Path("profiles/default.yaml").read_text(encoding="utf-8")))
+EDITIONS = ["en", "zh"]
 OUTPUT = "" if PROFILE == "default" else f"build/{PROFILE}/"  # only the default profile feeds the report
 MODULES = sorted(str(path) for path in Path("mmad_utils").rglob("*.py"))
 RENDERER = sorted(
     str(path)
     for path in Path("report").rglob("*")
     if path.is_file()
-    and path.suffix in {".py", ".j2", ".css", ".js", ".json", ".bib", ".csl"}
-    and not {"results", "src", "__pycache__"} & set(path.parts)
+    and path.suffix in {".py", ".j2", ".typ", ".css", ".js", ".json", ".yaml", ".bib", ".csl"}
+    and not {"results", "__pycache__"} & set(path.parts)
 )
 PYTHON = sys.executable
 
 
 wildcard_constraints:
     name="[0-9a-z_]+",
+    language="[a-z]+",
 
 
 rule report:
     input:
-        "report/report.en.ipynb",
+        expand("report/report.{language}.{form}", language=EDITIONS, form=["html", "pdf"]),
+        "report/index.html",
+
+
+rule edition:
+    input:
+        "report/report.{language}.ipynb",
         RENDERER,
         MODULES,
         "requirements.lock",
         expand("report/results/{name}.json", name=NOTEBOOKS),
     output:
-        update("report/report.en.html"),
+        update("report/report.{language}.html"),
+        "report/report.{language}.pdf",
     message:
-        "report/report.en.html"
+        "report/report.{wildcards.language}.html and .pdf"
     shell:
+        "{PYTHON:q} -m report.editions check && "
         "{PYTHON:q} -m nbconvert --log-level WARN --config report/jupyter_nbconvert_config.py"
-        " --to html report/report.en.ipynb"
+        " --to html report/report.{wildcards.language}.ipynb && "
+        "{PYTHON:q} -m nbconvert --log-level WARN --config report/jupyter_nbconvert_config.py"
+        " --to report.paper.PaperExporter report/report.{wildcards.language}.ipynb"
+
+
+rule site:
+    input:
+        expand("build/default/{name}.ipynb", name=NOTEBOOKS),
+        RENDERER,
+    output:
+        "report/index.html",
+        expand("report/notebooks/{name}.html", name=NOTEBOOKS),
+    message:
+        "report/index.html"
+    shell:
+        "{PYTHON:q} -m report.site"
 
 
 rule notebooks:

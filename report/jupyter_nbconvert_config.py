@@ -11,3 +11,4 @@ c.NbConvertApp.writer_class = "report.render.AtomicWriter"
 c.HTMLExporter.template_name = "mmad"
 c.HTMLExporter.extra_template_basedirs = [str(folder / "templates")]
 c.HTMLExporter.preprocessors = ["report.render.ReportPreprocessor"]
+c.PaperExporter.preprocessors = ["report.paper.PaperPreprocessor"]

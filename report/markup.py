@@ -9,12 +9,13 @@ To Markdown with tables and `$...$` formulas the report adds two marks, which re
                                                        ref:figure:id or ref:table:id where both have that id
     {{ contents }}  {{ references }}                   the contents list, the works cited
     [@defard2021padim; @roth2022patchcore]             numbered citations
+    ## Tables {#task-4}                                the name of a section, for ref:task-4; without it, its words
 """
 
 import html
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import mistune
@@ -32,6 +33,12 @@ TYPED_NUMBER = re.compile(
 
 KEY = r"\{\{\s*(?P<named>[^{}]*?)\s*\}\}"
 CITATION = r"\[(?P<cited>@[^\[\]]+)\]"
+SECTION_NAME = re.compile(r"\s*\{#([\w-]+)\}\s*$")
+
+SPREADS = ("sd", "std")  # the last word of a column that holds the deviations of the column before it
+HIGHER_IS_BETTER = ("AUROC", "AP", "AUPRO", "F1")  # the last word of a column in which the highest mean is the best
+NUMERIC = re.compile(r"[−\d.,±×/%() ⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+|–|nan")  # a cell of a column of numbers
+NO_WORDS: Mapping[str, str] = {}
 
 Token = dict[str, Any]
 
@@ -57,8 +64,22 @@ _PARSER = mistune.create_markdown(renderer=None, plugins=[*PLUGINS, _marks])
 
 def parse(source: str) -> list[Token]:
     """The syntax tree of a Markdown cell, as mistune's tokens."""
-    tokens, _ = _PARSER.parse(source)
-    return [token for token in tokens if isinstance(token, dict)]
+    parsed, _ = _PARSER.parse(source)
+    tokens = [token for token in parsed if isinstance(token, dict)]
+    for token in tokens:
+        if token["type"] == "heading":
+            token["attrs"]["slug"] = _take_section_name(token["children"])
+    return tokens
+
+
+def _take_section_name(children: list[Token]) -> str:
+    """The `{#name}` at the end of a heading, which is cut off; else a name made of its words."""
+    last = children[-1] if children else {}
+    named = SECTION_NAME.search(last.get("raw", "")) if last.get("type") == "text" else None
+    if named:
+        last["raw"] = last["raw"][: named.start()]
+        return named.group(1)
+    return re.sub(r"\W+", "-", plain_text(children, "").lower()).strip("-")
 
 
 def parse_line(source: str) -> list[Token]:
@@ -110,6 +131,8 @@ def mathml(latex: str, display: str = "inline") -> str:
     unknown = re.search(r">(\\[A-Za-z]+)<", markup)
     if unknown:
         raise ValueError(f"the formula ${latex}$ uses {unknown.group(1)}, which latex2mathml does not know")
+    # the bars of a norm would stretch to the exponent that stands beside them
+    markup = re.sub(r"<mo[^>]*>(&#x02016;|‖)</mo>", '<mo stretchy="false">‖</mo>', markup)
     return markup.replace("<math ", f'<math alttext="{html.escape(latex)}" ', 1)
 
 
@@ -153,20 +176,66 @@ def format_value(value: float, sd: float | None = None, unit: str = "") -> str:
     return f"{text}\N{NO-BREAK SPACE}{unit}"
 
 
-def format_column(cells: Sequence[Any]) -> list[str]:
-    """The cells of one table column, its numbers with the same number of decimals."""
+def format_column(cells: Sequence[Any], words: Mapping[str, str] = NO_WORDS) -> list[str]:
+    """The cells of one table column, its numbers with the same number of decimals; `words` for True and False."""
     numbers = [cell for cell in cells if isinstance(cell, int | float) and not isinstance(cell, bool)]
     floats = any(isinstance(number, float) for number in numbers)
     decimals = _decimals(max(map(abs, numbers))) if floats else 0
     vanishing = any(0 < abs(number) < 0.5 * 10**-decimals for number in numbers)
 
     def show(cell: Any) -> str:
-        if cell is None:
+        if cell is None or cell == "none":
             return "–"
         if isinstance(cell, bool):
-            return "yes" if cell else "no"
+            return words.get(str(cell), str(cell))
         if isinstance(cell, int | float):
             return format_number(cell) if vanishing else _fixed(cell, decimals)
         return str(cell)
 
     return [show(cell) for cell in cells]
+
+
+def format_table(
+    columns: Sequence[str], rows: Sequence[Sequence[Any]], words: Mapping[str, str] = NO_WORDS
+) -> tuple[list[str], list[list[str]], list[bool], set[tuple[int, int]]]:
+    """Heads, rows, whether each column is one of numbers, and the (row, column) of the cells that lead clearly.
+
+    A mean and the `SPREADS` beside it become one column. A first column that repeats itself divides the rows into
+    groups; see `leaders`.
+    """
+    heads: list[str] = []
+    shown: list[list[str]] = []
+    bold: set[tuple[int, int]] = set()
+    groups = [row[0] for row in rows]
+    if len(set(groups)) == len(groups):
+        groups = [""] * len(groups)
+    raw = list(zip(*rows))
+    for number, (column, cells) in enumerate(zip(columns, raw)):
+        if shown and column.split(" ")[-1] in SPREADS:
+            if heads[-1].split(" ")[-1] in HIGHER_IS_BETTER:
+                bold |= {(row, len(shown) - 1) for row in leaders(groups, raw[number - 1], cells)}
+            heads[-1] += " ± sd"
+            means, spreads = shown[-1], format_column(cells, words)
+            shown[-1] = [mean if "–" in spread else f"{mean} ± {spread}" for mean, spread in zip(means, spreads)]
+        else:
+            heads.append(column)
+            shown.append(format_column(cells, words))
+    right = [all(NUMERIC.fullmatch(cell) for cell in cells) for cells in shown]
+    return heads, [list(row) for row in zip(*shown)], right, bold
+
+
+def leaders(groups: Sequence[Any], means: Sequence[Any], spreads: Sequence[Any]) -> list[int]:
+    """The row of each group whose mean is ahead of every other by more than the two standard deviations together.
+
+    Rows without a deviation, a ruler say, count with 0; a group of one has no leader.
+    """
+    found = []
+    for group in dict.fromkeys(groups):
+        members = [row for row, own in enumerate(groups) if own == group and isinstance(means[row], int | float)]
+        if len(members) < 2:
+            continue
+        deviation = {row: spreads[row] if isinstance(spreads[row], int | float) else 0.0 for row in members}
+        best, *others = sorted(members, key=lambda row: -means[row])
+        if all(means[best] - means[row] > deviation[best] + deviation[row] for row in others):
+            found.append(best)
+    return found

@@ -1,17 +1,20 @@
 """Turns a report notebook, which names results, into one self-contained HTML page, which shows them.
 
 The notebook holds Markdown cells only, in the grammar of `markup.py`. Every number, table and figure comes
-from `report/results/*.json`, which the course notebooks write; `document.py` puts them in their places, and
-the template in `templates/mmad` lays the page out. nbconvert finds both through `jupyter_nbconvert_config.py`,
-from any folder, and writes the page beside the notebook::
+from `report/results/*.json`, which the course notebooks write; `document.py` numbers them, `page.py` writes
+them in their places, and the template in `templates/mmad` lays the page out. nbconvert finds both through
+`jupyter_nbconvert_config.py`, from any folder, and writes the page beside the notebook::
 
     jupyter nbconvert --config report/jupyter_nbconvert_config.py --to html report/report.en.ipynb
 
 Whatever is unknown, stale or typed by hand is reported, all of it at once, and nothing is written.
 """
 
+import base64
+import hashlib
 import logging
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +24,13 @@ from nbconvert.writers import FilesWriter
 from nbformat import NotebookNode
 from traitlets import Bool, Unicode, default
 
-from report import markup
+from report import fonts, markup
 from report.document import Report, ReportError, load_results
+from report.language import WORDS
+from report.page import Page
 
 PROJECT_ROOT = Path(__file__).resolve().parents[1]
+SCRIPT = PROJECT_ROOT / "report" / "templates" / "mmad" / "script.js"
 
 
 class _MessageOnly(logging.Filter):
@@ -41,6 +47,7 @@ class ReportPreprocessor(Preprocessor):
     """nbconvert preprocessor: Markdown cells with keys in, raw HTML cells with results out."""
 
     enabled = Bool(True).tag(config=True)
+    writer = Page  # what writes the tokens
     output = Unicode(help="Folder that holds report/results and figures.").tag(config=True)
     bibliography = Unicode(str(PROJECT_ROOT / "report" / "references.bib")).tag(config=True)
 
@@ -70,19 +77,35 @@ class ReportPreprocessor(Preprocessor):
             trees.append(markup.parse(cell.source) if cell.cell_type == "markdown" else [])
             report.collect(trees[-1])
         report.check()
-        nb.cells = [_raw(cell, report.html(tree)) for cell, tree in zip(nb.cells, trees)]
+        writer = self.writer(report)
+        nb.cells = [raw_cell(cell.id, writer.write(tree)) for cell, tree in zip(nb.cells, trees)]
         sources = [(name, _digest(results["provenance"][name])) for name in sorted(report.used)]
+        resources["language_code"] = language
         resources["report"] = {
+            **frame(language, "".join(cell.source for cell in nb.cells)),
+            "figures": report.figures,
+            "output": str(output.absolute()),
             "title": report.title,
-            "language": language,
-            "words": report.words,
             "sources": sources,
         }
         return nb, resources
 
 
-def _raw(cell: NotebookNode, source: str) -> NotebookNode:
-    raw = {"id": cell.id, "cell_type": "raw", "metadata": {"raw_mimetype": "text/html"}, "source": source}
+def frame(language: str, body: str) -> dict[str, Any]:
+    """What the template needs besides the cells: words, the script with its hash, and type for Chinese characters."""
+    script = SCRIPT.read_text(encoding="utf-8")
+    words = WORDS[language]
+    return {
+        "language": language,
+        "words": words,
+        "script": script,
+        "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        "font_face": partial(fonts.face, body + "".join(map(str, words.values()))),
+    }
+
+
+def raw_cell(id: str, source: str) -> NotebookNode:
+    raw = {"id": id, "cell_type": "raw", "metadata": {"raw_mimetype": "text/html"}, "source": source}
     return NotebookNode(raw)
 
 
@@ -93,14 +116,19 @@ def _digest(provenance: dict[str, Any]) -> str:
 class AtomicWriter(FilesWriter):
     """Writes to a temporary name first: an interrupted build leaves the last report whole."""
 
-    def write(self, output: str, resources: ResourcesDict, notebook_name: str | None = None, **kwargs: Any) -> str:
+    def write(
+        self, output: str | bytes, resources: ResourcesDict, notebook_name: str | None = None, **kwargs: Any
+    ) -> str:
         folder = self.build_directory or resources.get("metadata", {}).get("path", "")
         target = Path(folder) / f"{notebook_name}{resources.get('output_extension', '')}"
         target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+        temporary = target.with_name(f".{target.name}.{os.getpid()}.partial")
         try:
-            partial.write_text(output, encoding="utf-8", newline="\n")
-            os.replace(partial, target)
+            if isinstance(output, bytes):
+                temporary.write_bytes(output)
+            else:
+                temporary.write_text(output, encoding="utf-8", newline="\n")
+            os.replace(temporary, target)
         finally:
-            partial.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
         return str(target)

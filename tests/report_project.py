@@ -1,18 +1,21 @@
 """A project in a temporary folder, with one notebook's results, from which the tests render reports."""
 
 import re
+import sys
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import nbformat
 import pandas as pd
-from nbconvert import HTMLExporter
+import yaml
+from nbconvert import Exporter, HTMLExporter
 from traitlets.config import Config, PyFileConfigLoader
 
 from mmad_utils import notebook, notebook_files, results
 
 ROOT = Path(__file__).resolve().parents[1]
 REPORT = ROOT / "report" / "report.en.ipynb"
+LANGUAGES = ("en", "zh")
 SOURCE = '# %% tags=["parameters"]\nseed: int = 0  # of every random draw\n'
 
 
@@ -23,6 +26,14 @@ class ReportProject:
         self.folder = folder
         for module in (notebook, notebook_files, results):
             monkeypatch.setattr(module, "PROJECT_ROOT", folder)
+        captions = {
+            "A *line*, $y = x$.": "一条*线*，$y = x$。",
+            'It "rises".': "它在“上升”。",
+            "A table.": "一张表。",
+        }
+        committed = (ROOT / "report" / "src" / "captions.zh.yaml").read_text(encoding="utf-8")
+        captions = {**yaml.safe_load(committed), **captions}
+        monkeypatch.setattr("report.language.captions", lambda language: captions)
         (folder / "notebooks" / "src").mkdir(parents=True, exist_ok=True)
         (folder / "mmad_utils").mkdir(exist_ok=True)
         (folder / "requirements.lock").write_text("numpy==2\n")
@@ -31,7 +42,7 @@ class ReportProject:
         """Fresh results of a notebook, which is made for them."""
         (self.folder / "notebooks" / "src" / f"{name}.py").write_text(SOURCE)
         provenance = results.current_provenance(name, notebook.defaults(name))
-        return results.Results(name, output=self.folder, provenance=provenance)
+        return results.Results(name, output=self.folder, provenance={**provenance, "data": {"digits/3": "0" * 64}})
 
     def record_demo(self) -> None:
         """Two values, two tables and two figures of 01_demo."""
@@ -53,7 +64,7 @@ class ReportProject:
         record = records.setdefault("99_pictures", self.results("99_pictures"))
         for key in sorted(set(re.findall(r"\{\{\s*figure:(\w+)", text))):
             draw_line(record, key)
-        for key in sorted(set(re.findall(r"\{\{\s*table:(\w+)", text))):
+        for key in sorted(set(re.findall(r"\{\{\s*table:(?!appendix_)(\w+)", text))):
             record.table(pd.DataFrame({"detector": ["ruler"], "AUROC": [0.98]}), key, "A table.")
         for record in records.values():
             record.save()
@@ -65,13 +76,22 @@ class ReportProject:
             cell["id"] = f"cell-{number}"
         return self.exporter().from_notebook_node(report)[0]
 
-    def render_committed(self) -> str:
-        return self.exporter().from_filename(str(REPORT))[0]
+    def render_committed(self, language: str = "en") -> str:
+        return self.exporter().from_filename(str(REPORT.with_name(f"report.{language}.ipynb")))[0]
 
     def exporter(self) -> HTMLExporter:
+        return HTMLExporter(config=self.config())
+
+    def paper(self) -> Exporter:
+        sys.path.insert(0, str(ROOT))  # report/ is no installed package
+        from report.paper import PaperExporter
+
+        return PaperExporter(config=self.config())
+
+    def config(self) -> Config:
         config = PyFileConfigLoader("jupyter_nbconvert_config.py", path=str(ROOT / "report")).load_config()
         config.merge(Config({"ReportPreprocessor": {"output": str(self.folder)}}))
-        return HTMLExporter(config=config)
+        return config
 
 
 def draw_line(record: results.Results, key: str) -> None:

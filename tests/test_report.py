@@ -7,12 +7,12 @@ import subprocess
 import sys
 from html.parser import HTMLParser
 
-import jupytext
 import nbformat
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from report_project import REPORT, ROOT, ReportProject
+from report_project import LANGUAGES, REPORT, ROOT, ReportProject
 
 sys.path.insert(0, str(ROOT))  # report/ is no installed package
 
@@ -49,20 +49,20 @@ class Page(HTMLParser):
         self.elements.append((tag, dict(attrs)))
 
     def handle_data(self, data):
-        if not self.elements or self.elements[-1][0] != "style":
+        if not self.elements or self.elements[-1][0] not in ("style", "script"):
             self.text += data
 
     def all(self, tag):
         return [attrs for name, attrs in self.elements if name == tag]
 
 
-@pytest.fixture(scope="module")
-def committed(tmp_path_factory):
-    """The committed report, with some result for every key that it names."""
+@pytest.fixture(scope="module", params=LANGUAGES)
+def committed(request, tmp_path_factory):
+    """The committed editions, with some result for every key that they name."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         project = ReportProject(tmp_path_factory.mktemp("committed"), monkeypatch)
         project.record_all_of(REPORT.read_text(encoding="utf-8"))
-        return project.render_committed()
+        return project.render_committed(request.param)
 
 
 # ---- numbers ----
@@ -102,6 +102,50 @@ def test_value_key_shows_mean_and_standard_deviation(demo):
     page = Page(demo.render("# T", "It is {{ value:01_demo.auroc }} in {{value:01_demo.fit_time}}."))
     assert "It is 0.993 ± 0.004 in 12.3\u00a0s." in page.text
     assert "01_demo.auroc: mean ± standard deviation, n = 5" in [span.get("title") for span in page.all("span")]
+
+
+def test_bars_of_a_norm_keep_their_height_beside_an_exponent():
+    assert markup.mathml(r"\lVert x \rVert^2").count('<mo stretchy="false">‖</mo>') == 2
+
+
+def test_mean_and_standard_deviation_are_one_column():
+    heads, rows, right, _ = markup.format_table(
+        ["detector", "AUROC", "sd"], [["kNN", 0.9, 0.012], ["none", 0.5, "–"]]
+    )
+    assert heads == ["detector", "AUROC ± sd"] and right == [False, True]
+    assert rows == [["kNN", "0.900 ± 0.012"], ["–", "0.500"]]
+
+
+@pytest.mark.parametrize(
+    ("columns", "rows", "bold"),
+    [
+        (["detector", "AUROC", "sd"], [["a", 0.9, 0.02], ["b", 0.8, 0.02], ["c", 0.7, 0.1]], {(0, 1)}),
+        (["detector", "AUROC", "sd"], [["a", 0.9, 0.06], ["b", 0.8, 0.05]], set()),
+        (["detector", "AUROC", "sd"], [["a", 0.9, 0.02], ["ruler", 0.95, "–"]], {(1, 1)}),
+        (["detector", "false-alarm rate", "sd"], [["a", 0.9, 0.02], ["b", 0.1, 0.02]], set()),
+        (
+            ["data", "detector", "AUROC", "sd"],
+            [["x", "a", 0.9, 0.01], ["x", "b", 0.8, 0.01], ["y", "a", 0.5, 0.01], ["y", "b", 0.6, 0.01]],
+            {(0, 2), (3, 2)},
+        ),
+    ],
+    ids=["clear", "within the deviations", "one without a deviation", "lower is better", "by group"],
+)
+def test_best_is_bold_only_where_the_deviations_support_it(columns, rows, bold):
+    assert markup.format_table(columns, rows)[3] == bold
+
+
+def test_bold_is_explained_where_it_is_used(project):
+    record = project.results("02_other")
+    record.table(pd.DataFrame({"detector": ["a", "b"], "AUROC": [0.9, 0.5], "sd": [0.01, 0.01]}), "led", "Led.")
+    record.save()
+    page = project.render("# T", "{{ table:led }}", "{{ table:comparison }}")
+    assert "<b>0.900 ± 0.010</b>" in page and page.count("Bold: ahead of all others") == 1
+
+
+@pytest.mark.parametrize("name", ["00_concepts", "0: 3fa2", "2 of 3"])
+def test_words_that_begin_with_a_digit_are_no_numbers(name):
+    assert markup.format_table(["a", "b"], [[name, 4.2e-5], [name, 1200]])[2] == [False, True]
 
 
 def test_number_column_is_aligned_and_has_equal_decimals(demo):
@@ -249,6 +293,26 @@ def test_sections_are_numbered_and_listed(demo):
     assert "Section\u00a01.1" in page.text
 
 
+def test_a_section_may_be_named_and_two_of_one_name_are_refused(demo):
+    page = Page(demo.render("# T", "## Data {#first}", "## Data {#second}", "See {{ ref:second }}."))
+    assert "See Section\u00a02." in page.text and "{#" not in page.text
+    with pytest.raises(ReportError, match="'data' is the name of two sections"):
+        demo.render("# T", "## Data", "## Data")
+
+
+def test_numbers_behind_a_figure_are_in_the_page(demo):
+    link = Page(demo.render("# T", "{{ figure:line }}")).all("a")[-1]
+    assert link["download"] == "line.csv"
+    rows = base64.b64decode(link["href"].partition("base64,")[2])
+    assert rows == (demo.folder / "figures" / "line.csv").read_bytes()
+
+
+def test_long_code_is_folded_and_short_code_is_not(demo):
+    text = "```\n" + "x = 1\n" * 30 + "```\n\n```\ny = 2\n```"
+    page = Page(demo.render("# T", text))
+    assert ["open" in details for details in page.all("details")] == [False, True]
+
+
 def test_works_are_numbered_as_cited_and_only_those_listed(demo):
     page = Page(
         demo.render("# T", "A [@roth2022patchcore]. B [@liu2008isolation; @roth2022patchcore].", "{{ references }}")
@@ -276,16 +340,18 @@ def test_page_asks_no_other_address(committed):
             assert attrs.get(name, "data:").startswith("data:"), (tag, name)
         if "href" in attrs and tag != "a":
             assert attrs["href"].startswith("data:")
-    assert not re.search(r"url\(|@import", committed)
-    assert {"script", "iframe", "object", "embed", "video"}.isdisjoint(tag for tag, _ in page.elements)
-    outside = [link["href"] for link in page.all("a") if not link["href"].startswith("#")]
+    assert not re.search(r'url\((?!"data:)|@import|fetch\(|XMLHttpRequest', committed)
+    assert {"iframe", "object", "embed", "video"}.isdisjoint(tag for tag, _ in page.elements)
+    assert page.all("script") == [{}], "one script, inside the page"
+    outside = [link["href"] for link in page.all("a") if not link["href"].startswith(("#", "data:"))]
     assert outside and all(re.match(r"https://(doi\.org|arxiv\.org)/", link) for link in outside)
 
 
 def test_every_picture_has_a_text_alternative_and_the_page_a_language(committed):
     page = Page(committed)
-    assert page.all("html")[0]["lang"] == "en"
-    assert page.all("img") and all(image["alt"].strip() for image in page.all("img"))
+    assert page.all("html")[0]["lang"] == ("zh" if "参考文献" in committed else "en")
+    pictures = [image for image in page.all("img") if image["src"] != "data:,"]  # what the enlarged one starts as
+    assert pictures and all(image["alt"].strip() for image in pictures)
     assert page.all("a")[0] == {"class": "skip", "href": "#text"}
     assert len(page.all("h1")) == len(page.all("title")) == 1
 
@@ -339,17 +405,6 @@ def test_nbconvert_alone_renders_a_report_or_says_in_one_message_why_not(tmp_pat
     else:
         assert "'0.5' is typed in the text" in run.stderr and "Traceback" not in run.stderr
         assert not (tmp_path / "r.html").exists()
-
-
-def test_notebook_and_source_of_the_report_say_the_same():
-    source = jupytext.read(REPORT.parent / "src" / "report.en.py", fmt="py:percent")
-    report = nbformat.read(REPORT, as_version=4)
-    nbformat.validate(report)
-    assert [(cell.cell_type, cell.source) for cell in report.cells] == [
-        (cell.cell_type, cell.source) for cell in source.cells
-    ]
-    assert {cell.cell_type for cell in report.cells} == {"markdown"}
-    assert report.metadata["report"] == source.metadata["report"]
 
 
 def test_every_entry_of_the_bibliography_can_be_printed(demo):

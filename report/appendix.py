@@ -1,0 +1,135 @@
+"""The tables of the appendix, which no notebook records: what the results were made of, with what, and for how long.
+
+They come from the provenance of the results, `data/manifest.json`, `requirements.lock`, the executed notebooks in
+`build/default`, and the computer that builds the report. A report places them like any other table.
+"""
+
+import json
+import os
+import platform
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from mmad_utils.results import PROJECT_ROOT
+
+DIGITS = 12  # of a sha256: enough to tell files apart
+
+
+def tables(provenance: dict[str, dict[str, Any]], executed: Path) -> dict[str, dict[str, Any]]:
+    """Tables by id, as `Results` records them; cells that are sentences may wrap."""
+    found = {
+        "appendix_data": (
+            "Data sets of this report, from data/manifest.json.",
+            ["data set", "what", "origin", "licence"],
+            _data(provenance),
+        ),
+        "appendix_hashes": (
+            f"Content of the data sets, by the seed of their split: the first {DIGITS} digits of its sha256.",
+            ["data set", "sha256"],
+            _hashes(provenance),
+        ),
+        "appendix_packages": (
+            "Versions of the packages, from requirements.lock.",
+            ["package", "version"],
+            _packages(),
+        ),
+        "appendix_parameters": (
+            "Parameters of the notebooks.",
+            ["notebook", "parameters"],
+            [[name, _listed(recorded["parameters"])] for name, recorded in sorted(provenance.items())],
+        ),
+        "appendix_runs": (
+            "Run time of each notebook as it was executed last on the computer below, and what made its results: "
+            f"the first {DIGITS} digits of the sha256 of its source, of mmad_utils and of requirements.lock.",
+            ["notebook", "run time (s)", "source", "mmad_utils", "lock"],
+            [
+                [name, _seconds(executed / f"{name}.ipynb"), *_sources(made)]
+                for name, made in sorted(provenance.items())
+            ],
+        ),
+        "appendix_computer": (
+            "The computer that built this report; make report runs the notebooks on the same one.",
+            ["part", "is"],
+            _computer(),
+        ),
+    }
+    return {
+        key: {"caption": caption, "columns": columns, "rows": rows, "notebook": None, "prose": True}
+        for key, (caption, columns, rows) in found.items()
+        if rows
+    }
+
+
+def _names(provenance: dict[str, dict[str, Any]]) -> dict[str, dict[str, str]]:
+    """Data set -> {seed: sha256}, over all notebooks."""
+    names: dict[str, dict[str, str]] = {}
+    for recorded in provenance.values():
+        for key, digest in recorded["data"].items():
+            name, _, seed = key.removesuffix(")").partition(" (seed ")
+            names.setdefault(name, {})[seed or "0"] = digest
+    return names
+
+
+def _data(provenance: dict[str, dict[str, Any]]) -> list[list[str]]:
+    """One row for each entry of the manifest that a data set of the report belongs to."""
+    manifest = json.loads((PROJECT_ROOT / "data" / "manifest.json").read_text(encoding="utf-8"))["datasets"]
+    rows = []
+    for entry in manifest:
+        pattern = re.sub("<[a-z]+>", "[^ ]+", entry["name"])
+        if any(re.fullmatch(pattern, name) for name in _names(provenance)):
+            rows.append([entry["name"], entry["description"], entry["source"], entry["licence"]])
+    return rows
+
+
+def _hashes(provenance: dict[str, dict[str, Any]]) -> list[list[str]]:
+    return [
+        [name, ", ".join(f"{seed}: {digest[:DIGITS]}" for seed, digest in sorted(by_seed.items()))]
+        for name, by_seed in sorted(_names(provenance).items())
+    ]
+
+
+def _packages() -> list[list[str]]:
+    """The packages that pyproject.toml names, with the version that the lock holds."""
+    project = tomllib.loads((PROJECT_ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    lines = [*project["dependencies"], *project["optional-dependencies"]["report"]]
+    lock = (PROJECT_ROOT / "requirements.lock").read_text(encoding="utf-8")
+    versions = dict(re.findall(r"^([\w.-]+)==([\w.+!-]+)", lock, re.MULTILINE))
+    names = sorted(re.match(r"[\w.-]+", line)[0] for line in lines)  # type: ignore[index]
+    return [[name, versions[name]] for name in names if name in versions]
+
+
+def _listed(parameters: dict[str, Any]) -> str:
+    return ", ".join(f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in sorted(parameters.items()))
+
+
+def _seconds(notebook: Path) -> int | None:
+    """How long papermill took, or None if there is no executed copy."""
+    if not notebook.exists():
+        return None
+    duration = json.loads(notebook.read_text(encoding="utf-8"))["metadata"].get("papermill", {}).get("duration")
+    return None if duration is None else round(duration)
+
+
+def _sources(recorded: dict[str, Any]) -> list[str]:
+    return [recorded[key][:DIGITS] for key in ("notebook_source", "mmad_utils", "lock")]
+
+
+def _computer() -> list[list[str]]:
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30 if hasattr(os, "sysconf") else None
+    rows = [
+        ["system", f"{platform.system()} {platform.machine()}"],
+        ["processor", _processor()],
+        ["cores", str(os.cpu_count())],
+        ["memory", f"{memory:.0f} GiB" if memory else "–"],
+        ["Python", platform.python_version()],
+    ]
+    return rows
+
+
+def _processor() -> str:
+    """The processor's own name, where the system tells it."""
+    information = Path("/proc/cpuinfo")
+    named = re.search(r"model name\s*: (.+)", information.read_text()) if information.exists() else None
+    return named[1] if named else platform.processor() or platform.machine()

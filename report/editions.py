@@ -1,0 +1,129 @@
+"""The editions of the report: their notebooks, made from the sources, and whether the editions say the same.
+
+    python -m report.editions sync              # report.*.ipynb from src/report.*.py
+    python -m report.editions check             # same sections, keys, figures, tables and citations, cell by cell
+    python -m report.editions accept [CELL ...] # these cells (or all) were read side by side and say the same
+
+Cell k of the Chinese source is the twin of cell k of the English one and carries `checked="..."`: short hashes of
+the two texts when somebody last read them side by side. After an edit on either side the pair is stale until it is
+accepted again.
+"""
+
+import argparse
+import hashlib
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import jupytext
+import nbformat
+
+from report import markup
+
+FOLDER = Path(__file__).resolve().parent
+LANGUAGES = ("en", "zh")
+CELL_HEAD = re.compile(r'^# %% \[markdown\](?: checked="[^"]*")?$', re.MULTILINE)
+
+
+def source_path(language: str) -> Path:
+    return FOLDER / "src" / f"report.{language}.py"
+
+
+def read(language: str) -> nbformat.NotebookNode:
+    """The edition as its source says it, each cell named for its first line: the same source, the same notebook."""
+    notebook = jupytext.read(source_path(language), fmt="py:percent")
+    names: Counter[str] = Counter()
+    for cell in notebook.cells:
+        name = re.sub("[^a-z0-9]+", "-", cell.source.partition("\n")[0].lower()).strip("-")[:40] or "text"
+        names[name] += 1
+        cell["id"] = name if names[name] == 1 else f"{name}-{names[name]}"
+    notebook.nbformat, notebook.nbformat_minor = 4, 5
+    return notebook
+
+
+def sync() -> None:
+    """Write report.<language>.ipynb wherever it differs from its source."""
+    for language in LANGUAGES:
+        path = FOLDER / f"report.{language}.ipynb"
+        text = nbformat.writes(read(language), version=4) + "\n"
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            path.write_text(text, encoding="utf-8", newline="\n")
+
+
+def skeleton(source: str) -> Counter[str]:
+    """What must be the same in both languages: sections, keys, citations, formulas, code blocks, sizes of tables."""
+    parts: list[str] = []
+    for token in markup.walk(markup.parse(source)):
+        match token["type"]:
+            case "heading":
+                level, slug = token["attrs"]["level"], token["attrs"]["slug"]
+                parts.append(f"section {slug}, level {level}" if level > 1 else "title")
+            case "key":
+                parts.append(f"{{{{ {token['raw']} }}}}")
+            case "citation":
+                parts.extend(f"@{key}" for key in token["cited"])
+            case "block_math" | "block_code" | "table_row" | "table_cell" | "list_item" as kind:
+                parts.append(kind.replace("_", " "))
+    return Counter(parts)
+
+
+def fingerprint(english: str, other: str) -> str:
+    return " ".join(hashlib.sha256(text.encode()).hexdigest()[:8] for text in (english, other))
+
+
+def differences(english: list[nbformat.NotebookNode], other: list[nbformat.NotebookNode]) -> Iterator[str]:
+    """One sentence for each pair of cells that differs in its skeleton, or that nobody has read side by side."""
+    for number, (cell, twin) in enumerate(zip(english, other), start=1):
+        where = f"cell {number} ('{cell.source.strip().partition(chr(10))[0][:40]}')"
+        first, second = skeleton(cell.source), skeleton(twin.source)
+        if first != second:
+            missing, extra = ", ".join(first - second), ", ".join(second - first)
+            parts = [f"lacks {missing}" if missing else "", f"has {extra} as well" if extra else ""]
+            yield f"{where}: the translation {' and '.join(filter(None, parts))}."
+        now, checked = fingerprint(cell.source, twin.source), twin.metadata.get("checked", "")
+        if now != checked:
+            pairs = zip(("English text", "translation"), now.split(), [*checked.split(), "", ""])
+            edited = " and the ".join(side for side, new, old in pairs if new != old)
+            yield f"{where}: the {edited} changed since they were compared; read both, then accept {number}."
+    if len(english) != len(other):
+        yield f"{len(english)} cells in English, {len(other)} in the translation."
+
+
+def accept(language: str, numbers: list[int]) -> None:
+    """Write the fingerprints of these pairs (all, if none are given) into the translation's source."""
+    english, other = read("en").cells, read(language).cells
+    path = source_path(language)
+    text = path.read_text(encoding="utf-8")
+    heads = list(CELL_HEAD.finditer(text))
+    for number, head in reversed(list(enumerate(heads, start=1))):
+        if number <= len(english) and (not numbers or number in numbers):
+            checked = fingerprint(english[number - 1].source, other[number - 1].source)
+            text = f'{text[: head.start()]}# %% [markdown] checked="{checked}"{text[head.end() :]}'
+    path.write_text(text, encoding="utf-8", newline="\n")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m report.editions")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("sync", help="write the notebooks from their sources")
+    commands.add_parser("check", help="print where the editions differ; exit 1 if anywhere")
+    command = commands.add_parser("accept", help="note that pairs of cells were read side by side")
+    command.add_argument("cells", type=int, nargs="*", metavar="CELL")
+    options = parser.parse_args(arguments)
+    if options.command == "sync":
+        sync()
+        return 0
+    found = []
+    for language in LANGUAGES[1:]:
+        if options.command == "accept":
+            accept(language, options.cells)
+        else:
+            found += [f"report.{language}: {text}" for text in differences(read("en").cells, read(language).cells)]
+    print("\n".join(found), file=sys.stderr)
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

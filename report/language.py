@@ -1,0 +1,85 @@
+"""What an edition says in its own language: its fixed words, and the captions of what the notebooks recorded.
+
+Notebooks record in English. `src/captions.<language>.yaml` maps each English caption, text alternative, column and
+cell to its translation, as gettext does: an English sentence that was changed is no longer found there, and the
+build asks for its translation again.
+"""
+
+import difflib
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+FOLDER = Path(__file__).resolve().parent
+WORDS: dict[str, dict[str, Any]] = {
+    "en": {
+        "figure": "Figure {}",
+        "table": "Table {}",
+        "section": "Section {}",
+        "end": ". ",
+        "contents": "Contents",
+        "skip": "Skip to the text",
+        "source": "Source: notebook {}.",
+        "numbers": "Numbers (CSV)",
+        "bold": "Bold: ahead of all others by more than both standard deviations.",
+        "computed": "Computed by",
+        "spread": "mean ± standard deviation, n = {}",
+        "enlarge": "Enlarge {}",
+        "enlarged": "Enlarged figure",
+        "close": "Close",
+        "code": "Code",
+        "units": {},
+        "cells": {"True": "yes", "False": "no"},
+    },
+    "zh": {
+        "figure": "图 {}",
+        "table": "表 {}",
+        "section": "第 {} 节",
+        "end": "　",
+        "contents": "目录",
+        "skip": "跳到正文",
+        "source": "来源：笔记本 {}。",
+        "numbers": "图中数据（CSV）",
+        "bold": "粗体：领先其余各行的幅度超过两者的标准差之和。",
+        "computed": "计算自",
+        "spread": "均值 ± 标准差，n = {}",
+        "enlarge": "放大{}",
+        "enlarged": "放大的插图",
+        "close": "关闭",
+        "code": "代码",
+        "units": {"times": "倍", "s": "秒"},
+        "cells": {"True": "是", "False": "否"},
+    },
+}
+UNNUMBERED = ("abstract", "references")  # sections, by name
+
+
+@cache
+def captions(language: str) -> dict[str, str]:
+    """English -> translation; empty for English itself."""
+    path = FOLDER / "src" / f"captions.{language}.yaml"
+    return yaml.safe_load(path.read_text(encoding="utf-8")) if language != "en" else {}
+
+
+def translate(entry: dict[str, Any], language: str) -> tuple[dict[str, Any], list[str]]:
+    """A recorded table or figure in the language, and a sentence for each text that is not translated.
+
+    Names of columns and words in cells that have no translation stay: many are names of classes.
+    """
+    if language == "en":
+        return entry, []
+    known = captions(language)
+    entry, missing = dict(entry), []
+    for part in {"caption", "alt"} & entry.keys():
+        if entry[part] in known:
+            entry[part] = known[entry[part]]
+        elif entry[part].strip():
+            near = difflib.get_close_matches(entry[part], known, n=1, cutoff=0.6)
+            changed = f" It was '{near[0]}'." if near else ""
+            missing.append(f"the {part} '{entry[part]}' is not translated.{changed}")
+    if "rows" in entry:
+        entry["columns"] = [known.get(column, column) for column in entry["columns"]]
+        entry["rows"] = [[known.get(c, c) if isinstance(c, str) else c for c in row] for row in entry["rows"]]
+    return entry, missing

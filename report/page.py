@@ -1,0 +1,175 @@
+"""A report's tokens as HTML, for a browser.
+
+Everything that the page shows is inside it: pictures, the numbers behind them, formulas. It asks for nothing.
+"""
+
+import base64
+import html
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import mistune
+from pybtex.backends.html import Backend
+from pybtex.style.formatting.unsrt import Style
+
+from mmad_utils.results import DOTS_PER_INCH
+from report import markup
+from report.document import Report
+
+LONG_CODE = 12  # lines; longer code is folded
+
+
+class Page(mistune.HTMLRenderer):
+    """mistune's HTML with the report's own marks, after `Report.collect` and `Report.check`."""
+
+    def __init__(self, report: Report) -> None:
+        super().__init__(escape=True)
+        mistune.create_markdown(renderer=self, plugins=markup.PLUGINS)  # registers the plugins' methods here
+        self.report, self.words = report, report.words
+
+    def write(self, tokens: list[markup.Token]) -> str:
+        return self.render_tokens(tokens, mistune.BlockState())
+
+    def render_token(self, token: markup.Token, state: mistune.BlockState) -> str:
+        match token["type"]:
+            case "key" if token["raw"].startswith("value:"):
+                return self.value(token["raw"].removeprefix("value:"))
+            case "key":
+                return self.link_to(token["raw"].removeprefix("ref:"))
+            case "citation":
+                return self.cite(token["cited"])
+            case "placed_figure":
+                return self.figure(token["raw"], token["entry"], self.caption(f"figure:{token['raw']}", token))
+            case "placed_table":
+                return self.recorded_table(token["raw"], token["entry"], self.caption(f"table:{token['raw']}", token))
+            case "placed_contents":
+                return self.contents()
+            case "placed_references":
+                return self.bibliography()
+            case "inline_math" | "block_math":
+                return self.formula(token)
+            case "caption":
+                caption = self.caption(f"table:{token['raw']}", {"caption": token["children"]})
+                return f'<figure class="table prose" id="tab-{token["raw"]}">\n<figcaption>{caption}</figcaption>\n'
+            case "table":
+                scroll = f'<div class="scroll" tabindex="0">{super().render_token(token, state)}</div>\n'
+                return scroll + ("</figure>\n" if token.get("captioned") else "")
+        return super().render_token(token, state)
+
+    def heading(self, text: str, level: int, slug: str = "", number: str = "") -> str:
+        if level == 1:
+            return f"<h1>{text}</h1>\n"
+        prefix = f'<span class="number">{number}</span> ' if number else ""
+        return f'<h{level} id="sec-{slug}">{prefix}{text}</h{level}>\n'
+
+    def formula(self, token: markup.Token) -> str:
+        block = token["type"] == "block_math"
+        return f'<span class="formula">{token["mathml"]}</span>\n' if block else token["mathml"]
+
+    def block_code(self, code: str, info: str | None = None) -> str:
+        lines = code.count("\n")
+        opened = "" if lines > LONG_CODE else " open"
+        return (
+            f'<details class="code"{opened}><summary>{self.words["code"]}</summary>\n'
+            f'<pre tabindex="0"><code>{html.escape(code)}</code></pre>\n</details>\n'
+        )
+
+    def link_to(self, name: str) -> str:
+        anchor, label = self.report.numbers[self.report.named(name)[0]]
+        return f'<a href="#{anchor}">{html.escape(label).replace(" ", "&nbsp;")}</a>'
+
+    def value(self, name: str) -> str:
+        entry = self.report.results["values"][name]
+        unit = self.words["units"].get(entry["unit"], entry["unit"])
+        text = markup.format_value(entry["value"], entry["sd"], unit)
+        hint = f"{name}: {self.words['spread'].format(entry['n'])}" if entry["n"] else name
+        return f'<span class="value" title="{html.escape(hint)}">{html.escape(text)}</span>'
+
+    def figure(self, name: str, entry: dict[str, Any], caption: str) -> str:
+        alt, (width, height) = html.escape(entry["alt"]), self.size(entry)
+        enlarge = html.escape(self.words["enlarge"].format(self.report.numbers[f"figure:{name}"][1]))
+        rows = base64.b64encode(self.file(entry, "csv")).decode("ascii")
+        return (
+            f'<figure id="fig-{name}">\n<div class="picture"><img src="{self.picture(entry)}" width="{width}" '
+            f'height="{height}" alt="{alt}"><button class="zoom" type="button" aria-label="{enlarge}">'
+            f"⤢</button></div>\n"
+            f'<figcaption>{caption} <span class="source">{self.source(entry)} '
+            f'<a download="{Path(entry["csv"]).name}" href="data:text/csv;charset=utf-8;base64,{rows}">'
+            f"{self.words['numbers']}</a></span></figcaption>\n</figure>\n"
+        )
+
+    def source(self, entry: dict[str, Any]) -> str:
+        return self.words["source"].format(entry["notebook"]) if entry["notebook"] else ""
+
+    def file(self, entry: dict[str, Any], form: str) -> bytes:
+        return (self.report.output / entry[form]).read_bytes()
+
+    def size(self, entry: dict[str, Any]) -> tuple[int, int]:
+        """Width and height in CSS pixels, from the header of the PNG."""
+        picture = self.file(entry, "png")
+        width, height = (int.from_bytes(picture[at : at + 4]) * 96 // DOTS_PER_INCH for at in (16, 20))
+        return width, height
+
+    def picture(self, entry: dict[str, Any]) -> str:
+        """The address of the smaller of PNG and SVG; of the PNG where the SVG only wraps photographs."""
+        picture, drawing = self.file(entry, "png"), self.file(entry, "svg")
+        if b"<image" in drawing or len(picture) <= len(drawing):
+            return "data:image/png;base64," + base64.b64encode(picture).decode("ascii")
+        return "data:image/svg+xml;base64," + base64.b64encode(drawing).decode("ascii")
+
+    def recorded_table(self, name: str, entry: dict[str, Any], caption: str) -> str:
+        heads, rows, right, note = self.cells(entry)
+
+        def row(cells: Iterable[str], tag: str) -> str:
+            parts = []
+            for index, cell in enumerate(cells):
+                kind = "th" if tag == "th" or (index == 0 and not right[0]) else "td"
+                scope = ' scope="col"' if tag == "th" else ' scope="row"' if kind == "th" else ""
+                align = ' class="number"' if right[index] else ""
+                parts.append(f"<{kind}{scope}{align}>{cell}</{kind}>")
+            return f"<tr>{''.join(parts)}</tr>"
+
+        body = "\n".join(row(cells, "td") for cells in rows)
+        label = self.report.numbers[f"table:{name}"][1]
+        # tabindex: a table that scrolls sideways must be reachable by keyboard
+        return (
+            f'<figure class="table{" prose" if entry.get("prose") else ""}" id="tab-{name}">\n'
+            f'<figcaption>{caption}{note} <span class="source">{self.source(entry)}</span></figcaption>\n'
+            f'<div class="scroll" tabindex="0" role="group" aria-label="{label}"><table>\n'
+            f"<thead>{row(heads, 'th')}</thead>\n<tbody>\n{body}\n</tbody>\n</table></div>\n</figure>\n"
+        )
+
+    def cells(self, entry: dict[str, Any]) -> tuple[list[str], list[list[str]], list[bool], str]:
+        """Heads and rows in HTML, which columns are of numbers, and a sentence that explains bold cells, if any."""
+        heads, rows, right, bold = markup.format_table(entry["columns"], entry["rows"], self.words["cells"])
+        shown = [[html.escape(cell) for cell in row] for row in rows]
+        for row, column in bold:
+            shown[row][column] = f"<b>{shown[row][column]}</b>"
+        return list(map(html.escape, heads)), shown, right, f" {self.words['bold']}" if bold else ""
+
+    def caption(self, key: str, token: markup.Token) -> str:
+        return f"<b>{self.report.numbers[key][1]}{self.words['end'].rstrip(' ')}</b> {self.write(token['caption'])}"
+
+    def contents(self) -> str:
+        items = [
+            f'<li class="level{level}"><a href="#sec-{slug}">'
+            f'<span class="number">{number}</span> {html.escape(text)}</a></li>'
+            for level, slug, number, text in self.report.sections
+            if level <= 3
+        ]
+        label = self.words["contents"]
+        return (
+            f'<nav aria-label="{label}" id="contents">\n<h2>{label}</h2>\n<ol>\n'
+            + "\n".join(items)
+            + "\n</ol>\n</nav>\n"
+        )
+
+    def bibliography(self) -> str:
+        entries = Style().format_bibliography(self.report.works, self.report.cited).entries
+        items = [f'<li id="ref-{entry.key}">{entry.text.render(Backend("utf-8"))}</li>' for entry in entries]
+        return '<ol class="references">\n' + "\n".join(items) + "\n</ol>\n"
+
+    def cite(self, keys: list[str]) -> str:
+        links = [f'<a href="#ref-{key}">{self.report.cited.index(key) + 1}</a>' for key in keys]
+        return f'<span class="citation">[{", ".join(links)}]</span>'

@@ -1,0 +1,221 @@
+"""The small site around the report: every executed notebook as a page, and an index with a search over titles.
+
+    python -m report.site                       # report/index.html and report/notebooks/*.html from build/default
+
+A page is laid out by the report's own template: formulas are MathML, pictures and text alternatives are inside, and
+nothing is asked for. What a notebook printed is shown as text, a table of pandas as a table; other HTML is left out.
+"""
+
+import argparse
+import html
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import bleach
+import mistune
+import nbformat
+from nbconvert import HTMLExporter
+from nbformat import NotebookNode
+from pygments import highlight
+from pygments.formatters import HtmlFormatter
+from pygments.lexers import PythonLexer
+from traitlets.config import Config
+
+from report import markup
+from report.language import WORDS
+from report.render import PROJECT_ROOT, frame, raw_cell
+
+EXECUTED = PROJECT_ROOT / "build" / "default"
+EDITIONS = (("en", "Report in English"), ("zh", "中文报告"))
+TABLE_TAGS = {"table", "thead", "tbody", "tr", "th", "td", "caption"}
+TABLE_ATTRIBUTES = {"th": ["colspan", "rowspan", "scope"], "td": ["colspan", "rowspan"]}
+ANSI = re.compile(r"\x1b\[[0-9;]*m")
+
+
+class Lesson(mistune.HTMLRenderer):
+    """The Markdown of a notebook as HTML; its sections are collected on the way."""
+
+    def __init__(self) -> None:
+        super().__init__(escape=True)
+        mistune.create_markdown(renderer=self, plugins=markup.PLUGINS)
+        self.title = ""
+        self.sections: list[tuple[int, str, str]] = []  # level, slug, words
+
+    def write(self, source: str) -> str:
+        tokens, _ = mistune.create_markdown(renderer=None, plugins=markup.PLUGINS).parse(source)
+        return self.render_tokens([token for token in tokens if isinstance(token, dict)], mistune.BlockState())
+
+    def render_token(self, token: markup.Token, state: mistune.BlockState) -> str:
+        if token["type"] in ("inline_math", "block_math"):
+            block = token["type"] == "block_math"
+            try:
+                formula = markup.mathml(token["raw"], "block" if block else "inline")
+            except ValueError:  # what latex2mathml does not know is shown as it was written
+                formula = f"<code>{html.escape(token['raw'])}</code>"
+            return f'<span class="formula">{formula}</span>\n' if block else formula
+        if token["type"] == "table":
+            return f'<div class="scroll" tabindex="0">{super().render_token(token, state)}</div>\n'
+        return super().render_token(token, state)
+
+    def heading(self, text: str, level: int, **attributes: Any) -> str:
+        words = html.unescape(re.sub("<[^>]*>", "", text))
+        if level == 1 and not self.title:
+            self.title = words
+            return f"<h1>{text}</h1>\n"
+        slug = re.sub(r"\W+", "-", words.lower()).strip("-")
+        if any(slug == other for _, other, _ in self.sections):
+            slug = f"{slug}-{len(self.sections)}"
+        self.sections.append((level, slug, words))
+        return f'<h{level} id="sec-{slug}">{text}</h{level}>\n'
+
+    def link(self, text: str, url: str, title: str | None = None) -> str:
+        """Links between notebooks become links between their pages."""
+        return super().link(text, re.sub(r"^(?:\.\./notebooks/)?([\w]+)\.ipynb", r"\1.html", url), title)
+
+
+def code(cell: NotebookNode) -> str:
+    """The code of a cell, unfolded, but folded where it solves an exercise."""
+    solution = "solution" in cell.metadata.get("tags", [])
+    text = highlight(cell.source, PythonLexer(), HtmlFormatter(nowrap=True))
+    opened, summary = ("", "Solution") if solution else (" open", "Code")
+    return (
+        f'<details class="code"{opened}><summary>{summary}</summary>\n'
+        f'<pre tabindex="0"><code>{text}</code></pre>\n</details>\n'
+    )
+
+
+def output(item: NotebookNode, number: int) -> str:
+    """One output of a cell: a picture, a table, or text."""
+    data = item.get("data", {})
+    if "image/png" in data:
+        about = item.metadata.get("image/png", {})
+        width = f' width="{int(about["width"])}"' if "width" in about else ""
+        alternative = html.escape(about.get("alt", "Figure of the cell above."))
+        address = "data:image/png;base64," + data["image/png"].replace("\n", "")
+        return (
+            f'<figure><div class="picture"><img src="{address}"{width} alt="{alternative}">'
+            f'<button class="zoom" type="button" aria-label="Enlarge figure {number}">⤢</button></div></figure>\n'
+        )
+    if "<table" in data.get("text/html", ""):
+        table = re.sub("<style.*?</style>", "", data["text/html"], flags=re.DOTALL)
+        clean = bleach.clean(table, tags=TABLE_TAGS, attributes=TABLE_ATTRIBUTES, strip=True, strip_comments=True)
+        return f'<div class="scroll table" tabindex="0">{clean}</div>\n'
+    text = item.get("text") or data.get("text/plain") or "\n".join(item.get("traceback", []))
+    return f'<pre class="output" tabindex="0">{html.escape(ANSI.sub("", text))}</pre>\n' if text.strip() else ""
+
+
+def lesson(notebook: NotebookNode) -> tuple[Lesson, list[str]]:
+    """The cells of an executed notebook as HTML, and its title and sections."""
+    writer, parts, pictures = Lesson(), [], 0
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            parts.append(writer.write(cell.source))
+        elif cell.cell_type == "code" and cell.source.strip():
+            parts.append(code(cell))
+            for item in cell.outputs:
+                pictures += "image/png" in item.get("data", {})
+                parts.append(output(item, pictures))
+    return writer, parts
+
+
+def steps(before: tuple[str, str] | None, after: tuple[str, str] | None) -> str:
+    """Links to the neighbours and to the index; each neighbour is (name, title)."""
+    parts = ['<a href="../index.html">Index</a>']
+    if before:
+        parts.insert(0, f'<a rel="prev" href="{before[0]}.html">← {html.escape(before[1])}</a>')
+    if after:
+        parts.append(f'<a rel="next" href="{after[0]}.html">{html.escape(after[1])} →</a>')
+    return f'<nav class="steps" aria-label="Notebooks">{" ".join(parts)}</nav>\n'
+
+
+def contents(sections: list[tuple[int, str, str]]) -> str:
+    items = [f'<li class="level{level}"><a href="#sec-{slug}">{html.escape(words)}</a></li>'
+             for level, slug, words in sections if level <= 3]  # fmt: skip
+    return (
+        '<nav aria-label="Contents" id="contents">\n<h2>Contents</h2>\n<ol>\n'
+        + "\n".join(items)
+        + "\n</ol>\n</nav>\n"
+    )
+
+
+def layout(title: str, parts: list[str]) -> str:
+    """A whole page, by the template of the report."""
+    config = Config({"HTMLExporter": {"template_name": "mmad", "preprocessors": []}})
+    config.HTMLExporter.extra_template_basedirs = [str(PROJECT_ROOT / "report" / "templates")]
+    cells = [raw_cell(f"part-{number}", part) for number, part in enumerate(parts)]
+    code_style = f"{HtmlFormatter(style='default').get_style_defs('pre')}\n@media (prefers-color-scheme: dark) {{\n"
+    code_style += HtmlFormatter(style="github-dark").get_style_defs("pre") + "\n}"
+    report = {**frame("en", "".join(parts)), "title": title, "words": WORDS["en"], "sources": [], "style": code_style}
+    return HTMLExporter(config=config).from_notebook_node(
+        nbformat.v4.new_notebook(cells=cells), resources={"report": report}
+    )[0]
+
+
+def index(lessons: dict[str, Lesson]) -> str:
+    """The first page: both editions, every notebook with its sections, and a field that searches their titles."""
+    editions = "\n".join(
+        f'<li lang="{language}"><a href="report.{language}.html">{words}</a> '
+        f'(<a href="report.{language}.pdf">PDF</a>)</li>'
+        for language, words in EDITIONS
+    )
+    notebooks = []
+    for name, writer in lessons.items():
+        sections = "".join(
+            f'<li><a href="notebooks/{name}.html#sec-{slug}">{html.escape(words)}</a></li>'
+            for level, slug, words in writer.sections
+            if level == 2
+        )
+        notebooks.append(
+            f'<li class="entry"><a href="notebooks/{name}.html">{html.escape(writer.title)}</a> <code>{name}</code>\n'
+            f"<ul>{sections}</ul></li>"
+        )
+    return layout(
+        "Multimodal anomaly detection: the course",
+        [
+            "<h1>Multimodal anomaly detection: the course</h1>\n",
+            f"<h2>The report</h2>\n<ul>{editions}</ul>\n<h2>The notebooks, as they ran</h2>\n",
+            '<p role="search"><label>Search the titles <input type="search" id="search"></label> '
+            '<span role="status" id="found"></span></p>\n',
+            f'<ol class="entries">{"".join(notebooks)}</ol>\n',
+        ],
+    )
+
+
+def build(executed: Path, target: Path) -> list[Path]:
+    """Write index.html and notebooks/*.html into `target`, from the executed notebooks in `executed`."""
+    paths = sorted(path for path in executed.glob("[0-9]*.ipynb") if ".failed" not in path.name)
+    if not paths:
+        raise FileNotFoundError(f"{executed} holds no executed notebook; run `make report`.")
+    pages = {path.stem: lesson(nbformat.read(path, as_version=4)) for path in paths}
+    titles = [(name, writer.title) for name, (writer, _) in pages.items()]
+    (target / "notebooks").mkdir(parents=True, exist_ok=True)
+    written = []
+    for at, (name, (writer, parts)) in enumerate(pages.items()):
+        around = steps(titles[at - 1] if at else None, titles[at + 1] if at + 1 < len(titles) else None)
+        page = layout(writer.title, [around, parts[0], contents(writer.sections), *parts[1:], around])
+        written.append(target / "notebooks" / f"{name}.html")
+        written[-1].write_text(page, encoding="utf-8", newline="\n")
+    written.append(target / "index.html")
+    written[-1].write_text(
+        index({name: writer for name, (writer, _) in pages.items()}), encoding="utf-8", newline="\n"
+    )
+    return written
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m report.site", description="Write the site around the report.")
+    parser.add_argument("--executed", type=Path, default=EXECUTED, help="folder of the executed notebooks")
+    parser.add_argument("--output", type=Path, default=PROJECT_ROOT / "report", help="folder that gets index.html")
+    options = parser.parse_args(arguments)
+    try:
+        build(options.executed, options.output)
+    except FileNotFoundError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

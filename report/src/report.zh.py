@@ -1,0 +1,515 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,src//py:percent
+#     notebook_metadata_filter: report,-kernelspec
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   report:
+#     language: zh
+# ---
+
+# %% [markdown] checked="31de3883 3f145dd5"
+# # 图像与表格中的异常检测：一个问题，两种模态，一套框架？
+
+# %% [markdown] checked="f032b073 9dce106a"
+# ## 摘要 {#abstract}
+#
+# 异常检测要找的是不合群的样本：传送带上一颗开裂的坚果，一位血液指标不符合任何健康规律的病人。本报告跟随课程中的两个任务，从原始数据一直走到可信的测量结果。第一个任务在图像中寻找缺陷，做法是用预训练卷积网络提取特征，为图像的每个位置建立一个高斯模型，再以马氏距离打分；第二个任务用孤立森林在一张医学数据表中寻找异常。在生成的榛子照片上，图像检测器把次品排在正品之前的 AUROC 为 {{ value:01_task2_padim.hazelnut_padim_image_auroc }}；在表格上，孤立森林达到 {{ value:02_task4_isolation_forest.isolation_forest_auroc }}，而仅仅计算到中心的距离就有 {{ value:02_task4_isolation_forest.ruler_standard_auroc }}。这一对比说明方法的成分，并不比说明数据的成分更多。两个任务的目标、实验规程和评分方式是一致的，而从数据到分数之间的一切几乎都不相同。我们还按照原论文实现了五类深度方法，让它们接受同一场考试，其中不止一个输给了近邻法，甚至输给了自己未经训练的网络。由此我们讨论：由模态编码器、共享潜在空间和统一评分器构成的框架能够承诺什么、不能承诺什么，以及在没有标签、标签充足、标签很少这三种情形下各应如何训练。
+#
+# 文中没有一个数字是人手敲进去的。每个数字都读自课程笔记本运行时写下的文件；缺少或者过期一个数字，报告就无法生成。
+
+# %% [markdown] checked="5fe43e45 5fe43e45"
+# {{ contents }}
+
+# %% [markdown] checked="d76f53f5 50787f96"
+# ## 什么是异常检测 {#what-anomaly-detection-is}
+#
+# ### 定义 {#definition}
+#
+# 设 $p^{+}$ 是正常样本在空间 $\mathcal{X}$ 上的分布。所谓异常，是指偏离 $p^{+}$ 如此之远，以至于更像是由另一种机制产生的观测 [@chandola2009survey; @ruff2021unifying]。若 $p^{+}$ 有密度函数，异常的集合可以写成
+#
+# $$\mathcal{A} = \{\, x \in \mathcal{X} : p^{+}(x) \le \tau \,\}, \qquad \tau \ge 0,$$
+#
+# 检测器则是任意一个函数 $s : \mathcal{X} \to \mathbb{R}$，称为**异常分数**，在 $p^{+}$ 小的地方取值大。多数检测器从不估计密度本身，能给样本排出次序就够了。要把次序变成报警还需要一个阈值，那是另一个问题，有它自己容易犯的错误。
+#
+# 几乎所有方法都建立在三个假设之上：
+#
+# 1. **少数性**：异常是罕见的，否则它们就成了另一个类别。
+# 2. **差异性**：异常的取值，或者取值的组合，在正常样本中很少出现。
+# 3. **可分离性**：存在某种够得着的表示，不一定是原始表示，使两者之间隔着一段距离，或者隔着一片低密度区域。
+#
+# 第一条可以检验，第二条只能指望，第三条才是真正要下功夫的地方：{{ ref:framework }}讨论的统一框架能否成立，取决于表示。
+#
+# ### 训练数据里可以有什么 {#what-the-training-data-may-contain}
+#
+# 描述监督程度的几个术语用得很随意，同一个实验会以不同的名目出现。本报告约定如下。
+#
+# - 严格意义上的**无监督**：训练集没有标签，而且可能混有异常，检测器必须容忍一定程度的**污染**。
+# - **单类**学习，不少作者称之为半监督，工业界的许多文献又称之为无监督：训练集只含正常样本。既然有人为它们担保过，这就已经是某种标签了。本报告的两个任务都属于这一类。
+# - 另一种常见意义上的**半监督**：大量未标注或正常的样本，加上少量已标注的异常。
+# - **有监督**：两类样本都有标签，是一个类别不平衡的分类问题，弱点在于还没有人标注过的那些异常种类。
+#
+# 无论哪种设定，测试集的标签只能用于一个目的，就是计算最终指标。拿它来确定阈值，或者估计异常的比例，都是信息泄漏；这种泄漏能带来多大好处，{{ ref:task-4 }}做了测量。
+#
+# ### 异常的种类 {#kinds-of-anomaly}
+#
+# **点异常**单独看就不正常，例如带孔的零件。**上下文异常**只在特定的时间或地点才显得不正常：高温出现在七月并不稀奇。**集合异常**是一组样本，逐个看都很普通，合在一起才不对劲，例如整整一秒钟毫无起伏的心电图。{{ ref:anomaly_kinds }}各给出一例。没有最好的检测器，只有对“正常”的理解恰好与当前异常相匹配的检测器。
+
+# %% [markdown] checked="2031bda9 2031bda9"
+# {{ figure:anomaly_kinds }}
+
+# %% [markdown] checked="e0ee8ecd 12188baf"
+# ### 如何评价检测效果 {#how-detection-is-judged}
+#
+# ROC 曲线下面积（AUROC）等于随机抽取的一个异常得分高于随机抽取的一个正常样本的概率。它既不依赖阈值，也不依赖异常的比例；做比较时这是长处，实际应用时却是短处：异常罕见的时候，极小的误报率也意味着误报成灾。精确率和召回率看的是报警本身。一条曲线若在 ROC 空间中处处占优，在精确率－召回率空间中也处处占优，但面积之间没有这种对应关系 [@davis2006roc]；类别严重不平衡时，精确率－召回率曲线更能说明问题 [@saito2015precision]。{{ ref:roc_and_pr }}中的检测器，AUROC 有 {{ value:00_concepts.auroc_rare }}，平均精确率却只有 {{ value:00_concepts.average_precision_rare }}。
+#
+# F1、混淆矩阵这类依赖阈值的指标，取决于阈值是怎样得来的。只使用正常数据的正当做法有四种：
+#
+# - 训练集分数的分位数，结果偏乐观，因为检测器见过这些样本；
+# - 留出的正常样本分数的同一分位数；
+# - 保形 p 值 $p(x) = (1 + k) / (1 + m)$，其中 $m$ 个留出的正常分数里有 $k$ 个不小于 $s(x)$。它在有限样本下也能兑现所承诺的误报率，再经 Benjamini 和 Hochberg 的程序 [@benjamini1995fdr]，就得到全部报警中误报比例的上界 [@bates2023conformal]；
+# - 超阈值峰值法，用广义帕累托分布拟合分数的上尾，适用于样本量不足以直接体现的极小误报率 [@siffer2017spot]。
+#
+# 对图像而言，每个像素的分数还可以与掩码对照。像素级 AUROC 偏袒大面积缺陷，因为每个像素只计一次；AUPRO 则对各个连通缺陷区域的重叠率取平均，一道细小的划痕与一大块污渍分量相同 [@bergmann2019mvtec]。
+
+# %% [markdown] checked="610746f0 610746f0"
+# {{ figure:roc_and_pr }}
+
+# %% [markdown] checked="3daf1040 f039223c"
+# ### 方法的家族 {#families-of-methods}
+#
+# **统计方法**拟合密度或其低阶矩：高斯模型与混合模型，核密度估计 [@parzen1962density]，以及采用稳健协方差 [@rousseeuw1999mcd] 或收缩协方差 [@ledoit2004covariance] 的马氏距离 [@mahalanobis1936distance]。**距离与密度方法**考察邻居：到第 $k$ 个近邻的距离 [@ramaswamy2000knn]，或者把一点的密度与其邻居处的密度相比的局部离群因子 [@breunig2000lof]。**隔离方法**统计需要多少次随机切分才能把一个样本与其余样本分开 [@liu2008isolation]。**边界方法**把正常样本圈起来，单类支持向量机便是如此 [@scholkopf2001support]。**重构方法**让正常样本通过瓶颈后复原，以误差打分：主成分分析、自编码器、变分自编码器 [@kingma2013vae]，以及 OCGAN 这样的对抗网络 [@perera2019ocgan]。**深度表示方法**学习或借用一组特征，使前面某一种思路在其中行得通 [@ruff2021unifying; @pang2021review]。{{ ref:family_gallery_moons }}画出了其中几种方法在同一份数据上所接受的区域，{{ ref:table:family_gallery }}则给出相应的 AUROC。
+
+# %% [markdown] checked="9c23ad58 9c23ad58"
+# {{ figure:family_gallery_moons }}
+
+# %% [markdown] checked="5330efdc 5330efdc"
+# {{ table:family_gallery }}
+
+# %% [markdown] checked="cac2fdd5 9d4296ea"
+# ## 两个任务，两种模态 {#two-tasks-two-modalities}
+#
+# ### 任务2：图像中的异常 {#task-2}
+#
+# #### 数据 {#task-2-data}
+#
+# 检测工位的相机拍摄同一种零件：训练集只有正品的照片，测试集既有正品也有次品，每处缺陷都有掩码标出。这就是 MVTec AD 的实验规程 [@bergmann2019mvtec]。报告采用人人都能生成、或者手头已有的数据：生成的榛子和拉链照片，缺陷的位置与严重程度均为已知；以及砖墙、草地和砾石的真实照片，其中融入了小块异质纹理。同一份笔记本只需改动一个参数，就能在 MVTec AD 上运行。这样大小的彩色图像是 $256 \times 256 \times 3 = 196\,608$ 维空间中的一个点，而训练样本只有几百个。相邻像素所说的几乎是同一件事；真正要紧的，比如一条不该出现的边缘，是许多像素共同构成的模式。
+#
+# #### 方法 {#task-2-method}
+#
+# PaDiM [@defard2021padim] 不需要通常意义上的训练。一个在 ImageNet 上训练好的网络，这里是小型的 EfficientNet [@tan2019efficientnet]，原论文中还用过宽残差网络 [@zagoruyko2016wide]，把图像变成若干深度的特征图。这些特征图缩放到同一网格上拼接起来，于是每个位置 $(i, j)$ 都得到一个向量 $x_{ij}$，既描述细部纹理，也描述较大范围的上下文。再从它的分量中随机保留 $d$ 个。对每个位置，均值 $\mu_{ij}$ 与协方差
+#
+# $$
+# \Sigma_{ij} = \frac{1}{n-1} \sum_{k=1}^{n}
+# (x^{(k)}_{ij} - \mu_{ij})(x^{(k)}_{ij} - \mu_{ij})^{\top} + \varepsilon I
+# $$
+#
+# 由 $n$ 张正常图像估计得到，其中 $\varepsilon I$ 保证图像数少于特征数时 $\Sigma_{ij}$ 仍然可逆。一个位置的分数是马氏距离
+#
+# $$d_{ij} = \sqrt{(x_{ij} - \mu_{ij})^{\top} \, \Sigma_{ij}^{-1} \, (x_{ij} - \mu_{ij})},$$
+#
+# 这些距离排成的图经放大和平滑后就是热力图，其最大值即为整幅图像的分数。零件只要有一处缺陷就是次品，所以取最大值。
+#
+# 有两种替代方案可以检验这一设计。若所有位置共用一个高斯模型，图像块来自何处就被忘掉了；这适合纹理，却不适合摆放对齐的物体，因为同一特征出现在边缘属于正常，出现在中心就该报警。PatchCore [@roth2022patchcore] 干脆放弃高斯模型，只保留一份经过稀疏化的正常图像块记忆，以到其中最近一块的距离为分数。
+#
+# #### 特点 {#task-2-characteristics}
+#
+# 模型就是一张均值与协方差的表：一趟扫描即可拟合，用热力图自我解释，新的正常图像只需合并统计量便能加入。代价是内存，它随网格增大，并随 $d$ 的平方增长；还有一个前提，即位置是有意义的。相机固定、零件入位时，这个前提成立；零件随意摆放时就不成立了。训练图像数少于特征数时，中心化后的特征矩阵反而是较小的对象，可以由它精确算出距离，全程不必构造协方差。
+#
+# #### 结果 {#task-2-results}
+#
+# {{ ref:figure:padim_comparison }}和{{ ref:table:padim_comparison }}列出了各检测器在五个类别上的结果，并与随机分数和像素距离对照。逐位置高斯模型的图像级 AUROC 在榛子上为 {{ value:01_task2_padim.hazelnut_padim_image_auroc }}，在拉链上为 {{ value:01_task2_padim.zipper_padim_image_auroc }}，在砖墙上为 {{ value:01_task2_padim.brick_padim_image_auroc }}；定位缺陷像素的像素级 AUROC 依次为 {{ value:01_task2_padim.hazelnut_padim_pixel_auroc }}、{{ value:01_task2_padim.zipper_padim_pixel_auroc }} 和 {{ value:01_task2_padim.brick_padim_pixel_auroc }}。重叠率指标更为严格，AUPRO 依次为 {{ value:01_task2_padim.hazelnut_padim_aupro }}、{{ value:01_task2_padim.zipper_padim_aupro }} 和 {{ value:01_task2_padim.brick_padim_aupro }}。
+#
+# 三种模型孰优孰劣，要看类别。榛子的姿态是随意的，不记位置的模型因此领先：所有位置共用一个高斯模型达到 {{ value:01_task2_padim.hazelnut_global_gaussian_image_auroc }}，PatchCore 达到 {{ value:01_task2_padim.hazelnut_patchcore_image_auroc }}。拉链总是以同样的走向穿过画面，单个高斯模型便跌至 {{ value:01_task2_padim.zipper_global_gaussian_image_auroc }}。把 PaDiM 原样搬到随机权重的网络上，榛子的结果为 {{ value:01_task2_padim.hazelnut_random_weights_image_auroc }}，其间的差距就是预训练的贡献。
+
+# %% [markdown] checked="8e45bac9 8e45bac9"
+# {{ figure:padim_comparison }}
+
+# %% [markdown] checked="f4633a23 f4633a23"
+# {{ table:padim_comparison }}
+
+# %% [markdown] checked="012e2a43 012e2a43"
+# {{ figure:padim_heatmaps }}
+
+# %% [markdown] checked="17ee5cbf 6a0a4431"
+# {{ ref:padim_heatmaps }}中的热力图是这一方法最有力的论据：检验员一眼就能看出报警是否事出有因。热力图也暴露了它的局限：网格比图像粗，细小的缺陷带着光晕；平滑压住了噪声，也削低了小缺陷的峰值。{{ ref:padim_roc }}给出了所有阈值下的表现。{{ ref:padim_severity }}表明，漏检的都是轻微缺陷：与正品照片相比，榛子缺陷中最轻的三分之一 AUROC 为 {{ value:01_task2_padim.auroc_mild }}，最重的三分之一为 {{ value:01_task2_padim.auroc_severe }}。若对各种严重程度一并取平均，这一点就看不见了。
+#
+# 阈值与分数同样值得用心。若承诺平均二十次才误报一次，由训练照片的分数定出阈值，正品测试照片的误报率高达 {{ value:01_task2_padim.in_sample_threshold_false_alarms }}，因为用少量照片的众多特征拟合出来的高斯模型，已经把训练照片背了下来。给每张训练照片打分时把它自己排除在外（对高斯模型来说这有闭式解），误报率变为 {{ value:01_task2_padim.leave_one_out_false_alarms }}；改用留出的正品照片和保形 p 值，则为 {{ value:01_task2_padim.calibrated_false_alarms }}。正品测试照片太少，还无法有把握地区分后两者与所承诺的误报率；第一种做法的失败，则是毫无疑问的。
+
+# %% [markdown] checked="9eb8393f 9eb8393f"
+# {{ figure:padim_roc }}
+
+# %% [markdown] checked="98924985 98924985"
+# {{ figure:padim_severity }}
+
+# %% [markdown] checked="6900439b 3ff726dd"
+# ### 任务4：表格中的异常 {#task-4}
+#
+# #### 数据 {#task-4-data}
+#
+# 表格每行一个样本，每列一个测量值。课程使用的是六列的甲状腺数据；报告则采用 scikit-learn 自带的威斯康星乳腺癌数据，以良性病例为正常类，其中 {{ value:02_task4_isolation_forest.n_train }} 例用于训练，另有 {{ value:02_task4_isolation_forest.n_test }} 个样本用于测试。列有单位，却没有邻居：打乱列的次序什么都不会改变，打乱像素的次序则会毁掉图像。表格也没有预训练网络可供借用特征。
+#
+# #### 方法 {#task-4-method}
+#
+# 孤立森林 [@liu2008isolation] 在小规模的随机子样本上建树。每棵树随机选一列，在该列的取值范围内随机切一刀，如此反复，直到每个样本各居一处，或者达到深度上限。处在稀疏区域的样本，几刀之后就被孤立出来。记 $h(x)$ 为 $x$ 被孤立时的深度，对所有树取平均，$c(\psi)$ 为含 $\psi$ 个样本的二叉搜索树中一次不成功查找的平均深度，则
+#
+# $$
+# s(x) = 2^{-\mathbb{E}[h(x)] / c(\psi)}, \qquad c(\psi) = 2 H_{\psi - 1} - \frac{2(\psi - 1)}{\psi},
+# \qquad H_k = \sum_{i=1}^{k} \frac{1}{i}.
+# $$
+#
+# 分数介于零和一之间，越大越异常。树对列的尺度变换保持不变，所以标准化除了舍入误差之外不改变任何东西；之所以仍然做标准化，是因为{{ ref:isolation_forest_comparison }}里的对手们需要它。
+#
+# #### 特点 {#task-4-characteristics}
+#
+# 子样本的大小 $\psi$ 固定，使拟合的代价与样本数无关：$t$ 棵树需要 $O(t \, \psi \, \log \psi)$；给 $n$ 个样本打分需要 $O(n \, t \, \log \psi)$，对 $n$ 是线性的，而不是常被误写的 $O(n \, \log n)$。实测 $n$ 加倍时，拟合时间变为原来的 {{ value:02_task4_isolation_forest.fit_time_per_doubling }}。它不假定任何分布，却假定了形状：每一刀都平行于坐标轴，因此每一列都在正常范围之内、只有组合才反常的异常，对森林来说很难。它同样能够给出解释：树模型的沙普利值可以精确计算 [@lundberg2020trees]，{{ ref:isolation_forest_shap }}指出了一次报警背后是哪些列在起作用。
+#
+# #### 阈值不得看见测试标签 {#task-4-threshold}
+#
+# 许多教程里有一个习惯，把参数 `contamination` 设成测试集中异常的比例。这个数字来自标签。它把**正常**样本的报警率定成了测试集的异常比例，而这两者毫不相干：在本测试集上，这样做会使健康病人的报警率达到 {{ value:02_task4_isolation_forest.false_alarm_rate_cheat }}，取训练分数的分位数则只有 {{ value:02_task4_isolation_forest.false_alarm_rate_honest }}。在测试标签上把 F1 调到最大的阈值，看起来更好，却同样无用：F1 凭空多出 {{ value:02_task4_isolation_forest.cheat_f1_gain }}，没有哪个用户能真正得到它（{{ ref:table:contamination_cheat }}）。AUROC 不会变，因为样本的次序没有变。实际使用时，谁也不会事先知道异常的比例。{{ ref:thresholds }}在同一承诺下比较各种正当的阈值，承诺的误报率为 {{ value:02_task4_isolation_forest.promised_false_alarm_rate }}：训练集分位数实得 {{ value:02_task4_isolation_forest.false_alarm_rate_training_quantile }}，保形阈值实得 {{ value:02_task4_isolation_forest.false_alarm_rate_conformal }}。
+
+# %% [markdown] checked="b5bf0be0 b5bf0be0"
+# {{ table:contamination_cheat }}
+
+# %% [markdown] checked="a0e10879 a0e10879"
+# {{ table:thresholds }}
+
+# %% [markdown] checked="00f05b75 fededa02"
+# #### 结果 {#task-4-results}
+#
+# {{ ref:isolation_forest_scores }}画出了分数的分布；{{ ref:isolation_forest_comparison }}把孤立森林与其他检测器、随机分数和一把“尺子”放在一起，对数据做了 {{ value:02_task4_isolation_forest.n_splits }} 次划分。所谓尺子，就是到训练数据中心的距离：没有学习，没有参数。它的 AUROC 为 {{ value:02_task4_isolation_forest.ruler_standard_auroc }}，孤立森林为 {{ value:02_task4_isolation_forest.isolation_forest_auroc }}。笔记本改动一个参数，即可让课程的甲状腺数据接受同样的检验。凡是尺子也能做好的地方，异常无非是离得远罢了；分数高只说明检测器能用，绝不说明它学到了正常类的什么结构。
+
+# %% [markdown] checked="d2e351f7 d2e351f7"
+# {{ figure:isolation_forest_scores }}
+
+# %% [markdown] checked="f5611621 f5611621"
+# {{ table:isolation_forest_comparison }}
+
+# %% [markdown] checked="08ec36db bf701001"
+# 要检验是否学到了东西，得用一张尺子必然失灵的表。我们沿用 ADBench 的思路 [@han2022adbench]，打破正常样本各列之间的依赖关系来制造异常：每一列单独看都无可挑剔，只有组合是不可能出现的。这时尺子跌至 {{ value:02_task4_isolation_forest.hard_ruler_auroc }}，孤立森林跌至 {{ value:02_task4_isolation_forest.hard_isolation_forest_auroc }}，而{{ ref:isolation_forest_hard_comparison }}中最好的检测器达到 {{ value:02_task4_isolation_forest.hard_best_detector_auroc }}。表格数据的评测应当同时包含这两种异常，还应当带上尺子。
+
+# %% [markdown] checked="0556b82a 0556b82a"
+# {{ table:isolation_forest_hard_comparison }}
+
+# %% [markdown] checked="031095d6 031095d6"
+# {{ figure:isolation_forest_shap }}
+
+# %% [markdown] checked="6fe9302a 5628f234"
+# ## 两个任务的异与同 {#how-the-two-tasks-differ-and-agree}
+#
+# {{ caption:tasks_compared }} 两个任务的对照。
+#
+# | | 任务2：图像 | 任务4：表格 |
+# |---|---|---|
+# | 原始样本 | 网格上数十万个高度冗余的像素 | 一行，几个到几十个测量值 |
+# | 结构 | 邻域、尺度、位置 | 没有；列可以互换 |
+# | 特征表示 | 借自在其他图像上预训练的网络 | 列本身，经过标准化 |
+# | 正常性的模型 | 每个位置一个高斯模型 | 一组随机划分 |
+# | 前提 | 特征近似高斯，零件摆放对齐 | 异常经少数几刀平行于坐标轴的切分即被孤立 |
+# | 异常分数 | 马氏距离，对位置取最大 | 平均孤立深度 |
+# | 定位 | 像素上的热力图 | 各列的贡献 |
+# | 代价 | 主要耗在网络上，得益于 GPU | 单核几秒钟 |
+# | 指标 | 图像级与像素级 AUROC、AUPRO、平均精确率 | AUROC、平均精确率、正当阈值下的 F1 |
+#
+# ### 差异 {#differences}
+#
+# {{ ref:tasks_compared }}概括了本节内容。最大的差异在于知识从哪里来。图像检测器的本领得自上百万张拍摄其他事物的照片，它们教会了网络什么是纹理、什么是形状；在此之上，正常性的模型很简单，也可以很简单。表格没有这样的施主。一家医院的第三列对另一家医院的第三列什么也说明不了，所以模型自身必须对“什么是不寻常”抱有正确的想法。关于方法的结论因此不能照搬：一个高斯模型足以描述图像的深度特征，不等于它足以描述血液指标。
+#
+# 第二个差异是局部性。图像的分数是数千个局部分数的最大值，服从的是极值的分布；表格的分数是单个全局的数。两者的量纲和尾部不可比，一旦要把它们排进同一张榜单，这一点就要紧了。
+#
+# ### 共同点 {#agreements}
+#
+# 两个任务都是单类问题，实验规程相同：用正常样本拟合，打分，用正常样本定阈值，测试标签只碰最终指标。两者都给出方向一致的实值分数，因此阈值、曲线、置信区间和校准可以原样共用。两者都能指出警报来自何处，或者是像素，或者是列。用软件的话说，它们遵守同一份契约：`fit`、`anomaly_score`、`predict`。评测之所以可信，靠的大多是这份契约背后的东西。这是统一框架可行的第一层含义，平实而管用。
+
+# %% [markdown] checked="04f89d35 48107725"
+# ## 深度方法：逐个家族 {#deep-methods-family-by-family}
+#
+# 课程中有五份笔记本从原论文出发实现文献中的深度方法：自编码器、对抗网络、自监督任务、特征学习和单类网络。它们参加的是同一场考试：在数据的多次划分上运行，旁边站着四个对照。一是**随机分数**；二是**尺子** $\lVert x \rVert^2$，即到中心的距离的平方；三是检测器自己的网络在**训练之前**的样子；四是确实会学习的检测器里最便宜的两种，到第五个近邻的距离（kNN）和主成分分析（PCA）的残差。{{ ref:deep_families }}用文字概括结果，以下各节给出数字。
+
+# %% [markdown] checked="5246892f 16c904fd"
+# {{ caption:deep_families }} 五类深度方法，以及考试的结果。
+#
+# | 家族 | 训练目标 | 打分依据 | 在哪里奏效 | 在哪里落败 |
+# |---|---|---|---|---|
+# | 自编码器 | 复制 | 复制的误差 | 相互依赖的列，对齐的图像 | 两者都只与 PCA 打平；会记住训练集里的异常 |
+# | 对抗网络 | 模仿 | 模仿不了的部分 | 相互依赖的列 | 落后于 PCA，代价却是它的数百倍 |
+# | 自监督任务 | 说出做了什么操作 | 对正确答案的意外程度 | 照片上的数字，未经整理的图像 | 操作改变不了的类别 |
+# | 特征学习 | 预测距离，或拟合混合分布 | 新奇程度，能量 | 列多而关系弯曲的表 | REPEN 不比自己未训练的网络强 |
+# | 单类网络 | 填满一个球，或分辨正常与破坏 | 距离，判决 | 相互依赖的列；有少量标签时 | 尺子够用之处，不及尺子 |
+
+# %% [markdown] checked="f046bac5 41d39831"
+# ### 自编码器 {#autoencoders}
+#
+# 自编码器让输入通过一个狭窄的编码再复制出来 [@hinton2006reducing]，以复制的平方误差为分数，
+#
+# $$s(x) = \lVert x - g(f(x)) \rVert^2 .$$
+#
+# 没有什么禁止网络把异常也复制好；编码越长，它就越做得到。各种变体都是对这一个弱点的回答。去噪自编码器 [@vincent2008denoising] 看到的是破坏过的样本，要还回干净的样本，于是学会了走回数据的那一步，噪声趋于零时，这一步沿着对数密度的梯度 [@alain2014regularized]；把它逐层堆叠，曾经使训练深层网络成为可能 [@vincent2010stacked]。稀疏编码 [@ng2011sparse] 与收缩编码 [@rifai2011contractive] 可以很宽，但要为激活或灵敏度付费。变分自编码器 [@kingma2013vae] 和对抗自编码器 [@makhzani2015aae] 给编码规定了分布。稳健主成分分析 [@candes2011rpca] 和稳健深度自编码器 [@zhou2017rda] 则把不合群的部分拆分出去。
+#
+# {{ ref:autoencoder_comparison }}展示了所有这些方法。在手写数字上，普通自编码器的 AUROC 为 {{ value:03_autoencoders.autoencoder_digits_trained }}，未经训练的同一网络只有 {{ value:03_autoencoders.autoencoder_digits_untrained }}：这是学出来的。在异常打破列间依赖的那张表上，它达到 {{ value:03_autoencoders.autoencoder_hard_trained }}，尺子为 {{ value:03_autoencoders.ruler_hard }}。那里的家族冠军达到 {{ value:03_autoencoders.best_autoencoder_hard }}，却根本不是网络，而是稳健主成分分析；从{{ ref:autoencoders_injected_dependency_breast_cancer }}可见，普通 PCA 紧随其旁：近乎线性的关系用不着网络。最后，在乳腺癌数据上，训练使自编码器从 {{ value:03_autoencoders.autoencoder_easy_untrained }} **降**到 {{ value:03_autoencoders.autoencoder_easy_trained }}。数值大的样本，在任何会收缩的映射下误差都大；在那里，未经训练的网络就是一把乔装的尺子。
+
+# %% [markdown] checked="313ece54 313ece54"
+# {{ figure:autoencoder_comparison }}
+
+# %% [markdown] checked="10bbbf81 10bbbf81"
+# {{ table:autoencoders_injected_dependency_breast_cancer }}
+
+# %% [markdown] checked="79030995 6b985d1b"
+# 训练集很少是干净的。训练样本中异常的比例取到最大时，普通自编码器把异常记了下来：要它在训练集里把异常找出来，它只达到 {{ value:03_autoencoders.contaminated_plain_ae }}，稳健自编码器达到 {{ value:03_autoencoders.contaminated_robust_ae }}，孤立森林达到 {{ value:03_autoencoders.contaminated_isolation_forest }}（{{ ref:figure:contamination }}）。换成新样本，次序就颠倒过来，因为稳健网络把少见的正常样本也一并放弃了。它适合用来排查自己手里的数据，而不是给干净的数据上保险。
+
+# %% [markdown] checked="a048b25e a048b25e"
+# {{ figure:contamination }}
+
+# %% [markdown] checked="6720f203 f5906490"
+# ### 对抗网络 {#adversarial-networks}
+#
+# 学会了模仿正常样本的生成器 [@goodfellow2014gan; @arjovsky2017wgan; @gulrajani2017wgangp]，模仿不出异常。AnoGAN [@schlegl2017anogan] 在生成器的编码空间里为每个样本做上百步梯度搜索，寻找最像的仿品。f-AnoGAN [@schlegl2019fanogan] 训练一个当场作答的编码器，并在像素残差之外加上判别器特征 $h$ 的残差，
+#
+# $$s(x) = \frac{1}{n} \lVert x - G(E(x)) \rVert^2 + \frac{\kappa}{n_h} \lVert h(x) - h(G(E(x))) \rVert^2 .$$
+#
+# BiGAN 在同一场博弈中学习编码器与生成器 [@donahue2017bigan; @zenati2018gan]；GANomaly 比较的是编码而不是像素 [@akcay2018ganomaly]。
+#
+# 编码器的速度是搜索的 {{ value:04_gans.f_anogan_speedup }}，效果并不差。在相互依赖的列上，f-AnoGAN 达到 {{ value:04_gans.f_anogan_dependency_auroc }}，GANomaly 达到 {{ value:04_gans.ganomaly_dependency_auroc }}，都远胜于未经训练的网络，而 PCA 比两者都强（{{ ref:gan_comparison }}）。{{ ref:f_anogan_table }}用我们的图像重做了 f-AnoGAN 论文的核心表格。有些结论得到了复现：f-AnoGAN 不落后于搜索；单独使用判别器，在训练过的方法中垫底，因为它学的是区分真品与仿品，而异常两者都不是。另一些则没有：f-AnoGAN 的 AUC 为 {{ value:04_gans.f_anogan_auc }}，可是普通自编码器并不比它低，论文没有尝试的 PCA 则有 {{ value:04_gans.pca_auc_beside_f_anogan }}。实验规程是不同的。论文用的是视网膜扫描的图像块、大型生成器，病灶只占画面的一小块；我们用的是八乘八像素的整个数字，训练样本不到一百个，博弈也提前结束。论文还在测试标签上选取阈值，表中已经注明；与表中靠下的正当阈值相比，这使 f-AnoGAN 的 F1 多出 {{ value:04_gans.f_anogan_f1_gained_by_test_labels }}，使其他方法多出更多。
+
+# %% [markdown] checked="97488bcd 97488bcd"
+# {{ table:gan_comparison }}
+
+# %% [markdown] checked="f140b74e f140b74e"
+# {{ table:f_anogan_table }}
+
+# %% [markdown] checked="7e1995db ffd48741"
+# ### 自监督任务 {#self-supervised-tasks}
+#
+# 把图像旋转直角的若干倍，再训练一个分类器说出转了多少。要答对，它必须知道正常图像哪边朝上；遇到异常，它就拿不准。设操作为 $T_1, \dots, T_K$，Golan 和 El-Yaniv 的简化分数 [@golan2018geometric] 为
+#
+# $$s(x) = -\frac{1}{K} \sum_{k=1}^{K} \log p\big(k \mid T_k(x)\big).$$
+#
+# 这是胜得最干脆的一个家族，而且胜在别人最难对付的数据上：数字随机地叠在照片上，背景的变化比数字还大。直角旋转达到 {{ value:05_self_supervised.quarter_turns_auroc }}，未经训练的网络为 {{ value:05_self_supervised.untrained_network_auroc }}，自编码器把编码都花在了背景上，为 {{ value:05_self_supervised.autoencoder_auroc }}；直接用在像素上的 kNN 和 PCA 也好不了多少（{{ ref:scenes_comparison }}）。这个家族也会失败，而且失败在事先就能断言的地方。零倒过来还是零。转半圈就与自身重合的那些数字，平均 AUROC 为 {{ value:05_self_supervised.symmetric_auroc }}，其余数字为 {{ value:05_self_supervised.asymmetric_auroc }}；留出的**正常**图像被正确说出旋转角度的比例，能够预测 AUROC，十个数字上的秩相关系数为 {{ value:05_self_supervised.symmetry_rank_correlation }}（{{ ref:symmetry }}）。做这项检查，一个异常都不需要。
+
+# %% [markdown] checked="f5ee0767 f5ee0767"
+# {{ figure:scenes_comparison }}
+
+# %% [markdown] checked="b333e04e b333e04e"
+# {{ figure:symmetry }}
+
+# %% [markdown] checked="8fbc19d8 df471e19"
+# E3Outlier [@wang2019e3outlier] 把同样的任务用于无人整理过的图像，给训练图像自身排序。它之所以有效，是因为多数派的拉力大于少数派：训练开始时，正常样本梯度之和是离群样本的 {{ value:05_self_supervised.pull_ratio_start }} 倍。在混有一成离群样本的照片数据上，它达到 {{ value:05_self_supervised.unsorted_e3_pl_auroc }}，在同样特征上建的森林为 {{ value:05_self_supervised.unsorted_ssd_if_auroc }}，卷积自编码器为 {{ value:05_self_supervised.unsorted_cae_auroc }}。{{ ref:unsorted_table }}把它与论文的 MNIST 结果并列。各方法在照片上的次序与论文一致，但实验并不相同：论文有数千张更大的图像、一个宽残差网络和十个类别，我们只有一个类别的两百张小图。在居中的数字上，这张表什么也说明不了，因为尺子就能解决。更接近论文规程的一次运行使用了 MNIST 的一万个测试数字，记录在文件 `benchmarks/README.md` 中。
+
+# %% [markdown] checked="51e21a45 51e21a45"
+# {{ table:unsorted_table }}
+
+# %% [markdown] checked="7dd5c71e 91bc1ef3"
+# ### 特征学习 {#learned-features}
+#
+# REPEN [@pang2018repen] 让一个基础检测器挑选候选样本，学习一个空间，使离群候选离随机正常样本的距离大于该样本与其近邻的距离。RDP [@wang2020rdp] 预测一个随机网络在样本中看到什么，以及成对样本在随机网络眼里的内积，以预测误差为分数。DAGMM [@zong2018dagmm] 把自编码器的编码与误差拼在一起，用混合模型拟合，以能量打分：
+#
+# $$E(z) = -\log \sum_{k=1}^{K} \phi_k \, \mathcal{N}\big(z; \mu_k, \Sigma_k\big).$$
+#
+# {{ ref:feature_learning_comparison }}是整门课程里最让人清醒的一幅图。在相互依赖的列上，与各自未经训练的网络相比，RDP 提高了 {{ value:06_feature_learning.rdp_gain }}，DAGMM 提高了 {{ value:06_feature_learning.dagmm_gain }}：两者都学到了东西。REPEN 则为 {{ value:06_feature_learning.repen_gain }}：它未经训练的网络大体上保持距离不变，就是乔装的 kNN。在同一张表上，kNN 为 {{ value:06_feature_learning.knn_auroc }}，DAGMM 为 {{ value:06_feature_learning.dagmm_auroc }}，PCA 为 {{ value:06_feature_learning.pca_auroc }}。REPEN 的成败取决于教师：在一个只有一列要紧的人造例子里，跟对了教师达到 {{ value:06_feature_learning.repen_right_teacher_auroc }}，跟错了教师只有 {{ value:06_feature_learning.repen_wrong_teacher_auroc }}。
+#
+# {{ ref:dagmm_published }}转录了 DAGMM 已发表的结果，从中可以看出，离开实验规程，F1 能说明的事情何其之少。阈值取的是数据的异常比例，实际工作中没有人知道它，而 F1 恰恰依赖这个比例：甲状腺这张表，按 AUROC 衡量，尺子几乎就能解决，按 F1 衡量，每种方法都显得很差。笔记本的 course 配置会用两种阈值补上我们自己的一行。Arrhythmia 和 KDDCup 不在课程数据之列，对那几列我们不作任何断言。
+
+# %% [markdown] checked="34ab6b32 34ab6b32"
+# {{ figure:feature_learning_comparison }}
+
+# %% [markdown] checked="05381e7b 05381e7b"
+# {{ table:dagmm_published }}
+
+# %% [markdown] checked="31c8868e 52b5e889"
+# ### 单类网络 {#one-class-networks}
+#
+# Deep SVDD [@ruff2018deepsvdd] 学习一个空间，让正常样本聚拢在固定的中心 $c$ 周围，
+#
+# $$\min_{W} \; \frac{1}{n} \sum_{i=1}^{n} \lVert \phi_W(x_i) - c \rVert^2 + \frac{\lambda}{2} \lVert W \rVert^2,
+# \qquad s(x) = \lVert \phi_W(x) - c \rVert^2 .$$
+#
+# 常数网络可以完美地求解它，却什么也检测不出来。{{ ref:svdd_collapse }}展示了坍缩的过程：按论文设防，即各层不带偏置、激活函数无界、中心离开原点，训练结束时 AUROC 为 {{ value:07_one_class.collapse_auroc_guarded }}；若把中心放在原点，则为 {{ value:07_one_class.collapse_auroc_center_at_zero }}。ALOCC [@sabokrou2018alocc] 训练一个修复含噪样本的修复器，与判别器对抗。照论文搭建修复器，分数的 AUROC 先升到 {{ value:07_one_class.alocc_bottleneck_peak_auroc }}，随后**翻转**到 {{ value:07_one_class.alocc_bottleneck_last_auroc }}：好的修复器，输出比真实数据更光滑，于是粗糙反而成了真实的标志。只对输入做修正的修复器没有这个毛病，最终为 {{ value:07_one_class.alocc_correction_last_auroc }}。Fence GAN [@ngo2019fencegan] 要求生成器把样本放在数据的周围而不是数据之上；如果样本从内部出发，判决就会颠倒（在双月数据上，从 {{ value:07_one_class.moons_auroc_fence }} 变成 {{ value:07_one_class.moons_auroc_inside }}）。
+#
+# 在相互依赖的列上，取两张表的平均，ALOCC 为 {{ value:07_one_class.alocc_hard_auroc }}，Deep SVDD 为 {{ value:07_one_class.deepsvdd_hard_auroc }}，Fence GAN 为 {{ value:07_one_class.fencegan_hard_auroc }}，kNN 为 {{ value:07_one_class.knn_hard_auroc }}，尺子为 {{ value:07_one_class.norm_hard_auroc }}（{{ ref:table:one_class_comparison }}）。ALOCC 的领先要打个折扣：它的噪声打破列间关系，这些异常的制造方法也是打破列间关系，等于考前做过原题。在乳腺癌数据上，没有一个网络胜过尺子，最好的网络为 {{ value:07_one_class.easy_best_network_auroc }}，尺子为 {{ value:07_one_class.easy_norm_auroc }}。
+
+# %% [markdown] checked="766614d9 766614d9"
+# {{ figure:svdd_collapse }}
+
+# %% [markdown] checked="0a706941 0a706941"
+# {{ table:one_class_comparison }}
+
+# %% [markdown] checked="2c0aad9e a024e908"
+# 少量已标注的异常会改变局面。Deep SAD [@ruff2020deepsad] 把它们推离中心。只标注一种异常，它在这一种上的 AUROC 提高 {{ value:07_one_class.sad_gain_known_kind }}，在没有人标注过的种类上提高 {{ value:07_one_class.sad_gain_new_kinds }}；分类器在见过的种类上无人能敌，在新种类上却落在后面（{{ ref:figure:sad_labels }}）。{{ ref:framework }}所说的混合设定，实验依据就在这里。
+
+# %% [markdown] checked="8c426fdf 8c426fdf"
+# {{ figure:sad_labels }}
+
+# %% [markdown] checked="e464b7e4 00130938"
+# ### 五个家族教会我们什么 {#what-the-five-families-teach}
+#
+# - **是否学到了东西，要与未经训练的网络比过才知道**：在异常数值偏大的表上，未训练的网络与训练过的不相上下，在这类表上发表的高分不能作为方法有效的证据。
+# - **及格线由简单的检测器划定**：在本报告的每张表上，PCA 或 kNN 都离最好的网络不远，而且只用几毫秒。只有两者都无能为力时，网络才值得：图像内容的位置不定，或者关系既非局部也非线性。
+# - **成功跟着排练过的任务走**：旋转任务找得到有上下之分的东西，破坏关系的任务找得到被破坏的关系。对一种方法，该问的不是它有多深，而是它的训练任务像哪一种异常。
+# - **失败往往可以预先看到**，而且不需要异常：操作无法区分，编码缩成一点，修复器好得过了头。
+# - **发表的数字带着自己的实验规程**：取自测试标签的阈值、当作已知的异常比例、不同的数据，比方法本身更能解释两张表之间的差距。
+
+# %% [markdown] checked="98d8735b 4ea52499"
+# ## 统一框架是否可行 {#framework}
+#
+# ### 架构 {#architecture}
+#
+# 自然的设计有三层。**模态编码器** $f_m : \mathcal{X}_m \to \mathbb{R}^{q}$ 把图像、表格行或任何其他类型的样本变成长度同为 $q$ 的向量。**共享潜在空间** $\mathbb{R}^{q}$ 是我们希望正常样本在其中聚拢的地方。**统一评分器**在那里度量样本与正常状态的距离，最简单的做法是用一个高斯模型，
+#
+# $$s(x_1, \dots, x_M) = (z - \mu)^{\top} \Sigma^{-1} (z - \mu), \qquad z = g\big(f_1(x_1), \dots, f_M(x_M)\big),$$
+#
+# 其中 $g$ 是融合方式：拼接，对现有模态取平均，或者模态之间的注意力。
+#
+# 有两种情形必须分清。如果各模态描述的是**同一个对象**，例如一个零件的照片和它的工艺参数，那么 $z$ 描述的就是一件事，联合模型能够发现任何单一模态都发现不了的异常：照片普通，参数普通，二者却不相配。如果各模态来自**互不相干的来源**，例如榛子和甲状腺病人，那就没有联合分布可学。框架仍然可以共用代码、校准和报告，但在两团点云的并集上拟合一个高斯模型，两团都描述不好：协方差量出来的主要是两个均值之间的距离，而夹在中间的一切它都看不见。对这样的数据，应当每种模态各建模型，再放到一个校准过的公共尺度上。
+#
+# ### 训练 {#training}
+#
+# **无监督**。图像编码器经过预训练，保持冻结。表格编码器需要训练信号。随机初始化而从不训练的网络只是一个随机投影，什么也没有学到，应当以这个名目进入对照。可用的信号有：重构，预测被掩码遮住的列，或者同一样本不同视图之间的对比一致性。只用紧致性损失会招致坍缩，因为常数编码器使每个样本都完美地正常；不带偏置、加重构项、规定方差下限，都可以防止坍缩。样本成对时，跨模态的对比损失可以把各个空间对齐。
+#
+# **有监督**。分类头配合按类别不平衡加权的交叉熵，利用已知种类的标注异常。它在这些种类上取胜，在新种类上则可能落败；只有测试集里留出了训练时没有的种类，才看得出来。
+#
+# **混合**。对正常样本要求紧致，对少量标注异常加一个排斥项，既保留单类的视角，又用上已知的信息。实践中通常就是这种情形。
+#
+# ### 优势 {#advantages}
+#
+# - 新增一种模态只需要一个编码器；评分、阈值、绘图和测试都是现成的。
+# - 模态之间的联合异常变得可见，这是各自为政的检测器唯一无法具备的能力。
+# - 在留出的正常样本上校准过的分数就是 p 值，不同模态的 p 值天然共用一个尺度，报警可以统一排序、统一分配预算。
+# - 只有一套评测规程，结果可比，信息泄漏也更容易被发现。
+#
+# ### 挑战 {#challenges}
+#
+# - **对齐**：分别训练的编码器，输出落在互不相干的坐标系里。维数相等不等于含义相同。
+# - **分布**：对几种模态的并集来说，单个高斯模型太简单；几百维的协方差，几百个样本也估计不准。
+# - **不平衡**：样本更多、方差更大或维数更高的模态会主导分数。
+# - **模态缺失**：实际中总有一些模态缺席，而且缺席不是随机的。
+# - **可解释性**：潜在空间中的一个距离，指不出是哪个像素，也指不出是哪一列。
+# - **评测**：如果单凭某一种模态就能发现所有异常，融合检测器就什么也证明不了。
+#
+# ### 对策 {#mitigations}
+#
+# - 分阶段训练：先训练编码器，逐个与各自的单模态基线比过，然后再做融合。
+# - 每种模态单独建模，把校准后的分数合并（后期融合），作为任何共享潜在空间都必须超越的基线。
+# - 采用收缩估计 [@ledoit2004covariance]，用混合模型代替单个高斯模型，潜在维数以样本撑得住为限。
+# - 在正常数据上把每种模态的贡献标准化，不让任何一种凭量纲取胜。
+# - 训练时随机丢弃模态，使用时遇到缺失就不会意外。
+# - 把分数沿编码器追溯回像素和列，并在联合分数旁边保留单模态分数。
+# - 用只存在于模态关系之中的异常来测试。
+
+# %% [markdown] checked="c9b20799 241ff0a8"
+# ## 实现方案 {#implementation}
+#
+# 模块 `mmad_utils` 收纳两个任务共用的部分：来源明确、带校验和的数据集，所有检测器共同遵守的一份契约，阈值，指标，以及结果的记录。检测器遵循 scikit-learn 的约定，因此该库的估计器可以原样与我们的一起评测。框架的三种设定对应三个类，由课程后面的笔记本介绍；以下是它们的轮廓。
+#
+# ### 无监督方案 {#unsupervised}
+#
+# ```python
+# detector = MultiModalAnomalyDetector(
+#     encoders={"image": ImageEncoder(), "tabular": TabularEncoder()},
+#     scorer=GaussianAnomalyScorer(covariance="ledoit_wolf"),
+# )
+# detector.fit({"image": X_image, "tabular": X_tabular})        # 只用正常样本
+# scores = detector.anomaly_score({"image": X_image_new})       # 允许缺少某种模态
+# ```
+#
+# 编码器先在没有标签的情况下训练；评分器在编码器的输出上拟合；阈值来自留出的正常样本。
+#
+# ### 有监督方案 {#supervised}
+#
+# ```python
+# detector = SupervisedMultiModalAnomalyDetector(random_state=0)
+# detector.fit({"image": X_image, "tabular": X_tabular}, y)     # 0 正常，1 异常
+# ```
+#
+# 分类头作用于对数几率，采用按类别频率加权的二元交叉熵。测试集要整类地留出若干种异常。
+#
+# ### 混合方案 {#hybrid}
+#
+# ```python
+# detector = HybridMultiModalAnomalyDetector(random_state=0)
+# detector.fit({"image": X_image, "tabular": X_tabular}, y)     # -1 未标注，0 正常，1 异常
+# ```
+#
+# 预训练使用全部样本，无论是否标注；微调时加入排斥项。这些类取得的任何成绩，都将像上面的结果一样记录下来，旁边放三个参照：随机分数，尺子，以及训练之前的同一网络。
+
+# %% [markdown] checked="ce62ec92 221c9c63"
+# ## 结论与展望 {#conclusions-and-outlook}
+#
+# ### 结论 {#conclusions}
+#
+# 1. 在规程、分数和评测的层面上，两个任务是同一个问题；在表示的层面上，是两个问题。首先值得统一的是前者。
+# 2. 对图像，借来的特征加上逐位置的高斯模型，是强大、快速、可解释的检测器；它的错误集中在轻微的缺陷和没有对齐的零件上。
+# 3. 对表格，孤立森林是稳妥的默认选择；但在容易的数据上一把尺子就能做得同样好，在列与列相互依赖时，另有更好的检测器。没有这些参照，结果就无从解读。
+# 4. 深度方法值得用的地方，是图像内容位置不定，或者关系既非局部也非线性。在本报告的其余表格上，PCA 或近邻法与之相当；在最容易的表上，未经训练的网络就够了。
+# 5. 取自测试标签的阈值会使报告的成绩虚高。正当的阈值不用额外付出任何代价。
+# 6. 只有当各模态描述同一个对象、异常可能藏在它们的关系之中时，共享潜在空间才有道理。对互不相干的来源，把校准过的分数并排放置是更好的框架。
+#
+# ### 展望 {#outlook}
+#
+# 更强的编码器，如视觉 Transformer 以及跨众多表格预训练的网络，将推高由表示划定的上限。样本量允许时，可以用归一化流和能量模型取代高斯模型。生产过程会漂移，模型和阈值必须随之更新，又不能把异常学进去。解释也应当像检测器一样接受检验，用已知的成因来核对。
+#
+# ### 实用建议 {#practical-advice}
+#
+# - 从尺子和一种经典检测器开始。每张表里都保留这两者，网络旁边再放上它未经训练的副本。
+# - 标签多而可靠、异常种类稳定时，用分类；只有正常样本时，用单类方法；有少量标签时，用混合方法。
+# - 先把每种模态单独做好，再合并，并检查合并有没有使其中任何一种变差。
+# - 写明用户能够承受的误报率，在留出的正常数据上定阈值，再如实报告测试集上的表现。
+# - 报告多个随机种子的结果及其离散程度，并附上错得最离谱的样本的图片。
+# - 使用过程中盯住正常样本的分数。它们的分布一旦移动，阈值就过期了。
+
+# %% [markdown] checked="bdeb8ae7 d52af5ad"
+# ## 本报告是怎样生成的 {#provenance}
+#
+# 本附录由机器写成。{{ ref:appendix_data }}列出各数据集的来源与许可，{{ ref:appendix_hashes }}记录其内容；{{ ref:appendix_packages }}是软件包的版本，{{ ref:appendix_parameters }}是各笔记本的参数，{{ ref:appendix_runs }}是它们的运行时间与结果的出处，{{ ref:appendix_computer }}是所用的计算机。源文件、模块、锁定文件或参数只要改动一个字节，结果便告过期；重新计算之前，报告不会生成。
+
+# %% [markdown] checked="6bfb28b0 6bfb28b0"
+# {{ table:appendix_data }}
+
+# %% [markdown] checked="dcfe83f7 dcfe83f7"
+# {{ table:appendix_hashes }}
+
+# %% [markdown] checked="b679e296 b679e296"
+# {{ table:appendix_packages }}
+
+# %% [markdown] checked="0481f941 0481f941"
+# {{ table:appendix_parameters }}
+
+# %% [markdown] checked="f296080c f296080c"
+# {{ table:appendix_runs }}
+
+# %% [markdown] checked="ae2b34c4 ae2b34c4"
+# {{ table:appendix_computer }}
+
+# %% [markdown] checked="a8d6f16b 02d6a92b"
+# ### 图中文字对照 {#words-in-the-figures}
+#
+# 插图只绘制一次，标注为英文。{{ ref:figure_words }}给出其中文字的中文。
+#
+# {{ caption:figure_words }} 图中文字的英汉对照。
+#
+# | English | 中文 |
+# |---|---|
+# | anomaly, normal | 异常，正常 |
+# | anomaly score | 异常分数 |
+# | threshold | 阈值 |
+# | false-positive rate, true-positive rate (recall) | 假正率，真正率（召回率） |
+# | precision, recall | 精确率，召回率 |
+# | random score, chance | 随机分数，随机水平 |
+# | untrained network, random weights | 未训练网络，随机权重 |
+# | ruler (distance to the centre) | 尺子（到中心的距离） |
+# | Gaussian mixture, global Gaussian | 高斯混合模型，全局高斯模型 |
+# | Isolation Forest | 孤立森林 |
+# | one-class SVM | 单类支持向量机 |
+# | autoencoder, plain and robust | 自编码器，普通与稳健 |
+# | severity | 严重程度 |
+# | training samples, fresh samples | 训练样本，新样本 |
+# | labelled anomalies, known kind, new kinds | 标注的异常，已知种类，新种类 |
+# | quarter turns | 直角旋转 |
+# | spread of the codes, epochs | 编码的离散程度，训练轮数 |
+# | point, contextual, collective | 点，上下文，集合 |
+
+# %% [markdown] checked="c5e24d9c 7b77dead"
+# ## 参考文献 {#references}
+#
+# {{ references }}

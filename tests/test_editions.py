@@ -1,0 +1,137 @@
+"""The two editions of the report say the same: sections, keys, figures, tables, citations, cell by cell."""
+
+import re
+import shutil
+import sys
+
+import pytest
+import yaml
+from report_project import ROOT
+
+sys.path.insert(0, str(ROOT))  # report/ is no installed package
+
+from report import editions, markup
+from report.document import load_results
+from report.language import translate
+
+
+def cells(language):
+    return editions.read(language).cells
+
+
+@pytest.fixture
+def copy(tmp_path, monkeypatch):
+    """The sources in a folder where they may be changed."""
+    shutil.copytree(ROOT / "report" / "src", tmp_path / "src")
+    monkeypatch.setattr(editions, "FOLDER", tmp_path)
+    return tmp_path / "src"
+
+
+def placed(kind):
+    return [
+        token["children"][0]["raw"].partition(":")[2]
+        for cell in cells("zh")
+        for token in markup.parse(cell.source)
+        if token["type"] == "paragraph" and token["children"][0].get("raw", "").startswith(f"{kind}:")
+    ]
+
+
+def test_the_editions_have_the_same_sections_keys_and_citations_and_were_read_side_by_side():
+    assert list(editions.differences(cells("en"), cells("zh"))) == []
+
+
+@pytest.mark.parametrize(("language", "side"), [("en", "English text"), ("zh", "translation")])
+def test_an_edited_paragraph_makes_its_pair_stale_until_it_is_accepted(copy, language, side, capsys):
+    path = copy / f"report.{language}.py"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(re.sub(r"(?m)^(# .*)( OCGAN )", r"\1 an \2", text, count=1), encoding="utf-8")
+    found = list(editions.differences(cells("en"), cells("zh")))
+    assert len(found) == 1 and f"the {side} changed since they were compared" in found[0]
+    assert editions.main(["check"]) == 1
+    number = re.search(r"cell (\d+)", found[0])[1]
+    assert editions.main(["accept", number]) == 0
+    assert editions.main(["check"]) == 0
+    assert found[0] in capsys.readouterr().err
+
+
+def test_accepting_changes_the_marks_and_nothing_else(copy):
+    before = [cell.source for cell in cells("zh")]
+    path = copy / "report.zh.py"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(re.sub(r' checked="[^"]*"', "", text), encoding="utf-8")
+    editions.accept("zh", [])
+    assert path.read_text(encoding="utf-8") == text
+    assert [cell.source for cell in cells("zh")] == before
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("{{ figure:padim_roc }}", "", "lacks {{ figure:padim_roc }}"),
+        (
+            "[@golan2018geometric]",
+            "[@wang2019e3outlier]",
+            "lacks @golan2018geometric and has @wang2019e3outlier as well",
+        ),
+        ("{#task-4}", "{#task-5}", "lacks section task-4, level 3 and has section task-5, level 3 as well"),
+        ("- **分布**", "**分布**", "lacks list item"),
+    ],
+)
+def test_what_one_edition_lacks_is_named(copy, old, new, words):
+    path = copy / "report.zh.py"
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
+    assert any(words in found for found in editions.differences(cells("en"), cells("zh")))
+
+
+def test_a_missing_cell_is_counted():
+    assert "54 cells" not in "".join(editions.differences(cells("en"), cells("zh")))
+    found = list(editions.differences(cells("en"), cells("zh")[:-1]))
+    assert f"{len(cells('en')) - 1} in the translation" in found[-1]
+
+
+def test_every_caption_and_text_alternative_of_the_committed_results_is_translated():
+    results = load_results(ROOT / "report" / "results")
+    missing = [
+        sentence
+        for kind in ("figure", "table")
+        for name in placed(kind)
+        for sentence in translate(results[f"{kind}s"][name], "zh")[1]
+    ]
+    assert missing == []
+
+
+def test_a_changed_caption_asks_for_its_translation_again():
+    entry = {
+        "caption": "Point, contextual and collective anomalies, drawn.",
+        "alt": "ROC curves on synthetic/hazelnut.",
+    }
+    translated, missing = translate(entry, "zh")
+    assert translated["alt"].startswith("synthetic/hazelnut") and len(missing) == 1
+    assert "drawn.' is not translated. It was 'Point, contextual and collective anomalies.'" in missing[0]
+
+
+def test_words_of_a_table_are_translated_and_names_are_kept():
+    table = {"caption": "ROC curves on synthetic/hazelnut.", "columns": ["detector", "AUROC"]}
+    table["rows"] = [["random score", 0.5], ["PatchCore", 0.9]]
+    translated, _ = translate(table, "zh")
+    assert translated["columns"] == ["检测器", "AUROC"]
+    assert translated["rows"] == [["随机分数", 0.5], ["PatchCore", 0.9]]
+    assert table["columns"] == ["detector", "AUROC"], "the record itself stays as it is"
+
+
+def test_every_head_of_a_placed_table_is_translated_or_the_name_of_data_or_a_spread():
+    results = load_results(ROOT / "report" / "results")
+    known = yaml.safe_load((ROOT / "report" / "src" / "captions.zh.yaml").read_text(encoding="utf-8"))
+    heads = {head for name in placed("table") for head in results["tables"][name]["columns"]}
+    assert {h for h in heads - known.keys() if "/" not in h and h.split()[-1] not in markup.SPREADS} <= {"ρ", "‖x‖²"}
+
+
+@pytest.mark.parametrize("language", editions.LANGUAGES)
+def test_notebook_and_source_of_an_edition_are_the_same(language):
+    import nbformat
+
+    path = ROOT / "report" / f"report.{language}.ipynb"
+    assert path.read_text(encoding="utf-8") == nbformat.writes(editions.read(language), version=4) + "\n"
+    nbformat.validate(nbformat.read(path, as_version=4))

@@ -1,0 +1,92 @@
+"""The site: executed notebooks as pages; what they printed is shown as text, whatever it says."""
+
+import re
+import sys
+
+import nbformat
+import pytest
+from report_project import ROOT
+
+sys.path.insert(0, str(ROOT))  # report/ is no installed package
+
+from report import site
+
+HOSTILE = "<script>alert(1)</script>"
+
+
+def page_of(*cells):
+    writer, parts = site.lesson(nbformat.v4.new_notebook(cells=list(cells)))
+    return writer, "".join(parts)
+
+
+def code(source="x", outputs=(), tags=()):
+    return nbformat.v4.new_code_cell(source, outputs=list(outputs), metadata={"tags": list(tags)})
+
+
+def test_title_and_sections_are_collected_and_named():
+    writer, page = page_of(nbformat.v4.new_markdown_cell("# Title\n\n## One & two\n\n### Three\n\n## One & two"))
+    assert writer.title == "Title"
+    assert writer.sections == [(2, "one-two", "One & two"), (3, "three", "Three"), (2, "one-two-2", "One & two")]
+    assert len(set(re.findall('id="([^"]+)"', page))) == 3
+
+
+def test_formulas_are_mathml_and_an_unknown_one_is_shown_as_written():
+    _, page = page_of(nbformat.v4.new_markdown_cell(r"$x^2$ and $\foo y$"))
+    assert "<math" in page and r"<code>\foo y</code>" in page
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        nbformat.v4.new_markdown_cell(HOSTILE),
+        code(outputs=[nbformat.v4.new_output("stream", text=HOSTILE)]),
+        code(outputs=[nbformat.v4.new_output("execute_result", {"text/plain": HOSTILE})]),
+        code(outputs=[nbformat.v4.new_output("error", traceback=["\x1b[31m" + HOSTILE])]),
+        code(outputs=[nbformat.v4.new_output("execute_result", {"text/html": f"<b onclick='x'>{HOSTILE}</b>"})]),
+        code(outputs=[nbformat.v4.new_output("display_data", {"text/html": f"<table><th>{HOSTILE}</th></table>"})]),
+        code(source=f"print('{HOSTILE}')"),
+    ],
+    ids=["markdown", "stream", "text", "error", "html", "head of a table", "code"],
+)
+def test_script_in_a_notebook_is_text_on_its_page(cell):
+    _, page = page_of(cell)
+    assert "<script" not in page and "onclick" not in page and "\x1b" not in page
+
+
+def test_tables_of_pandas_keep_their_cells_and_lose_their_styles():
+    table = "<style scoped>x</style><table border='1'><tr style='a'><th></th><td colspan='2'>0.5</td></tr></table>"
+    _, page = page_of(code(outputs=[nbformat.v4.new_output("execute_result", {"text/html": table})]))
+    assert '<td colspan="2">0.5</td>' in page and "style" not in page and "border" not in page
+
+
+def test_picture_brings_its_text_alternative():
+    shown = nbformat.v4.new_output(
+        "display_data", {"image/png": "AA=="}, metadata={"image/png": {"alt": 'A "line".'}}
+    )
+    _, page = page_of(code(outputs=[shown]))
+    assert 'alt="A &quot;line&quot;."' in page and "data:image/png;base64,AA==" in page
+
+
+def test_solutions_are_folded_and_other_code_is_not():
+    _, page = page_of(code("answer = 42", tags=["solution"]), code("y = 1"))
+    assert [" open" in head for head in re.findall("<details[^>]*>", page)] == [False, True]
+
+
+def test_links_between_notebooks_lead_to_their_pages():
+    _, page = page_of(
+        nbformat.v4.new_markdown_cell("[next](04_gans.ipynb#x) and [away](https://arxiv.org/abs/1.ipynb)")
+    )
+    assert 'href="04_gans.html#x"' in page and 'href="https://arxiv.org/abs/1.ipynb"' in page
+
+
+def test_without_executed_notebooks_it_says_what_to_do(tmp_path, capsys):
+    assert site.main(["--executed", str(tmp_path), "--output", str(tmp_path)]) == 1
+    assert "holds no executed notebook; run `make report`" in capsys.readouterr().err
+    assert not (tmp_path / "index.html").exists()
+
+
+def test_failed_copies_of_notebooks_are_left_out(tmp_path):
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# One")])
+    for name in ("01_one.ipynb", "02_two.failed.ipynb"):
+        nbformat.write(notebook, tmp_path / name)
+    assert [path.name for path in site.build(tmp_path, tmp_path)] == ["01_one.html", "index.html"]
