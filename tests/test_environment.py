@@ -31,11 +31,9 @@ def project():
 
 @pytest.fixture(scope="module")
 def wanted(project):
-    """Name -> range, of the package and its extras."""
-    lines = [
-        *project["dependencies"],
-        *(line for extra in project["optional-dependencies"].values() for line in extra),
-    ]
+    """Name -> range, of the package and the extras that `make` installs."""
+    extras = project["optional-dependencies"]
+    lines = [*project["dependencies"], *extras["report"], *extras["dev"]]
     requirements = [Requirement(line) for line in lines]
     assert len({requirement.name for requirement in requirements}) == len(requirements)
     return {canonicalize_name(requirement.name): requirement.specifier for requirement in requirements}
