@@ -26,7 +26,8 @@ _MODULE_OF = {
     "FAnoGAN": "gans",
     "FenceGAN": "one_class",
     "GANomaly": "bidirectional_gans",
-    "GaussianAnomalyScorer": "gaussian",
+    "GaussianAnomalyScorer": "gaussian_scorer",
+    "GaussianStatistics": "gaussian_scorer",
     "GeometricTransformations": "self_supervised",
     "ImageEncoder": "encoders",
     "KNNDistance": "baselines",
@@ -43,6 +44,7 @@ _MODULE_OF = {
     "RobustPCA": "robust_autoencoders",
     "SparseAutoEncoder": "autoencoders",
     "StackedDenoisingAutoEncoder": "autoencoders",
+    "TabularEncoder": "tabular_encoder",
     "VariationalAutoEncoder": "generative_autoencoders",
 }
 

@@ -1,0 +1,171 @@
+"""An encoder of tables that is trained without labels: each column is predicted from the others."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import Tensor, nn
+
+from mmad_utils.baselines import DistanceToCenter
+from mmad_utils.detector import DetectorError
+from mmad_utils.networks import mlp
+from mmad_utils.training import seeded, train, update
+
+__all__ = ["TabularEncoder"]
+
+MASKED_ENTRIES = 2**18  # of the batches that leave out each column in turn
+
+
+class TabularEncoder(TransformerMixin, BaseEstimator):
+    """Scaled columns, and beside each the part of it that the other columns do not explain.
+
+    A perceptron sees a row in which a random part of the columns is hidden, and is told which, and predicts what is
+    hidden; it minimises the squared error there. After training each column is hidden alone, and the difference
+    between what it is and what the others say becomes a feature of its own.
+
+    Why this objective: in a table an anomaly is a value that is extreme, which the scaled column shows, or one that
+    does not go with the other values of its row, which is this difference. And each feature belongs to one column, so
+    a distance in feature space can be divided among the columns without remainder.
+
+    Parameters
+    ----------
+    scaling : {"robust_arcsinh", "standard", "none"}, default="robust_arcsinh"
+        As in ``DistanceToCenter``: median and interquartile range, long tails tamed.
+    hidden : sequence of int, default=(128, 128)
+        Widths of the hidden layers.
+    mask_share : float in [0, 1), default=0.3
+        Share of the columns that training hides, besides one that is always hidden.
+    steps : int, default=1000
+        Updates of the weights; 0 leaves the network untrained.
+    batch_size : int, default=256
+    learning_rate : float, default=1e-3
+    random_state : int, RandomState or None, default=None
+
+    Attributes
+    ----------
+    network_ : torch.nn.Module, scaled rows (n, d) to features (n, 2d)
+    scaler_ : DistanceToCenter
+    history_ : list of dict, the mean squared error of hidden entries, a dict an epoch
+
+    References
+    ----------
+    J. Yoon, Y. Zhang, J. Jordon, M. van der Schaar (2020), VIME: extending the success of self- and semi-supervised
+    learning to tabular domain, NeurIPS: prediction of masked columns as the task.
+    S. L. Lauritzen (1996), Graphical models, section 5.1: for Gaussian rows the difference is the conditional
+    residual, whose variance is one over the diagonal of the precision matrix.
+    """
+
+    def __init__(
+        self,
+        *,
+        scaling="robust_arcsinh",
+        hidden=(128, 128),
+        mask_share=0.3,
+        steps=1000,
+        batch_size=256,
+        learning_rate=1e-3,
+        random_state=None,
+    ):
+        self.scaling = scaling
+        self.hidden = hidden
+        self.mask_share = mask_share
+        self.steps = steps
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.random_state = random_state
+
+    def fit(self, X, y=None):
+        """Learn scales and relations of the columns from normal rows, (n, d)."""
+        if self.steps < 0 or not 0 <= self.mask_share < 1:
+            raise DetectorError(
+                f"steps is {self.steps!r} and mask_share {self.mask_share!r}; give at least 0, and a share in [0, 1)."
+            )
+        X = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
+        self.scaler_ = DistanceToCenter(self.scaling).fit(X)
+        data = torch.from_numpy(self.scaler_.scale(X)).float()
+        with seeded(self.random_state) as generator:
+            self.network_ = _ColumnPredictor(X.shape[1], self.hidden)
+            self.history_ = self._train(data, generator)
+        self.network_.eval().double()
+        return self
+
+    def transform(self, X) -> np.ndarray:
+        """Features of rows (n, d): the scaled columns, then what the others do not explain of each, (n, 2d)."""
+        with torch.no_grad():
+            return self.network_(self._scaled(X)).numpy()
+
+    @property
+    def owners_(self) -> np.ndarray:
+        """The column that each feature belongs to, (2d,) int."""
+        return np.tile(np.arange(self.n_features_in_), 2)
+
+    def trainable(self, X) -> tuple[Tensor, nn.Module]:
+        """Scaled rows, (n, d) float32, and a copy of the network from them to ``transform(X)``."""
+        return self._scaled(X).float(), copy.deepcopy(self.network_).float()
+
+    def get_state(self) -> dict[str, Any]:
+        """Parameters and, where fitted, scales and weights."""
+        state: dict[str, Any] = {"parameters": self.get_params(deep=False)}
+        if hasattr(self, "network_"):
+            names = getattr(self, "feature_names_in_", None)
+            fitted = {"scaler_": self.scaler_, "history_": self.history_, "n_features_in_": self.n_features_in_}
+            state |= {"fitted": fitted, "names": names, "weights": self.network_.state_dict()}
+        return state
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Undo ``get_state`` on a new object."""
+        self.__init__(**state["parameters"])  # type: ignore[misc]
+        if "weights" not in state:
+            return
+        for name, value in state["fitted"].items():
+            setattr(self, name, value)
+        if state["names"] is not None:
+            self.feature_names_in_ = state["names"]
+        with seeded(0):
+            self.network_ = _ColumnPredictor(self.n_features_in_, self.hidden).eval().double()
+        self.network_.load_state_dict(state["weights"])
+
+    def _scaled(self, X) -> Tensor:
+        check_is_fitted(self)
+        return torch.from_numpy(self.scaler_.scale(validate_data(self, X, dtype=np.float64, reset=False)))
+
+    def _train(self, data: Tensor, generator: torch.Generator) -> list[dict[str, float]]:
+        network = self.network_
+        optimizer = torch.optim.Adam(network.parameters(), lr=self.learning_rate)
+
+        def step(batch):
+            hidden = torch.rand(batch.shape, generator=generator) < self.mask_share
+            hidden[torch.arange(len(batch)), torch.randint(batch.shape[1], (len(batch),), generator=generator)] = True
+            loss = (network.predict(batch, hidden) - batch)[hidden].square().mean()
+            update(optimizer, loss)
+            return {"loss": loss.detach()}
+
+        batches = -(-len(data) // self.batch_size)
+        epochs = -(-self.steps // batches)
+        return train(step, (data,), epochs=epochs, batch_size=self.batch_size, generator=generator)
+
+
+class _ColumnPredictor(nn.Module):
+    """Predicts hidden columns from the others; its output is the rows and what it cannot predict of them."""
+
+    def __init__(self, d: int, hidden):
+        super().__init__()
+        self.layers = mlp([2 * d, *hidden, d])
+
+    def predict(self, rows: Tensor, hidden: Tensor) -> Tensor:  # (..., d), (..., d) bool -> (..., d)
+        return self.layers(torch.cat([rows.masked_fill(hidden, 0), hidden.to(rows.dtype)], dim=-1))
+
+    def forward(self, rows: Tensor) -> Tensor:  # (n, d) -> (n, 2d)
+        d = rows.shape[1]
+        one_each = torch.eye(d, dtype=torch.bool, device=rows.device)
+        parts = []
+        for batch in rows.split(max(1, MASKED_ENTRIES // d**2)):
+            copies = batch[:, None].expand(-1, d, d)
+            predicted = self.predict(copies, one_each.expand(len(batch), d, d)).diagonal(dim1=1, dim2=2)
+            parts.append(torch.cat([batch, batch - predicted], dim=1))
+        return torch.cat(parts)
