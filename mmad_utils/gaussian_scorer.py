@@ -105,8 +105,8 @@ class GaussianAnomalyScorer(Detector):
     """Mahalanobis distance to the normal samples.
 
     Learns at once (``fit``), batch by batch (``partial_fit``) or from parts that others have learned (``merge``),
-    with the same result. With a ``half_life`` it follows a drift: rows count less the more rows came after them, however
-    the stream is cut into batches.
+    with the same result. With a ``half_life`` it follows a drift: rows count less the more rows came after them,
+    however the stream is cut into batches.
 
     Parameters
     ----------

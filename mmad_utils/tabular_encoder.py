@@ -19,6 +19,8 @@ from mmad_utils.training import seeded, train, update
 __all__ = ["TabularEncoder"]
 
 MASKED_ENTRIES = 2**18  # of the batches that leave out each column in turn
+STEPS_A_LOOK = 20  # updates between two looks at the held-out rows
+PATIENCE = 10  # looks without improvement that end the training
 
 
 class TabularEncoder(TransformerMixin, BaseEstimator):
@@ -40,8 +42,11 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
         Widths of the hidden layers.
     mask_share : float in [0, 1), default=0.3
         Share of the columns that training hides, besides one that is always hidden.
-    steps : int, default=1000
-        Updates of the weights; 0 leaves the network untrained.
+    steps : int, default=2000
+        Updates of the weights, at most; 0 leaves the network untrained.
+    validation_share : float in [0, 1), default=0.2
+        Share of the rows that are not trained on. The weights that predict their hidden columns best are kept, and
+        training ends when ``PATIENCE`` looks at them in a row saw nothing better. 0 trains on all rows to the end.
     batch_size : int, default=256
     learning_rate : float, default=1e-3
     random_state : int, RandomState or None, default=None
@@ -66,7 +71,8 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
         scaling="robust_arcsinh",
         hidden=(128, 128),
         mask_share=0.3,
-        steps=1000,
+        steps=2000,
+        validation_share=0.2,
         batch_size=256,
         learning_rate=1e-3,
         random_state=None,
@@ -75,15 +81,17 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
         self.hidden = hidden
         self.mask_share = mask_share
         self.steps = steps
+        self.validation_share = validation_share
         self.batch_size = batch_size
         self.learning_rate = learning_rate
         self.random_state = random_state
 
     def fit(self, X, y=None):
         """Learn scales and relations of the columns from normal rows, (n, d)."""
-        if self.steps < 0 or not 0 <= self.mask_share < 1:
+        if self.steps < 0 or not 0 <= self.mask_share < 1 or not 0 <= self.validation_share < 1:
             raise DetectorError(
-                f"steps is {self.steps!r} and mask_share {self.mask_share!r}; give at least 0, and a share in [0, 1)."
+                f"steps is {self.steps!r}, mask_share {self.mask_share!r} and validation_share "
+                f"{self.validation_share!r}; give at least 0 steps, and shares in [0, 1)."
             )
         X = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
         self.scaler_ = DistanceToCenter(self.scaling).fit(X)
@@ -92,6 +100,7 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
             self.network_ = _ColumnPredictor(X.shape[1], self.hidden)
             self.history_ = self._train(data, generator)
         self.network_.eval().double()
+        self.network_.fit_scale(data.double())
         return self
 
     def transform(self, X) -> np.ndarray:
@@ -145,27 +154,59 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
             update(optimizer, loss)
             return {"loss": loss.detach()}
 
-        batches = -(-len(data) // self.batch_size)
+        order = torch.randperm(len(data), generator=generator)
+        held_out, rows = order.tensor_split([int(self.validation_share * len(data))])
+        batches = -(-len(rows) // self.batch_size)
+        best: dict[str, Any] = {"loss": torch.inf, "weights": copy.deepcopy(network.state_dict()), "looks": 0}
+
+        def look(history) -> bool:
+            """Keep the weights if they predict the held-out rows better; True when that has not been for long."""
+            if len(held_out) == 0 or len(history) % -(-STEPS_A_LOOK // batches):
+                return False
+            with torch.no_grad():
+                loss = network.residuals(data[held_out]).square().mean().item()
+            better = loss < best["loss"]
+            if better:
+                best.update(loss=loss, weights=copy.deepcopy(network.state_dict()))
+            best["looks"] = 0 if better else best["looks"] + 1
+            return best["looks"] >= PATIENCE
+
         epochs = -(-self.steps // batches)
-        return train(step, (data,), epochs=epochs, batch_size=self.batch_size, generator=generator)
+        history = train(
+            step, (data[rows],), epochs=epochs, batch_size=self.batch_size, generator=generator, after_epoch=look
+        )
+        if best["loss"] < torch.inf:
+            network.load_state_dict(best["weights"])
+        return history
 
 
 class _ColumnPredictor(nn.Module):
-    """Predicts hidden columns from the others; its output is the rows and what it cannot predict of them."""
+    """Predicts hidden columns from the others; its output is the rows and, scaled, what it cannot predict of them."""
 
     def __init__(self, d: int, hidden):
         super().__init__()
         self.layers = mlp([2 * d, *hidden, d])
+        self.register_buffer("center", torch.zeros(d))
+        self.register_buffer("scale", torch.ones(d))
 
     def predict(self, rows: Tensor, hidden: Tensor) -> Tensor:  # (..., d), (..., d) bool -> (..., d)
         return self.layers(torch.cat([rows.masked_fill(hidden, 0), hidden.to(rows.dtype)], dim=-1))
 
-    def forward(self, rows: Tensor) -> Tensor:  # (n, d) -> (n, 2d)
+    def residuals(self, rows: Tensor) -> Tensor:  # (n, d) -> (n, d), each column hidden in turn
         d = rows.shape[1]
         one_each = torch.eye(d, dtype=torch.bool, device=rows.device)
         parts = []
         for batch in rows.split(max(1, MASKED_ENTRIES // d**2)):
             copies = batch[:, None].expand(-1, d, d)
             predicted = self.predict(copies, one_each.expand(len(batch), d, d)).diagonal(dim1=1, dim2=2)
-            parts.append(torch.cat([batch, batch - predicted], dim=1))
+            parts.append(batch - predicted)
         return torch.cat(parts)
+
+    def fit_scale(self, rows: Tensor) -> None:
+        """Median and interquartile range of the residuals: their tails are as long as those of the columns."""
+        with torch.no_grad():
+            ruler = DistanceToCenter("robust_arcsinh").fit(self.residuals(rows).numpy())
+        self.center, self.scale = torch.from_numpy(ruler.center_), torch.from_numpy(ruler.scale_)
+
+    def forward(self, rows: Tensor) -> Tensor:  # (n, d) -> (n, 2d)
+        return torch.cat([rows, torch.asinh((self.residuals(rows) - self.center) / self.scale)], dim=1)
