@@ -222,12 +222,15 @@ class ImageEncoder:
             total += F.interpolate(density, total.shape[1:], mode="bilinear", align_corners=False)[:, 0]
         return total.numpy()
 
-    def trainable(self, X) -> tuple[torch.Tensor, torch.nn.Module]:
-        """Tensors (n, ...) and the module from them to ``transform(X)``, with ``fine_tune`` the backbone."""
+    def inputs(self, X) -> torch.Tensor:
+        """What ``module`` takes: features (n, d) float32, or with ``fine_tune`` prepared pictures (n, 3, H, W)."""
         if not self.fine_tune:
-            return torch.from_numpy(self.transform(X)).float(), torch.nn.Identity()
-        pictures = [read_image(item) for item in check_pictures(X)]
-        return self._prepare(pictures).cpu(), _PooledBackbone(self.network, self._indices)
+            return torch.from_numpy(self.transform(X)).float()
+        return self._prepare([read_image(item) for item in check_pictures(X)]).cpu()
+
+    def module(self) -> torch.nn.Module:
+        """From ``inputs`` to features as ``transform``: the identity, or a copy of the backbone to fine-tune."""
+        return _PooledBackbone(self.network, self._indices) if self.fine_tune else torch.nn.Identity()
 
     def get_state(self) -> dict[str, Any]:
         """The arguments and the fingerprint of the weights, which are not written out."""
@@ -311,7 +314,7 @@ class _PooledBackbone(torch.nn.Module):
 
     def __init__(self, network: torch.nn.Module, indices: list[int]):
         super().__init__()
-        self.network, self.indices = copy.deepcopy(network).requires_grad_(True), indices
+        self.network, self.indices = copy.deepcopy(network).cpu().requires_grad_(True), indices
 
     def train(self, mode: bool = True) -> _PooledBackbone:
         return super().train(False)  # a handful of pictures has no batch statistics

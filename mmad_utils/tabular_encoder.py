@@ -42,6 +42,8 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
         Widths of the hidden layers.
     mask_share : float in [0, 1), default=0.3
         Share of the columns that training hides, besides one that is always hidden.
+    residuals : bool, default=True
+        False leaves the learned features out: the scaled columns alone, for tables that a ruler solves.
     steps : int, default=2000
         Updates of the weights, at most; 0 leaves the network untrained.
     validation_share : float in [0, 1), default=0.2
@@ -71,6 +73,7 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
         scaling="robust_arcsinh",
         hidden=(128, 128),
         mask_share=0.3,
+        residuals=True,
         steps=2000,
         validation_share=0.2,
         batch_size=256,
@@ -80,6 +83,7 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
         self.scaling = scaling
         self.hidden = hidden
         self.mask_share = mask_share
+        self.residuals = residuals
         self.steps = steps
         self.validation_share = validation_share
         self.batch_size = batch_size
@@ -98,24 +102,31 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
         data = torch.from_numpy(self.scaler_.scale(X)).float()
         with seeded(self.random_state) as generator:
             self.network_ = _ColumnPredictor(X.shape[1], self.hidden)
-            self.history_ = self._train(data, generator)
+            self.history_ = self._train(data, generator) if self.residuals else []
         self.network_.eval().double()
         self.network_.fit_scale(data.double())
         return self
 
     def transform(self, X) -> np.ndarray:
-        """Features of rows (n, d): the scaled columns, then what the others do not explain of each, (n, 2d)."""
+        """Features of rows (n, d): the scaled columns, then what the others do not explain of each, (n, 2d).
+
+        Without ``residuals`` (n, d).
+        """
         with torch.no_grad():
-            return self.network_(self._scaled(X)).numpy()
+            return self._module()(self._scaled(X)).numpy()
 
     @property
     def owners_(self) -> np.ndarray:
         """The column that each feature belongs to, (2d,) int."""
-        return np.tile(np.arange(self.n_features_in_), 2)
+        return np.tile(np.arange(self.n_features_in_), 2 if self.residuals else 1)
 
-    def trainable(self, X) -> tuple[Tensor, nn.Module]:
-        """Scaled rows, (n, d) float32, and a copy of the network from them to ``transform(X)``."""
-        return self._scaled(X).float(), copy.deepcopy(self.network_).float()
+    def inputs(self, X) -> Tensor:
+        """What ``module`` takes: scaled rows, (n, d) float32."""
+        return self._scaled(X).float()
+
+    def module(self) -> nn.Module:
+        """A copy of the network, from ``inputs`` to the features of ``transform``, to be trained on."""
+        return copy.deepcopy(self._module()).float()
 
     def get_state(self) -> dict[str, Any]:
         """Parameters and, where fitted, scales and weights."""
@@ -138,6 +149,9 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
         with seeded(0):
             self.network_ = _ColumnPredictor(self.n_features_in_, self.hidden).eval().double()
         self.network_.load_state_dict(state["weights"])
+
+    def _module(self) -> nn.Module:
+        return self.network_ if self.residuals else nn.Identity()
 
     def _scaled(self, X) -> Tensor:
         check_is_fitted(self)
