@@ -107,12 +107,12 @@ class _TrainedAlignment(MomentMatching):
             for name, rows in latents.items():
                 order = torch.cat([torch.randperm(len(rows), generator=generator) for _ in range(-(-n // len(rows)))])
                 data.append(torch.from_numpy((rows - means[name]) / scales[name]).float()[order[:n]])
-            maps = nn.ModuleList(nn.Linear(d, d) for _ in latents)
+            maps = [nn.Linear(d, d) for _ in latents]
             for layer in maps:
                 nn.init.eye_(layer.weight)
                 nn.init.zeros_(layer.bias)
             helper = self.helper(d, len(data))
-            optimizer = torch.optim.Adam([*maps.parameters(), *helper.parameters()], lr=self.learning_rate)
+            optimizer = torch.optim.Adam(nn.ModuleList([*maps, helper]).parameters(), lr=self.learning_rate)
 
             def step(*batches):
                 mapped = [layer(batch) for layer, batch in zip(maps, batches)]

@@ -116,6 +116,8 @@ class GaussianAnomalyScorer(Detector):
         Share of the training scores above the threshold; after ``partial_fit`` those of the last batch.
     half_life : float > 0 or None, default=None
         Number of later rows after which a row counts half; rows are in the order of time. None forgets nothing.
+    regularization : float >= 0, default=0
+        ε in Σ + εI, in squared units of X; the estimate of the covariance itself has none.
 
     Attributes
     ----------
@@ -134,10 +136,17 @@ class GaussianAnomalyScorer(Detector):
     O. Ledoit, M. Wolf (2004), A well-conditioned estimator for large-dimensional covariance matrices.
     """
 
-    def __init__(self, covariance: str = "ledoit_wolf", contamination: float = 0.05, half_life: float | None = None):
+    def __init__(
+        self,
+        covariance: str = "ledoit_wolf",
+        contamination: float = 0.05,
+        half_life: float | None = None,
+        regularization: float = 0.0,
+    ):
         self.covariance = covariance
         self.contamination = contamination
         self.half_life = half_life
+        self.regularization = regularization
 
     def partial_fit(self, X, y=None):
         """Learn from one more batch of normal rows."""
@@ -147,7 +156,8 @@ class GaussianAnomalyScorer(Detector):
         if self.half_life is not None:
             old = old.fade(0.5 ** (len(X) / self.half_life))
         self._learn(old + self._statistics(X))
-        if self.statistics_.n > (X.shape[1] if self.covariance == "empirical" else 1):
+        singular = self.covariance == "empirical" and not self.regularization
+        if self.statistics_.n > (X.shape[1] if singular else 1):
             self.offset_ = float(np.quantile(-self._score(X), self.contamination))
         return self
 
@@ -161,11 +171,15 @@ class GaussianAnomalyScorer(Detector):
         self._learn(self.statistics_ + other.statistics_)
         return self
 
+    _cholesky: np.ndarray | None
+
     @property
     def cholesky_(self) -> np.ndarray:
         if self._cholesky is None:
             try:
-                self._cholesky = np.linalg.cholesky(self.statistics_.covariance(self.covariance))
+                covariance = self.statistics_.covariance(self.covariance)
+                covariance.flat[:: len(covariance) + 1] += self.regularization
+                self._cholesky = np.linalg.cholesky(covariance)
             except np.linalg.LinAlgError as error:
                 raise DetectorError(
                     f"the {self.covariance} covariance of {self.statistics_.n:g} samples and {len(self.mean_)} "
@@ -210,5 +224,7 @@ class GaussianAnomalyScorer(Detector):
     def _check_parameters(self) -> None:
         if self.covariance not in ("ledoit_wolf", "empirical"):
             raise DetectorError(f"covariance is {self.covariance!r}; give one of ledoit_wolf, empirical.")
+        if not 0 <= self.regularization < np.inf:
+            raise DetectorError(f"regularization is {self.regularization!r}; give a number of at least 0.")
         if self.half_life is not None and not self.half_life > 0:
             raise DetectorError(f"half_life is {self.half_life!r}; give a positive number of rows, or None.")

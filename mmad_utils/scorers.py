@@ -27,16 +27,22 @@ __all__ = ["EnergyModel", "FlowDensity", "ModalityMixture"]
 
 
 class ModalityMixture(MultiModalDetector):
-    """A mixture of Gaussians with one component a modality: the score is −log Σ_m w_m N(z; μ_m, Σ_m).
+    """A mixture of Gaussians with one component a modality, p(z) = Σ_m w_m N(z; μ_m, Σ_m).
 
-    A Gaussian mixture without the search for its components: who belongs to which is known in training. In scoring it
-    is not used; every sample is judged by the whole mixture. ``X`` is a dict of latents of one width, {name: (n, d)}.
+    The score of a sample is −log p(z) / (w_k N(μ_k; μ_k, Σ_k)), relative to the peak of its own modality's component:
+    half the squared Mahalanobis distance, unless another component explains the sample better. Without the peak the
+    score would hold the log-volume of a covariance of more dimensions than samples, which depends on the number of
+    samples, and scores of detectors fitted on parts of the data could not be compared.
+
+    A Gaussian mixture without the search for its components: who belongs to which is known. ``X`` is a dict of
+    latents of one width, {name: (n, d)}.
 
     Parameters
     ----------
     weights : dict of name -> float or None, default=None
         w_m, in any unit; None takes the shares of the samples.
-    covariance, half_life : see ``GaussianAnomalyScorer``
+    covariance, regularization, half_life : see ``GaussianAnomalyScorer``
+        By default the empirical covariance plus 0.3, in squared units of the latents, whose variance is about 1.
     contamination : float in (0, 0.5], default=0.05
 
     Attributes
@@ -44,9 +50,12 @@ class ModalityMixture(MultiModalDetector):
     components_ : dict of name -> GaussianAnomalyScorer
     """
 
-    def __init__(self, *, weights=None, covariance="ledoit_wolf", half_life=None, contamination=0.05):
+    def __init__(
+        self, *, weights=None, covariance="empirical", regularization=0.3, half_life=None, contamination=0.05
+    ):
         self.weights = weights
         self.covariance = covariance
+        self.regularization = regularization
         self.half_life = half_life
         self.contamination = contamination
 
@@ -72,11 +81,17 @@ class ModalityMixture(MultiModalDetector):
     def _fit(self, X, y):
         if self.weights is not None and min(self.weights.values()) <= 0:
             raise DetectorError(f"weights are {self.weights!r}; give positive numbers.")
-        options = {"covariance": self.covariance, "half_life": self.half_life, "contamination": self.contamination}
+        names = ("covariance", "regularization", "half_life", "contamination")
+        options = {name: getattr(self, name) for name in names}
         self.components_ = {name: GaussianAnomalyScorer(**options).fit(latents) for name, latents in X.items()}
 
     def _score(self, X):
-        return {name: -logsumexp(self._joint(latents), axis=1) for name, latents in X.items()}
+        scores = {}
+        for i, (name, component) in enumerate(self.components_.items()):
+            if name in X:
+                peak = self._joint(component.mean_[None])[0, i]
+                scores[name] = peak - logsumexp(self._joint(X[name]), axis=1)
+        return {name: scores[name] for name in X}
 
     def _joint(self, latents) -> np.ndarray:
         """log w_m + log N(z; μ_m, Σ_m), (n, modalities)."""

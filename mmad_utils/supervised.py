@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -64,6 +65,8 @@ class SupervisedMultiModalAnomalyDetector(MultiModalDetector):
     space_ : LatentSpace, fitted on the normal samples
     history_ : list of dict, the loss of each epoch
     """
+
+    network_: Any
 
     def __init__(
         self,
@@ -172,9 +175,10 @@ class SupervisedMultiModalAnomalyDetector(MultiModalDetector):
     def _build(self, names) -> nn.ModuleDict:
         """Branches that begin as the latent space, and a head that begins at 0."""
         branches = {name: _Branch(self.space_, name) for name in names}
-        head = nn.Sequential(nn.Linear(self.latent_dim, 128), nn.ReLU(), nn.Dropout(0.2), nn.Linear(128, 1))
-        nn.init.zeros_(head[-1].weight)
-        nn.init.zeros_(head[-1].bias)
+        last = nn.Linear(128, 1)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        head = nn.Sequential(nn.Linear(self.latent_dim, 128), nn.ReLU(), nn.Dropout(0.2), last)
         return nn.ModuleDict({"branches": nn.ModuleDict(branches), "head": head})
 
     def _inputs(self, samples, name: str) -> Tensor:
@@ -299,7 +303,7 @@ class _Branch(nn.Module):
         self.module = encoder.module() if hasattr(encoder, "module") else nn.Identity()
         self.register_buffer("mean", torch.from_numpy(space.means_[name]).float())
         self.register_buffer("scale", torch.from_numpy(space.scales_[name]).float())
-        self.map = nn.Linear(*projection.shape, bias=False)
+        self.map = nn.Linear(projection.shape[0], projection.shape[1], bias=False)
         self.map.weight = nn.Parameter(projection.T.contiguous())
 
     def forward(self, inputs: Tensor) -> Tensor:

@@ -130,7 +130,7 @@ class MultiModalAnomalyDetector(MultiModalDetector):
         """Take the scale of the scores from new normal samples that were not used to fit, after ``partial_fit``."""
         raw = self._raw_scores(self.encode(X_normal))
         self.calibration_ |= {name: TailProbability().fit(scores) for name, scores in raw.items()}
-        self.offset_ |= {name: float(np.log(self.contamination)) for name in raw}
+        self.offset_.update(dict.fromkeys(raw, float(np.log(self.contamination))))
         return self
 
     def explain(self, X) -> dict[str, np.ndarray]:
