@@ -57,6 +57,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KernelDensity
 from sklearn.pipeline import make_pipeline
 
+# %%
 from mmad_utils import (
     AdversarialAlignment,
     ContrastiveAlignment,
@@ -132,6 +133,7 @@ def areas(fitted, X=X_test, y=y_test):
     return {name: metrics.auroc(y[name], scores) for name, scores in fitted.anomaly_score(X).items()}
 
 
+# %%
 hard = nb.load(hard_table, seed=seed).as_table()
 learned = {}
 for name, options in (
@@ -205,8 +207,9 @@ assert worst["one Gaussian, one threshold"] > 0.2 > worst["mixture, held-out p-v
 # %% [markdown]
 # ## 3. Misalignment
 #
-# In what sense is the space shared? Let a linear classifier guess from the latents of held-out normal samples which
-# modality they came from. An AUROC of 1 means that nothing is shared but the number of coordinates.
+# In what sense is the space shared? Let a classifier guess, from the squared latents of held-out normal samples, which
+# modality they came from. (Their means are equal already, because the features are standardised.) An AUROC of 1 means
+# that nothing is shared but the number of coordinates.
 #
 # Three remedies are common. *Moment matching* brings the mean and covariance of each modality to 0 and $I$, in closed
 # form. An *adversary* is a network that tries to guess the modality, and the maps are trained against it. *Contrastive*
@@ -216,7 +219,7 @@ assert worst["one Gaussian, one threshold"] > 0.2 > worst["mixture, held-out p-v
 
 # %%
 def modality_auroc(latents, X_held):
-    stack = [np.concatenate(list(part.values())) for part in (latents, X_held)]
+    stack = [np.square(np.concatenate(list(part.values()))) for part in (latents, X_held)]
     names = [np.repeat([0, 1], [len(rows) for rows in part.values()]) for part in (latents, X_held)]
     classifier = LogisticRegression(max_iter=2000, class_weight="balanced").fit(stack[0], names[0])
     return metrics.auroc(names[1], classifier.decision_function(stack[1]))
@@ -232,18 +235,18 @@ for name, alignment in {
     fitted = detector(scorer=GaussianAnomalyScorer(), alignment=alignment, calibration_folds=0).fit(X)
     rows[name] = {"modality": modality_auroc(fitted.encode(X), fitted.encode(normal)), **areas(fitted)}
 alignments = pd.DataFrame(rows).T.rename_axis("alignment")
-nb.table(alignments.reset_index().round(3), "unified_alignment", "How well a linear classifier tells the modalities "
+nb.table(alignments.reset_index().round(3), "unified_alignment", "How well a classifier tells the modalities "
          "apart, and AUROC of one Gaussian for all.")  # fmt: skip
 alignments.round(3)
 
 # %% [markdown]
-# Read the first column, then the others. Hiding the modality from a linear classifier is possible. It hardly moves the
+# Read the first column, then the others. Whatever the alignment does to the modalities, it hardly moves the
 # detection of anomalies in either direction: a distribution that two modalities are squeezed into says nothing that
 # each of them did not say before. Alignment earns its keep where something is to be carried *across*: pairs, or labels.
 
 # %%
 assert alignments.loc["none", "modality"] > 0.95
-assert alignments.loc["moment matching", "modality"] < alignments.loc["none", "modality"] - 0.05
+assert (alignments[list(X)].max() - alignments[list(X)].min()).max() < 0.1, "alignment moves the detection little"
 nb.value("modality_auroc_none", alignments.loc["none", "modality"])
 nb.value("modality_auroc_moments", alignments.loc["moment matching", "modality"])
 
@@ -263,25 +266,14 @@ imbalance = pd.DataFrame({
         "mixture": {},
     }.items()
 }).rename_axis("modality")  # fmt: skip
-mean_of = {
-    name: detector(scorer=GaussianAnomalyScorer(), balance=name, calibration_folds=0).fit(few)
-    for name in (False, True)
-}
-pull = {}
-for balanced, fitted in mean_of.items():
-    centers = {name: rows.mean(axis=0) for name, rows in fitted.encode(few).items()}
-    to = {name: np.linalg.norm(fitted.scorer_.mean_ - center) for name, center in centers.items()}
-    pull[balanced] = fitted.scorer_.statistics_.n
 nb.table(imbalance.reset_index().round(3), "unified_imbalance", f"AUROC with {len(few['tabular'])} rows and "
          f"{len(few['image'])} pictures.")  # fmt: skip
 imbalance.round(3)
 
 # %%
-share = len(few["tabular"]) / (len(few["tabular"]) + len(few["image"]))
-nb.value("imbalance_share_before", share)
-nb.value("imbalance_share_after", len(few["image"]) / pull[True])
-assert share < 0.1 and pull[True] == 2 * len(few["image"])
-print(f"share of the rows in what the one Gaussian learns from: {share:.2f} before, 0.50 after")
+for name, key in (("one Gaussian", "none"), ("one Gaussian, balanced", "balanced"), ("mixture", "mixture")):
+    nb.value(f"imbalance_{key}_auroc", imbalance.loc["tabular", name])
+assert imbalance.loc["tabular", "mixture"] > imbalance.loc["tabular"].max() - 0.05
 
 # %% [markdown]
 # ## 5. An unstable covariance
@@ -519,6 +511,7 @@ for run in range(n_seeds):
         for name, arm in arms.items():
             scores = arm.fit(train, labels).anomaly_score({"tabular": table.X_test[kept]})["tabular"]
             rows.append((name, count, metrics.auroc(table.y_test[kept], scores)))
+# %%
 curve = pd.DataFrame(rows, columns=["detector", "labels", "AUROC"])
 curve = curve.groupby(["detector", "labels"], sort=False)["AUROC"].mean().unstack("detector")
 
@@ -572,6 +565,7 @@ for name, source in (("own space", hard.X_train[:20]), ("old space", table.X_tra
     gains[f"table, {name}"] = metrics.auroc(
         hard.y_test, scorer.anomaly_score(space.encode({"tabular": hard.X_test})["tabular"])
     )
+# %%
 transfer = pd.Series(gains, name="AUROC").rename_axis("what").reset_index()
 nb.table(transfer.round(3), "unified_transfer", "Ten pictures or twenty rows of the new domain, in a space of its own "
          "or of the old domain.")  # fmt: skip
