@@ -17,7 +17,7 @@
 # A factory photographs its parts and logs its machines. Two detectors would do, each with its own scores, its own
 # threshold and its own update at night. The course report proposes one instead: an encoder for each modality, a
 # **shared latent space**, and **one scorer** for everything that lands there. It also names five difficulties. In this
-# notebook each of them first goes wrong before your eyes, as a number, and is then mended, with the number after.
+# notebook we measure each of them before and after it is mended, and find one that hardly needs mending.
 #
 # The modalities are *unpaired*: no picture belongs to any row, and there may be ten times as many of one as of the
 # other. (Paired modalities, where the anomaly is that the parts do not fit, are another matter.)
@@ -52,8 +52,8 @@ import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator
 from sklearn.decomposition import PCA
+from sklearn.discriminant_analysis import QuadraticDiscriminantAnalysis
 from sklearn.ensemble import IsolationForest
-from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KernelDensity
 from sklearn.pipeline import make_pipeline
 
@@ -126,7 +126,7 @@ def encoders():
 
 
 def detector(**parameters):
-    return MultiModalAnomalyDetector(encoders(), latent_dim=latent_dim, random_state=seed, **parameters)
+    return MultiModalAnomalyDetector(encoders(), **{"latent_dim": latent_dim, "random_state": seed} | parameters)
 
 
 def areas(fitted, X=X_test, y=y_test):
@@ -207,21 +207,24 @@ assert worst["one Gaussian, one threshold"] > 0.2 > worst["mixture, held-out p-v
 # %% [markdown]
 # ## 3. Misalignment
 #
-# In what sense is the space shared? Let a classifier guess, from the squared latents of held-out normal samples, which
-# modality they came from. (Their means are equal already, because the features are standardised.) An AUROC of 1 means
+# In what sense is the space shared? Let a classifier that knows means and covariances guess of
+# held-out normal samples which modality they came from. (The means are equal already: features are standardised.) An AUROC of 1 means
 # that nothing is shared but the number of coordinates.
 #
 # Three remedies are common. *Moment matching* brings the mean and covariance of each modality to 0 and $I$, in closed
 # form. An *adversary* is a network that tries to guess the modality, and the maps are trained against it. *Contrastive*
 # learning pulls two views of one thing together. For unpaired data there are no two views across modalities, only two
 # noisy copies of the same sample.
+#
+# We try it in 16 latents. In 256 the modalities have fewer samples than coordinates, each fills a flat of its own, and
+# no affine map hides which.
 
 
 # %%
 def modality_auroc(latents, X_held):
-    stack = [np.square(np.concatenate(list(part.values()))) for part in (latents, X_held)]
+    stack = [np.concatenate(list(part.values())) for part in (latents, X_held)]
     names = [np.repeat([0, 1], [len(rows) for rows in part.values()]) for part in (latents, X_held)]
-    classifier = LogisticRegression(max_iter=2000, class_weight="balanced").fit(stack[0], names[0])
+    classifier = QuadraticDiscriminantAnalysis(reg_param=0.1).fit(stack[0], names[0])
     return metrics.auroc(names[1], classifier.decision_function(stack[1]))
 
 
@@ -232,7 +235,8 @@ for name, alignment in {
     "adversarial": AdversarialAlignment(),
     "moment matching": MomentMatching(),
 }.items():
-    fitted = detector(scorer=GaussianAnomalyScorer(), alignment=alignment, calibration_folds=0).fit(X)
+    options = {"scorer": GaussianAnomalyScorer(), "latent_dim": 16, "calibration_folds": 0}
+    fitted = detector(alignment=alignment, **options).fit(X)
     rows[name] = {"modality": modality_auroc(fitted.encode(X), fitted.encode(normal)), **areas(fitted)}
 alignments = pd.DataFrame(rows).T.rename_axis("alignment")
 nb.table(alignments.reset_index().round(3), "unified_alignment", "How well a classifier tells the modalities "
@@ -246,6 +250,7 @@ alignments.round(3)
 
 # %%
 assert alignments.loc["none", "modality"] > 0.95
+assert alignments.loc["moment matching", "modality"] < 0.9
 assert (alignments[list(X)].max() - alignments[list(X)].min()).max() < 0.1, "alignment moves the detection little"
 nb.value("modality_auroc_none", alignments.loc["none", "modality"])
 nb.value("modality_auroc_moments", alignments.loc["moment matching", "modality"])
@@ -253,27 +258,36 @@ nb.value("modality_auroc_moments", alignments.loc["moment matching", "modality"]
 # %% [markdown]
 # ## 4. Imbalance
 #
-# Now only a handful of rows stand against all pictures. For one Gaussian the many decide what is normal. Balance shows
-# the samples of the smaller modality as often; the mixture does not need it, because its components do not compete.
+# Now only a handful of rows stand against all pictures. For one Gaussian the many decide what is normal, so people fear.
+# We look at the distances of new *normal* samples: how far are rows, compared with pictures? `balance` repeats the
+# samples of the smaller modality. The mixture has p-values, and its ratio is that of the medians of $-\log p$.
 
 # %%
 few = X | {"tabular": X["tabular"][: max(10, len(X["image"]) // 10)]}
-imbalance = pd.DataFrame({
-    name: areas(detector(calibration_folds=0, **options).fit(few))
-    for name, options in {
-        "one Gaussian": {"scorer": GaussianAnomalyScorer(), "balance": False},
-        "one Gaussian, balanced": {"scorer": GaussianAnomalyScorer(), "balance": True},
-        "mixture": {},
-    }.items()
-}).rename_axis("modality")  # fmt: skip
-nb.table(imbalance.reset_index().round(3), "unified_imbalance", f"AUROC with {len(few['tabular'])} rows and "
-         f"{len(few['image'])} pictures.")  # fmt: skip
+rows = {}
+for name, options in {
+    "one Gaussian": {"scorer": GaussianAnomalyScorer(), "balance": False, "calibration_folds": 0},
+    "one Gaussian, balanced": {"scorer": GaussianAnomalyScorer(), "balance": True, "calibration_folds": 0},
+    "mixture, p-values": {},
+}.items():
+    fitted = detector(**options).fit(few)
+    middle = {key: np.median(scores) for key, scores in fitted.anomaly_score(normal).items()}
+    rows[name] = {"rows / pictures": middle["tabular"] / middle["image"], **areas(fitted)}
+imbalance = pd.DataFrame(rows).T.rename_axis("scorer")
+nb.table(imbalance.reset_index().round(3), "unified_imbalance", f"{len(few['tabular'])} rows and {len(few['image'])} "
+         "pictures: ratio of the median scores of normal samples, and AUROC.")  # fmt: skip
 imbalance.round(3)
 
+# %% [markdown]
+# The fear is larger than the harm: in a space this wide the few rows and the many pictures hardly meet, and one
+# Gaussian finds room for both. And balance is no gift: ten rows shown ten times are still ten rows, and a scorer that
+# takes them for a hundred is too sure of them. Look at the AUROC of the table before you balance.
+
 # %%
-for name, key in (("one Gaussian", "none"), ("one Gaussian, balanced", "balanced"), ("mixture", "mixture")):
-    nb.value(f"imbalance_{key}_auroc", imbalance.loc["tabular", name])
-assert imbalance.loc["tabular", "mixture"] > imbalance.loc["tabular"].max() - 0.05
+for name, key in (("one Gaussian", "none"), ("one Gaussian, balanced", "balanced"), ("mixture, p-values", "mixture")):
+    nb.value(f"imbalance_{key}_ratio", imbalance.loc[name, "rows / pictures"])
+    nb.value(f"imbalance_{key}_auroc", imbalance.loc[name, "tabular"])
+assert np.ptp(imbalance["tabular"]) < 0.15
 
 # %% [markdown]
 # ## 5. An unstable covariance
@@ -318,22 +332,27 @@ for name, key in (("empirical + 1e-9", "empirical"), ("Ledoit-Wolf", "shrunk")):
 #
 # $$ d^2 = \delta^\top \Sigma^{-1} \delta = \sum_j \delta_j\, g_j , $$
 #
-# a sum over features, so over columns: exact shares, with nothing left. One Gaussian for all modalities has a
-# remainder. Its mean lies between the modalities, and the way from the rows to it belongs to no column.
+# a sum over features, so over columns: exact shares, with nothing left. Is the column with the largest share the right
+# one? We take normal rows and replace one value in each by that of another row. The usual explanation, "the column with
+# the largest |z|", is compared with the shares.
+
+# %%
+rng = np.random.default_rng(seed)
+damaged, column = normal["tabular"].copy(), rng.integers(table.X_test.shape[1], size=len(normal["tabular"]))
+each = np.arange(len(damaged))
+damaged[each, column] = normal["tabular"][rng.permutation(each), column]
+z = unified.space_.encoders_["tabular"].transform(damaged)[:, : damaged.shape[1]]
+shares = unified.explain({"tabular": damaged})["tabular"]
+hits = {"largest |z|": (np.abs(z).argmax(1) == column).mean(), "largest share": (shares.argmax(1) == column).mean()}
+assert np.allclose(shares.sum(axis=1), unified.squared_distance({"tabular": damaged})["tabular"])
+if table_dataset == "breast_cancer":
+    assert hits["largest share"] > hits["largest |z|"] + 0.1
+nb.value("explained_by_z", hits["largest |z|"])
+nb.value("explained_by_share", hits["largest share"])
+{name: round(value, 2) for name, value in hits.items()}
 
 # %%
 only = {"tabular": table.X_test}
-remainder = {
-    name: np.median(
-        np.abs(1 - fitted.explain(only)["tabular"].sum(axis=1) / fitted.squared_distance(only)["tabular"])
-    )
-    for name, fitted in (("one Gaussian", pooled), ("mixture", unified))
-}
-assert remainder["mixture"] < 1e-8
-nb.value("explained_remainder_one_gaussian", remainder["one Gaussian"])
-{name: f"{value:.1e}" for name, value in remainder.items()}
-
-# %%
 shares = unified.explain(only)["tabular"]
 worst_row = int(np.argmax(unified.anomaly_score(only)["tabular"]))
 names = table.feature_names or [f"column {i}" for i in range(shares.shape[1])]
@@ -391,6 +410,7 @@ def hum(n, pitch, rng):
     return np.sin(2 * np.pi * pitch * time + phase) + 0.3 * rng.normal(size=(n, 256))
 
 
+# %%
 rng = np.random.default_rng(seed)
 series = hum(150, 20, rng)
 series_test = np.concatenate([hum(100, 20, rng), hum(100, 20, rng) + 0.3 * hum(100, 60, rng)])
@@ -414,7 +434,8 @@ attention
 # ## 8. Which scorer?
 #
 # Anything with `fit` and `score_samples` can stand at the end. Flow, energy and density estimates get twenty principal
-# components, because a hundred samples say nothing about a density in 256 dimensions.
+# components, because a hundred samples say nothing about a density in 256 dimensions. They pay for it: a defect in a
+# picture leaves the span of the normal pictures, and a density within the span is blind to that.
 
 # %%
 candidates = {
@@ -449,41 +470,42 @@ assert difference < 1e-10
 difference
 
 # %% [markdown]
-# A machine wears: the normal state moves. Who remembers everything calls the present an anomaly. With a half-life, old
-# samples count less and less.
+# A machine wears: the normal state moves. Who remembers everything ends up with a Gaussian around all states that ever
+# were, and cannot tell today's from the first day's, which would now be an anomaly. With a half-life, old samples count
+# less and less.
 
 # %%
 days, per_day = 40, 50
 rng = np.random.default_rng(seed)
-stream = [rng.normal(size=(per_day, 6)) + [0.15 * max(0, day - 10)] + np.zeros(6) for day in range(days)]
-rates = {}
+stream = [rng.normal(size=(per_day, 6)) + 0.15 * max(0, day - 10) for day in range(days)]
+first, kinds = rng.normal(size=(per_day, 6)), np.repeat([0, 1], per_day)
+drift = {}
 for name, half_life in (("remembers all", None), ("half-life of two days", 2 * per_day)):
-    scorer = GaussianAnomalyScorer(half_life=half_life).fit(stream[0])
-    rates[name] = []
-    for today in stream[1:]:
-        rates[name].append((scorer.predict(today) == -1).mean())
-        before = scorer.offset_
+    scorer, drift[name] = GaussianAnomalyScorer(half_life=half_life), []
+    for today in stream:
         scorer.partial_fit(today)
-rates = pd.DataFrame(rates, index=pd.Index(range(1, days), name="day"))
+        fresh = today[rng.permutation(per_day)] + 0.1 * rng.normal(size=today.shape)
+        drift[name].append(metrics.auroc(kinds, scorer.anomaly_score(np.concatenate([fresh, first]))))
+drift = pd.DataFrame(drift, index=pd.Index(range(days), name="day"))
 
 # %%
 fig, axis = plt.subplots(figsize=(6.5, 2.8), layout="constrained")
-for (name, column), line in zip(rates.items(), plots.LINES):
-    axis.plot(column.index, column, ls=line, label=name)
+for (name, values), line in zip(drift.items(), plots.LINES):
+    axis.plot(values.index, values, ls=line, label=name)
 axis.axvline(10, color="0.6", lw=1)
-axis.set(xlabel="day (the drift begins at the line)", ylabel="false alarms", ylim=(0, 1))
-axis.legend()
+axis.set(xlabel="day (the drift begins at the line)", ylabel="AUROC, first state", ylim=(0, 1.03))
+axis.legend(loc="lower left")
 nb.figure(
-    fig, "unified_drift", data=rates.reset_index(),
-    caption="False alarms of each day while the normal state drifts, with and without forgetting.",
-    alt="Two lines from near zero. After the drift begins at day 10 the line without forgetting rises above the other.",
+    fig, "unified_drift", data=drift.reset_index(),
+    caption="How well the state of the first day is told from that of today, with and without forgetting.",
+    alt="Two lines near one half until day 10. With forgetting the line then rises to 1; without it, it stays low.",
 )  # fmt: skip
 
 # %%
-late = rates.iloc[-10:].mean()
-assert late["remembers all"] > late["half-life of two days"] + 0.1
+late = drift.iloc[-10:].mean()
+assert late["half-life of two days"] > late["remembers all"] + 0.2
 for name, key in (("remembers all", "all"), ("half-life of two days", "half_life")):
-    nb.value(f"drift_alarms_{key}", late[name])
+    nb.value(f"drift_auroc_{key}", late[name])
 late.round(3)
 
 # %% [markdown]
