@@ -53,7 +53,7 @@ def test_scores_of_a_mixture_are_those_of_one_gaussian_a_modality(tables, rng):
     Z, Z_new = fitted.encode(X), fitted.encode(new)
     for name, scores in fitted.anomaly_score(new).items():
         expected = GaussianAnomalyScorer("empirical", regularization=0.3).fit(Z[name]).anomaly_score(Z_new[name])
-        assert stats.spearmanr(scores, expected).statistic > 0.9999
+        assert stats.spearmanr(scores, expected).statistic > 0.999  # the other component counts for little
 
 
 def test_shares_sum_to_the_squared_distance_and_name_the_column(tables):
