@@ -81,11 +81,13 @@ class DistanceToCenter(Detector):
         constant = X.max(axis=0) == X.min(axis=0)
         self.center_, self.scale_ = center, np.where(constant, 1.0, scale)
 
-    def _score(self, X):
+    def scale(self, X) -> np.ndarray:
+        """The scaled rows z, (n, d)."""
         z = (X - self.center_) / self.scale_
-        if self.scaling == "robust_arcsinh":
-            z = np.arcsinh(z)
-        return np.square(z).sum(axis=1)
+        return np.arcsinh(z) if self.scaling == "robust_arcsinh" else z
+
+    def _score(self, X):
+        return np.square(self.scale(X)).sum(axis=1)
 
 
 class KNNDistance(Detector):

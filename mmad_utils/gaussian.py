@@ -1,4 +1,4 @@
-"""Gaussian models of normal samples: one of all rows, and one at each position of an image.
+"""Gaussian models of normal samples: one at each position of an image (that of all rows is in ``gaussian_scorer``).
 
 The position-wise model (Defard et al. 2021) has the covariance Σ = XᵀX/(n-1) + εI at each of p positions,
 where X holds the n centred embeddings of d channels there. Two exact forms are kept, whichever is smaller:
@@ -20,63 +20,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.covariance import EmpiricalCovariance, LedoitWolf
 
-from mmad_utils.detector import Detector, DetectorError
+from mmad_utils.gaussian_scorer import GaussianAnomalyScorer
 
 __all__ = ["GaussianAnomalyScorer", "PositionwiseGaussian"]
 
 CHUNK_ELEMENTS = 2**22  # positions are worked on in chunks of about this many covariance elements
 FLOAT32_CONDITION = 1e5  # up to this ratio of ‖K‖ to ε(n-1) float32 gives distances to 1e-4 or better
-
-
-class GaussianAnomalyScorer(Detector):
-    """Mahalanobis distance to the normal samples.
-
-    Parameters
-    ----------
-    covariance : {"ledoit_wolf", "empirical"}, default="ledoit_wolf"
-        Estimator of the covariance; shrinkage keeps it invertible when n < d.
-    contamination : float in (0, 0.5], default=0.05
-        Share of the training scores above the threshold.
-
-    Attributes
-    ----------
-    mean_ : (d,) float64, in the units of X
-    cholesky_ : (d, d) float64, lower factor of the covariance
-
-    Raises
-    ------
-    DetectorError
-        The empirical covariance is singular (columns that are constant or depend on others, or n <= d).
-
-    References
-    ----------
-    P. C. Mahalanobis (1936), On the generalized distance in statistics.
-    O. Ledoit, M. Wolf (2004), A well-conditioned estimator for large-dimensional covariance matrices.
-    """
-
-    def __init__(self, covariance: str = "ledoit_wolf", contamination: float = 0.05):
-        self.covariance = covariance
-        self.contamination = contamination
-
-    def _fit(self, X, y) -> None:
-        estimators = {"ledoit_wolf": LedoitWolf, "empirical": EmpiricalCovariance}
-        if self.covariance not in estimators:
-            raise DetectorError(f"covariance is {self.covariance!r}; give one of {', '.join(estimators)}.")
-        estimate = estimators[self.covariance](store_precision=False).fit(X)
-        self.mean_ = estimate.location_
-        try:
-            self.cholesky_ = np.linalg.cholesky(estimate.covariance_)
-        except np.linalg.LinAlgError as error:
-            raise DetectorError(
-                f"the {self.covariance} covariance of {X.shape[0]} samples and {X.shape[1]} columns is singular; "
-                "use covariance='ledoit_wolf' and remove columns that are constant."
-            ) from error
-
-    def _score(self, X) -> np.ndarray:
-        whitened = np.linalg.solve(self.cholesky_, (X - self.mean_).T)
-        return np.sqrt(np.square(whitened).sum(axis=0))
 
 
 class PositionwiseGaussian:

@@ -85,9 +85,7 @@ class MultiModalDetector(Detector):
         X = self._check(X, reset=True)
         self.modalities_ = tuple(X)
         self._fit(X, y)
-        self.offset_ = {
-            name: float(np.quantile(-scores, self.contamination)) for name, scores in self._training_scores(X).items()
-        }
+        self.offset_ = self._offsets(X)
         return self
 
     def score_samples(self, X) -> dict[str, np.ndarray]:
@@ -116,6 +114,11 @@ class MultiModalDetector(Detector):
                 raise DetectorError(f"{threshold} has no single threshold: call its predict on the scores instead.")
             self.offset_[name] = -float(threshold.threshold_)
         return self
+
+    def _offsets(self, X) -> dict[str, float]:
+        """The threshold of each modality on ``score_samples``, from its training samples."""
+        scores = self._training_scores(X)
+        return {name: float(np.quantile(-values, self.contamination)) for name, values in scores.items()}
 
     def _check(self, X, *, reset: bool):
         known = self.known_modalities() if reset else self.modalities_

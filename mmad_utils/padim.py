@@ -8,7 +8,6 @@ few remembered normal patches of any position.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,9 +16,8 @@ from scipy.ndimage import gaussian_filter
 from sklearn.random_projection import SparseRandomProjection, johnson_lindenstrauss_min_dim
 from sklearn.utils.validation import check_is_fitted
 
-from mmad_utils.datasets.images import check_images
 from mmad_utils.detector import Detector, DetectorError
-from mmad_utils.encoders import ImageEncoder, join_layers
+from mmad_utils.encoders import ImageEncoder, check_pictures, join_layers
 from mmad_utils.gaussian import PositionwiseGaussian
 
 __all__ = ["PaDiM", "PatchCore"]
@@ -78,12 +76,7 @@ class _PatchDetector(Detector):
             if isinstance(value, torch.Tensor):  # into aligned memory, where results are the same to the bit
                 setattr(self, name, value.clone())
         self._encoder = self._make_encoder()
-        if self._encoder.fingerprint != self.fingerprint_:
-            raise DetectorError(
-                f"this {type(self).__name__} was fitted with other weights of {self.backbone!r} (SHA-256 "
-                f"{self.fingerprint_[:12]}…) than are here now ({self._encoder.fingerprint[:12]}…); give it the "
-                "same weights file, or fit it again."
-            )
+        self._encoder.require_weights(self.fingerprint_, who=type(self).__name__)
 
     def _patch_distances(self, X) -> Iterator[torch.Tensor]:
         """Distances of each patch, in batches of (b, h, w)."""
@@ -115,29 +108,7 @@ class _PatchDetector(Detector):
         return gaussian_filter(maps.numpy(), sigma=(0, self.smoothing, self.smoothing))
 
     def _check(self, X, *, reset: bool):
-        """Pictures that can be read: a uint8 array, or a list of paths or arrays."""
-        if isinstance(X, (str, Path)):
-            raise DetectorError(f"X is one path ({X}); give a list of image paths, e.g. [{str(X)!r}].")
-        if isinstance(X, np.ndarray) and X.dtype.kind not in "OUS":
-            if X.dtype != np.uint8 or X.ndim != 4 or X.shape[3] not in (1, 3, 4):
-                raise DetectorError(
-                    f"X has shape {X.shape} and type {X.dtype}; give (n, H, W, C) uint8 pictures with 1, 3 or 4 "
-                    "channels, or a list of image paths."
-                )
-        else:
-            X = list(X)
-            wrong = next((item for item in X if not isinstance(item, (str, Path, np.ndarray))), None)
-            if wrong is not None:
-                raise DetectorError(f"X holds a {type(wrong).__name__}; give image paths or uint8 pictures.")
-        if len(X) < (2 if reset else 1):
-            raise DetectorError(f"X holds {len(X)} pictures; {'fit needs at least 2' if reset else 'give some'}.")
-        if not isinstance(X, np.ndarray):
-            paths = [Path(item) for item in X if not isinstance(item, np.ndarray)]
-            missing = next((path for path in paths if not path.is_file()), None)
-            if missing is not None:
-                raise DetectorError(f"{missing} does not exist; give paths of images.")
-            check_images(paths)
-        return X
+        return check_pictures(X, least=2 if reset else 1)
 
 
 class PaDiM(_PatchDetector):

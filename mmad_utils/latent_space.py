@@ -1,0 +1,102 @@
+"""One space for the samples of several modalities: each has an encoder of its own, all have latents of one width."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from sklearn.base import clone
+
+from mmad_utils.detector import DetectorError
+
+__all__ = ["LatentSpace", "take"]
+
+
+def take(samples, rows):
+    """The samples of these row numbers: of an array an array, of any other sequence a list."""
+    return samples[rows] if isinstance(samples, np.ndarray) else [samples[int(i)] for i in rows]
+
+
+class LatentSpace:
+    """Encoders, and for each an affine map from its standardised features to ``latent_dim`` latents.
+
+    The map is a random matrix with orthonormal rows or columns. Where an encoder has fewer features than there are
+    latents it loses nothing: distances stay what they are. Where it has more, it is a random projection.
+
+    Parameters
+    ----------
+    encoders : dict of name -> object with ``fit(X)`` and ``transform(X) -> (n, d) float64``
+        Are copied, never changed. One whose ``random_state`` is None gets a seed.
+    latent_dim : int
+    rng : numpy.random.RandomState
+
+    Attributes
+    ----------
+    encoders_ : dict, the fitted copies
+    means_, scales_ : dict of name -> (d,), of the features of the normal samples
+    projections_ : dict of name -> (d, latent_dim), orthonormal
+
+    References
+    ----------
+    J.-H. Kim, D.-H. Kim, S. Yi, T. Lee (2021), Semi-orthogonal embedding for efficient unsupervised anomaly
+    segmentation: the random map.
+    """
+
+    def __init__(self, encoders: Mapping[str, Any], latent_dim: int, rng: np.random.RandomState):
+        self.latent_dim = latent_dim
+        self.encoders_: dict[str, Any] = {}
+        self.projections_: dict[str, np.ndarray] = {}
+        self._seeds = {name: [int(seed) for seed in rng.randint(np.iinfo(np.int32).max, size=2)] for name in encoders}
+        for name, encoder in encoders.items():
+            encoder = clone(encoder, safe=False)
+            if getattr(encoder, "random_state", 0) is None:
+                encoder.random_state = self._seeds[name][0]
+            self.encoders_[name] = encoder
+
+    def fit(self, X: Mapping[str, Any]) -> LatentSpace:
+        """Fit the encoders and the maps of the modalities in ``X``; the other encoders are let go."""
+        self.means_, self.scales_ = {}, {}
+        self.encoders_ = {name: self.encoders_[name] for name in X}
+        for name, samples in X.items():
+            encode(self.encoders_[name].fit, samples, name)
+            features = self.features({name: samples})[name]
+            if len(features) < 2:
+                raise DetectorError(f"modality {name!r} has {len(features)} sample; a distribution needs at least 2.")
+            self.means_[name] = features.mean(axis=0)
+            constant = features.max(axis=0) == features.min(axis=0)
+            self.scales_[name] = np.where(constant, 1.0, features.std(axis=0))
+            rng = np.random.default_rng(self._seeds[name][1])
+            sides = sorted((features.shape[1], self.latent_dim), reverse=True)
+            basis = np.linalg.qr(rng.normal(size=sides))[0]
+            self.projections_[name] = basis if features.shape[1] >= self.latent_dim else basis.T
+        return self
+
+    def features(self, X: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """What the encoders say, {name: (n, d)} float64."""
+        return {name: encode(self.encoders_[name].transform, samples, name) for name, samples in X.items()}
+
+    def project(self, features: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Latents of features, {name: (n, latent_dim)}."""
+        return {
+            name: (rows - self.means_[name]) / self.scales_[name] @ self.projections_[name]
+            for name, rows in features.items()
+        }
+
+    def transform(self, X: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """Latents of samples, {name: (n, latent_dim)}."""
+        return self.project(self.features(X))
+
+    def get_state(self) -> dict[str, Any]:
+        return dict(vars(self))
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+
+
+def encode(method, samples, name: str):
+    """``method(samples)`` of an encoder; what it refuses is said with the name of the modality."""
+    try:
+        return method(samples)
+    except ValueError as error:
+        raise DetectorError(f"modality {name!r}: {error}") from error
