@@ -31,6 +31,7 @@ _MODULE_OF = {
     "GeometricTransformations": "self_supervised",
     "ImageEncoder": "encoders",
     "KNNDistance": "baselines",
+    "MultiModalAnomalyTransformer": "transformer",
     "PCAResidual": "baselines",
     "PaDiM": "padim",
     "PatchCore": "padim",
