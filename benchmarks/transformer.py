@@ -4,9 +4,10 @@
 
 ``both`` is one network for mvtec/hazelnut and thyroid; ``tables`` is a network a table; ``pictures`` is generated
 hazelnuts; ``patches`` is mvtec/hazelnut from raw pixels. A seed draws a table's split, the network and its batches;
-data sets of pictures keep their own split. Beside each AUROC stand that of the untrained network and of the Mahalanobis
-distance of the tokens themselves, and the mean difference of trained and untrained with its 95% interval (Student's t
-over the seeds). Seconds are those of ``fit`` without the features of the backbone, which are cached before.
+data sets of pictures keep their own split. Two scores are measured: the default, and ``error``, which has no
+covariance to fall back on and so shows what was learned. Beside each AUROC stand that of the untrained network and of
+the Mahalanobis distance of the tokens themselves, and the mean difference of trained and untrained with its 95%
+interval (Student's t over the seeds). Seconds are those of ``fit``; features of the backbone come from the cache.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ RUNS = {
     "both": [({"image": "mvtec/hazelnut", "tabular": "thyroid"}, {})],
     "tables": [({"tabular": name}, {}) for name in TABLES],
     "pictures": [({"image": "synthetic/hazelnut"}, {})],
-    "patches": [({"image": "mvtec/hazelnut"}, {"tokens": "patches", "image_size": 112})],
+    "patches": [({"image": "mvtec/hazelnut"}, {"tokens": "patches", "image_size": 112, "grid": 14})],
 }
 
 
@@ -43,17 +44,18 @@ def measure(names, parameters, seed):
     """Rows of one seed, one a modality."""
     sets = {key: load(name, seed=seed if key == "tabular" else 0) for key, name in names.items()}
     sets = {key: data.as_table() if key == "tabular" else data for key, data in sets.items()}
-    rows = {key: {"data": names[key], **parameters, "seed": seed} for key in sets}
+    rows: dict = {}
     for kind, changes in (("untrained", {"epochs": 0}), ("trained", {})):
         detector = MultiModalAnomalyTransformer(random_state=seed, **parameters, **changes)
         clocks = time.perf_counter(), time.process_time()
         detector.fit({key: data.X_train for key, data in sets.items()})
-        seconds = time.perf_counter() - clocks[0], time.process_time() - clocks[1]
-        scores = detector.anomaly_score({key: data.X_test for key, data in sets.items()})
-        for key, row in rows.items():
-            row[kind] = auroc(sets[key].y_test, scores[key])
-            row |= {"wall s": seconds[0], "CPU s": seconds[1], "epoch": detector.best_epoch_}
-    for key, row in rows.items():
+        seconds = {"wall s": time.perf_counter() - clocks[0], "CPU s": time.process_time() - clocks[1]}
+        for score in ("residual", "error"):
+            scores = detector.set_params(score=score).anomaly_score({key: data.X_test for key, data in sets.items()})
+            for key, data in sets.items():
+                row = rows.setdefault((key, score), {"data": names[key], "score": score, "seed": seed})
+                row |= {kind: auroc(data.y_test, scores[key]), "epoch": detector.best_epoch_, **seconds}
+    for (key, _), row in rows.items():
         row["tokens"] = tokens_alone(detector, key, sets[key])
     return list(rows.values())
 
@@ -61,7 +63,7 @@ def measure(names, parameters, seed):
 def summary(runs):
     """Means over the seeds, and the difference of trained and untrained."""
     rows = {}
-    for name, part in runs.groupby("data", sort=False):
+    for name, part in runs.groupby(["data", "score"], sort=False):
         gain = part["trained"] - part["untrained"]
         n = len(gain)
         half = stats.t.ppf(0.975, n - 1) * gain.std(ddof=1) / np.sqrt(n) if n > 1 else np.nan
@@ -81,7 +83,7 @@ def main():
             rows = []
             for seed in range(options.seeds):
                 rows += measure(names, parameters, seed)
-                print(rows[-len(names) :], flush=True)
+                print(pd.DataFrame(rows[-2 * len(names) :]).round(4).to_string(header=False), flush=True)
             print(f"\n{key}\n{summary(pd.DataFrame(rows)).to_string()}\n", flush=True)
 
 

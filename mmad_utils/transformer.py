@@ -22,7 +22,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from sklearn.utils.validation import check_is_fitted
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmad_utils.detector import DetectorError
 from mmad_utils.gaussian_scorer import GaussianAnomalyScorer
@@ -48,7 +48,7 @@ TRAINING = (
     "verbose",
 )
 SCORED_TOGETHER = 64  # samples; the same for any input, so that a score does not depend on the batch's size
-SCORES = ("residual", "latent", "head")
+SCORES = ("residual", "error", "latent", "head")
 
 
 class MultiModalAnomalyTransformer(MultiModalDetector):
@@ -68,6 +68,8 @@ class MultiModalAnomalyTransformer(MultiModalDetector):
       residuals r of normal samples have mean μ and covariance Σ (Ledoit and Wolf); the score is the Mahalanobis
       distance of r. A row has one residual of p columns; a place of a picture has one of d numbers, with one μ and Σ
       for all places, and the picture's score is that of its worst place.
+    - ``"error"``: the same with the variances alone, Σ without its other entries: the error of prediction, each
+      number in units of its standard deviation over normal samples.
     - ``"latent"``: the Mahalanobis distance of the class token's code.
     - ``"head"``: the output of the score head, a logit.
 
@@ -79,7 +81,7 @@ class MultiModalAnomalyTransformer(MultiModalDetector):
     ----------
     tokens : {"backbone", "patches"}, default="backbone"
         Pictures as features of a frozen pretrained network, or as patches of pixels with a strided convolution.
-    grid : int, default=14
+    grid : int, default=7
         Tokens a side of a picture.
     backbone, layers, image_size, weights : see ``ImageEncoder``
     width, depth, n_heads, dropout : 64, 2, 4, 0.0
@@ -93,7 +95,7 @@ class MultiModalAnomalyTransformer(MultiModalDetector):
     mask_share : (low, high), default=(0.1, 0.5)
         Share of the tokens that training hides, drawn for each sample.
     head_weight : float >= 0, default=0.1
-    score : {"residual", "latent", "head"}, default="residual"
+    score : {"residual", "error", "latent", "head"}, default="residual"
     validation : float in [0, 0.5], default=0.1
         Share of the normal samples that is not trained on. The network of the epoch that predicts them best is kept,
         and their scores set the threshold. With 0 the last network is kept and training scores set it.
@@ -144,7 +146,7 @@ class MultiModalAnomalyTransformer(MultiModalDetector):
         self,
         *,
         tokens="backbone",
-        grid=14,
+        grid=7,
         backbone="efficientnet_lite0",
         layers=(2, 3),
         image_size=224,
@@ -211,8 +213,8 @@ class MultiModalAnomalyTransformer(MultiModalDetector):
         X = self._check(X if isinstance(X, dict) else {"image": X}, reset=False)
         if "image" not in X:
             raise DetectorError(f"only pictures have a map; X holds {', '.join(map(repr, X))}.")
-        if self.score != "residual":
-            raise DetectorError(f"score={self.score!r} has no map; a residual has.")
+        if self.score not in ("residual", "error"):
+            raise DetectorError(f"score={self.score!r} has no map; 'residual' and 'error' have.")
         distances = self._distances("image", self._tokenisers["image"].transform(X["image"]))
         size = (self.image_size, self.image_size)
         grid = torch.from_numpy(distances).view(-1, 1, self.grid, self.grid)
@@ -253,11 +255,11 @@ class MultiModalAnomalyTransformer(MultiModalDetector):
         """Synthetic anomalies of a modality made from a batch of its tokens, (n, p, d)."""
         if name == "tabular":
             return swap_columns(batch, generator)
-        tokeniser = self._tokenisers[name]
+        tokeniser: Any = self._tokenisers[name]
         pasted = cut_and_paste(tokeniser.images(batch), generator, from_others=self.tokens == "backbone")
         return tokeniser.tokens(pasted)
 
-    def build(self, shapes: dict[str, tuple[int, int]]) -> nn.Module:
+    def build(self, shapes: dict[str, tuple[int, ...]]) -> Any:
         """The network for tokens of these shapes, {name: (p, d)}."""
         return CrossModalTransformer(
             shapes, width=self.width, depth=self.depth, n_heads=self.n_heads, dropout=self.dropout
@@ -324,9 +326,12 @@ class MultiModalAnomalyTransformer(MultiModalDetector):
         return distances if distances.ndim == 1 else distances.max(axis=1)
 
     def _distances(self, name: str, tokens: Tensor) -> np.ndarray:
-        """Mahalanobis distances, (n,), or (n, p) for the places of pictures."""
-        vectors = self._vectors(name, tokens)
-        return self.gaussians_[name].anomaly_score(vectors.reshape(-1, vectors.shape[-1])).reshape(vectors.shape[:-1])
+        """Distances from the normal samples, (n,), or (n, p) for the places of pictures."""
+        vectors, gaussian = self._vectors(name, tokens), self.gaussians_[name]
+        if self.score == "error":
+            variances = gaussian.statistics_.covariance("empirical").diagonal()
+            return np.sqrt((np.square(vectors - gaussian.mean_) / np.where(variances > 0, variances, 1.0)).sum(-1))
+        return gaussian.anomaly_score(vectors.reshape(-1, vectors.shape[-1])).reshape(vectors.shape[:-1])
 
     def _vectors(self, name: str, tokens: Tensor) -> np.ndarray:
         """What a Gaussian describes: (n, d), or (n, p, d) for the places of pictures."""

@@ -39,11 +39,11 @@ class CrossModalTransformer(nn.Module):
     """
 
     def __init__(
-        self, shapes: Mapping[str, tuple[int, int]], *, width: int, depth: int, n_heads: int, dropout: float
+        self, shapes: Mapping[str, tuple[int, ...]], *, width: int, depth: int, n_heads: int, dropout: float
     ):
         super().__init__()
-        self.embed = nn.ModuleDict({name: _embedding(*shape, width) for name, shape in shapes.items()})
-        self.predict = nn.ModuleDict({name: _prediction(*shape, width) for name, shape in shapes.items()})
+        self.embed = nn.ModuleDict({name: _embedding(p, d, width) for name, (p, d) in shapes.items()})
+        self.predict = nn.ModuleDict({name: _prediction(p, d, width) for name, (p, d) in shapes.items()})
         self.position = nn.ParameterDict({name: _vectors(p, width) for name, (p, _) in shapes.items()})
         self.modality = nn.ParameterDict({name: _vectors(width) for name in shapes})
         self.hidden = nn.ParameterDict({name: _vectors(width) for name in shapes})
@@ -78,7 +78,7 @@ class CrossModalTransformer(nn.Module):
         row = F.one_hot(torch.zeros(len(x), dtype=torch.long, device=x.device), x.shape[1]).to(x)[:, None]
         weights = []
         for layer in self.layers:
-            weights.append(layer.weights(x))
+            weights.append(layer.weights(x))  # type: ignore[operator]
             x = layer(x)
         for attention in reversed(weights):
             row = (row + row @ attention) / 2
