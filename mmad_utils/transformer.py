@@ -36,17 +36,10 @@ from mmad_utils.transformer_training import best_epoch, fingerprint, train_by_tu
 
 __all__ = ["MultiModalAnomalyTransformer"]
 
-# parameters that go to train_by_turns as they are
 TRAINING = (
-    "steps_per_epoch",
-    "epochs",
-    "batch_size",
-    "learning_rate",
-    "weight_decay",
-    "checkpoint",
-    "log",
-    "verbose",
-)
+    *("steps_per_epoch", "epochs", "batch_size", "learning_rate", "weight_decay"),
+    *("checkpoint", "log", "verbose"),
+)  # parameters that go to train_by_turns as they are
 SCORED_TOGETHER = 64  # samples; the same for any input, so that a score does not depend on the batch's size
 SCORES = ("residual", "error", "latent", "head")
 
