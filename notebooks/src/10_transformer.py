@@ -382,8 +382,10 @@ found = pd.DataFrame(found, columns=["data", "score", "seed", "AUROC"])
 
 # %%
 rng = np.random.default_rng(seed)
-chance = [areas("random", i, {name: rng.random(len(y)) for name, y in truth.items()}) for i in range(20)]
-runs = pd.concat([pd.DataFrame(sum(chance, []), columns=found.columns), found])
+chance = []
+for i in range(20):
+    chance += areas("random", i, {name: rng.random(len(y)) for name, y in truth.items()})
+runs = pd.concat([pd.DataFrame(chance, columns=found.columns), found])
 comparison = runs.groupby(["data", "score"], sort=False)["AUROC"].agg(["mean", "std"]).rename(columns={"std": "sd"})
 frame = comparison.reset_index("data")
 fig = plots.comparison(frame, "AUROC", group="data", reference="untrained")
