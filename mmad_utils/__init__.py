@@ -44,6 +44,7 @@ _MODULE_OF = {
     "ModalityMixture": "scorers",
     "MomentMatching": "alignment",
     "MultiModalAnomalyDetector": "unified",
+    "MultiModalAnomalyTransformer": "transformer",
     "PCAResidual": "baselines",
     "PaDiM": "padim",
     "PatchCore": "padim",

@@ -8,8 +8,10 @@ contract, so that a variant says only what differs: its network, its loss, its s
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ from tqdm.auto import tqdm
 
 from mmad_utils.detector import Detector, DetectorError, load_state, save_state
 
-__all__ = ["DeepDetector", "TrainingError", "resolve_device", "seeded", "train", "update"]
+__all__ = ["DeepDetector", "TrainingError", "epoch_log", "resolve_device", "seeded", "train", "update"]
 
 
 class TrainingError(RuntimeError):
@@ -73,6 +75,7 @@ def train(
     after_epoch: Callable[[list[dict[str, float]]], Any] | None = None,
     checkpoint: str | Path | None = None,
     stateful: Mapping[str, Any] | None = None,
+    settings: Mapping[str, Any] | None = None,
     verbose: bool = False,
 ) -> list[dict[str, float]]:
     """Run ``step`` over shuffled batches, epoch by epoch.
@@ -89,12 +92,14 @@ def train(
     generator : torch.Generator
         Source of the shuffles (and of the caller's noise); part of the checkpoint.
     after_epoch : callable(history) -> bool, optional
-        Is called after each epoch; training ends early when it returns True.
+        Is called after each epoch, and may add to its entry of the history; training ends early when it returns True.
     checkpoint : path, optional
-        Written after every epoch. If it exists, training goes on from there, to the bit as if it had never
-        stopped; it needs ``stateful``.
+        Written after every epoch, with what ``after_epoch`` changed. If it exists, training goes on from there, to
+        the bit as if it had never stopped; it needs ``stateful``.
     stateful : dict of objects with ``state_dict`` and ``load_state_dict``, optional
         Modules, optimisers and schedulers that the checkpoint holds.
+    settings : dict of plain values, optional
+        What else must be the same for a checkpoint to be gone on with; data, seed and batch size are checked anyway.
     verbose : bool
         Show a progress bar.
 
@@ -106,7 +111,9 @@ def train(
     Raises
     ------
     TrainingError
-        The loss became NaN or infinite; the checkpoint belongs to other data or to another seed.
+        The loss became NaN or infinite; the checkpoint belongs to other data, settings or another seed.
+    DetectorError
+        The checkpoint is damaged or no such file.
     """
     n = len(data[0])
     if n == 0 or any(len(part) != n for part in data):
@@ -114,11 +121,13 @@ def train(
     if batch_size < 1:
         raise TrainingError(f"batch_size is {batch_size}; give at least 1.")
     history: list[dict[str, float]] = []
-    identity = {"n": n, "seed": generator.initial_seed(), "batch_size": batch_size}
+    identity = {"n": n, "seed": generator.initial_seed(), "batch_size": batch_size, **(settings or {})}
     if checkpoint is not None and not stateful:
         raise TrainingError("a checkpoint needs `stateful`: name the modules and optimisers that it must hold.")
     if checkpoint is not None and Path(checkpoint).exists():
         history = _resume(checkpoint, identity, generator, stateful or {})
+    if len(history) > epochs:
+        raise TrainingError(f"{checkpoint} has {len(history)} epochs, more than the {epochs} that are asked for.")
     bar = tqdm(range(len(history), epochs), initial=len(history), total=epochs, disable=not verbose, unit="epoch")
     for epoch in bar:
         sums: dict[str, float] = {}
@@ -135,13 +144,31 @@ def train(
                 f"{watched} is {loss} in epoch {epoch + 1} of {epochs}: lower the learning rate or scale the input "
                 f"(its largest absolute value is {largest:.3g})."
             )
+        stop = after_epoch is not None and after_epoch(history)
         if checkpoint is not None:
             states = {name: thing.state_dict() for name, thing in (stateful or {}).items()}
             done = {"identity": identity, "history": history, "rng": _rng_states(generator), "states": states}
             save_state(checkpoint, done)
-        if after_epoch is not None and after_epoch(history):
+        if stop:
             break
     return history
+
+
+def epoch_log(path: str | Path, epochs: int) -> Callable[[list[dict[str, float]]], None]:
+    """A function for ``after_epoch``: appends a line to a text file, with the losses and the time that is left."""
+    start, first = time.monotonic(), 0
+
+    def write(history):
+        nonlocal first
+        first = first or len(history)  # the first epoch of this process; a resumed run has earlier ones
+        seconds = (time.monotonic() - start) / (len(history) - first + 1) * (epochs - len(history))
+        losses = ", ".join(f"{key} {value:.4g}" for key, value in history[-1].items())
+        with Path(path).open("a", encoding="utf-8") as file:
+            file.write(
+                f"{datetime.now():%Y-%m-%d %H:%M:%S} epoch {len(history)}/{epochs}: {losses}; {seconds:.0f} s left\n"
+            )
+
+    return write
 
 
 def _rng_states(generator: torch.Generator) -> dict[str, Any]:
@@ -151,10 +178,13 @@ def _rng_states(generator: torch.Generator) -> dict[str, Any]:
 
 def _resume(checkpoint, identity, generator, stateful) -> list[dict[str, float]]:
     saved = load_state(checkpoint)
-    if saved.get("identity") != identity or set(saved["states"]) != set(stateful):
+    theirs = {**saved.get("identity", {}), "states": sorted(saved.get("states", {}))}
+    ours = {**identity, "states": sorted(stateful)}
+    if theirs != ours:
+        keys = [key for key in ours | theirs if ours.get(key) != theirs.get(key)]
+        differences = ", ".join(f"{key} {theirs.get(key)!r} there, {ours.get(key)!r} here" for key in keys)
         raise TrainingError(
-            f"{checkpoint} belongs to another run ({saved.get('identity')}, {sorted(saved.get('states', ()))}), "
-            f"this one is {identity}, {sorted(stateful)}: give another path or delete the file."
+            f"{checkpoint} belongs to another run ({differences}): give another path or delete the file."
         )
     for name, thing in stateful.items():
         thing.load_state_dict(saved["states"][name])

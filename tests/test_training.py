@@ -7,7 +7,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from torch import nn
 
 from mmad_utils.detector import DetectorError
-from mmad_utils.training import DeepDetector, TrainingError, seeded, train
+from mmad_utils.training import DeepDetector, TrainingError, epoch_log, seeded, train
 
 
 class SmallAutoEncoder(DeepDetector):
@@ -195,6 +195,37 @@ def test_a_checkpoint_of_other_data_is_refused(tmp_path, line):
     _run(tmp_path, 1, torch.from_numpy(line))
     with pytest.raises(TrainingError, match="belongs to another run"):
         _run(tmp_path, 2, torch.from_numpy(line[:100]))
+
+
+def test_a_checkpoint_holds_what_after_epoch_added_and_refuses_other_settings_and_fewer_epochs(tmp_path):
+    model = nn.Linear(1, 1)
+    options = {"batch_size": 2, "checkpoint": tmp_path / "run", "stateful": {"model": model}}
+
+    def run(epochs, settings):
+        def note(history):
+            history[-1]["note"] = float(len(history))
+
+        generator = torch.Generator().manual_seed(0)
+        step = lambda batch: {"loss": 1.0}  # noqa: E731
+        data = (torch.zeros(4),)
+        return train(step, data, epochs=epochs, generator=generator, after_epoch=note, settings=settings, **options)
+
+    run(2, {"width": 3})
+    assert [entry["note"] for entry in run(3, {"width": 3})] == [1.0, 2.0, 3.0]
+    with pytest.raises(TrainingError, match="width 3 there, 4 here"):
+        run(3, {"width": 4})
+    with pytest.raises(TrainingError, match="has 3 epochs, more than the 2"):
+        run(2, {"width": 3})
+
+
+def test_the_log_gets_a_line_an_epoch_with_the_losses_and_the_time_left(tmp_path):
+    write = epoch_log(tmp_path / "log", 4)
+    history = [{"loss": 0.25}, {"loss": 0.125, "validation": 2.0}]
+    write(history[:1])
+    write(history)
+    first, second = (tmp_path / "log").read_text().splitlines()
+    assert "epoch 1/4: loss 0.25; " in first and first.endswith("s left")
+    assert "epoch 2/4: loss 0.125, validation 2; " in second
 
 
 def test_every_row_is_seen_once_an_epoch_in_batches_of_nearly_equal_size():

@@ -1,0 +1,162 @@
+"""The network of the cross-modal transformer: tokens of any modality in, codes out, one stack of layers for all.
+
+A modality brings an embedding of its tokens, a position for each, a mark of the modality, and a head that predicts
+hidden tokens. The layers between, the class token and the score head belong to all modalities.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+__all__ = ["CrossModalTransformer"]
+
+INITIAL_SCALE = 0.02  # standard deviation of the learned vectors that are added to tokens, as in BERT and ViT
+
+
+class CrossModalTransformer(nn.Module):
+    """Transformer encoder for the tokens of several modalities.
+
+    Parameters
+    ----------
+    shapes : {name: (p, d)}
+        Tokens of a sample, and numbers of a token. A token of one number is a column of a table: each column has an
+        embedding and a prediction of its own. Wider tokens are places of a picture and share theirs.
+    width, depth, n_heads : int
+        Numbers of a code; layers; attention heads, a divisor of ``width``.
+    dropout : float in [0, 1)
+
+    References
+    ----------
+    A. Dosovitskiy et al. (2021), An image is worth 16×16 words, ICLR: patches as tokens, class token, positions.
+    Y. Gorishniy, I. Rubachev, V. Khrulkov, A. Babenko (2021), Revisiting deep learning models for tabular data,
+    NeurIPS: a column as a token.
+    R. Xiong et al. (2020), On layer normalization in the transformer architecture, ICML: normalise before.
+    """
+
+    def __init__(
+        self, shapes: Mapping[str, tuple[int, ...]], *, width: int, depth: int, n_heads: int, dropout: float
+    ):
+        super().__init__()
+        self.embed = nn.ModuleDict({name: _embedding(p, d, width) for name, (p, d) in shapes.items()})
+        self.predict = nn.ModuleDict({name: _prediction(p, d, width) for name, (p, d) in shapes.items()})
+        self.position = nn.ParameterDict({name: _vectors(p, width) for name, (p, _) in shapes.items()})
+        self.modality = nn.ParameterDict({name: _vectors(width) for name in shapes})
+        self.hidden = nn.ParameterDict({name: _vectors(width) for name in shapes})
+        self.class_token = _vectors(width)
+        self.layers = nn.ModuleList(_Layer(width, n_heads, dropout) for _ in range(depth))
+        self.norm = nn.LayerNorm(width)
+        self.score = nn.Linear(width, 1)
+
+    def forward(self, name: str, tokens: Tensor, hide: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Codes of the class token, (n, width), and of the tokens, (n, p, width).
+
+        Parameters
+        ----------
+        name : the modality
+        tokens : (n, p, d)
+        hide : (n, p) bool or None
+            True replaces the token by a learned vector: its position is known and nothing else.
+        """
+        x = self._sequence(name, tokens, hide)
+        for layer in self.layers:
+            x = layer(x)
+        x = self.norm(x)
+        return x[:, 0], x[:, 1:]
+
+    def attention(self, name: str, tokens: Tensor) -> Tensor:
+        """What the class token looks at, through all layers: (n, p), rows sum to 1.
+
+        Attention rollout: the attention of each layer, mean of its heads, and the connection around it count half
+        each, and the layers are multiplied (Abnar and Zuidema 2020, Quantifying attention flow in transformers, ACL).
+        """
+        x = self._sequence(name, tokens, None)
+        row = F.one_hot(torch.zeros(len(x), dtype=torch.long, device=x.device), x.shape[1]).to(x)[:, None]
+        weights = []
+        for layer in self.layers:
+            weights.append(layer.weights(x))  # type: ignore[operator]
+            x = layer(x)
+        for attention in reversed(weights):
+            row = (row + row @ attention) / 2
+        seen = row[:, 0, 1:]
+        return seen / seen.sum(1, keepdim=True)
+
+    def _sequence(self, name, tokens, hide):
+        embedded = self.embed[name](tokens)
+        if hide is not None:
+            embedded = torch.where(hide[..., None], self.hidden[name], embedded)
+        embedded = embedded + self.position[name] + self.modality[name]
+        return torch.cat([self.class_token.expand(len(tokens), 1, -1), embedded], dim=1)
+
+
+class _Layer(nn.Module):
+    """Attention between tokens, then a perceptron at each; both see normalised codes and add to what was there.
+
+    PyTorch's own layer does the same and does not give away its attention weights.
+    """
+
+    def __init__(self, width: int, n_heads: int, dropout: float):
+        super().__init__()
+        self.n_heads = n_heads
+        self.attention_norm, self.perceptron_norm = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.queries_keys_values = nn.Linear(width, 3 * width)
+        self.join = nn.Linear(width, width)
+        self.perceptron = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:  # (n, p, width) -> (n, p, width)
+        heads = F.scaled_dot_product_attention(*self._split(x))
+        x = x + self.dropout(self.join(heads.transpose(1, 2).flatten(2)))
+        return x + self.dropout(self.perceptron(self.perceptron_norm(x)))
+
+    def weights(self, x: Tensor) -> Tensor:
+        """Attention of each token (rows) to each (columns), mean of the heads, (n, p, p)."""
+        queries, keys, _ = self._split(x)
+        return (queries @ keys.transpose(2, 3) / math.sqrt(queries.shape[3])).softmax(-1).mean(1)
+
+    def _split(self, x):
+        """Queries, keys and values, (n, heads, p, width / heads) each."""
+        n, p, width = x.shape
+        parts = self.queries_keys_values(self.attention_norm(x)).view(n, p, 3, self.n_heads, width // self.n_heads)
+        return parts.permute(2, 0, 3, 1, 4)
+
+
+class _ColumnEmbedding(nn.Module):
+    """Number x of column j to x w_j + b_j, (n, p, 1) -> (n, p, width).
+
+    w and b start at one scale: layers see normalised codes, and x w alone would lose the size of x.
+    """
+
+    def __init__(self, p: int, width: int):
+        super().__init__()
+        self.weight, self.bias = (nn.Parameter(torch.randn(p, width) / math.sqrt(width)) for _ in range(2))
+
+    def forward(self, tokens):
+        return tokens * self.weight + self.bias
+
+
+class _ColumnPrediction(nn.Module):
+    """Code h of column j to the number h·w_j + b_j, (n, p, width) -> (n, p, 1)."""
+
+    def __init__(self, p: int, width: int):
+        super().__init__()
+        self.weight, self.bias = _vectors(p, width), nn.Parameter(torch.zeros(p))
+
+    def forward(self, codes):
+        return ((codes * self.weight).sum(-1) + self.bias)[..., None]
+
+
+def _embedding(p: int, d: int, width: int) -> nn.Module:
+    return _ColumnEmbedding(p, width) if d == 1 else nn.Linear(d, width)
+
+
+def _prediction(p: int, d: int, width: int) -> nn.Module:
+    return _ColumnPrediction(p, width) if d == 1 else nn.Linear(width, d)
+
+
+def _vectors(*shape: int) -> nn.Parameter:
+    return nn.Parameter(INITIAL_SCALE * torch.randn(*shape))
