@@ -688,7 +688,7 @@
 #
 # 1. **Alignment.** Encoders trained apart place their outputs in unrelated coordinates; equal dimension is not a shared
 #    meaning. In a space of sixteen latents a classifier guesses from a vector which modality it came from with an AUROC of
-#    {{ value:09_unified_framework.modality_auroc_none }}. What the two share is the number of coordinates.
+#    {{ value:09_unified_framework.modality_auroc_none }}.
 # 2. **Distribution.** One Gaussian for all samples with one threshold promised one false alarm in twenty, and keeps the
 #    promise for nobody. Among new normal pictures the rate is
 #    {{ value:09_unified_framework.alarms_one_gaussian_worst }}, and rows raise hardly an alarm at all. Training scores are
@@ -710,7 +710,7 @@
 # |---|---|---|---|---|
 # | Alignment | AUROC of a guess at the modality | {{ value:09_unified_framework.modality_auroc_none }} | moment matching | {{ value:09_unified_framework.modality_auroc_moments }} |
 # | Distribution | share of false alarms, worse modality; promised: one in twenty | {{ value:09_unified_framework.alarms_one_gaussian_worst }} | a Gaussian for each, held-out p-values | {{ value:09_unified_framework.alarms_unified_worst }} |
-# | Imbalance | AUROC of the small table | {{ value:09_unified_framework.imbalance_none_auroc }} | balanced samples | {{ value:09_unified_framework.imbalance_balanced_auroc }} |
+# | Imbalance | AUROC of the small table | {{ value:09_unified_framework.imbalance_none_auroc }} | balanced samples, which made it worse | {{ value:09_unified_framework.imbalance_balanced_auroc }} |
 # | Dimension | distance of a new normal picture, in those of a training picture | {{ value:09_unified_framework.distance_ratio_empirical }} | shrinkage | {{ value:09_unified_framework.distance_ratio_shrunk }} |
 # | Explanation | share of exchanged values whose column is named | {{ value:09_unified_framework.explained_by_z }} | exact shares of the distance | {{ value:09_unified_framework.explained_by_share }} |
 
@@ -738,8 +738,7 @@
 #    {{ ref:unified_maps }}.
 # 5. **Regularisation.** The shrinkage of Ledoit and Wolf [@ledoit2004covariance], one number computed from the data, brings a new
 #    normal picture from {{ value:09_unified_framework.distance_ratio_empirical }} to
-#    {{ value:09_unified_framework.distance_ratio_shrunk }} times the distance of a training picture. What is left of
-#    the gap is why the p-values must be held out.
+#    {{ value:09_unified_framework.distance_ratio_shrunk }} times the distance of a training picture.
 
 # %% [markdown]
 # {{ table:unified_alignment }}
@@ -766,12 +765,12 @@
 # samples from shuffled ones and have {{ value:08_fusion.mismatch_attention_auroc }} and
 # {{ value:08_fusion.mismatch_graph_auroc }}; the best network has {{ value:08_fusion.mismatch_untrained_auroc }} before
 # training. Attention needs alignment first [@li2021albef]:
-# without a contrastive loss its own stayed at that of tossing a coin.
+# without a contrastive loss, its loss stayed at that of tossing a coin.
 #
 # No fusion wins everywhere ({{ ref:fusion_by_kind }}). Broken parts are the business of the verdicts, and there attention and
 # graph are behind. Late fusion with one joint voice among the others is nearly as good as the best on both, and the choice of
-# those who do not know which anomalies will come; it pays on the shifted samples, one word against one moment, the hardest
-# for all that see relations.
+# those who do not know which anomalies will come; its price is on the shifted samples, one word against one moment, the
+# hardest for all that see relations.
 
 # %% [markdown]
 # {{ figure:fusion_elephant }}
@@ -835,22 +834,23 @@
 #
 # encoders = {"image": ImageEncoder(layers=(2, 3, 4)), "tabular": TabularEncoder()}
 # detector = MultiModalAnomalyDetector(encoders, random_state=0)
-# detector.fit({"image": X_image, "tabular": X_tabular})   # normal samples only; need not be paired
-# scores = detector.anomaly_score({"tabular": X_new})      # −log p; a modality may be absent
-# alarms = detector.predict({"tabular": X_new})            # −1 where p is below 0.05
-# columns = detector.explain({"tabular": X_new})           # share of each column in the squared distance
+# detector.fit({"image": X_image, "tabular": X_tabular})  # normal, unpaired
+# scores = detector.anomaly_score({"tabular": X_new})  # −log p
+# alarms = detector.predict({"tabular": X_new})  # −1 where p is below 0.05
+# columns = detector.explain({"tabular": X_new})  # share of each column in d²
 # ```
 #
 # The encoders are trained first, without labels; the scorer is a Gaussian for each modality; five refits without a fifth of
-# the samples supply the held-out scores for the p-values.
+# the samples supply the held-out scores for the p-values. To score, a modality may be absent.
 #
 # ### Supervised
 #
 # ```python
 # from mmad_utils import SupervisedMultiModalAnomalyDetector
 #
-# classifier = SupervisedMultiModalAnomalyDetector({"tabular": TabularEncoder()}, loss="focal", random_state=0)
-# classifier.fit({"tabular": X_tabular}, {"tabular": y})   # 0 normal, 1 anomaly
+# encoders = {"tabular": TabularEncoder()}
+# classifier = SupervisedMultiModalAnomalyDetector(encoders, random_state=0)
+# classifier.fit({"tabular": X_tabular}, {"tabular": y})  # 0 normal, 1 anomaly
 # scores = classifier.anomaly_score({"tabular": X_new})
 # ```
 #
@@ -862,8 +862,11 @@
 # ```python
 # from mmad_utils import HybridMultiModalAnomalyDetector
 #
-# hybrid = HybridMultiModalAnomalyDetector(MultiModalAnomalyDetector(encoders), random_state=0)
-# hybrid.fit({"image": X_image, "tabular": X_tabular}, {"tabular": y})   # modalities without labels may be left out
+# encoders = {"image": ImageEncoder(layers=(2, 3, 4)), "tabular": TabularEncoder()}
+# detector = MultiModalAnomalyDetector(encoders)
+# hybrid = HybridMultiModalAnomalyDetector(detector, random_state=0)
+# labels = {"tabular": y}  # a modality without labels is left out
+# hybrid.fit({"image": X_image, "tabular": X_tabular}, labels)
 # scores = hybrid.anomaly_score({"image": X_image, "tabular": X_new})
 # ```
 #
@@ -898,9 +901,9 @@
 # 5. Thresholds from test labels inflate what is reported. Honest thresholds are available at no cost.
 # 6. A unified framework is feasible. For unrelated sources its gain is one calibrated scale, not shared knowledge:
 #    alignment and transfer hardly moved the detection, and balancing made it worse.
-# 7. A shared latent space is justified where modalities describe the same object. Anomalies in their relation are
-#    invisible to any joining of verdicts, and a network that was trained on shuffled pairs finds nearly all mismatches.
-# 8. The untrained network belongs beside this one, too: the transformer learned how places go together, and its default score
+# 7. A shared latent space is justified where modalities describe the same object. A network trained on shuffled pairs finds
+#    nearly all mismatches, and no joining of verdicts finds any.
+# 8. The untrained network belongs beside a unified one, too: the transformer learned how places go together, and its default score
 #    on pictures is none the better for it.
 #
 # ### Outlook

@@ -380,12 +380,12 @@
 #
 # 常被列在首位的“知识共享”不在其中。只有十张拉链照片或二十行新表时，用旧领域的空间代替自己的空间，AUROC 的变化为 {{ value:09_unified_framework.transfer_image_gain }} 和 {{ value:09_unified_framework.transfer_tabular_gain }}。真正迁移过去的是预训练的骨干网络，而两边本来就都有它。
 
-# %% [markdown] checked="81551744 5f09a0a1"
+# %% [markdown] checked="9f4f0fcb 62826b8e"
 # ### 五项挑战 {#challenges}
 #
 # {{ ref:framework_challenges }}把补救之后的数字列在补救之前的旁边。
 #
-# 1. **对齐**：分别训练的编码器，输出落在互不相干的坐标系里，维数相等不等于含义相同。在十六维的潜在空间里，让一个分类器由向量猜它来自哪种模态，AUROC 为 {{ value:09_unified_framework.modality_auroc_none }}。两种模态共享的，只有坐标的个数。
+# 1. **对齐**：分别训练的编码器，输出落在互不相干的坐标系里，维数相等不等于含义相同。在十六维的潜在空间里，让一个分类器由向量猜它来自哪种模态，AUROC 为 {{ value:09_unified_framework.modality_auroc_none }}。
 # 2. **分布**：全部样本共用一个高斯模型和一个阈值，承诺的误报是二十分之一，对谁都没有兑现：新的正常图片的误报率为 {{ value:09_unified_framework.alarms_one_gaussian_worst }}，表格行则几乎从不报警。训练样本的分数不是新样本的分数，一把刻度也不合两种模态。
 # 3. **不平衡**：少数几行对着十倍之多的图片，人们担心何为正常由多数说了算。担心大于实害：正常行的距离中位数是正常图片的 {{ value:09_unified_framework.imbalance_none_ratio }} 倍，表格的 AUROC 为 {{ value:09_unified_framework.imbalance_none_auroc }}。
 # 4. **维数**：几百维潜在向量的协方差有数万个元素，一百张图片确定不了。用经验协方差矩阵度量，新的正常图片的距离是训练图片的 {{ value:09_unified_framework.distance_ratio_empirical }} 倍。
@@ -397,18 +397,18 @@
 # |---|---|---|---|---|
 # | 对齐 | 猜测模态的 AUROC | {{ value:09_unified_framework.modality_auroc_none }} | 矩匹配 | {{ value:09_unified_framework.modality_auroc_moments }} |
 # | 分布 | 较差模态的误报比例，承诺为二十分之一 | {{ value:09_unified_framework.alarms_one_gaussian_worst }} | 每种模态一个高斯模型，留出样本的 p 值 | {{ value:09_unified_framework.alarms_unified_worst }} |
-# | 不平衡 | 小表格的 AUROC | {{ value:09_unified_framework.imbalance_none_auroc }} | 平衡样本数 | {{ value:09_unified_framework.imbalance_balanced_auroc }} |
+# | 不平衡 | 小表格的 AUROC | {{ value:09_unified_framework.imbalance_none_auroc }} | 平衡样本数，反而更差 | {{ value:09_unified_framework.imbalance_balanced_auroc }} |
 # | 维数 | 新的正常图片的距离，以训练图片的距离为单位 | {{ value:09_unified_framework.distance_ratio_empirical }} | 收缩估计 | {{ value:09_unified_framework.distance_ratio_shrunk }} |
 # | 可解释性 | 被换数值所在的列被指对的频率 | {{ value:09_unified_framework.explained_by_z }} | 距离的精确分摊 | {{ value:09_unified_framework.explained_by_share }} |
 
-# %% [markdown] checked="f88c1cce db1c6a11"
+# %% [markdown] checked="01a247d6 e758cb5e"
 # ### 五项对策 {#mitigations}
 #
 # 1. **分阶段训练**：先训练编码器，逐个与未训练的副本以及本模态最好的检测器比过，然后再合并。
 # 2. **混合分布**：每种模态一个高斯模型，以留出折得到的 p 值判断，承诺就守住了：在情况较差的模态中误报率为 {{ value:09_unified_framework.alarms_unified_worst }}。它治不了不平衡，小表格上为 {{ value:09_unified_framework.imbalance_mixture_auroc }}。平衡样本数也治不了：把少数样本重复多遍，比什么都不做还差，因为十行数据看十遍，仍然是十行。更自由的密度，如核密度、流模型 [@papamakarios2017maf] 或能量模型，在表格行上与高斯模型相当，在图片上只有随机水平（{{ ref:unified_scorers }}）：它们只看二十个主成分，而缺陷会离开正常图片张成的子空间。
 # 3. **对抗训练** [@ganin2016dann]、对比学习 [@chen2020simclr] 和矩匹配 [@sun2016deepcoral] 都想把各模态的潜在向量拉到一起。矩匹配走得最远，对抗网络次之；来源不配对时，对比学习只有同一样本的两个带噪副本可用，寸步未进。检测结果只有小幅变动（{{ ref:unified_alignment }}），小于不作对齐时十六维相对于全宽度的损失。
 # 4. **注意力机制**：在互不相干的来源之间没有内容，因为每个样本只有一个部分。在同一对象的各部分之间，它是最强的比较方法之一，前提是先对齐（{{ ref:paired }}）。它不是解释（{{ ref:one-transformer }}）。精确的解释靠算术：设 $\delta$ 为样本与均值在特征上的差，特征各属于某一列或某个像素，$g$ 为梯度，则 $d^2 = \sum_j \delta_j g_j$，分毫不剩。它指对列的频率为 {{ value:09_unified_framework.explained_by_share }}，{{ ref:unified_maps }}中的热力图也由它画出。
-# 5. **正则化**：Ledoit 与 Wolf 的收缩估计 [@ledoit2004covariance] 只用一个由数据算出的数，就把新的正常图片的距离从训练图片的 {{ value:09_unified_framework.distance_ratio_empirical }} 倍降到 {{ value:09_unified_framework.distance_ratio_shrunk }} 倍。剩下的差距，正是 p 值必须取自留出样本的原因。
+# 5. **正则化**：Ledoit 与 Wolf 的收缩估计 [@ledoit2004covariance] 只用一个由数据算出的数，就把新的正常图片的距离从训练图片的 {{ value:09_unified_framework.distance_ratio_empirical }} 倍降到 {{ value:09_unified_framework.distance_ratio_shrunk }} 倍。
 
 # %% [markdown] checked="a64ab91b a64ab91b"
 # {{ table:unified_alignment }}
@@ -419,7 +419,7 @@
 # %% [markdown] checked="83554a11 83554a11"
 # {{ figure:unified_maps }}
 
-# %% [markdown] checked="21d65b36 ce804180"
+# %% [markdown] checked="78331464 ce804180"
 # ### 同一对象的各部分：盲人摸象 {#paired}
 #
 # 摸象的盲人，每一个对自己摸到的部分都没有说错。笔记本 `08_fusion` 的每个样本有三个部分：一个数字的图片，一句文字说明，一段声音。有些样本的某一部分是坏的。而在**错配**样本中没有任何部分是坏的：各部分在样本之间作了交换，单看每一部分，分布与正常样本相同，不对的只是搭配。在**错位**样本中，声音出现的时刻与文字所说的不符。
@@ -455,7 +455,7 @@
 # %% [markdown] checked="efbd549a efbd549a"
 # {{ figure:transformer_comparison }}
 
-# %% [markdown] checked="494d8479 48f33008"
+# %% [markdown] checked="49018f75 8ef3f50e"
 # ## 实现方案 {#implementation}
 #
 # 模块 `mmad_utils` 收纳两个任务共用的部分：来源明确、带校验和的数据集，所有检测器共同遵守的一份契约，阈值，指标，以及结果的记录。检测器遵循 scikit-learn 的约定，因此该库的估计器可以原样与我们的一起评测。下面的代码可以原样运行，只需准备好图片列表 `X_image`、表格 `X_tabular`、新的行 `X_new` 和表格的标签 `y`。
@@ -467,21 +467,22 @@
 #
 # encoders = {"image": ImageEncoder(layers=(2, 3, 4)), "tabular": TabularEncoder()}
 # detector = MultiModalAnomalyDetector(encoders, random_state=0)
-# detector.fit({"image": X_image, "tabular": X_tabular})   # 只用正常样本；无须配对
-# scores = detector.anomaly_score({"tabular": X_new})      # −log p；允许缺少某种模态
-# alarms = detector.predict({"tabular": X_new})            # p 小于 0.05 处为 −1
-# columns = detector.explain({"tabular": X_new})           # 每一列在平方距离中所占的份额
+# detector.fit({"image": X_image, "tabular": X_tabular})  # 正常样本，无须配对
+# scores = detector.anomaly_score({"tabular": X_new})  # −log p
+# alarms = detector.predict({"tabular": X_new})  # p 小于 0.05 处为 −1
+# columns = detector.explain({"tabular": X_new})  # 每一列在 d² 中所占的份额
 # ```
 #
-# 编码器先在没有标签的情况下训练；评分器是每种模态一个高斯模型；再重新拟合五次，每次去掉五分之一的样本，得到计算 p 值所需的留出分数。
+# 编码器先在没有标签的情况下训练；评分器是每种模态一个高斯模型；再重新拟合五次，每次去掉五分之一的样本，得到计算 p 值所需的留出分数。打分时允许缺少某种模态。
 #
 # ### 有监督方案 {#supervised}
 #
 # ```python
 # from mmad_utils import SupervisedMultiModalAnomalyDetector
 #
-# classifier = SupervisedMultiModalAnomalyDetector({"tabular": TabularEncoder()}, loss="focal", random_state=0)
-# classifier.fit({"tabular": X_tabular}, {"tabular": y})   # 0 正常，1 异常
+# encoders = {"tabular": TabularEncoder()}
+# classifier = SupervisedMultiModalAnomalyDetector(encoders, random_state=0)
+# classifier.fit({"tabular": X_tabular}, {"tabular": y})  # 0 正常，1 异常
 # scores = classifier.anomaly_score({"tabular": X_new})
 # ```
 #
@@ -492,8 +493,11 @@
 # ```python
 # from mmad_utils import HybridMultiModalAnomalyDetector
 #
-# hybrid = HybridMultiModalAnomalyDetector(MultiModalAnomalyDetector(encoders), random_state=0)
-# hybrid.fit({"image": X_image, "tabular": X_tabular}, {"tabular": y})   # 没有标签的模态可以省略
+# encoders = {"image": ImageEncoder(layers=(2, 3, 4)), "tabular": TabularEncoder()}
+# detector = MultiModalAnomalyDetector(encoders)
+# hybrid = HybridMultiModalAnomalyDetector(detector, random_state=0)
+# labels = {"tabular": y}  # 没有标签的模态可以省略
+# hybrid.fit({"image": X_image, "tabular": X_tabular}, labels)
 # scores = hybrid.anomaly_score({"image": X_image, "tabular": X_new})
 # ```
 #
@@ -504,7 +508,7 @@
 # %% [markdown] checked="19d1c2d2 19d1c2d2"
 # {{ figure:unified_labels }}
 
-# %% [markdown] checked="6d5ba510 7f1a5896"
+# %% [markdown] checked="58f43464 68afb2b2"
 # ## 结论与展望 {#conclusions-and-outlook}
 #
 # ### 结论 {#conclusions}
@@ -515,8 +519,8 @@
 # 4. 深度方法值得用的地方，是图像内容位置不定，或者关系既非局部也非线性。在本报告的其余表格上，PCA 或近邻法与之相当；在最容易的表上，未经训练的网络就够了。
 # 5. 取自测试标签的阈值会使报告的成绩虚高。正当的阈值不用额外付出任何代价。
 # 6. 统一框架是可行的。对互不相干的来源，收获是一个校准过的公共尺度，而不是知识共享：对齐和迁移几乎没有改变检测的结果，平衡样本数反而使它变差。
-# 7. 各模态描述同一个对象时，共享潜在空间才有道理。藏在关系之中的异常，任何合并裁决的办法都看不见；用打乱的搭配训练出来的网络，则几乎能找出所有错配。
-# 8. 这里的网络旁边同样要放上未训练的副本：Transformer 学会了各位置如何搭配，而它在图片上的默认分数并未因此变好。
+# 7. 各模态描述同一个对象时，共享潜在空间才有道理。用打乱的搭配训练出来的网络几乎能找出所有错配，合并裁决的办法则一个也找不出。
+# 8. 统一的网络旁边同样要放上未训练的副本：Transformer 学会了各位置如何搭配，而它在图片上的默认分数并未因此变好。
 #
 # ### 展望 {#outlook}
 #
