@@ -902,7 +902,7 @@
 # 6. A unified framework is feasible. For unrelated sources its gain is one calibrated scale, not shared knowledge:
 #    alignment and transfer hardly moved the detection, and balancing made it worse.
 # 7. A shared latent space is justified where modalities describe the same object. A network trained on shuffled pairs finds
-#    nearly all mismatches, and no joining of verdicts finds any.
+#    nearly all mismatches, where the joined verdicts on single parts stay at chance.
 # 8. The untrained network belongs beside a unified one, too: the transformer learned how places go together, and its default score
 #    on pictures is none the better for it.
 #
