@@ -74,7 +74,7 @@ def test_accepting_changes_the_marks_and_nothing_else(copy):
             "lacks @golan2018geometric and has @wang2019e3outlier as well",
         ),
         ("{#task-4}", "{#task-5}", "lacks section task-4, level 3 and has section task-5, level 3 as well"),
-        ("- **分布**", "**分布**", "lacks list item"),
+        ("- 新增一种模态", "新增一种模态", "lacks list item"),
     ],
 )
 def test_what_one_edition_lacks_is_named(copy, old, new, words):

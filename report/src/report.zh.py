@@ -13,10 +13,10 @@
 # %% [markdown] checked="31de3883 3f145dd5"
 # # 图像与表格中的异常检测：一个问题，两种模态，一套框架？
 
-# %% [markdown] checked="f032b073 9dce106a"
+# %% [markdown] checked="64456bb3 b241239e"
 # ## 摘要 {#abstract}
 #
-# 异常检测要找的是不合群的样本：传送带上一颗开裂的坚果，一位血液指标不符合任何健康规律的病人。本报告跟随课程中的两个任务，从原始数据一直走到可信的测量结果。第一个任务在图像中寻找缺陷，做法是用预训练卷积网络提取特征，为图像的每个位置建立一个高斯模型，再以马氏距离打分；第二个任务用孤立森林在一张医学数据表中寻找异常。在生成的榛子照片上，图像检测器把次品排在正品之前的 AUROC 为 {{ value:01_task2_padim.hazelnut_padim_image_auroc }}；在表格上，孤立森林达到 {{ value:02_task4_isolation_forest.isolation_forest_auroc }}，而仅仅计算到中心的距离就有 {{ value:02_task4_isolation_forest.ruler_standard_auroc }}。这一对比说明方法的成分，并不比说明数据的成分更多。两个任务的目标、实验规程和评分方式是一致的，而从数据到分数之间的一切几乎都不相同。我们还按照原论文实现了五类深度方法，让它们接受同一场考试，其中不止一个输给了近邻法，甚至输给了自己未经训练的网络。由此我们讨论：由模态编码器、共享潜在空间和统一评分器构成的框架能够承诺什么、不能承诺什么，以及在没有标签、标签充足、标签很少这三种情形下各应如何训练。
+# 异常检测要找的是不合群的样本：传送带上一颗开裂的坚果，一位血液指标不符合任何健康规律的病人。本报告跟随课程中的两个任务，从原始数据一直走到可信的测量结果。第一个任务在图像中寻找缺陷，做法是用预训练卷积网络提取特征，为图像的每个位置建立一个高斯模型，再以马氏距离打分；第二个任务用孤立森林在一张医学数据表中寻找异常。在生成的榛子照片上，图像检测器把次品排在正品之前的 AUROC 为 {{ value:01_task2_padim.hazelnut_padim_image_auroc }}；在表格上，孤立森林达到 {{ value:02_task4_isolation_forest.isolation_forest_auroc }}，而仅仅计算到中心的距离就有 {{ value:02_task4_isolation_forest.ruler_standard_auroc }}。这一对比说明方法的成分，并不比说明数据的成分更多。两个任务的目标、实验规程和评分方式是一致的，而从数据到分数之间的一切几乎都不相同。我们还按照原论文实现了五类深度方法，让它们接受同一场考试，其中不止一个输给了近邻法，甚至输给了自己未经训练的网络。随后，我们搭建并实测由模态编码器、共享潜在空间和统一评分器构成的框架，分没有标签、标签充足、标签很少三种情形。留出样本的 p 值使互不相干的模态有了同一个尺度；各模态描述同一对象时，联合空间才物有所值：任何单一模态都看不见的错配，它找出来的 AUROC 为 {{ value:08_fusion.mismatch_best_auroc }}。
 #
 # 文中没有一个数字是人手敲进去的。每个数字都读自课程笔记本运行时写下的文件；缺少或者过期一个数字，报告就无法生成。
 
@@ -262,7 +262,7 @@
 # %% [markdown] checked="a048b25e a048b25e"
 # {{ figure:contamination }}
 
-# %% [markdown] checked="6720f203 f5906490"
+# %% [markdown] checked="36d0652d 9d2efa4c"
 # ### 对抗网络 {#adversarial-networks}
 #
 # 学会了模仿正常样本的生成器 [@goodfellow2014gan; @arjovsky2017wgan; @gulrajani2017wgangp]，模仿不出异常。AnoGAN [@schlegl2017anogan] 在生成器的编码空间里为每个样本做上百步梯度搜索，寻找最像的仿品。f-AnoGAN [@schlegl2019fanogan] 训练一个当场作答的编码器，并在像素残差之外加上判别器特征 $h$ 的残差，
@@ -271,7 +271,7 @@
 #
 # BiGAN 在同一场博弈中学习编码器与生成器 [@donahue2017bigan; @zenati2018gan]；GANomaly 比较的是编码而不是像素 [@akcay2018ganomaly]。
 #
-# 编码器的速度是搜索的 {{ value:04_gans.f_anogan_speedup }}，效果并不差。在相互依赖的列上，f-AnoGAN 达到 {{ value:04_gans.f_anogan_dependency_auroc }}，GANomaly 达到 {{ value:04_gans.ganomaly_dependency_auroc }}，都远胜于未经训练的网络，而 PCA 比两者都强（{{ ref:gan_comparison }}）。{{ ref:f_anogan_table }}用我们的图像重做了 f-AnoGAN 论文的核心表格。有些结论得到了复现：f-AnoGAN 不落后于搜索；单独使用判别器，在训练过的方法中垫底，因为它学的是区分真品与仿品，而异常两者都不是。另一些则没有：f-AnoGAN 的 AUC 为 {{ value:04_gans.f_anogan_auc }}，可是普通自编码器并不比它低，论文没有尝试的 PCA 则有 {{ value:04_gans.pca_auc_beside_f_anogan }}。实验规程是不同的。论文用的是视网膜扫描的图像块、大型生成器，病灶只占画面的一小块；我们用的是八乘八像素的整个数字，训练样本不到一百个，博弈也提前结束。论文还在测试标签上选取阈值，表中已经注明；与表中靠下的正当阈值相比，这使 f-AnoGAN 的 F1 多出 {{ value:04_gans.f_anogan_f1_gained_by_test_labels }}，使其他方法多出更多。
+# 编码器的速度是搜索的 {{ value:04_gans.f_anogan_speedup }}，效果并不差。在相互依赖的列上，f-AnoGAN 达到 {{ value:04_gans.f_anogan_dependency_auroc }}，GANomaly 达到 {{ value:04_gans.ganomaly_dependency_auroc }}，都远胜于未经训练的网络，而 PCA 比两者都强。BiGAN 连 kNN 也不及；在乳腺癌数据上，三者训练之后都低于自己未经训练的网络（{{ ref:gan_comparison }}）。{{ ref:f_anogan_table }}用我们的图像重做了 f-AnoGAN 论文的核心表格。有些结论得到了复现：f-AnoGAN 不落后于搜索；单独使用判别器，在训练过的方法中垫底，因为它学的是区分真品与仿品，而异常两者都不是。另一些则没有：f-AnoGAN 的 AUC 为 {{ value:04_gans.f_anogan_auc }}，可是普通自编码器并不比它低，论文没有尝试的 PCA 则有 {{ value:04_gans.pca_auc_beside_f_anogan }}。实验规程是不同的。论文用的是视网膜扫描的图像块、大型生成器，病灶只占画面的一小块；我们用的是八乘八像素的整个数字，训练样本不到一百个，博弈也提前结束。论文还在测试标签上选取阈值，表中已经注明；与表中靠下的正当阈值相比，这使 f-AnoGAN 的 F1 多出 {{ value:04_gans.f_anogan_f1_gained_by_test_labels }}，使其他多数方法多出更多。
 
 # %% [markdown] checked="97488bcd 97488bcd"
 # {{ table:gan_comparison }}
@@ -350,7 +350,7 @@
 # - **失败往往可以预先看到**，而且不需要异常：操作无法区分，编码缩成一点，修复器好得过了头。
 # - **发表的数字带着自己的实验规程**：取自测试标签的阈值、当作已知的异常比例、不同的数据，比方法本身更能解释两张表之间的差距。
 
-# %% [markdown] checked="98d8735b 4ea52499"
+# %% [markdown] checked="5d1ac572 c96bb446"
 # ## 统一框架是否可行 {#framework}
 #
 # ### 架构 {#architecture}
@@ -361,79 +361,154 @@
 #
 # 其中 $g$ 是融合方式：拼接，对现有模态取平均，或者模态之间的注意力。
 #
-# 有两种情形必须分清。如果各模态描述的是**同一个对象**，例如一个零件的照片和它的工艺参数，那么 $z$ 描述的就是一件事，联合模型能够发现任何单一模态都发现不了的异常：照片普通，参数普通，二者却不相配。如果各模态来自**互不相干的来源**，例如榛子和甲状腺病人，那就没有联合分布可学。框架仍然可以共用代码、校准和报告，但在两团点云的并集上拟合一个高斯模型，两团都描述不好：协方差量出来的主要是两个均值之间的距离，而夹在中间的一切它都看不见。对这样的数据，应当每种模态各建模型，再放到一个校准过的公共尺度上。
+# 有两种情形必须分清。如果各模态来自**互不相干的来源**，例如榛子和病人，那就没有联合分布可学：每个样本只有一个部分，$g$ 无物可融，能共用的是代码、校准和报告。如果各模态描述的是**同一个对象**，例如一个零件的照片和它的工艺参数，联合模型就能发现任何单一模态都发现不了的异常：照片普通，参数普通，二者却不相配。课程对第一种情形用榛子照片和乳腺癌数据（笔记本 `09_unified_framework`），对第二种情形用图片、文字说明和声音（`08_fusion`，{{ ref:paired }}），最后让一个网络包办一切（`10_transformer`，{{ ref:one-transformer }}）。
 #
 # ### 训练 {#training}
 #
-# **无监督**。图像编码器经过预训练，保持冻结。表格编码器需要训练信号。随机初始化而从不训练的网络只是一个随机投影，什么也没有学到，应当以这个名目进入对照。可用的信号有：重构，预测被掩码遮住的列，或者同一样本不同视图之间的对比一致性。只用紧致性损失会招致坍缩，因为常数编码器使每个样本都完美地正常；不带偏置、加重构项、规定方差下限，都可以防止坍缩。样本成对时，跨模态的对比损失可以把各个空间对齐。
+# **无监督**。图像编码器经过预训练，保持冻结。表格编码器需要训练信号；没有人训练过的网络只是一个随机投影，应当以这个名目进入对照。我们的做法与 VIME 相同 [@yoon2020vime]：遮住若干列，由其余各列预测它们；它的特征是缩放后的各列，以及每一列与同行其余部分所预期的值之差。只看这些特征的长度，破坏列间依赖的异常排序的 AUROC 为 {{ value:09_unified_framework.encoder_trained_auroc }}，未训练的网络为 {{ value:09_unified_framework.encoder_untrained_auroc }}。这是学到的，却也有代价：在乳腺癌数据本身上，尺子在数次划分上的 AUROC 为 {{ value:02_task4_isolation_forest.ruler_standard_auroc }}，整个检测器为 {{ value:09_unified_framework.unified_tabular_auroc }}。甲状腺数据也是尺子就够用的表，去掉学到的特征，损失可以挽回一部分（`benchmarks/README.md`）。在榛子上，检测器达到 {{ value:09_unified_framework.unified_image_auroc }}，介于 PaDiM 的 {{ value:01_task2_padim.hazelnut_padim_image_auroc }} 与 PatchCore 的 {{ value:01_task2_padim.hazelnut_patchcore_image_auroc }} 之间；它把图像的各位置汇总在一起，后两者则保留各位置。
 #
-# **有监督**。分类头配合按类别不平衡加权的交叉熵，利用已知种类的标注异常。它在这些种类上取胜，在新种类上则可能落败；只有测试集里留出了训练时没有的种类，才看得出来。
+# **有监督**。分类头从标注的异常学习。它在这些种类上取胜，在新种类上则可能落败；只有测试集里留出了训练时没有的种类，才看得出来。
 #
-# **混合**。对正常样本要求紧致，对少量标注异常加一个排斥项，既保留单类的视角，又用上已知的信息。实践中通常就是这种情形。
+# **混合**。先有无监督检测器，再由标签加以修正，实践中通常就是这种情形。两者的实测见{{ ref:implementation }}。
 #
 # ### 优势 {#advantages}
 #
-# - 新增一种模态只需要一个编码器；评分、阈值、绘图和测试都是现成的。
-# - 模态之间的联合异常变得可见，这是各自为政的检测器唯一无法具备的能力。
-# - 在留出的正常样本上校准过的分数就是 p 值，不同模态的 p 值天然共用一个尺度，报警可以统一排序、统一分配预算。
+# - 新增一种模态只需要一个编码器。十行傅里叶变换，就让机器的嗡鸣声成为同一个检测器的第三种模态，在一种容易的故障上 AUROC 为 {{ value:09_unified_framework.third_modality_auroc }}。
+# - 在留出的正常样本中的名次就是 p 值 [@vovk2015cross]，天然共用一个尺度，各模态的报警可以统一排序、统一分配预算。
+# - 模型可以跟着数据走。二十次逐日更新与一次拟合的相对差别不超过 {{ value:09_unified_framework.stream_relative_difference }}。正常状态漂移时，会遗忘的模型区分最初状态与今日状态的 AUROC 为 {{ value:09_unified_framework.drift_auroc_half_life }}，什么都记住的为 {{ value:09_unified_framework.drift_auroc_all }}。
 # - 只有一套评测规程，结果可比，信息泄漏也更容易被发现。
 #
-# ### 挑战 {#challenges}
-#
-# - **对齐**：分别训练的编码器，输出落在互不相干的坐标系里。维数相等不等于含义相同。
-# - **分布**：对几种模态的并集来说，单个高斯模型太简单；几百维的协方差，几百个样本也估计不准。
-# - **不平衡**：样本更多、方差更大或维数更高的模态会主导分数。
-# - **模态缺失**：实际中总有一些模态缺席，而且缺席不是随机的。
-# - **可解释性**：潜在空间中的一个距离，指不出是哪个像素，也指不出是哪一列。
-# - **评测**：如果单凭某一种模态就能发现所有异常，融合检测器就什么也证明不了。
-#
-# ### 对策 {#mitigations}
-#
-# - 分阶段训练：先训练编码器，逐个与各自的单模态基线比过，然后再做融合。
-# - 每种模态单独建模，把校准后的分数合并（后期融合），作为任何共享潜在空间都必须超越的基线。
-# - 采用收缩估计 [@ledoit2004covariance]，用混合模型代替单个高斯模型，潜在维数以样本撑得住为限。
-# - 在正常数据上把每种模态的贡献标准化，不让任何一种凭量纲取胜。
-# - 训练时随机丢弃模态，使用时遇到缺失就不会意外。
-# - 把分数沿编码器追溯回像素和列，并在联合分数旁边保留单模态分数。
-# - 用只存在于模态关系之中的异常来测试。
+# 常被列在首位的“知识共享”不在其中。只有十张拉链照片或二十行新表时，用旧领域的空间代替自己的空间，AUROC 的变化为 {{ value:09_unified_framework.transfer_image_gain }} 和 {{ value:09_unified_framework.transfer_tabular_gain }}。真正迁移过去的是预训练的骨干网络，而两边本来就都有它。
 
-# %% [markdown] checked="c9b20799 241ff0a8"
+# %% [markdown] checked="9f4f0fcb 62826b8e"
+# ### 五项挑战 {#challenges}
+#
+# {{ ref:framework_challenges }}把补救之后的数字列在补救之前的旁边。
+#
+# 1. **对齐**：分别训练的编码器，输出落在互不相干的坐标系里，维数相等不等于含义相同。在十六维的潜在空间里，让一个分类器由向量猜它来自哪种模态，AUROC 为 {{ value:09_unified_framework.modality_auroc_none }}。
+# 2. **分布**：全部样本共用一个高斯模型和一个阈值，承诺的误报是二十分之一，对谁都没有兑现：新的正常图片的误报率为 {{ value:09_unified_framework.alarms_one_gaussian_worst }}，表格行则几乎从不报警。训练样本的分数不是新样本的分数，一把刻度也不合两种模态。
+# 3. **不平衡**：少数几行对着十倍之多的图片，人们担心何为正常由多数说了算。担心大于实害：正常行的距离中位数是正常图片的 {{ value:09_unified_framework.imbalance_none_ratio }} 倍，表格的 AUROC 为 {{ value:09_unified_framework.imbalance_none_auroc }}。
+# 4. **维数**：几百维潜在向量的协方差有数万个元素，一百张图片确定不了。用经验协方差矩阵度量，新的正常图片的距离是训练图片的 {{ value:09_unified_framework.distance_ratio_empirical }} 倍。
+# 5. **可解释性**：潜在空间中的一个距离，指不出是哪个像素，也指不出是哪一列。通常的办法是指认标准化后数值最大的一列；把一行中的一个数值换掉，指对的频率是 {{ value:09_unified_framework.explained_by_z }}。
+#
+# {{ caption:framework_challenges }} 五项挑战的数字：补救之前与之后。
+#
+# | 挑战 | 度量 | 之前 | 补救 | 之后 |
+# |---|---|---|---|---|
+# | 对齐 | 猜测模态的 AUROC | {{ value:09_unified_framework.modality_auroc_none }} | 矩匹配 | {{ value:09_unified_framework.modality_auroc_moments }} |
+# | 分布 | 较差模态的误报比例，承诺为二十分之一 | {{ value:09_unified_framework.alarms_one_gaussian_worst }} | 每种模态一个高斯模型，留出样本的 p 值 | {{ value:09_unified_framework.alarms_unified_worst }} |
+# | 不平衡 | 小表格的 AUROC | {{ value:09_unified_framework.imbalance_none_auroc }} | 平衡样本数，反而更差 | {{ value:09_unified_framework.imbalance_balanced_auroc }} |
+# | 维数 | 新的正常图片的距离，以训练图片的距离为单位 | {{ value:09_unified_framework.distance_ratio_empirical }} | 收缩估计 | {{ value:09_unified_framework.distance_ratio_shrunk }} |
+# | 可解释性 | 被换数值所在的列被指对的频率 | {{ value:09_unified_framework.explained_by_z }} | 距离的精确分摊 | {{ value:09_unified_framework.explained_by_share }} |
+
+# %% [markdown] checked="01a247d6 e758cb5e"
+# ### 五项对策 {#mitigations}
+#
+# 1. **分阶段训练**：先训练编码器，逐个与未训练的副本以及本模态最好的检测器比过，然后再合并。
+# 2. **混合分布**：每种模态一个高斯模型，以留出折得到的 p 值判断，承诺就守住了：在情况较差的模态中误报率为 {{ value:09_unified_framework.alarms_unified_worst }}。它治不了不平衡，小表格上为 {{ value:09_unified_framework.imbalance_mixture_auroc }}。平衡样本数也治不了：把少数样本重复多遍，比什么都不做还差，因为十行数据看十遍，仍然是十行。更自由的密度，如核密度、流模型 [@papamakarios2017maf] 或能量模型，在表格行上与高斯模型相当，在图片上只有随机水平（{{ ref:unified_scorers }}）：它们只看二十个主成分，而缺陷会离开正常图片张成的子空间。
+# 3. **对抗训练** [@ganin2016dann]、对比学习 [@chen2020simclr] 和矩匹配 [@sun2016deepcoral] 都想把各模态的潜在向量拉到一起。矩匹配走得最远，对抗网络次之；来源不配对时，对比学习只有同一样本的两个带噪副本可用，寸步未进。检测结果只有小幅变动（{{ ref:unified_alignment }}），小于不作对齐时十六维相对于全宽度的损失。
+# 4. **注意力机制**：在互不相干的来源之间没有内容，因为每个样本只有一个部分。在同一对象的各部分之间，它是最强的比较方法之一，前提是先对齐（{{ ref:paired }}）。它不是解释（{{ ref:one-transformer }}）。精确的解释靠算术：设 $\delta$ 为样本与均值在特征上的差，特征各属于某一列或某个像素，$g$ 为梯度，则 $d^2 = \sum_j \delta_j g_j$，分毫不剩。它指对列的频率为 {{ value:09_unified_framework.explained_by_share }}，{{ ref:unified_maps }}中的热力图也由它画出。
+# 5. **正则化**：Ledoit 与 Wolf 的收缩估计 [@ledoit2004covariance] 只用一个由数据算出的数，就把新的正常图片的距离从训练图片的 {{ value:09_unified_framework.distance_ratio_empirical }} 倍降到 {{ value:09_unified_framework.distance_ratio_shrunk }} 倍。
+
+# %% [markdown] checked="a64ab91b a64ab91b"
+# {{ table:unified_alignment }}
+
+# %% [markdown] checked="04a53498 04a53498"
+# {{ table:unified_scorers }}
+
+# %% [markdown] checked="83554a11 83554a11"
+# {{ figure:unified_maps }}
+
+# %% [markdown] checked="78331464 ce804180"
+# ### 同一对象的各部分：盲人摸象 {#paired}
+#
+# 摸象的盲人，每一个对自己摸到的部分都没有说错。笔记本 `08_fusion` 的每个样本有三个部分：一个数字的图片，一句文字说明，一段声音。有些样本的某一部分是坏的。而在**错配**样本中没有任何部分是坏的：各部分在样本之间作了交换，单看每一部分，分布与正常样本相同，不对的只是搭配。在**错位**样本中，声音出现的时刻与文字所说的不符。
+#
+# 在错配样本上，最好的单一模态 AUROC 为 {{ value:08_fusion.mismatch_single_auroc }}；凡是合并各方裁决的规则 [@kittler1998combining] 也只能如此：后期融合为 {{ value:08_fusion.mismatch_late_auroc }}。早期融合在拼接的编码上拟合一个高斯模型，看得见线性关系，达到 {{ value:08_fusion.mismatch_early_auroc }}。其余的要靠网络，训练时一个异常也不用。以专家乘积构成的共享潜在空间 [@wu2018mvae] 就每一部分去问其他部分，为 {{ value:08_fusion.mismatch_latent_auroc }}。交叉注意力和由各部分连成的图学的是区分真实样本与打乱搭配的样本，分别为 {{ value:08_fusion.mismatch_attention_auroc }} 和 {{ value:08_fusion.mismatch_graph_auroc }}；最好的网络在训练之前为 {{ value:08_fusion.mismatch_untrained_auroc }}。注意力要先对齐 [@li2021albef]：没有对比损失，它自己的损失停在抛硬币的水平上。
+#
+# 没有哪种融合处处取胜（{{ ref:fusion_by_kind }}）。坏掉的部分归各方裁决管，注意力和图在那里落后。在后期融合的各方之中加上一个联合的声音，两种情况都接近最好，不知道会来哪种异常时就选它；代价在错位样本上，那只是一个词对一个时刻，对所有看得见关系的方法都最难。
+
+# %% [markdown] checked="10453b57 10453b57"
+# {{ figure:fusion_elephant }}
+
+# %% [markdown] checked="fb27d940 fb27d940"
+# {{ table:fusion_by_kind }}
+
+# %% [markdown] checked="868a481d b11ad83e"
+# 使用时总会缺少一些部分。这时有些错配谁也看不出来，因为剩下的部分彼此相符：缺少约三分之一的部分时，一个**完美**的检测器的 AUROC 为 {{ value:08_fusion.missing_ceiling }}。在仍然看得出的异常上，样本完整时最好的融合只损失 {{ value:08_fusion.missing_loss_visible }}。缺得更多时它会下降，因为它靠比较，而单独一个部分无从比较；也认得每一部分本来面目的方法则不会（{{ ref:fusion_missing }}）。
+
+# %% [markdown] checked="2925944e 2925944e"
+# {{ figure:fusion_missing }}
+
+# %% [markdown] checked="95337319 c276678d"
+# ### 一个 Transformer 包办两者 {#one-transformer}
+#
+# Transformer [@vaswani2017attention] 只认词元：图片的各个位置、表格行的各列，可以由同一个网络来读。一种容易想到的做法是：由汇总向量重构网络自己的词元，并把每个正常样本的分数推向零。它有一个什么也不知道的完美解。训练结束时，词元的离散程度在图片上只剩 {{ value:10_transformer.naive_spread_left_image }}，在表格行上只剩 {{ value:10_transformer.naive_spread_left_tabular }}，无论看到什么，打分头都说 {{ value:10_transformer.naive_mean_score }}（{{ ref:transformer_collapse }}）。它的误差在图片上仍然排得不错，因为剩下的是冻结特征上的一把尺子；只看 AUROC 的人什么也察觉不到。
+#
+# 两处改动堵住两个漏洞：预测被遮住的词元的原样，那是任何权重都改不了的 [@he2022mae]；给打分头第二个类别，由正常样本交换若干列或贴入一块图片制成 [@li2021cutpaste]。单看预测误差，训练在表格行上带来 {{ value:10_transformer.gain_error_tabular }}，在图片上带来 {{ value:10_transformer.gain_error_image }}。默认的分数是残差的马氏距离，不经训练就已经知道线性关系。在这个分数上，增益在表格行上为 {{ value:10_transformer.gain_residual_tabular }}，在图片上为 {{ value:10_transformer.gain_residual_image }}：在图片上等于没有，AUROC 为 {{ value:10_transformer.auroc_residual_trained_image }} 的检测器就是它的冻结骨干网络。只看原始像素，网络达到 {{ value:10_transformer.auroc_raw_patches }}。学过各种交换的打分头，在图片上只有随机水平（{{ ref:transformer_comparison }}）。
+#
+# 注意力也不是解释 [@abnar2020rollout]。对照缺陷的真实轮廓，分类词元的注意力像素级 AUROC 为 {{ value:10_transformer.pixel_auroc_attention }}，残差为 {{ value:10_transformer.pixel_auroc_residual }}：前者显示网络从哪里收集信息，后者显示什么使它意外。
+
+# %% [markdown] checked="0e5d415e 0e5d415e"
+# {{ figure:transformer_collapse }}
+
+# %% [markdown] checked="efbd549a efbd549a"
+# {{ figure:transformer_comparison }}
+
+# %% [markdown] checked="49018f75 8ef3f50e"
 # ## 实现方案 {#implementation}
 #
-# 模块 `mmad_utils` 收纳两个任务共用的部分：来源明确、带校验和的数据集，所有检测器共同遵守的一份契约，阈值，指标，以及结果的记录。检测器遵循 scikit-learn 的约定，因此该库的估计器可以原样与我们的一起评测。框架的三种设定对应三个类，由课程后面的笔记本介绍；以下是它们的轮廓。
+# 模块 `mmad_utils` 收纳两个任务共用的部分：来源明确、带校验和的数据集，所有检测器共同遵守的一份契约，阈值，指标，以及结果的记录。检测器遵循 scikit-learn 的约定，因此该库的估计器可以原样与我们的一起评测。下面的代码可以原样运行，只需准备好图片列表 `X_image`、表格 `X_tabular`、新的行 `X_new` 和表格的标签 `y`。
 #
 # ### 无监督方案 {#unsupervised}
 #
 # ```python
-# detector = MultiModalAnomalyDetector(
-#     encoders={"image": ImageEncoder(), "tabular": TabularEncoder()},
-#     scorer=GaussianAnomalyScorer(covariance="ledoit_wolf"),
-# )
-# detector.fit({"image": X_image, "tabular": X_tabular})        # 只用正常样本
-# scores = detector.anomaly_score({"image": X_image_new})       # 允许缺少某种模态
+# from mmad_utils import ImageEncoder, MultiModalAnomalyDetector, TabularEncoder
+#
+# encoders = {"image": ImageEncoder(layers=(2, 3, 4)), "tabular": TabularEncoder()}
+# detector = MultiModalAnomalyDetector(encoders, random_state=0)
+# detector.fit({"image": X_image, "tabular": X_tabular})  # 正常样本，无须配对
+# scores = detector.anomaly_score({"tabular": X_new})  # −log p
+# alarms = detector.predict({"tabular": X_new})  # p 小于 0.05 处为 −1
+# columns = detector.explain({"tabular": X_new})  # 每一列在 d² 中所占的份额
 # ```
 #
-# 编码器先在没有标签的情况下训练；评分器在编码器的输出上拟合；阈值来自留出的正常样本。
+# 编码器先在没有标签的情况下训练；评分器是每种模态一个高斯模型；再重新拟合五次，每次去掉五分之一的样本，得到计算 p 值所需的留出分数。打分时允许缺少某种模态。
 #
 # ### 有监督方案 {#supervised}
 #
 # ```python
-# detector = SupervisedMultiModalAnomalyDetector(random_state=0)
-# detector.fit({"image": X_image, "tabular": X_tabular}, y)     # 0 正常，1 异常
+# from mmad_utils import SupervisedMultiModalAnomalyDetector
+#
+# encoders = {"tabular": TabularEncoder()}
+# classifier = SupervisedMultiModalAnomalyDetector(encoders, random_state=0)
+# classifier.fit({"tabular": X_tabular}, {"tabular": y})  # 0 正常，1 异常
+# scores = classifier.anomaly_score({"tabular": X_new})
 # ```
 #
-# 分类头作用于对数几率，采用按类别频率加权的二元交叉熵。测试集要整类地留出若干种异常。
+# 小小的分类头与编码器一起训练，所用的异常与正常样本一样多。损失为交叉熵或焦点损失 [@lin2017focal]，直接取对数几率；课程提纲在损失之前加了 sigmoid，会舍入成零和一，梯度随之消失。
 #
 # ### 混合方案 {#hybrid}
 #
 # ```python
-# detector = HybridMultiModalAnomalyDetector(random_state=0)
-# detector.fit({"image": X_image, "tabular": X_tabular}, y)     # -1 未标注，0 正常，1 异常
+# from mmad_utils import HybridMultiModalAnomalyDetector
+#
+# encoders = {"image": ImageEncoder(layers=(2, 3, 4)), "tabular": TabularEncoder()}
+# detector = MultiModalAnomalyDetector(encoders)
+# hybrid = HybridMultiModalAnomalyDetector(detector, random_state=0)
+# labels = {"tabular": y}  # 没有标签的模态可以省略
+# hybrid.fit({"image": X_image, "tabular": X_tabular}, labels)
+# scores = hybrid.anomaly_score({"image": X_image, "tabular": X_new})
 # ```
 #
-# 预训练使用全部样本，无论是否标注；微调时加入排斥项。这些类取得的任何成绩，都将像上面的结果一样记录下来，旁边放三个参照：随机分数，尺子，以及训练之前的同一网络。
+# 第一阶段由正常样本学习，其意外程度的对数就是第二阶段起始的对数几率；第二阶段用标签微调编码器和分类头。没有任何标签时，分数的次序与第一阶段相同。
+#
+# 在乳腺癌数据上（{{ ref:unified_labels }}），混合检测器没有标签时 AUROC 为 {{ value:09_unified_framework.hybrid_0_labels_auroc }}，五个标签时为 {{ value:09_unified_framework.hybrid_5_labels_auroc }}，十个时为 {{ value:09_unified_framework.hybrid_10_labels_auroc }}，五十个时为 {{ value:09_unified_framework.hybrid_50_labels_auroc }}。一个标签不如没有，只有 {{ value:09_unified_framework.hybrid_1_labels_auroc }}：仿佛所有异常都长得像它。从五个标签起，混合检测器与单独的分类器在这张表上几乎没有差别，这里的异常只有一种；遇到新种类，分类器会落在后面（{{ ref:figure:sad_labels }}）。得到标签的异常，在每一种设定中都不进入测试集。
 
-# %% [markdown] checked="ce62ec92 221c9c63"
+# %% [markdown] checked="19d1c2d2 19d1c2d2"
+# {{ figure:unified_labels }}
+
+# %% [markdown] checked="f9344220 36245cf9"
 # ## 结论与展望 {#conclusions-and-outlook}
 #
 # ### 结论 {#conclusions}
@@ -443,16 +518,19 @@
 # 3. 对表格，孤立森林是稳妥的默认选择；但在容易的数据上一把尺子就能做得同样好，在列与列相互依赖时，另有更好的检测器。没有这些参照，结果就无从解读。
 # 4. 深度方法值得用的地方，是图像内容位置不定，或者关系既非局部也非线性。在本报告的其余表格上，PCA 或近邻法与之相当；在最容易的表上，未经训练的网络就够了。
 # 5. 取自测试标签的阈值会使报告的成绩虚高。正当的阈值不用额外付出任何代价。
-# 6. 只有当各模态描述同一个对象、异常可能藏在它们的关系之中时，共享潜在空间才有道理。对互不相干的来源，把校准过的分数并排放置是更好的框架。
+# 6. 统一框架是可行的。对互不相干的来源，收获是一个校准过的公共尺度，而不是知识共享：对齐和迁移几乎没有改变检测的结果，平衡样本数反而使它变差。
+# 7. 各模态描述同一个对象时，共享潜在空间才有道理。用打乱的搭配训练出来的网络几乎能找出所有错配，合并各部分的裁决则停在随机水平。
+# 8. 统一的网络旁边同样要放上未训练的副本：Transformer 学会了各位置如何搭配，而它在图片上的默认分数并未因此变好。
 #
 # ### 展望 {#outlook}
 #
-# 更强的编码器，如视觉 Transformer 以及跨众多表格预训练的网络，将推高由表示划定的上限。样本量允许时，可以用归一化流和能量模型取代高斯模型。生产过程会漂移，模型和阈值必须随之更新，又不能把异常学进去。解释也应当像检测器一样接受检验，用已知的成因来核对。
+# 更强的编码器，如视觉 Transformer 以及跨众多表格预训练的网络，将推高由表示划定的上限。流模型和能量模型在这里只在二十个主成分上试过，需要更多样本，也需要对付离开正常数据子空间的缺陷的办法。带遗忘的精确更新已经有了；何时重新校准而不把异常学进去，仍是未决的问题。解释应当像检测器一样接受检验，用已知的成因来核对。
 #
 # ### 实用建议 {#practical-advice}
 #
 # - 从尺子和一种经典检测器开始。每张表里都保留这两者，网络旁边再放上它未经训练的副本。
-# - 标签多而可靠、异常种类稳定时，用分类；只有正常样本时，用单类方法；有少量标签时，用混合方法。
+# - **只有正常样本**：单类方法。**一个标签**：留作测试。**少量标签**：混合方法。**标签多而可靠、异常种类稳定**：分类。
+# - **互不相干的模态**：每种模态一个检测器，留出样本的 p 值，一个阈值。**同一对象的各部分**：同上，再加一个联合的声音。**常有部分缺失**：保留各部分单独的裁决，并说明上限。
 # - 先把每种模态单独做好，再合并，并检查合并有没有使其中任何一种变差。
 # - 写明用户能够承受的误报率，在留出的正常数据上定阈值，再如实报告测试集上的表现。
 # - 报告多个随机种子的结果及其离散程度，并附上错得最离谱的样本的图片。
@@ -481,7 +559,7 @@
 # %% [markdown] checked="ae2b34c4 ae2b34c4"
 # {{ table:appendix_computer }}
 
-# %% [markdown] checked="a8d6f16b 02d6a92b"
+# %% [markdown] checked="5ba2670a baefd327"
 # ### 图中文字对照 {#words-in-the-figures}
 #
 # 插图只绘制一次，标注为英文。{{ ref:figure_words }}给出其中文字的中文。
@@ -508,6 +586,10 @@
 # | quarter turns | 直角旋转 |
 # | spread of the codes, epochs | 编码的离散程度，训练轮数 |
 # | point, contextual, collective | 点，上下文，集合 |
+# | mismatch, parts missing, ceiling | 错配，缺失的部分，上限 |
+# | late, early, shared latent, cross-attention, graph | 后期，早期，共享潜在空间，交叉注意力，图 |
+# | tokens, residual, error only, score head | 词元，残差，单看误差，打分头 |
+# | hybrid, supervised, unsupervised | 混合，有监督，无监督 |
 
 # %% [markdown] checked="c5e24d9c 7b77dead"
 # ## 参考文献 {#references}

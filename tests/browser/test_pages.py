@@ -113,6 +113,13 @@ def test_formulas_and_figures_are_there(visit):
     assert page.evaluate("""document.fonts.check('16px "Report CJK"', '异常检测')""")
 
 
+def test_every_chinese_text_is_set_in_the_type_that_the_page_brings(visit):
+    families = visit("report.zh.html").evaluate("""[...document.querySelectorAll('main *')]
+        .filter(element => [...element.childNodes].some(node => node.nodeType === 3 && /[一-鿿]/.test(node.data)))
+        .map(element => getComputedStyle(element).fontFamily)""")
+    assert len(families) > 100 and {family.partition(",")[0] for family in families} == {'"Report CJK"'}
+
+
 @pytest.mark.parametrize("name", PAGES)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_serious(visit, name, scheme):
