@@ -249,7 +249,7 @@ alignments.round(3)
 # each of them did not say before. Alignment earns its keep where something is to be carried *across*: pairs, or labels.
 
 # %%
-assert alignments.loc["none", "modality"] > 0.95
+assert alignments.loc["none", "modality"] > 0.9
 assert alignments.loc["moment matching", "modality"] < 0.9
 assert (alignments[list(X)].max() - alignments[list(X)].min()).max() < 0.1, "alignment moves the detection little"
 nb.value("modality_auroc_none", alignments.loc["none", "modality"])
@@ -547,7 +547,7 @@ axis.legend()
 nb.figure(
     fig, "unified_labels", data=curve.reset_index(),
     caption=f"AUROC on {table_dataset} against the number of labelled anomalies.",
-    alt="Two rising lines over the number of labels, and the level of the unsupervised detector as a thin line.",
+    alt="Two lines, lowest at one label and above the thin line of the unsupervised detector from five labels on.",
 )  # fmt: skip
 
 # %%
