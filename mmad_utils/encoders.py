@@ -6,7 +6,6 @@ are is said in ``backbones``.
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import io
 import json
@@ -24,7 +23,7 @@ import torch
 import torch.nn.functional as F
 
 from mmad_utils import backbones
-from mmad_utils.backbones import BackboneError
+from mmad_utils.backbones import BackboneError, PooledBackbone, join_layers, pool_layers
 from mmad_utils.datasets.images import check_images, read_image
 from mmad_utils.datasets.record import cache_home
 from mmad_utils.detector import DetectorError
@@ -230,7 +229,7 @@ class ImageEncoder:
 
     def module(self) -> torch.nn.Module:
         """From ``inputs`` to features as ``transform``: the identity, or a copy of the backbone to fine-tune."""
-        return _PooledBackbone(self.network, self._indices) if self.fine_tune else torch.nn.Identity()
+        return PooledBackbone(self.network, self._indices) if self.fine_tune else torch.nn.Identity()
 
     def get_state(self) -> dict[str, Any]:
         """The arguments and the fingerprint of the weights, which are not written out."""
@@ -309,28 +308,6 @@ class ImageEncoder:
         return cache_home() / "features" / folder / content[:2] / f"{content}-{layer}.npy"
 
 
-class _PooledBackbone(torch.nn.Module):
-    """Prepared pictures (n, 3, H, W) to pooled features (n, d), differentiable."""
-
-    def __init__(self, network: torch.nn.Module, indices: list[int]):
-        super().__init__()
-        self.network, self.indices = copy.deepcopy(network).cpu().requires_grad_(True), indices
-
-    def train(self, mode: bool = True) -> _PooledBackbone:
-        return super().train(False)  # a handful of pictures has no batch statistics
-
-    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-        maps = self.network.forward_intermediates(  # type: ignore[operator]
-            pictures, indices=self.indices, intermediates_only=True, stop_early=True
-        )
-        return pool_layers(maps)
-
-
-def pool_layers(features: list[torch.Tensor]) -> torch.Tensor:
-    """Mean and maximum over the positions of each (b, c, h, w) layer, (b, d); d is twice the sum of the channels."""
-    return torch.cat([part for layer in features for part in (layer.mean((2, 3)), layer.amax((2, 3)))], dim=1)
-
-
 def _content(item) -> str:
     """SHA-256 of a decoded picture; a file is decoded for it once, while it does not change."""
     if isinstance(item, np.ndarray):
@@ -347,26 +324,6 @@ def _content_of_file(path: str, size: int, modified_ns: int) -> str:
 def _digest(item) -> str:
     picture = read_image(item)
     return hashlib.sha256(str(picture.shape).encode() + picture.tobytes()).hexdigest()
-
-
-def join_layers(
-    features: list[torch.Tensor], grid: tuple[int, int] | None = None, mode: str = "nearest"
-) -> torch.Tensor:
-    """Bring (b, c, h, w) layers to one grid (default: the first layer's) and concatenate their channels.
-
-    ``mode`` is "nearest" (each coarse feature stands at all fine positions it covers, as in PaDiM) or
-    "bilinear" (as in PatchCore).
-
-    Returns
-    -------
-    (b, h*w, d) tensor
-        d is the sum of the layers' channels; positions are in row order.
-    """
-    grid = grid or (features[0].shape[2], features[0].shape[3])
-    layers = [
-        layer if tuple(layer.shape[2:]) == grid else F.interpolate(layer, grid, mode=mode) for layer in features
-    ]
-    return torch.cat([layer.flatten(2) for layer in layers], dim=1).transpose(1, 2).contiguous()
 
 
 def _write_cache(path: Path, layer: torch.Tensor) -> bool:

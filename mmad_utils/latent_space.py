@@ -10,12 +10,7 @@ from sklearn.base import clone
 
 from mmad_utils.detector import DetectorError
 
-__all__ = ["LatentSpace", "take"]
-
-
-def take(samples, rows):
-    """The samples of these row numbers: of an array an array, of any other sequence a list."""
-    return samples[rows] if isinstance(samples, np.ndarray) else [samples[int(i)] for i in rows]
+__all__ = ["LatentSpace"]
 
 
 class LatentSpace:

@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from mmad_utils.detector import Detector, DetectorError
 
-__all__ = ["MultiModalDetector", "check_modalities"]
+__all__ = ["MultiModalDetector", "check_modalities", "take"]
 
 
 def check_modalities(X, known=None, *, who: str) -> dict[str, Any]:
@@ -60,33 +60,10 @@ class MultiModalDetector(Detector):
     """
 
     modalities = ("multimodal",)
+    modalities_: tuple[str, ...]
 
     def known_modalities(self) -> tuple[str, ...]:
         raise TypeError(f"{type(self).__name__} does not say what it can learn: define known_modalities().")
-
-    def fit(self, X, y=None):
-        """Learn what normal samples of each modality look like.
-
-        Parameters
-        ----------
-        X : dict of name -> samples
-            Normal samples only, unless the class says otherwise; lengths may differ.
-        y : ignored, unless the class says otherwise
-
-        Returns
-        -------
-        self
-        """
-        if not 0 < self.contamination <= 0.5:
-            raise DetectorError(
-                f"{type(self).__name__}: contamination is {self.contamination!r}; give the share of training "
-                "samples to put above the threshold, in (0, 0.5]."
-            )
-        X = self._check(X, reset=True)
-        self.modalities_ = tuple(X)
-        self._fit(X, y)
-        self.offset_ = self._offsets(X)
-        return self
 
     def score_samples(self, X) -> dict[str, np.ndarray]:
         """Scores of each modality, (n,) float64 each; lower is more anomalous."""
@@ -115,11 +92,20 @@ class MultiModalDetector(Detector):
             self.offset_[name] = -float(threshold.threshold_)
         return self
 
-    def _offsets(self, X) -> dict[str, float]:
-        """The threshold of each modality on ``score_samples``, from its training samples."""
+    def _offset(self, X) -> dict[str, float]:
         scores = self._training_scores(X)
         return {name: float(np.quantile(-values, self.contamination)) for name, values in scores.items()}
 
     def _check(self, X, *, reset: bool):
-        known = self.known_modalities() if reset else self.modalities_
-        return check_modalities(X, known, who=type(self).__name__)
+        X = check_modalities(X, self.known_modalities() if reset else self.modalities_, who=type(self).__name__)
+        if reset:
+            self.modalities_ = tuple(X)
+        return X
+
+
+def take(samples, rows):
+    """The samples of these rows (bool or int): of an array of numbers or texts an array, of anything else a list."""
+    if isinstance(samples, np.ndarray) and samples.dtype.kind != "O":
+        return samples[rows]
+    samples = list(samples)
+    return [samples[i] for i in (np.flatnonzero(rows) if np.asarray(rows).dtype == bool else rows)]

@@ -6,14 +6,16 @@ wants another network overrides its ``build``.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional
 
 from mmad_utils.detector import DetectorError
 
-__all__ = ["decoder", "encoder", "mlp"]
+__all__ = ["AttentionLayer", "decoder", "encoder", "mlp"]
 
 SMALLEST_GRID = 4  # px a side; images are halved while they are larger and even
 
@@ -24,6 +26,46 @@ def mlp(widths: Sequence[int], activation: Callable[[], nn.Module] = nn.ReLU, bi
     for d_in, d_out in pairwise(widths):
         layers += [nn.Linear(d_in, d_out, bias=bias), activation()]
     return nn.Sequential(*layers[:-1])
+
+
+class AttentionLayer(nn.Module):
+    """Attention between tokens, then a perceptron at each; both see normalised codes and add to what was there.
+
+    PyTorch's own pre-norm layer does the same and does not give away its attention weights.
+
+    Parameters
+    ----------
+    width : int, numbers of a token; a multiple of ``heads``
+    heads : int
+    dropout : float in [0, 1)
+    """
+
+    def __init__(self, width: int, heads: int, dropout: float):
+        super().__init__()
+        self.heads = heads
+        self.attention_norm, self.perceptron_norm = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.queries_keys_values = nn.Linear(width, 3 * width)
+        self.join = nn.Linear(width, width)
+        self.perceptron = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, allowed: Tensor | None = None) -> Tensor:
+        """(n, p, width) -> (n, p, width); ``allowed`` (n, 1, p, p) bool is True where a token may see another."""
+        queries, keys, values = self._split(x)
+        heads = functional.scaled_dot_product_attention(queries, keys, values, attn_mask=allowed)
+        x = x + self.dropout(self.join(heads.transpose(1, 2).flatten(2)))
+        return x + self.dropout(self.perceptron(self.perceptron_norm(x)))
+
+    def weights(self, x: Tensor) -> Tensor:
+        """Attention of each token (rows) to each (columns), mean of the heads, (n, p, p)."""
+        queries, keys, _ = self._split(x)
+        return (queries @ keys.transpose(2, 3) / math.sqrt(queries.shape[3])).softmax(-1).mean(1)
+
+    def _split(self, x: Tensor) -> Tensor:
+        """Queries, keys and values, (3, n, heads, p, width / heads)."""
+        n, p, width = x.shape
+        parts = self.queries_keys_values(self.attention_norm(x)).view(n, p, 3, self.heads, width // self.heads)
+        return parts.permute(2, 0, 3, 1, 4)
 
 
 def encoder(

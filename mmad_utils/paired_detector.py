@@ -14,7 +14,7 @@ import numpy as np
 from sklearn.base import clone
 
 from mmad_utils.detector import Detector, DetectorError
-from mmad_utils.multimodal import check_modalities
+from mmad_utils.multimodal import check_modalities, take
 from mmad_utils.pixel_encoder import PixelEncoder
 from mmad_utils.sequence_encoders import SeriesEncoder, TextEncoder
 
@@ -86,7 +86,7 @@ class PairedDetector(Detector):
                     f"{type(self).__name__}: modality {name!r} has {present.sum()} parts; give two or more."
                 )
             encoder = clone(encoders[name])
-            codes = np.asarray(encoder.fit(taken(samples, present)).transform(taken(samples, present)), np.float64)
+            codes = np.asarray(encoder.fit(take(samples, present)).transform(take(samples, present)), np.float64)
             self.encoders_[name], self.code_means_[name] = encoder, codes.mean(axis=0)
             self.code_scales_[name] = float(np.sqrt(codes.var(axis=0).mean())) or 1.0
 
@@ -97,7 +97,7 @@ class PairedDetector(Detector):
             present = present_rows(samples)
             parts[name] = np.full((len(present), len(self.code_means_[name])), np.nan)
             if present.any():
-                codes = self.encoders_[name].transform(taken(samples, present))
+                codes = self.encoders_[name].transform(take(samples, present))
                 parts[name][present] = (codes - self.code_means_[name]) / self.code_scales_[name]
         return parts
 
@@ -121,14 +121,6 @@ def _is_missing(sample) -> bool:
         values = np.asarray(sample)
         return values.dtype.kind == "f" and bool(np.isnan(values).all())
     return sample is None
-
-
-def taken(samples, rows):
-    """The samples of these rows (bool or int), an array where they were one and a list otherwise."""
-    if isinstance(samples, np.ndarray) and samples.dtype.kind != "O":
-        return samples[rows]
-    samples = list(samples)
-    return [samples[i] for i in (np.flatnonzero(rows) if np.asarray(rows).dtype == bool else rows)]
 
 
 def patterns_of(n_modalities: int) -> np.ndarray:
@@ -171,4 +163,4 @@ def present_parts(parts: Mapping[str, np.ndarray]) -> np.ndarray:
 
 def rows_of(X, rows):
     """The dict of these rows of each modality."""
-    return {name: taken(samples, rows) for name, samples in X.items()}
+    return {name: take(samples, rows) for name, samples in X.items()}

@@ -17,7 +17,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from mmad_utils.detector import DetectorError
+from mmad_utils.detector import DetectorError, Stateful
 from mmad_utils.series_features import mel_cepstra, series_features
 from mmad_utils.training import seeded, train, update
 
@@ -26,19 +26,8 @@ __all__ = ["Encoder", "SeriesEncoder", "TextEncoder"]
 TOKEN = r"(?u)\b\w+\b"  # scikit-learn's own pattern drops words of one letter, and with them the numerals
 
 
-class Encoder(TransformerMixin, BaseEstimator):
-    """Base of the encoders of one modality: what ``save`` of a detector needs to write them without pickle."""
-
-    def get_state(self) -> dict[str, Any]:
-        """Parameters and fitted attributes."""
-        fitted = {name: value for name, value in vars(self).items() if name.endswith("_") and name[0] != "_"}
-        return {"parameters": self.get_params(deep=False), "fitted": fitted}
-
-    def set_state(self, state: dict[str, Any]) -> None:
-        """Undo ``get_state`` on a new object."""
-        self.__init__(**state["parameters"])  # type: ignore[misc]
-        for name, value in state["fitted"].items():
-            setattr(self, name, value)
+class Encoder(TransformerMixin, Stateful, BaseEstimator):
+    """Base of the encoders of one modality: transformers that ``save`` of a detector can write."""
 
 
 class TextEncoder(Encoder):

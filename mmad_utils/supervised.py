@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmad_utils.detector import DetectorError
-from mmad_utils.latent_space import LatentSpace, encode, take
-from mmad_utils.multimodal import MultiModalDetector
+from mmad_utils.latent_space import LatentSpace, encode
+from mmad_utils.multimodal import MultiModalDetector, take
 from mmad_utils.training import seeded, train, update
 
 __all__ = ["HybridMultiModalAnomalyDetector", "SupervisedMultiModalAnomalyDetector", "focal_loss"]
@@ -36,43 +36,14 @@ def focal_loss(logits: Tensor, labels: Tensor, gamma: float) -> Tensor:
     return ((1 - torch.exp(-cross_entropy)) ** gamma * cross_entropy).mean()
 
 
-class SupervisedMultiModalAnomalyDetector(MultiModalDetector):
-    """Encoder of each modality → shared latent space → one classification head, all trained on labels.
-
-    The head is Linear 128, ReLU, Dropout 0.2, Linear 1. Its logit is the score. Encoders that have a ``module`` are
-    trained with it, as copies, and so are the maps into the latent space. Every epoch shows as many samples of each
-    modality and, within it, of each class.
-
-    Parameters
-    ----------
-    encoders, latent_dim : see ``MultiModalAnomalyDetector``
-    loss : {"bce", "focal"}, default="bce"
-    gamma : float >= 0, default=2.0
-        Of the focal loss.
-    steps : int, default=300
-        Updates of the weights.
-    batch_size : int, default=128
-    learning_rate, encoder_learning_rate : float, default=1e-3 and 1e-4
-        Of Adam, for the head, and for the encoders and maps.
-    weight_decay : float, default=1e-3
-    contamination : float in (0, 0.5], default=0.05
-        Share of the normal training samples above the threshold; ``calibrate`` on held-out ones promises more.
-    random_state : int, RandomState or None, default=None
-
-    Attributes
-    ----------
-    network_ : torch.nn.ModuleDict of "branches" (a modality each) and "head"
-    space_ : LatentSpace, fitted on the normal samples
-    history_ : list of dict, the loss of each epoch
-    """
+class _HeadTrainer(MultiModalDetector):
+    """What the two detectors with labels share: a classification head, and how it is trained."""
 
     network_: Any
 
     def __init__(
         self,
-        encoders,
         *,
-        latent_dim=256,
         loss="bce",
         gamma=2.0,
         steps=300,
@@ -83,8 +54,6 @@ class SupervisedMultiModalAnomalyDetector(MultiModalDetector):
         contamination=0.05,
         random_state=None,
     ):
-        self.encoders = encoders
-        self.latent_dim = latent_dim
         self.loss = loss
         self.gamma = gamma
         self.steps = steps
@@ -94,41 +63,6 @@ class SupervisedMultiModalAnomalyDetector(MultiModalDetector):
         self.weight_decay = weight_decay
         self.contamination = contamination
         self.random_state = random_state
-
-    def known_modalities(self):
-        return tuple(self.encoders)
-
-    def fit(self, X, y=None):
-        """Learn from labelled samples.
-
-        Parameters
-        ----------
-        X : dict of name -> samples, normal ones and anomalies
-        y : dict of name -> (n,) int, 0 normal, 1 anomaly
-
-        Raises
-        ------
-        DetectorError
-            Labels are missing, of another length, or not 0 and 1; a modality has not both classes.
-        """
-        return super().fit(X, y)
-
-    def _fit(self, X, y):
-        labels = self._labels(X, y)
-        rng = check_random_state(self.random_state)
-        normals = {name: take(X[name], np.flatnonzero(labels[name] == 0)) for name in X}
-        self.space_ = LatentSpace({name: self.encoders[name] for name in X}, self.latent_dim, rng).fit(normals)
-        self._train(X, labels, rng)
-
-    def _labels(self, X, y) -> dict[str, np.ndarray]:
-        labels = check_labels(X, y, type(self).__name__)
-        for name, given in labels.items():
-            if not 0 < given.sum() < len(given) - 1:
-                raise DetectorError(
-                    f"modality {name!r} has {int((given == 0).sum())} normal samples and {int(given.sum())} "
-                    "anomalies; a classifier needs at least 2 and 1: label some, or use the hybrid detector."
-                )
-        return labels
 
     def _train(self, X, labels, rng):
         """Train ``network_`` on the modalities that have labelled anomalies."""
@@ -218,7 +152,78 @@ class SupervisedMultiModalAnomalyDetector(MultiModalDetector):
         self.network_.load_state_dict(weights)
 
 
-class HybridMultiModalAnomalyDetector(SupervisedMultiModalAnomalyDetector):
+class SupervisedMultiModalAnomalyDetector(_HeadTrainer):
+    """Encoder of each modality → shared latent space → one classification head, all trained on labels.
+
+    The head is Linear 128, ReLU, Dropout 0.2, Linear 1. Its logit is the score. Encoders that have a ``module`` are
+    trained with it, as copies, and so are the maps into the latent space. Every epoch shows as many samples of each
+    modality and, within it, of each class.
+
+    Parameters
+    ----------
+    encoders, latent_dim : see ``MultiModalAnomalyDetector``
+    loss : {"bce", "focal"}, default="bce"
+    gamma : float >= 0, default=2.0
+        Of the focal loss.
+    steps : int, default=300
+        Updates of the weights.
+    batch_size : int, default=128
+    learning_rate, encoder_learning_rate : float, default=1e-3 and 1e-4
+        Of Adam, for the head, and for the encoders and maps.
+    weight_decay : float, default=1e-3
+    contamination : float in (0, 0.5], default=0.05
+        Share of the normal training samples above the threshold; ``calibrate`` on held-out ones promises more.
+    random_state : int, RandomState or None, default=None
+
+    Attributes
+    ----------
+    network_ : torch.nn.ModuleDict of "branches" (a modality each) and "head"
+    space_ : LatentSpace, fitted on the normal samples
+    history_ : list of dict, the loss of each epoch
+    """
+
+    def __init__(self, encoders, *, latent_dim=256, **training):
+        super().__init__(**training)
+        self.encoders = encoders
+        self.latent_dim = latent_dim
+
+    def known_modalities(self):
+        return tuple(self.encoders)
+
+    def fit(self, X, y=None):
+        """Learn from labelled samples.
+
+        Parameters
+        ----------
+        X : dict of name -> samples, normal ones and anomalies
+        y : dict of name -> (n,) int, 0 normal, 1 anomaly
+
+        Raises
+        ------
+        DetectorError
+            Labels are missing, of another length, or not 0 and 1; a modality has not both classes.
+        """
+        return super().fit(X, y)
+
+    def _fit(self, X, y):
+        labels = self._labels(X, y)
+        rng = check_random_state(self.random_state)
+        normals = {name: take(X[name], np.flatnonzero(labels[name] == 0)) for name in X}
+        self.space_ = LatentSpace({name: self.encoders[name] for name in X}, self.latent_dim, rng).fit(normals)
+        self._train(X, labels, rng)
+
+    def _labels(self, X, y) -> dict[str, np.ndarray]:
+        labels = check_labels(X, y, type(self).__name__)
+        for name, given in labels.items():
+            if not 0 < given.sum() < len(given) - 1:
+                raise DetectorError(
+                    f"modality {name!r} has {int((given == 0).sum())} normal samples and {int(given.sum())} "
+                    "anomalies; a classifier needs at least 2 and 1: label some, or use the hybrid detector."
+                )
+        return labels
+
+
+class HybridMultiModalAnomalyDetector(_HeadTrainer):
     """The unsupervised detector, corrected by a classifier that a few labelled anomalies train.
 
     First ``MultiModalAnomalyDetector`` learns from the normal samples; the logarithm of its surprise is the logit to
@@ -237,30 +242,9 @@ class HybridMultiModalAnomalyDetector(SupervisedMultiModalAnomalyDetector):
     detector_ : the fitted unsupervised detector
     """
 
-    def __init__(
-        self,
-        detector,
-        *,
-        loss="bce",
-        gamma=2.0,
-        steps=300,
-        batch_size=128,
-        learning_rate=1e-3,
-        encoder_learning_rate=1e-4,
-        weight_decay=1e-3,
-        contamination=0.05,
-        random_state=None,
-    ):
+    def __init__(self, detector, **training):
+        super().__init__(**training)
         self.detector = detector
-        self.loss = loss
-        self.gamma = gamma
-        self.steps = steps
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.encoder_learning_rate = encoder_learning_rate
-        self.weight_decay = weight_decay
-        self.contamination = contamination
-        self.random_state = random_state
 
     @property
     def latent_dim(self) -> int:

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmad_utils.networks import AttentionLayer
+
 __all__ = ["CrossModalTransformer"]
 
 INITIAL_SCALE = 0.02  # standard deviation of the learned vectors that are added to tokens, as in BERT and ViT
@@ -48,7 +50,7 @@ class CrossModalTransformer(nn.Module):
         self.modality = nn.ParameterDict({name: _vectors(width) for name in shapes})
         self.hidden = nn.ParameterDict({name: _vectors(width) for name in shapes})
         self.class_token = _vectors(width)
-        self.layers = nn.ModuleList(_Layer(width, n_heads, dropout) for _ in range(depth))
+        self.layers = nn.ModuleList(AttentionLayer(width, n_heads, dropout) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
         self.score = nn.Linear(width, 1)
 
@@ -91,38 +93,6 @@ class CrossModalTransformer(nn.Module):
             embedded = torch.where(hide[..., None], self.hidden[name], embedded)
         embedded = embedded + self.position[name] + self.modality[name]
         return torch.cat([self.class_token.expand(len(tokens), 1, -1), embedded], dim=1)
-
-
-class _Layer(nn.Module):
-    """Attention between tokens, then a perceptron at each; both see normalised codes and add to what was there.
-
-    PyTorch's own layer does the same and does not give away its attention weights.
-    """
-
-    def __init__(self, width: int, n_heads: int, dropout: float):
-        super().__init__()
-        self.n_heads = n_heads
-        self.attention_norm, self.perceptron_norm = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.queries_keys_values = nn.Linear(width, 3 * width)
-        self.join = nn.Linear(width, width)
-        self.perceptron = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, x: Tensor) -> Tensor:  # (n, p, width) -> (n, p, width)
-        heads = F.scaled_dot_product_attention(*self._split(x))
-        x = x + self.dropout(self.join(heads.transpose(1, 2).flatten(2)))
-        return x + self.dropout(self.perceptron(self.perceptron_norm(x)))
-
-    def weights(self, x: Tensor) -> Tensor:
-        """Attention of each token (rows) to each (columns), mean of the heads, (n, p, p)."""
-        queries, keys, _ = self._split(x)
-        return (queries @ keys.transpose(2, 3) / math.sqrt(queries.shape[3])).softmax(-1).mean(1)
-
-    def _split(self, x):
-        """Queries, keys and values, (n, heads, p, width / heads) each."""
-        n, p, width = x.shape
-        parts = self.queries_keys_values(self.attention_norm(x)).view(n, p, 3, self.n_heads, width // self.n_heads)
-        return parts.permute(2, 0, 3, 1, 4)
 
 
 class _ColumnEmbedding(nn.Module):

@@ -15,8 +15,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from mmad_utils.detector import DetectorError
 from mmad_utils.gaussian_scorer import GaussianAnomalyScorer
-from mmad_utils.latent_space import LatentSpace, take
-from mmad_utils.multimodal import MultiModalDetector
+from mmad_utils.latent_space import LatentSpace
+from mmad_utils.multimodal import MultiModalDetector, take
 from mmad_utils.scorers import ModalityMixture
 from mmad_utils.thresholds import TailProbability
 
@@ -203,9 +203,9 @@ class MultiModalAnomalyDetector(MultiModalDetector):
         self.held_out_scores_ = self._held_out(X, rng) if self.calibration_folds else {}
         self.calibration_ = {name: TailProbability().fit(scores) for name, scores in self.held_out_scores_.items()}
 
-    def _offsets(self, X) -> dict[str, float]:
+    def _offset(self, X) -> dict[str, float]:
         if not self.calibration_:
-            return super()._offsets(X)
+            return super()._offset(X)
         return dict.fromkeys(X, float(np.log(self.contamination)))
 
     def _score(self, X) -> dict[str, np.ndarray]:

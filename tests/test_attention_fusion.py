@@ -5,9 +5,10 @@ from sklearn.metrics import roc_auc_score
 from torch.nn import functional
 
 from mmad_utils import CrossAttentionFusion
-from mmad_utils.attention_fusion import CrossAttentionLayer, contrastive_loss, shuffled
+from mmad_utils.attention_fusion import contrastive_loss, others_only, shuffled
 from mmad_utils.datasets import load
 from mmad_utils.detector import DetectorError
+from mmad_utils.networks import AttentionLayer
 
 
 def test_training_finds_mismatches_that_the_untrained_network_does_not():
@@ -55,12 +56,12 @@ def test_the_contrastive_loss_is_its_formula(rng):
 
 
 def test_no_modality_attends_to_itself_and_none_to_missing_ones(rng):
-    layer = CrossAttentionLayer(8, 2, 0.0).double().eval()
+    layer = AttentionLayer(8, 2, 0.0).double().eval()
     x = torch.tensor(rng.normal(size=(2, 4, 8)), requires_grad=True)
     present = torch.tensor([[True, True, True], [True, False, True]])
     attended = []
-    layer.out.register_forward_hook(lambda module, inputs, output: attended.append(inputs[0]))
-    layer(x, present)
+    layer.join.register_forward_hook(lambda module, inputs, output: attended.append(inputs[0]))
+    layer(x, others_only(present))
     for row, token, sees in ((0, 2, [True, True, False, True]), (1, 0, [True, True, False, True])):
         gradient = torch.autograd.grad(attended[0][row, token].sum(), x, retain_graph=True)[0]
         through_values = gradient[row].abs().sum(dim=1) > 0

@@ -76,7 +76,7 @@ from mmad_utils import (
     plots,
 )
 from mmad_utils.gaussian_scorer import GaussianStatistics
-from mmad_utils.latent_space import take
+from mmad_utils.multimodal import take
 
 # %%
 nb = notebook.start(
