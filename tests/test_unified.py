@@ -83,6 +83,17 @@ def test_partial_fit_over_batches_equals_one_fit(tables):
         detector(scorer=KNNDistance(), calibration_folds=0).fit(X).partial_fit(X)
 
 
+def test_recalibrated_on_drifted_normals_the_promise_holds_again(tables):
+    def drifted(n):
+        return {name: rows + 5 for name, rows in tables(n, n).items()}
+
+    fitted = detector().fit(tables(400, 400)).partial_fit(drifted(400))
+    new = drifted(4000)
+    before = {name: (values == -1).mean() for name, values in fitted.predict(new).items()}
+    after = {name: (values == -1).mean() for name, values in fitted.recalibrate(drifted(1000)).predict(new).items()}
+    assert max(abs(rate - 0.05) for rate in after.values()) < 0.02 < max(abs(rate - 0.05) for rate in before.values())
+
+
 @pytest.mark.parametrize(
     "scorer",
     [
