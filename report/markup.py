@@ -20,8 +20,20 @@ from typing import Any
 
 import mistune
 from latex2mathml.converter import convert
+from mistune.plugins.math import INLINE_MATH_PATTERN
 
-PLUGINS: list[Any] = ["math", "mistune.plugins.math.math_in_list", "table"]
+
+def math_over_lines(markdown: mistune.Markdown) -> None:
+    """The mistune plugin that lets a formula in the text go on in the next line, as it may in JupyterLab."""
+    markdown.inline.specification["inline_math"] = INLINE_MATH_PATTERN.replace(r"[^$\\\n]", r"[^$\\]")
+
+
+PLUGINS: list[Any] = ["math", "mistune.plugins.math.math_in_list", math_over_lines, "table"]
+
+SAID_OTHERWISE = (
+    (r"\\arg(?![A-Za-z])", r"\\operatorname{arg}"),
+    (r"\\big[lr](?=\s*\\[lr]Vert)", ""),
+)  # in LaTeX that latex2mathml does not know
 
 TYPED_NUMBER = re.compile(
     r"\d+(?:[.,]\d+)+"  # 0.993 and 1,839
@@ -125,12 +137,15 @@ def mathml(latex: str, display: str = "inline") -> str:
     """
     latex = latex.strip()
     try:
-        markup = convert(latex, display=display)
+        said = latex
+        for unknown, known in SAID_OTHERWISE:
+            said = re.sub(unknown, known, said)
+        markup = convert(said, display=display)
     except Exception as error:  # latex2mathml raises a dozen unrelated kinds
         raise ValueError(f"the formula ${latex}$ is malformed ({type(error).__name__})") from error
-    unknown = re.search(r">(\\[A-Za-z]+)<", markup)
-    if unknown:
-        raise ValueError(f"the formula ${latex}$ uses {unknown.group(1)}, which latex2mathml does not know")
+    left = re.search(r">(\\[A-Za-z]+)<", markup)
+    if left:
+        raise ValueError(f"the formula ${latex}$ uses {left.group(1)}, which latex2mathml does not know")
     # the bars of a norm would stretch to the exponent that stands beside them
     markup = re.sub(r"<mo[^>]*>(&#x02016;|‖)</mo>", '<mo stretchy="false">‖</mo>', markup)
     return markup.replace("<math ", f'<math alttext="{html.escape(latex)}" ', 1)

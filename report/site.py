@@ -24,6 +24,7 @@ from pygments.lexers import PythonLexer
 from traitlets.config import Config
 
 from report import markup
+from report.document import ReportError
 from report.language import WORDS
 from report.render import PROJECT_ROOT, frame, raw_cell
 
@@ -50,10 +51,7 @@ class Lesson(mistune.HTMLRenderer):
     def render_token(self, token: markup.Token, state: mistune.BlockState) -> str:
         if token["type"] in ("inline_math", "block_math"):
             block = token["type"] == "block_math"
-            try:
-                formula = markup.mathml(token["raw"], "block" if block else "inline")
-            except ValueError:  # what latex2mathml does not know is shown as it was written
-                formula = f"<code>{html.escape(token['raw'])}</code>"
+            formula = markup.mathml(token["raw"], "block" if block else "inline")
             return f'<span class="formula">{formula}</span>\n' if block else formula
         if token["type"] == "table":
             return f'<div class="scroll" tabindex="0">{super().render_token(token, state)}</div>\n'
@@ -184,11 +182,22 @@ def index(lessons: dict[str, Lesson]) -> str:
 
 
 def build(executed: Path, target: Path) -> list[Path]:
-    """Write index.html and notebooks/*.html into `target`, from the executed notebooks in `executed`."""
+    """Write index.html and notebooks/*.html into `target`, from the executed notebooks in `executed`.
+
+    Raises
+    ------
+    FileNotFoundError, ReportError
+        No executed notebook; a formula that cannot be shown. Nothing is written then.
+    """
     paths = sorted(path for path in executed.glob("[0-9]*.ipynb") if ".failed" not in path.name)
     if not paths:
         raise FileNotFoundError(f"{executed} holds no executed notebook; run `make report`.")
-    pages = {path.stem: lesson(nbformat.read(path, as_version=4)) for path in paths}
+    pages = {}
+    for path in paths:
+        try:
+            pages[path.stem] = lesson(nbformat.read(path, as_version=4))
+        except ValueError as error:
+            raise ReportError(f"{path.stem}: {error}: write it otherwise in notebooks/src/{path.stem}.py.") from None
     titles = [(name, writer.title) for name, (writer, _) in pages.items()]
     (target / "notebooks").mkdir(parents=True, exist_ok=True)
     written = []
@@ -211,7 +220,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         build(options.executed, options.output)
-    except FileNotFoundError as error:
+    except (FileNotFoundError, ReportError) as error:
         print(error, file=sys.stderr)
         return 1
     return 0

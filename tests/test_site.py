@@ -30,9 +30,19 @@ def test_title_and_sections_are_collected_and_named():
     assert len(set(re.findall('id="([^"]+)"', page))) == 3
 
 
-def test_formulas_are_mathml_and_an_unknown_one_is_shown_as_written():
-    _, page = page_of(nbformat.v4.new_markdown_cell(r"$x^2$ and $\foo y$"))
-    assert "<math" in page and r"<code>\foo y</code>" in page
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
+def test_every_formula_of_the_course_is_mathml(path):
+    _, parts = site.lesson(nbformat.read(path, as_version=4))
+    words = re.sub("<pre.*?</pre>|<code.*?</code>|<[^>]*>", "", "".join(parts), flags=re.DOTALL)
+    assert "$" not in words  # left where a formula was not recognised
+
+
+def test_a_formula_that_cannot_be_shown_stops_the_site_and_names_the_notebook(tmp_path, capsys):
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(r"# One $\foo y$")])
+    nbformat.write(notebook, tmp_path / "01_one.ipynb")
+    assert site.main(["--executed", str(tmp_path), "--output", str(tmp_path)]) == 1
+    assert re.search(r"01_one: .*uses \\foo.*notebooks/src/01_one.py", capsys.readouterr().err)
+    assert not (tmp_path / "index.html").exists()
 
 
 @pytest.mark.parametrize(
