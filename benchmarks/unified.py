@@ -141,6 +141,7 @@ def labels(table: Dataset, seeds: int, counts=COUNTS) -> pd.DataFrame:
         base = MultiModalAnomalyDetector(encoders, random_state=seed).fit({"tabular": table.X_train})
         detectors = {
             "hybrid": HybridMultiModalAnomalyDetector(base, random_state=seed),
+            "hybrid, no restraint": HybridMultiModalAnomalyDetector(base, restraint=0, random_state=seed),
             "hybrid, focal": HybridMultiModalAnomalyDetector(base, loss="focal", random_state=seed),
             "supervised": SupervisedMultiModalAnomalyDetector(encoders, random_state=seed),
         }
@@ -148,7 +149,7 @@ def labels(table: Dataset, seeds: int, counts=COUNTS) -> pd.DataFrame:
             X = {"tabular": np.concatenate([table.X_train, table.X_test[order[:count]]])}
             given = {"tabular": np.repeat([0, 1], [len(table.X_train), count])}
             for name, detector in detectors.items():
-                if name == "hybrid" or count == 10:
+                if name == "hybrid" or count == 10 or (count == 1 and name != "hybrid, focal"):
                     scores = detector.fit(X, given).anomaly_score(test)["tabular"]
                     rows.append((name, count, seed, auroc(y, scores)))
     frame = pd.DataFrame(rows, columns=["detector", "labels", "seed", "auroc"])

@@ -97,6 +97,7 @@ class _HeadTrainer(MultiModalDetector):
                         logits.append(head(branches[name](inputs[name][rows]))[:, 0] + offsets[name][rows])
                         wanted.append(targets[name][rows])
                 loss = focal_loss(torch.cat(logits), torch.cat(wanted), gamma)
+                loss = loss + self._restraint(inputs, generator)
                 update(optimizer, loss)
                 return {"loss": loss.detach()}
 
@@ -125,6 +126,10 @@ class _HeadTrainer(MultiModalDetector):
     def _prior(self, samples, name: str) -> np.ndarray:
         """What is added to the logit of each sample; nothing here."""
         return np.zeros(len(samples))
+
+    def _restraint(self, inputs: Mapping[str, Tensor], generator: torch.Generator) -> Tensor | float:
+        """What is added to the loss of each step; nothing here."""
+        return 0.0
 
     def _score(self, X):
         scores = {}
@@ -230,10 +235,15 @@ class HybridMultiModalAnomalyDetector(_HeadTrainer):
     begin with. Then a head that begins at 0 and the encoders are fine-tuned on the labels. Without any labelled
     anomaly the order of the scores is that of the unsupervised detector; so it stays for a modality that has none.
 
+    The head is held to 0 where no sample is. Otherwise it is free there, and after one label calls normal whatever
+    does not resemble that one anomaly, which is worse than no label.
+
     Parameters
     ----------
     detector : MultiModalAnomalyDetector
         Is copied and fitted; a fitted one is taken as it is, with its encoders and latent space.
+    restraint : float >= 0, default=1.0
+        Weight of the head's mean square at differences of two latents, stretched by 1 to 3.
     loss, gamma, steps, batch_size, learning_rate, encoder_learning_rate, weight_decay, contamination, random_state :
         see ``SupervisedMultiModalAnomalyDetector``
 
@@ -242,9 +252,10 @@ class HybridMultiModalAnomalyDetector(_HeadTrainer):
     detector_ : the fitted unsupervised detector
     """
 
-    def __init__(self, detector, **training):
+    def __init__(self, detector, *, restraint=1.0, **training):
         super().__init__(**training)
         self.detector = detector
+        self.restraint = restraint
 
     @property
     def latent_dim(self) -> int:
@@ -258,6 +269,8 @@ class HybridMultiModalAnomalyDetector(_HeadTrainer):
         return super().fit(X, y)
 
     def _fit(self, X, y):
+        if not self.restraint >= 0:
+            raise DetectorError(f"restraint is {self.restraint!r}; give a number of at least 0.")
         labels = check_labels(X, y or {}, type(self).__name__, partial=True)
         rng = check_random_state(self.random_state)
         normals = {name: take(X[name], np.flatnonzero(labels[name] == 0)) for name in X}
@@ -275,6 +288,17 @@ class HybridMultiModalAnomalyDetector(_HeadTrainer):
         """log of the surprise, with 0 where one normal sample in twenty is."""
         surprise = self.detector_.anomaly_score({name: samples})[name]
         return np.log(np.maximum(np.logaddexp(0, surprise), 1e-300) / np.logaddexp(0, np.log(20)))
+
+    def _restraint(self, inputs, generator):
+        if not self.restraint:
+            return 0.0
+        squares = []
+        for name, rows in inputs.items():
+            pairs = torch.randint(len(rows), (2, (self.batch_size + 1) // 2), generator=generator)
+            one, other = (self.network_["branches"][name](rows[chosen]) for chosen in pairs)
+            stretch = 1 + 2 * torch.rand((len(one), 1), generator=generator)
+            squares.append(self.network_["head"](stretch * (one - other)).square().mean())
+        return self.restraint * torch.stack(squares).mean()
 
 
 class _Branch(nn.Module):

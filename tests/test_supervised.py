@@ -51,6 +51,21 @@ def test_a_few_labels_help_and_a_modality_without_them_keeps_its_order(data):
     np.testing.assert_array_equal(after["right"].argsort(), before["right"].argsort())
 
 
+def test_one_label_is_no_worse_than_none_where_the_head_is_restrained(data):
+    X, y = data(200, 40)
+    one = {"left": np.where(np.cumsum(y["left"]) <= 1, y["left"], 0)}
+    kept = {name: rows[(y["left"] == 0) | (one["left"] == 1)] if name == "left" else rows for name, rows in X.items()}
+    one["left"] = one["left"][(y["left"] == 0) | (one["left"] == 1)]
+    new, labels = data(200, 200)
+    areas = {}
+    for restraint in (0.0, 1.0):
+        fitted = HybridMultiModalAnomalyDetector(unsupervised(), restraint=restraint, random_state=0).fit(kept, one)
+        areas[restraint] = roc_auc_score(labels["left"], fitted.anomaly_score(new)["left"])
+    before = unsupervised().fit({name: X[name][y[name] == 0] for name in X}).anomaly_score(new)["left"]
+    assert areas[1.0] > areas[0.0] + 0.01
+    assert areas[1.0] > roc_auc_score(labels["left"], before) - 0.01
+
+
 def test_without_labelled_anomalies_the_hybrid_is_the_unsupervised_detector(data):
     X, _ = data(80, 0)
     new, _ = data(30, 30)

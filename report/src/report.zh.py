@@ -455,7 +455,7 @@
 # %% [markdown] checked="efbd549a efbd549a"
 # {{ figure:transformer_comparison }}
 
-# %% [markdown] checked="49018f75 8ef3f50e"
+# %% [markdown] checked="1663517d 380c2801"
 # ## 实现方案 {#implementation}
 #
 # 模块 `mmad_utils` 收纳两个任务共用的部分：来源明确、带校验和的数据集，所有检测器共同遵守的一份契约，阈值，指标，以及结果的记录。检测器遵循 scikit-learn 的约定，因此该库的估计器可以原样与我们的一起评测。下面的代码可以原样运行，只需准备好图片列表 `X_image`、表格 `X_tabular`、新的行 `X_new` 和表格的标签 `y`。
@@ -501,14 +501,14 @@
 # scores = hybrid.anomaly_score({"image": X_image, "tabular": X_new})
 # ```
 #
-# 第一阶段由正常样本学习，其意外程度的对数就是第二阶段起始的对数几率；第二阶段用标签微调编码器和分类头。没有任何标签时，分数的次序与第一阶段相同。
+# 第一阶段由正常样本学习，其意外程度的对数就是第二阶段起始的对数几率；第二阶段用标签微调编码器和分类头，并在样本之间与样本之外把分类头约束为 0。没有任何标签时，分数的次序与第一阶段相同。
 #
-# 在乳腺癌数据上（{{ ref:unified_labels }}），混合检测器没有标签时 AUROC 为 {{ value:09_unified_framework.hybrid_0_labels_auroc }}，五个标签时为 {{ value:09_unified_framework.hybrid_5_labels_auroc }}，十个时为 {{ value:09_unified_framework.hybrid_10_labels_auroc }}，五十个时为 {{ value:09_unified_framework.hybrid_50_labels_auroc }}。一个标签不如没有，只有 {{ value:09_unified_framework.hybrid_1_labels_auroc }}：仿佛所有异常都长得像它。从五个标签起，混合检测器与单独的分类器在这张表上几乎没有差别，这里的异常只有一种；遇到新种类，分类器会落在后面（{{ ref:figure:sad_labels }}）。得到标签的异常，在每一种设定中都不进入测试集。
+# 在乳腺癌数据上（{{ ref:unified_labels }}），混合检测器没有标签时 AUROC 为 {{ value:09_unified_framework.hybrid_0_labels_auroc }}，五个标签时为 {{ value:09_unified_framework.hybrid_5_labels_auroc }}，十个时为 {{ value:09_unified_framework.hybrid_10_labels_auroc }}，五十个时为 {{ value:09_unified_framework.hybrid_50_labels_auroc }}。一个标签时为 {{ value:09_unified_framework.hybrid_1_labels_auroc }}，前提是在没有样本的地方把分类头约束为 0；不加约束则只有 {{ value:09_unified_framework.unrestrained_1_labels_auroc }}，还不如没有标签，仿佛所有异常都长得像这一个。从五个标签起，单独的分类器在这张表上也很接近，这里的异常只有一种；遇到新种类，它会落在后面（{{ ref:figure:sad_labels }}）。得到标签的异常，在每一种设定中都不进入测试集。
 
 # %% [markdown] checked="19d1c2d2 19d1c2d2"
 # {{ figure:unified_labels }}
 
-# %% [markdown] checked="f9344220 36245cf9"
+# %% [markdown] checked="2f450263 967cbbd5"
 # ## 结论与展望 {#conclusions-and-outlook}
 #
 # ### 结论 {#conclusions}
@@ -529,7 +529,7 @@
 # ### 实用建议 {#practical-advice}
 #
 # - 从尺子和一种经典检测器开始。每张表里都保留这两者，网络旁边再放上它未经训练的副本。
-# - **只有正常样本**：单类方法。**一个标签**：留作测试。**少量标签**：混合方法。**标签多而可靠、异常种类稳定**：分类。
+# - **只有正常样本**：单类方法。**少量标签，哪怕只有一个**：混合方法。**标签多而可靠、异常种类稳定**：分类。
 # - **互不相干的模态**：每种模态一个检测器，留出样本的 p 值，一个阈值。**同一对象的各部分**：同上，再加一个联合的声音。**常有部分缺失**：保留各部分单独的裁决，并说明上限。
 # - 先把每种模态单独做好，再合并，并检查合并有没有使其中任何一种变差。
 # - 写明用户能够承受的误报率，在留出的正常数据上定阈值，再如实报告测试集上的表现。
