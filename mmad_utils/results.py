@@ -239,11 +239,14 @@ def _png(fig: Any) -> bytes:
 
 
 def _svg(fig: Any) -> bytes:
-    """The figure as SVG bytes without date and creator, with ids that depend on the content only."""
+    """The figure as SVG bytes without date and creator, with ids that depend on the content only.
+
+    Each image stands alone: Matplotlib applies the opacity of images that it composes twice.
+    """
     import matplotlib
 
     buffer = io.BytesIO()
-    with matplotlib.rc_context({"svg.hashsalt": "mmad"}):
+    with matplotlib.rc_context({"svg.hashsalt": "mmad", "image.composite_image": False}):
         metadata = {"Date": None, "Creator": None}
         fig.savefig(buffer, format="svg", dpi=DOTS_PER_INCH, bbox_inches="tight", metadata=metadata)
     return buffer.getvalue()

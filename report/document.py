@@ -15,7 +15,7 @@ from pybtex.database import parse_file
 from mmad_utils.notebook import defaults
 from mmad_utils.notebook_files import NotebookError
 from mmad_utils.results import PROJECT_ROOT, ResultsError, current_provenance, read
-from report import appendix, markup
+from report import appendix, labels, markup
 from report.language import UNNUMBERED, WORDS, translate
 
 EXECUTED = PROJECT_ROOT / "build" / "default"
@@ -187,8 +187,19 @@ class Report:
             missing = [known[name][form] for form in ("png", "svg") if not (self.output / known[name][form]).exists()]
             if missing:
                 self.problem(f"the figure's file {missing[0]} is missing.", "Run `make report`.")
+            elif self.language != "en":
+                self._translate_labels(name, token["entry"])
             if not known[name]["alt"].strip():
                 self.problem(f"figure '{name}' has no text alternative.", "Give nb.figure(...) its alt.")
+
+    def _translate_labels(self, name: str, entry: dict[str, Any]) -> None:
+        """Give the entry its drawing with labels in the language of the edition."""
+        entry["drawing"], untranslated = labels.translate((self.output / entry["svg"]).read_bytes(), self.language)
+        for line in untranslated:
+            self.problem(
+                f"figure '{name}': the label '{line}' is not translated.",
+                f"Add it to report/src/captions.{self.language}.yaml; a name that stays is its own translation.",
+            )
 
     def _number(self, kind: str, name: str) -> None:
         if f"{kind}:{name}" in self.numbers:

@@ -1,11 +1,12 @@
 """What an edition says in its own language: its fixed words, and the captions of what the notebooks recorded.
 
-Notebooks record in English. `src/captions.<language>.yaml` maps each English caption, text alternative, column and
-cell to its translation, as gettext does: an English sentence that was changed is no longer found there, and the
-build asks for its translation again.
+Notebooks record in English. `src/captions.<language>.yaml` maps each English caption, text alternative, column, cell
+and label of a figure to its translation, as gettext does: an English sentence that was changed is no longer found
+there, and the build asks for its translation again.
 """
 
 import difflib
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,7 @@ WORDS: dict[str, dict[str, Any]] = {
     },
 }
 UNNUMBERED = ("abstract", "references")  # sections, by name
+NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
 
 @cache
@@ -83,3 +85,16 @@ def translate(entry: dict[str, Any], language: str) -> tuple[dict[str, Any], lis
         entry["columns"] = [known.get(column, column) for column in entry["columns"]]
         entry["rows"] = [[known.get(c, c) if isinstance(c, str) else c for c in row] for row in entry["rows"]]
     return entry, missing
+
+
+def label(line: str, language: str) -> str | None:
+    """A line of a figure's label in the language; None if it is not translated.
+
+    Numbers stay; in the translations "{}" stands for each: "threshold {}". A name that stays is its own translation.
+    """
+    known, pattern = captions(language), NUMBER.sub("{}", line)
+    if not re.search(r"[^\W\d_]", re.sub(r"\\[a-z]+", "", line)):  # a number, or one as Matplotlib sets powers of ten
+        return line
+    if line in known:
+        return known[line]
+    return known[pattern].format(*NUMBER.findall(line)) if pattern in known else None

@@ -14,7 +14,7 @@ from pybtex.backends.html import Backend
 from pybtex.style.formatting.unsrt import Style
 
 from mmad_utils.results import DOTS_PER_INCH
-from report import markup
+from report import labels, markup
 from report.document import Report
 
 LONG_CODE = 12  # lines; longer code is folded
@@ -114,6 +114,8 @@ class Page(mistune.HTMLRenderer):
     def picture(self, entry: dict[str, Any]) -> str:
         """The address of the smaller of PNG and SVG; of the PNG where the SVG only wraps photographs."""
         picture, drawing = self.file(entry, "png"), self.file(entry, "svg")
+        if "drawing" in entry:  # with its labels translated
+            picture, drawing = labels.raster(entry["drawing"]), entry["drawing"]
         if b"<image" in drawing or len(picture) <= len(drawing):
             return "data:image/png;base64," + base64.b64encode(picture).decode("ascii")
         return "data:image/svg+xml;base64," + base64.b64encode(drawing).decode("ascii")

@@ -2,7 +2,8 @@
 
     jupyter nbconvert --config report/jupyter_nbconvert_config.py --to report.paper.PaperExporter REPORT.ipynb
 
-Pictures come from the figures folder, as drawings where the SVG holds no photograph; Chinese from `fonts.py`.
+Pictures come from the figures folder, as drawings where the SVG holds no photograph; those with translated labels
+are handed to Typst as they are. Chinese type comes from `fonts.py`.
 """
 
 import html
@@ -56,7 +57,7 @@ class Paper(Page):
         )
 
     def picture(self, entry: dict[str, Any]) -> str:
-        return entry["png" if b"<image" in self.file(entry, "svg") else "svg"]
+        return entry["png" if "drawing" not in entry and b"<image" in self.file(entry, "svg") else "svg"]
 
     def contents(self) -> str:
         return f"<p>{CONTENTS}</p>\n"
@@ -123,15 +124,22 @@ def typst_source(page: str, report: dict[str, Any]) -> str:
     """The body of the report in Typst, with the template before it."""
     options = ["--shift-heading-level-by=-1", "--wrap=none"]
     body = pypandoc.convert_text(page, "typst", format="html", extra_args=options)
-    alternatives = {form: entry["alt"] for entry in report["figures"] for form in (entry["png"], entry["svg"])}
-    body = IMAGE.sub(lambda m: f"{m[0]}, alt: {json.dumps(alternatives[m['path']], ensure_ascii=False)}", body)
+    entries = {form: entry for entry in report["figures"] for form in (entry["png"], entry["svg"])}
+    body = IMAGE.sub(lambda match: image(match["path"], entries[match["path"]]), body)
     body = body.replace(CONTENTS, f"#outline(title: [{report['words']['contents']}], depth: 2)")
     return f"{TEMPLATE.read_text(encoding='utf-8')}\n{body}"
+
+
+def image(path: str, entry: dict[str, Any]) -> str:
+    """The beginning of a picture in Typst, with its text alternative."""
+    picture = f'bytes(sys.inputs.at("{path}"))' if "drawing" in entry else f'"{path}"'
+    return f"image({picture}, alt: {json.dumps(entry['alt'], ensure_ascii=False)}"
 
 
 def set_pages(source: str, report: dict[str, Any], form: str = "pdf") -> Any:
     """The pages that Typst makes of the source: a PDF, or with ``form="png"`` one picture a page."""
     output = Path(report["output"])
+    drawings = {entry["svg"]: entry["drawing"].decode() for entry in report["figures"] if "drawing" in entry}
     partial = (
         output / f".report.{report['language']}.{os.getpid()}.typ"
     )  # Typst reads pictures from folders beside the source only
@@ -144,7 +152,7 @@ def set_pages(source: str, report: dict[str, Any], form: str = "pdf") -> Any:
             ppi=60.0,
             font_paths=[str(fonts.folder())],
             ignore_system_fonts=True,
-            sys_inputs={"title": report["title"], "language": report["language"]},
+            sys_inputs={"title": report["title"], "language": report["language"], **drawings},
         )
     except RuntimeError as error:
         raise ReportError(f"Typst cannot set the report: {error}") from None

@@ -10,9 +10,9 @@ from report_project import ROOT
 
 sys.path.insert(0, str(ROOT))  # report/ is no installed package
 
-from report import editions, markup
+from report import editions, labels, markup
 from report.document import load_results
-from report.language import translate
+from report.language import NUMBER, captions, translate
 
 
 def cells(language):
@@ -100,6 +100,21 @@ def test_every_caption_and_text_alternative_of_the_committed_results_is_translat
         for sentence in translate(results[f"{kind}s"][name], "zh")[1]
     ]
     assert missing == []
+
+
+def test_every_translation_is_of_a_text_that_the_report_still_shows():
+    results = load_results(ROOT / "report" / "results")
+    entries = [results[f"{kind}s"][name] for kind in ("figure", "table") for name in placed(kind)]
+    texts = {text for entry in entries for text in (entry["caption"], entry.get("alt"), *entry.get("columns", []))}
+    texts |= {cell for entry in entries for row in entry.get("rows", []) for cell in row}
+    drawings = [(ROOT / entry["svg"]).read_bytes() for entry in entries if "svg" in entry]
+    for line in (line for drawing in drawings for line in labels.lines(drawing)):
+        texts |= {line, NUMBER.sub("{}", line)}
+    assert captions("zh").keys() - texts == set()
+
+
+def test_every_number_of_a_label_has_its_place_in_the_translation():
+    assert [english for english, words in captions("zh").items() if english.count("{}") != words.count("{}")] == []
 
 
 def test_a_changed_caption_asks_for_its_translation_again():

@@ -129,7 +129,7 @@ def test_the_same_report_is_the_same_bytes_and_leaves_no_file_behind(demo):
 
 
 def test_what_typst_cannot_set_is_said_in_one_sentence(demo):
-    report = {"output": str(demo.folder), "title": "T", "language": "en"}
+    report = {"output": str(demo.folder), "title": "T", "language": "en", "figures": []}
     with pytest.raises(ReportError, match=r"Typst cannot set the report: .*unknown variable: nothing_like_it"):
         set_pages("#nothing_like_it", report)
     assert not list(demo.folder.glob(".*.typ"))

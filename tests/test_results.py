@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import json
 import math
 
@@ -10,6 +11,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+import typst
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -59,6 +61,22 @@ def test_the_same_inputs_give_the_same_bytes(tmp_path):
     assert first == files(tmp_path / "b")
     for trace in (b"Matplotlib v", b"matplotlib.org", b"<dc:date>"):
         assert trace not in first["figures/curve_01.png"] + first["figures/curve_01.svg"]
+
+
+def test_a_drawing_shows_an_image_over_another_as_the_picture_does(tmp_path):
+    fig, axes = plt.subplots(figsize=(2, 2))
+    axes.imshow(np.full((2, 2), 200.0), cmap="gray", vmin=0, vmax=255)
+    axes.imshow(np.zeros((2, 2)), cmap="inferno", alpha=0.6)
+    record = Results("01_small", output=tmp_path, provenance=PROVENANCE)
+    record.figure(fig, "overlay", caption="Two.", alt="One over another.", data=pd.DataFrame({"x": [0]}))
+    record.save()
+    page = b"#set page(width: auto, height: auto, margin: 0pt)\n#image(bytes(sys.inputs.drawing))"
+    drawing = (tmp_path / "figures" / "overlay.svg").read_text()
+    shown = io.BytesIO(typst.compile(page, format="png", sys_inputs={"drawing": drawing}))
+    for file in (tmp_path / "figures" / "overlay.png", shown):
+        picture = plt.imread(file)
+        height, width = picture.shape[:2]
+        assert picture[height // 2, width // 2, 0] == pytest.approx(0.4 * 200 / 255, abs=0.01)
 
 
 def test_the_json_says_what_was_recorded(tmp_path):

@@ -559,38 +559,6 @@
 # %% [markdown] checked="ae2b34c4 ae2b34c4"
 # {{ table:appendix_computer }}
 
-# %% [markdown] checked="5ba2670a baefd327"
-# ### 图中文字对照 {#words-in-the-figures}
-#
-# 插图只绘制一次，标注为英文。{{ ref:figure_words }}给出其中文字的中文。
-#
-# {{ caption:figure_words }} 图中文字的英汉对照。
-#
-# | English | 中文 |
-# |---|---|
-# | anomaly, normal | 异常，正常 |
-# | anomaly score | 异常分数 |
-# | threshold | 阈值 |
-# | false-positive rate, true-positive rate (recall) | 假正率，真正率（召回率） |
-# | precision, recall | 精确率，召回率 |
-# | random score, chance | 随机分数，随机水平 |
-# | untrained network, random weights | 未训练网络，随机权重 |
-# | ruler (distance to the centre) | 尺子（到中心的距离） |
-# | Gaussian mixture, global Gaussian | 高斯混合模型，全局高斯模型 |
-# | Isolation Forest | 孤立森林 |
-# | one-class SVM | 单类支持向量机 |
-# | autoencoder, plain and robust | 自编码器，普通与稳健 |
-# | severity | 严重程度 |
-# | training samples, fresh samples | 训练样本，新样本 |
-# | labelled anomalies, known kind, new kinds | 标注的异常，已知种类，新种类 |
-# | quarter turns | 直角旋转 |
-# | spread of the codes, epochs | 编码的离散程度，训练轮数 |
-# | point, contextual, collective | 点，上下文，集合 |
-# | mismatch, parts missing, ceiling | 错配，缺失的部分，上限 |
-# | late, early, shared latent, cross-attention, graph | 后期，早期，共享潜在空间，交叉注意力，图 |
-# | tokens, residual, error only, score head | 词元，残差，单看误差，打分头 |
-# | hybrid, supervised, unsupervised | 混合，有监督，无监督 |
-
 # %% [markdown] checked="c5e24d9c 7b77dead"
 # ## 参考文献 {#references}
 #
