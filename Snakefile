@@ -18,47 +18,64 @@ RENDERER = sorted(
     and path.suffix in {".py", ".j2", ".typ", ".css", ".js", ".json", ".yaml", ".bib", ".csl"}
     and not {"results", "__pycache__"} & set(path.parts)
 )
+RESULTS = expand("report/results/{name}.json", name=NOTEBOOKS)
 PYTHON = sys.executable
 
 
 wildcard_constraints:
     name="[0-9a-z_]+",
+    document="[a-z_]+",
     language="[a-z]+",
 
 
 rule report:
     input:
         expand("report/report.{language}.{form}", language=EDITIONS, form=["html", "pdf"]),
+        expand("report/which_detector.{language}.html", language=EDITIONS),
         "report/index.html",
 
 
-rule edition:
+rule page:
+    input:
+        "report/{document}.{language}.ipynb",
+        RENDERER,
+        MODULES,
+        "requirements.lock",
+        RESULTS,
+    output:
+        update("report/{document}.{language}.html"),
+    message:
+        "report/{wildcards.document}.{wildcards.language}.html"
+    shell:
+        "{PYTHON:q} -m report.editions check && "
+        "{PYTHON:q} -m nbconvert --log-level WARN --config report/jupyter_nbconvert_config.py --to html {input[0]}"
+
+
+rule paper:
     input:
         "report/report.{language}.ipynb",
         RENDERER,
         MODULES,
         "requirements.lock",
-        expand("report/results/{name}.json", name=NOTEBOOKS),
+        RESULTS,
     output:
-        update("report/report.{language}.html"),
         "report/report.{language}.pdf",
     message:
-        "report/report.{wildcards.language}.html and .pdf"
+        "report/report.{wildcards.language}.pdf"
     shell:
         "{PYTHON:q} -m report.editions check && "
         "{PYTHON:q} -m nbconvert --log-level WARN --config report/jupyter_nbconvert_config.py"
-        " --to html report/report.{wildcards.language}.ipynb && "
-        "{PYTHON:q} -m nbconvert --log-level WARN --config report/jupyter_nbconvert_config.py"
-        " --to report.paper.PaperExporter report/report.{wildcards.language}.ipynb"
+        " --to report.paper.PaperExporter {input[0]}"
 
 
 rule site:
     input:
         expand("build/default/{name}.ipynb", name=NOTEBOOKS),
+        "notebooks/glossary.md",
         RENDERER,
     output:
         "report/index.html",
-        expand("report/notebooks/{name}.html", name=NOTEBOOKS),
+        expand("report/notebooks/{name}.html", name=[*NOTEBOOKS, "glossary"]),
     message:
         "report/index.html"
     shell:

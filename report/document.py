@@ -50,8 +50,35 @@ def load_results(folder: Path) -> dict[str, Any]:
                     other = results[kind][key]["notebook"]
                     raise ReportError(f"{kind[:-1]} '{key}' is recorded by both {other} and {notebook}.")
                 results[kind][key] = {**entry, "notebook": notebook}
+        for key, table in record["tables"].items():
+            results["values"].update(cells(key, table["columns"], table["rows"], notebook))
     results["tables"].update(appendix.tables(results["provenance"], EXECUTED))
     return results
+
+
+def cells(table: str, columns: list[str], rows: list[list[Any]], notebook: str) -> dict[str, dict[str, Any]]:
+    """The numbers of a recorded table as values, each named "table; row; column".
+
+    A row is named by its first cells, as many as tell it from every other row. A deviation in the next column comes
+    along, and a unit in the column's name.
+    """
+    depth = next(
+        (n for n in range(1, len(columns)) if len({tuple(row[:n]) for row in rows}) == len(rows)), len(columns)
+    )
+    found = {}
+    for row in rows:
+        for at in range(depth, len(columns)):
+            if isinstance(row[at], bool) or not isinstance(row[at], int | float):
+                continue
+            spread = row[at + 1] if columns[at + 1 :] and columns[at + 1].split(" ")[-1] in markup.SPREADS else None
+            found["; ".join([table, *map(str, row[:depth]), columns[at]])] = {
+                "value": row[at],
+                "sd": spread if isinstance(spread, int | float) else None,
+                "n": None,
+                "unit": next((unit for unit in ("s", "%") if columns[at].endswith(f" ({unit})")), ""),
+                "notebook": notebook,
+            }
+    return found
 
 
 class Report:

@@ -1,8 +1,9 @@
-"""The editions of the report: their notebooks, made from the sources, and whether the editions say the same.
+"""The editions of the report and of the page "which detector when": their notebooks, and whether they say the same.
 
-    python -m report.editions sync              # report.*.ipynb from src/report.*.py
+    python -m report.editions sync              # report.*.ipynb from src/report.*.py, and so on
     python -m report.editions check             # same sections, keys, figures, tables and citations, cell by cell
-    python -m report.editions accept [CELL ...] # these cells (or all) were read side by side and say the same
+    python -m report.editions accept [CELL ...] # these cells (or all) were read side by side and say the same;
+                                                # --document which_detector: those of the other document
 
 Cell k of the Chinese source is the twin of cell k of the English one and carries `checked="..."`: short hashes of
 the two texts when somebody last read them side by side. After an edit on either side the pair is stale until it is
@@ -15,6 +16,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 
 import jupytext
@@ -23,17 +25,18 @@ import nbformat
 from report import markup
 
 FOLDER = Path(__file__).resolve().parent
+DOCUMENTS = ("report", "which_detector")
 LANGUAGES = ("en", "zh")
 CELL_HEAD = re.compile(r'^# %% \[markdown\](?: checked="[^"]*")?$', re.MULTILINE)
 
 
-def source_path(language: str) -> Path:
-    return FOLDER / "src" / f"report.{language}.py"
+def source_path(language: str, document: str = "report") -> Path:
+    return FOLDER / "src" / f"{document}.{language}.py"
 
 
-def read(language: str) -> nbformat.NotebookNode:
+def read(language: str, document: str = "report") -> nbformat.NotebookNode:
     """The edition as its source says it, each cell named for its first line: the same source, the same notebook."""
-    notebook = jupytext.read(source_path(language), fmt="py:percent")
+    notebook = jupytext.read(source_path(language, document), fmt="py:percent")
     names: Counter[str] = Counter()
     for cell in notebook.cells:
         name = re.sub("[^a-z0-9]+", "-", cell.source.partition("\n")[0].lower()).strip("-")[:40] or "text"
@@ -44,16 +47,16 @@ def read(language: str) -> nbformat.NotebookNode:
 
 
 def sync() -> None:
-    """Write report.<language>.ipynb wherever it differs from its source."""
-    for language in LANGUAGES:
-        path = FOLDER / f"report.{language}.ipynb"
-        text = nbformat.writes(read(language), version=4) + "\n"
+    """Write <document>.<language>.ipynb wherever it differs from its source."""
+    for document, language in product(DOCUMENTS, LANGUAGES):
+        path = FOLDER / f"{document}.{language}.ipynb"
+        text = nbformat.writes(read(language, document), version=4) + "\n"
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             path.write_text(text, encoding="utf-8", newline="\n")
 
 
 def skeleton(source: str) -> Counter[str]:
-    """What must be the same in both languages: sections, keys, citations, formulas, code blocks, sizes of tables."""
+    """What must be the same in both languages: sections, keys, citations, links, formulas, code, sizes of tables."""
     parts: list[str] = []
     for token in markup.walk(markup.parse(source)):
         match token["type"]:
@@ -64,6 +67,8 @@ def skeleton(source: str) -> Counter[str]:
                 parts.append(f"{{{{ {token['raw']} }}}}")
             case "citation":
                 parts.extend(f"@{key}" for key in token["cited"])
+            case "link":
+                parts.append(f"link to {token['attrs']['url']}")
             case "block_math" | "block_code" | "table_row" | "table_cell" | "list_item" as kind:
                 parts.append(kind.replace("_", " "))
     return Counter(parts)
@@ -91,10 +96,10 @@ def differences(english: list[nbformat.NotebookNode], other: list[nbformat.Noteb
         yield f"{len(english)} cells in English, {len(other)} in the translation."
 
 
-def accept(language: str, numbers: list[int]) -> None:
+def accept(language: str, numbers: list[int], document: str = "report") -> None:
     """Write the fingerprints of these pairs (all, if none are given) into the translation's source."""
-    english, other = read("en").cells, read(language).cells
-    path = source_path(language)
+    english, other = read("en", document).cells, read(language, document).cells
+    path = source_path(language, document)
     text = path.read_text(encoding="utf-8")
     heads = list(CELL_HEAD.finditer(text))
     for number, head in reversed(list(enumerate(heads, start=1))):
@@ -111,16 +116,20 @@ def main(arguments: list[str] | None = None) -> int:
     commands.add_parser("check", help="print where the editions differ; exit 1 if anywhere")
     command = commands.add_parser("accept", help="note that pairs of cells were read side by side")
     command.add_argument("cells", type=int, nargs="*", metavar="CELL")
+    command.add_argument("--document", choices=DOCUMENTS, default="report")
     options = parser.parse_args(arguments)
     if options.command == "sync":
         sync()
         return 0
-    found = []
-    for language in LANGUAGES[1:]:
-        if options.command == "accept":
-            accept(language, options.cells)
-        else:
-            found += [f"report.{language}: {text}" for text in differences(read("en").cells, read(language).cells)]
+    if options.command == "accept":
+        for language in LANGUAGES[1:]:
+            accept(language, options.cells, options.document)
+        return 0
+    found = [
+        f"{document}.{language}: {text}"
+        for document, language in product(DOCUMENTS, LANGUAGES[1:])
+        for text in differences(read("en", document).cells, read(language, document).cells)
+    ]
     print("\n".join(found), file=sys.stderr)
     return 1 if found else 0
 

@@ -1,4 +1,4 @@
-"""The small site around the report: every executed notebook as a page, and an index with a search over titles.
+"""The small site around the report: every executed notebook and the glossary as pages, and an index with a search.
 
     python -m report.site                       # report/index.html and report/notebooks/*.html from build/default
 
@@ -29,14 +29,23 @@ from report.language import WORDS
 from report.render import PROJECT_ROOT, frame, raw_cell
 
 EXECUTED = PROJECT_ROOT / "build" / "default"
-EDITIONS = (("en", "Report in English"), ("zh", "中文报告"))
+GLOSSARY = PROJECT_ROOT / "notebooks" / "glossary.md"
+TERM = re.compile(r"^### (?P<english>.+)\n\n(?P<meaning>.+)\n\n\*\*(?P<chinese>.+)\*\*：(?P<sense>.+)$", re.MULTILINE)
+EDITIONS = (
+    ("en", "Report in English", "Which detector when"),
+    ("zh", "中文报告", "什么情形用哪种检测器"),
+)
 TABLE_TAGS = {"table", "thead", "tbody", "tr", "th", "td", "caption"}
 TABLE_ATTRIBUTES = {"th": ["colspan", "rowspan", "scope"], "td": ["colspan", "rowspan"]}
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
+def slug_of(words: str) -> str:
+    return re.sub(r"\W+", "-", words.lower()).strip("-")
+
+
 class Lesson(mistune.HTMLRenderer):
-    """The Markdown of a notebook as HTML; its sections are collected on the way."""
+    """The Markdown of a notebook or of the glossary as HTML; its sections are collected on the way."""
 
     def __init__(self) -> None:
         super().__init__(escape=True)
@@ -62,15 +71,22 @@ class Lesson(mistune.HTMLRenderer):
         if level == 1 and not self.title:
             self.title = words
             return f"<h1>{text}</h1>\n"
-        slug = re.sub(r"\W+", "-", words.lower()).strip("-")
+        slug = slug_of(words)
         if any(slug == other for _, other, _ in self.sections):
             slug = f"{slug}-{len(self.sections)}"
         self.sections.append((level, slug, words))
         return f'<h{level} id="sec-{slug}">{text}</h{level}>\n'
 
+    def paragraph(self, text: str) -> str:
+        language = ' lang="zh"' if text.endswith("。") else ""
+        return f"<p{language}>{text}</p>\n"
+
     def link(self, text: str, url: str, title: str | None = None) -> str:
-        """Links between notebooks become links between their pages."""
-        return super().link(text, re.sub(r"^(?:\.\./notebooks/)?([\w]+)\.ipynb", r"\1.html", url), title)
+        """Links to notebooks, to the glossary and to their sections become links between the pages."""
+        local = re.fullmatch(r"(?:\.\./notebooks/)?(\w+)\.(?:ipynb|md)(?:#(.+))?", url)
+        if local:
+            url = f"{local[1]}.html" + (f"#sec-{slug_of(local[2])}" if local[2] else "")
+        return super().link(text, url, title)
 
 
 def code(cell: NotebookNode) -> str:
@@ -151,12 +167,34 @@ def layout(title: str, parts: list[str]) -> str:
     )[0]
 
 
-def index(lessons: dict[str, Lesson]) -> str:
-    """The first page: both editions, every notebook with its sections, and a field that searches their titles."""
+def glossary(source: str) -> str:
+    """The page of the glossary."""
+    writer = Lesson()
+    title, sections = (writer.write(part) for part in re.split(r"(?=^## )", source, maxsplit=1, flags=re.MULTILINE))
+    listed = contents([section for section in writer.sections if section[0] == 2])
+    return layout(writer.title, [steps(None, None), title, listed, sections, steps(None, None)])
+
+
+def terms(source: str) -> str:
+    """The entry of the glossary in the index, with all its terms in both languages."""
+    links = "".join(
+        f'<li><a href="notebooks/glossary.html#sec-{slug_of(term["english"])}">{html.escape(term["english"])} '
+        f'<span lang="zh">{html.escape(term["chinese"])}</span></a></li>\n'
+        for term in TERM.finditer(source)
+    )
+    return (
+        '<li class="entry"><a href="notebooks/glossary.html">Glossary <span lang="zh">术语表</span></a>\n'
+        f'<ul class="terms">{links}</ul></li>'
+    )
+
+
+def index(lessons: dict[str, Lesson], glossary_source: str) -> str:
+    """The first page: both editions, the notebooks and the glossary, and a search over titles, sections and terms."""
     editions = "\n".join(
-        f'<li lang="{language}"><a href="report.{language}.html">{words}</a> '
-        f'(<a href="report.{language}.pdf">PDF</a>)</li>'
-        for language, words in EDITIONS
+        f'<li lang="{language}"><a href="report.{language}.html">{report}</a> '
+        f'(<a href="report.{language}.pdf">PDF</a>)</li>\n'
+        f'<li lang="{language}"><a href="which_detector.{language}.html">{which}</a></li>'
+        for language, report, which in EDITIONS
     )
     notebooks = []
     for name, writer in lessons.items():
@@ -173,10 +211,10 @@ def index(lessons: dict[str, Lesson]) -> str:
         "Multimodal anomaly detection: the course",
         [
             "<h1>Multimodal anomaly detection: the course</h1>\n",
-            f"<h2>The report</h2>\n<ul>{editions}</ul>\n<h2>The notebooks, as they ran</h2>\n",
+            f"<h2>The report</h2>\n<ul>{editions}</ul>\n<h2>The notebooks, as they ran, and the glossary</h2>\n",
             '<p role="search"><label>Search the titles <input type="search" id="search"></label> '
             '<span role="status" id="found"></span></p>\n',
-            f'<ol class="entries">{"".join(notebooks)}</ol>\n',
+            f'<ol class="entries">{"".join(notebooks)}{terms(glossary_source)}</ol>\n',
         ],
     )
 
@@ -198,19 +236,19 @@ def build(executed: Path, target: Path) -> list[Path]:
             pages[path.stem] = lesson(nbformat.read(path, as_version=4))
         except ValueError as error:
             raise ReportError(f"{path.stem}: {error}: write it otherwise in notebooks/src/{path.stem}.py.") from None
+    source = GLOSSARY.read_text(encoding="utf-8")
     titles = [(name, writer.title) for name, (writer, _) in pages.items()]
     (target / "notebooks").mkdir(parents=True, exist_ok=True)
-    written = []
+    rendered = {}
     for at, (name, (writer, parts)) in enumerate(pages.items()):
         around = steps(titles[at - 1] if at else None, titles[at + 1] if at + 1 < len(titles) else None)
         page = layout(writer.title, [around, parts[0], contents(writer.sections), *parts[1:], around])
-        written.append(target / "notebooks" / f"{name}.html")
-        written[-1].write_text(page, encoding="utf-8", newline="\n")
-    written.append(target / "index.html")
-    written[-1].write_text(
-        index({name: writer for name, (writer, _) in pages.items()}), encoding="utf-8", newline="\n"
-    )
-    return written
+        rendered[target / "notebooks" / f"{name}.html"] = page
+    rendered[target / "notebooks" / "glossary.html"] = glossary(source)
+    rendered[target / "index.html"] = index({name: writer for name, (writer, _) in pages.items()}, source)
+    for path, page in rendered.items():
+        path.write_text(page, encoding="utf-8", newline="\n")
+    return list(rendered)
 
 
 def main(arguments: list[str] | None = None) -> int:

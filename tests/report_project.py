@@ -64,8 +64,9 @@ class ReportProject:
         record = records.setdefault("99_pictures", self.results("99_pictures"))
         for key in sorted(set(re.findall(r"\{\{\s*figure:(\w+)", text))):
             draw_line(record, key)
-        for key in sorted(set(re.findall(r"\{\{\s*table:(?!appendix_)(\w+)", text))):
-            record.table(pd.DataFrame({"detector": ["ruler"], "AUROC": [0.98]}), key, "A table.")
+        for key in sorted(set(re.findall(r"(?:\{\{\s*table:(?!appendix_)|value:(?=\w+;))(\w+)", text))):
+            cells = re.findall(rf"value:{key}; (.+?) \}}\}}", text)
+            record.table(table_of_cells(cells or ["ruler; AUROC"]), key, "A table.")
         for record in records.values():
             record.save()
 
@@ -76,8 +77,8 @@ class ReportProject:
             cell["id"] = f"cell-{number}"
         return self.exporter().from_notebook_node(report)[0]
 
-    def render_committed(self, language: str = "en") -> str:
-        return self.exporter().from_filename(str(REPORT.with_name(f"report.{language}.ipynb")))[0]
+    def render_committed(self, language: str = "en", document: str = "report") -> str:
+        return self.exporter().from_filename(str(REPORT.with_name(f"{document}.{language}.ipynb")))[0]
 
     def exporter(self) -> HTMLExporter:
         return HTMLExporter(config=self.config())
@@ -92,6 +93,14 @@ class ReportProject:
         config = PyFileConfigLoader("jupyter_nbconvert_config.py", path=str(ROOT / "report")).load_config()
         config.merge(Config({"ReportPreprocessor": {"output": str(self.folder)}}))
         return config
+
+
+def table_of_cells(keys: list[str]) -> pd.DataFrame:
+    """A table with all these cells, named "row; column"; no cell of a row's name can be done without."""
+    rows, columns = zip(*((tuple(row), column) for *row, column in (key.split("; ") for key in keys)))
+    names = sorted({*rows, *((*row[:-1], "another") for row in rows)})
+    frame = pd.DataFrame(names, columns=[f"name {number}" for number in range(len(names[0]))])
+    return frame.assign(**dict.fromkeys(columns, 0.9876))
 
 
 def draw_line(record: results.Results, key: str) -> None:

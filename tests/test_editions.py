@@ -15,8 +15,8 @@ from report.document import load_results
 from report.language import NUMBER, captions, translate
 
 
-def cells(language):
-    return editions.read(language).cells
+def cells(language, document="report"):
+    return editions.read(language, document).cells
 
 
 @pytest.fixture
@@ -36,8 +36,9 @@ def placed(kind):
     ]
 
 
-def test_the_editions_have_the_same_sections_keys_and_citations_and_were_read_side_by_side():
-    assert list(editions.differences(cells("en"), cells("zh"))) == []
+@pytest.mark.parametrize("document", editions.DOCUMENTS)
+def test_the_editions_have_the_same_sections_keys_and_citations_and_were_read_side_by_side(document):
+    assert list(editions.differences(cells("en", document), cells("zh", document))) == []
 
 
 @pytest.mark.parametrize(("language", "side"), [("en", "English text"), ("zh", "translation")])
@@ -52,6 +53,18 @@ def test_an_edited_paragraph_makes_its_pair_stale_until_it_is_accepted(copy, lan
     assert editions.main(["accept", number]) == 0
     assert editions.main(["check"]) == 0
     assert found[0] in capsys.readouterr().err
+
+
+def test_the_other_document_is_checked_and_accepted_by_its_name(copy, capsys):
+    path = copy / "which_detector.zh.py"
+    path.write_text(path.read_text(encoding="utf-8").replace("](notebooks/05_", "](notebooks/04_"), encoding="utf-8")
+    assert editions.main(["check"]) == 1
+    found = capsys.readouterr().err
+    assert "lacks link to notebooks/05_self_supervised.html" in found and "which_detector.zh: cell" in found
+    assert "changed since" in found
+    assert editions.main(["accept", "--document", "which_detector"]) == 0
+    assert editions.main(["check"]) == 1, "accepted, and still another link"
+    assert "changed since" not in capsys.readouterr().err
 
 
 def test_accepting_changes_the_marks_and_nothing_else(copy):
@@ -83,6 +96,14 @@ def test_what_one_edition_lacks_is_named(copy, old, new, words):
     assert old in text
     path.write_text(text.replace(old, new, 1), encoding="utf-8")
     assert any(words in found for found in editions.differences(cells("en"), cells("zh")))
+
+
+@pytest.mark.parametrize("document", editions.DOCUMENTS)
+def test_every_number_that_is_named_is_in_the_committed_results(document):
+    values = load_results(ROOT / "report" / "results")["values"]
+    keys = [token["raw"] for cell in cells("en", document) for token in markup.walk(markup.parse(cell.source))
+            if token["type"] == "key" and token["raw"].startswith("value:")]  # fmt: skip
+    assert len(keys) > 50 and {key.removeprefix("value:") for key in keys} <= values.keys()
 
 
 def test_a_missing_cell_is_counted():
@@ -143,10 +164,11 @@ def test_every_head_of_a_placed_table_is_translated_or_the_name_of_data_or_a_spr
     assert {h for h in heads - known.keys() if "/" not in h and h.split()[-1] not in markup.SPREADS} <= {"ρ", "‖x‖²"}
 
 
+@pytest.mark.parametrize("document", editions.DOCUMENTS)
 @pytest.mark.parametrize("language", editions.LANGUAGES)
-def test_notebook_and_source_of_an_edition_are_the_same(language):
+def test_notebook_and_source_of_an_edition_are_the_same(language, document):
     import nbformat
 
-    path = ROOT / "report" / f"report.{language}.ipynb"
-    assert path.read_text(encoding="utf-8") == nbformat.writes(editions.read(language), version=4) + "\n"
+    path = ROOT / "report" / f"{document}.{language}.ipynb"
+    assert path.read_text(encoding="utf-8") == nbformat.writes(editions.read(language, document), version=4) + "\n"
     nbformat.validate(nbformat.read(path, as_version=4))

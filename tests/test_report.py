@@ -104,6 +104,25 @@ def test_value_key_shows_mean_and_standard_deviation(demo):
     assert "01_demo.auroc: mean ± standard deviation, n = 5" in [span.get("title") for span in page.all("span")]
 
 
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [
+        ("comparison; forest; AUROC", "It is 0.900."),
+        ("by_share; digits; kNN; 0.1; mean", "It is 0.700 ± 0.010."),
+        ("by_share; digits; kNN; 0.2; fit (s)", "It is 2.50\u00a0s."),
+        ("by_share; scenes; kNN; 0.2; mean", "It is 0.500."),
+    ],
+)
+def test_cell_of_a_table_is_shown_with_its_deviation_and_unit(project, key, text):
+    record = project.results("02_other")
+    rows = [["digits", 0.1, 0.7, 0.01, 1.5], ["digits", 0.2, 0.6, 0.02, 2.5], ["scenes", 0.2, 0.5, "–", 3.5]]
+    frame = pd.DataFrame(rows, columns=["data", "share", "mean", "sd", "fit (s)"])
+    frame.insert(1, "detector", "kNN")
+    record.table(frame, "by_share", "Rows that only three cells tell apart.")
+    record.save()
+    assert text in Page(project.render("# T", f"It is {{{{ value:{key} }}}}.")).text
+
+
 def test_bars_of_a_norm_keep_their_height_beside_an_exponent():
     assert markup.mathml(r"\lVert x \rVert^2").count('<mo stretchy="false">‖</mo>') == 2
 
@@ -162,6 +181,10 @@ def test_number_column_is_aligned_and_has_equal_decimals(demo):
     ("cell", "words"),
     [
         ("Is {{ value:01_demo.aurco }}.", ["no value '01_demo.aurco'", "'01_demo.auroc'", "`make report`"]),
+        (
+            "{{ value:comparison; fores; AUROC }}",
+            ["no value 'comparison; fores; AUROC'", "'comparison; forest; AUROC'"],
+        ),
         ("{{ figure:lines }}", ["no figure 'lines'", "'line'", "`make report`"]),
         ("{{ table:comparisons }}", ["no table 'comparisons'", "'comparison'"]),
         ("Known [@liu2008isolatoin].", ["no citation 'liu2008isolatoin'", "'liu2008isolation'"]),

@@ -9,7 +9,7 @@ from report_project import ROOT
 
 sys.path.insert(0, str(ROOT))  # report/ is no installed package
 
-from report import site
+from report import fonts, site
 
 HOSTILE = "<script>alert(1)</script>"
 
@@ -86,7 +86,7 @@ def test_links_between_notebooks_lead_to_their_pages():
     _, page = page_of(
         nbformat.v4.new_markdown_cell("[next](04_gans.ipynb#x) and [away](https://arxiv.org/abs/1.ipynb)")
     )
-    assert 'href="04_gans.html#x"' in page and 'href="https://arxiv.org/abs/1.ipynb"' in page
+    assert 'href="04_gans.html#sec-x"' in page and 'href="https://arxiv.org/abs/1.ipynb"' in page
 
 
 def test_without_executed_notebooks_it_says_what_to_do(tmp_path, capsys):
@@ -99,4 +99,53 @@ def test_failed_copies_of_notebooks_are_left_out(tmp_path):
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# One")])
     for name in ("01_one.ipynb", "02_two.failed.ipynb"):
         nbformat.write(notebook, tmp_path / name)
-    assert [path.name for path in site.build(tmp_path, tmp_path)] == ["01_one.html", "index.html"]
+    assert [path.name for path in site.build(tmp_path, tmp_path)] == ["01_one.html", "glossary.html", "index.html"]
+
+
+# ---- the glossary ----
+
+SOURCE = site.GLOSSARY.read_text(encoding="utf-8")
+TERMS = list(site.TERM.finditer(SOURCE))
+NOTEBOOKS = sorted((ROOT / "notebooks" / "src").glob("*.py"))
+
+
+def test_every_term_has_both_languages_a_sentence_in_each_and_a_notebook():
+    assert len(TERMS) == len(re.findall("^### ", SOURCE, re.MULTILINE)) > 75
+    for term in TERMS:
+        sentence, links = re.fullmatch(r"(.+\.)((?: \[\d\d\]\(\w+\.ipynb\))+)", term["meaning"]).groups()
+        assert not any(map(fonts.is_chinese, term["english"] + sentence)), term["english"]
+        assert term["sense"].endswith("。"), term["english"]
+        for number, name in re.findall(r"\[(\d\d)\]\((\w+)\.ipynb\)", links):
+            assert name.startswith(number) and (ROOT / "notebooks" / f"{name}.ipynb").exists()
+
+
+@pytest.mark.parametrize("language", ["english", "chinese"])
+def test_no_term_stands_twice(language):
+    assert len({term[language].lower() for term in TERMS}) == len(TERMS)
+
+
+def test_every_chinese_character_of_the_glossary_has_a_glyph():
+    from fontTools.ttLib import TTFont
+
+    glyphs = TTFont(fonts.folder() / "NotoSerifCJKsc-Regular.otf", lazy=True).getBestCmap()
+    assert {ord(character) for character in filter(fonts.is_chinese, SOURCE)} <= glyphs.keys()
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_links_to_the_glossary_land_in_jupyterlab_and_on_the_site(path):
+    anchors = re.findall(r"\(glossary\.md#([^)]*)\)", path.read_text(encoding="utf-8"))
+    page = site.glossary(SOURCE)
+    for anchor in anchors:
+        assert anchor in {term["english"].replace(" ", "-") for term in TERMS}, "JupyterLab keeps capitals"
+        assert f'id="sec-{site.slug_of(anchor)}"' in page
+
+
+def test_chinese_paragraphs_say_their_language():
+    page = site.glossary(SOURCE)
+    assert page.count('<p lang="zh"><strong>') == len(TERMS)
+
+
+def test_the_index_lists_every_term_in_both_languages():
+    listed = site.terms(SOURCE)
+    for term in TERMS:
+        assert f'{term["english"]} <span lang="zh">{term["chinese"]}</span></a>' in listed

@@ -32,6 +32,11 @@
 #
 # You need Python, a little NumPy, and the idea of a probability density. Everything runs on generated data
 # or on data that comes with scikit-learn, in about a minute. Change a parameter below and run it again.
+#
+# Key words, explained in English and Chinese in the [glossary](glossary.md): [anomaly
+# score](glossary.md#Anomaly-score), [contextual anomaly](glossary.md#Contextual-anomaly), [one-class
+# learning](glossary.md#One-class-learning), [AUROC](glossary.md#AUROC), [conformal
+# p-value](glossary.md#Conformal-p-value), [false discovery rate](glossary.md#False-discovery-rate).
 
 # %% tags=["parameters"]
 seed: int = 0  # of every random draw

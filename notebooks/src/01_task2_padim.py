@@ -28,6 +28,10 @@
 # - what matters (pretrained weights, layers) and why the largest principal components are the wrong features to keep
 #
 # You should know what an anomaly score and a ROC curve are (notebook 00), and what a covariance matrix is.
+#
+# Key words, explained in English and Chinese in the [glossary](glossary.md): [backbone](glossary.md#Backbone),
+# [covariance](glossary.md#Covariance), [Mahalanobis distance](glossary.md#Mahalanobis-distance),
+# [heatmap](glossary.md#Heatmap), [AUPRO](glossary.md#AUPRO), [coreset](glossary.md#Coreset).
 
 # %% tags=["parameters"]
 dataset: str = "synthetic/hazelnut"  # the category that is followed step by step

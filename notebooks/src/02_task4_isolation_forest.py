@@ -28,6 +28,11 @@
 # - what the number of trees, the sub-sample and the size of the table cost and bring;
 # - how to explain an alarm;
 # - why a high score on a popular data set may prove very little, and where to look instead.
+#
+# Key words, explained in English and Chinese in the [glossary](glossary.md): [Isolation
+# Forest](glossary.md#Isolation-Forest), [ruler](glossary.md#Ruler), [information leak](glossary.md#Information-leak),
+# [peaks over threshold](glossary.md#Peaks-over-threshold), [Shapley value](glossary.md#Shapley-value), [dependency
+# anomaly](glossary.md#Dependency-anomaly).
 
 # %% [markdown]
 # ## Parameters

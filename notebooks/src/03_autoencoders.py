@@ -30,6 +30,11 @@
 #
 # You need PyTorch's idea of a layer and a loss, and the concepts of notebook 00. Everything runs on data that come
 # with scikit-learn.
+#
+# Key words, explained in English and Chinese in the [glossary](glossary.md): [autoencoder](glossary.md#Autoencoder),
+# [bottleneck](glossary.md#Bottleneck), [untrained network](glossary.md#Untrained-network), [reconstruction
+# error](glossary.md#Reconstruction-error), [robust PCA](glossary.md#Robust-PCA),
+# [contamination](glossary.md#Contamination).
 
 # %% [markdown]
 # ## Parameters

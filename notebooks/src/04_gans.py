@@ -30,6 +30,10 @@
 # - where the family is good and where it is bad, each point tied to a cell.
 #
 # You need notebooks 00 and 03. It takes about three minutes; no GPU.
+#
+# Key words, explained in English and Chinese in the [glossary](glossary.md): [generator](glossary.md#Generator),
+# [critic](glossary.md#Critic), [mode collapse](glossary.md#Mode-collapse), [Wasserstein
+# distance](glossary.md#Wasserstein-distance).
 
 # %% tags=["parameters"]
 seed: int = 0  # of every random draw

@@ -28,6 +28,10 @@
 # - where such detectors lose to something simpler.
 #
 # You need notebook 00, and 03 for the autoencoders that stand beside. It takes about two minutes; no GPU.
+#
+# Key words, explained in English and Chinese in the [glossary](glossary.md): [self-supervised
+# task](glossary.md#Self-supervised-task), [inlier priority](glossary.md#Inlier-priority),
+# [contamination](glossary.md#Contamination).
 
 # %% tags=["parameters"]
 seed: int = 0  # of every random draw

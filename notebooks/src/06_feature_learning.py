@@ -30,6 +30,9 @@
 #
 # You need the concepts of notebook 00 and the autoencoder of notebook 03. Everything runs on data that come with
 # scikit-learn.
+#
+# Key words, explained in English and Chinese in the [glossary](glossary.md): [contrastive
+# learning](glossary.md#Contrastive-learning), [energy](glossary.md#Energy).
 
 # %% [markdown]
 # ## Parameters

@@ -30,6 +30,9 @@
 # - how Fence GAN builds the second class around the data, and why it must start from outside;
 # - how all of them compare with a ruler, with PCA and with neighbours, and on which data that comparison means
 #   anything.
+#
+# Key words, explained in English and Chinese in the [glossary](glossary.md): [Deep SVDD](glossary.md#Deep-SVDD),
+# [collapse](glossary.md#Collapse), [semi-supervised learning](glossary.md#Semi-supervised-learning).
 
 # %% [markdown]
 # ## Parameters

@@ -30,6 +30,10 @@
 # - how to train a network on relations without a single anomaly: shuffle the pairs;
 # - what happens when modalities are missing or noisy, and what *nobody* can find then;
 # - when each of the fusions is the right one.
+#
+# Key words, explained in English and Chinese in the [glossary](glossary.md): [mismatch](glossary.md#Mismatch), [early
+# fusion](glossary.md#Early-fusion), [late fusion](glossary.md#Late-fusion),
+# [cross-attention](glossary.md#Cross-attention), [ceiling](glossary.md#Ceiling).
 
 # %% [markdown]
 # ## Parameters

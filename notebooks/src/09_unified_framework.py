@@ -30,6 +30,10 @@
 # - how to divide a distance among columns and pixels, without remainder;
 # - how to learn day by day, exactly, and how to forget;
 # - when a few labels pay, and what transfers from one domain to the next.
+#
+# Key words, explained in English and Chinese in the [glossary](glossary.md): [shared latent
+# space](glossary.md#Shared-latent-space), [alignment](glossary.md#Alignment), [shrinkage](glossary.md#Shrinkage),
+# [calibration](glossary.md#Calibration), [drift](glossary.md#Drift), [hybrid detector](glossary.md#Hybrid-detector).
 
 # %% [markdown]
 # ## Parameters

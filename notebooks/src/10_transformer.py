@@ -30,6 +30,10 @@
 # - what training adds to the score of the untrained network, and what it does not;
 # - what attention shows, and what it does not explain;
 # - why raw pixels are harder, and which hidden clues to look for before believing a good number.
+#
+# Key words, explained in English and Chinese in the [glossary](glossary.md): [token](glossary.md#Token),
+# [attention](glossary.md#Attention), [collapse](glossary.md#Collapse), [synthetic
+# negative](glossary.md#Synthetic-negative).
 
 # %% [markdown]
 # ## Parameters

@@ -2,6 +2,8 @@
 
 import shutil
 import sys
+from itertools import product
+from urllib.parse import unquote
 
 import nbformat
 import pytest
@@ -12,10 +14,14 @@ from report_project import LANGUAGES, REPORT, ROOT, ReportProject
 sys.path.insert(0, str(ROOT))  # report/ is no installed package
 
 from report import site
+from report.editions import DOCUMENTS
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="needs Chromium or Chrome: apt-get install chromium")
-PAGES = [*(f"report.{language}.html" for language in LANGUAGES), "index.html", "notebooks/01_demo.html"]
+PAGES = [
+    *(f"{document}.{language}.html" for document, language in product(DOCUMENTS, LANGUAGES)),
+    *("index.html", "notebooks/glossary.html", "notebooks/01_demo.html"),
+]
 LESSON = """# A demo
 
 Some words and $x^2$.
@@ -32,19 +38,23 @@ Some words and $x^2$.
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Both editions and the site around them, from made-up results and two made-up notebooks."""
+    """All editions and the site around them, from made-up results and two made-up notebooks."""
     folder = tmp_path_factory.mktemp("site")
     with pytest.MonkeyPatch.context() as monkeypatch:
         project = ReportProject(tmp_path_factory.mktemp("project"), monkeypatch)
-        project.record_all_of(REPORT.read_text(encoding="utf-8"))
-        for language in LANGUAGES:
-            (folder / f"report.{language}.html").write_text(project.render_committed(language), encoding="utf-8")
+        sources = [REPORT.with_name(f"{document}.en.ipynb") for document in DOCUMENTS]
+        project.record_all_of("".join(source.read_text(encoding="utf-8") for source in sources))
+        for document, language in product(DOCUMENTS, LANGUAGES):
+            page = project.render_committed(language, document)
+            (folder / f"{document}.{language}.html").write_text(page, encoding="utf-8")
         picture = next((project.folder / "figures").glob("*.png")).read_bytes()
     executed = folder / "executed"
     executed.mkdir()
     for name in ("01_demo", "02_other"):
         nbformat.write(demo_notebook(name, picture), executed / f"{name}.ipynb")
     site.build(executed, folder)
+    for path in (ROOT / "notebooks").glob("*.ipynb"):
+        (folder / "notebooks" / f"{path.stem}.html").touch()  # other pages lead there
     return folder
 
 
@@ -148,7 +158,7 @@ def test_every_link_inside_a_page_or_between_pages_lands(visit, folder, name):
     for address, _, anchor in local:
         target = folder / address.removeprefix(folder.as_uri() + "/")
         assert target.exists() or target.suffix == ".pdf", address
-        assert not anchor or f'id="{anchor}"' in target.read_text(encoding="utf-8"), anchor
+        assert not anchor or f'id="{unquote(anchor)}"' in target.read_text(encoding="utf-8"), anchor
 
 
 def test_contents_follow_the_reader(visit):
@@ -183,12 +193,14 @@ def test_code_can_be_folded(visit):
 
 def test_search_finds_titles_and_sections(visit):
     page = visit("index.html")
-    assert page.locator(".entry:visible").count() == 2
+    assert page.locator(".entry:visible").count() == 3
     page.fill("#search", "02_OTHER")
     assert page.locator(".entry:visible").count() == 1
     assert page.inner_text("#found") == "1 found"
     page.fill("#search", "second sect")
     assert page.locator(".entry:visible li:visible").all_inner_texts() == ["Second section"] * 2
+    page.fill("#search", "孤立")
+    assert page.locator(".entry:visible li:visible").all_inner_texts() == ["Isolation Forest 孤立森林"]
     page.fill("#search", "nothing of the kind")
     assert page.locator(".entry:visible").count() == 0
 
