@@ -86,7 +86,7 @@
 # - **落败者**：孤立森林，它每一刀只看一列，{{ value:isolation_forest_hard_comparison; injected/dependency/breast_cancer; Isolation Forest; AUROC }} 和 {{ value:isolation_forest_hard_comparison; injected/dependency/digits/8; Isolation Forest; AUROC }}。最好的网络是 ALOCC，在第一张表上为 {{ value:one_class_comparison; injected/dependency/breast_cancer; ALOCC; AUROC }}，{{ value:one_class_comparison; injected/dependency/breast_cancer; ALOCC; fit (s) }}；但它训练时练的就是打破依赖关系，考的也是这个。
 # - **详见**笔记本 [02](notebooks/02_task4_isolation_forest.html)、[06](notebooks/06_feature_learning.html) 与 [07](notebooks/07_one_class.html)。
 
-# %% [markdown] checked="acb861f4 b6c736ca"
+# %% [markdown] checked="bdcd1258 95cb7ada"
 # ## 标签 {#labels}
 #
 # ### 数据无人整理，训练样本里混有异常 {#contaminated}
@@ -98,9 +98,9 @@
 #
 # ### 少量标注的异常 {#few-labels}
 #
-# - **先用**无标签的检测器；大约从五个标签起，用 `HybridMultiModalAnomalyDetector`，只有一种模态时也可以用 `DeepSAD`。
-# - **达到**：五个标签 {{ value:09_unified_framework.hybrid_5_labels_auroc }}，没有标签 {{ value:09_unified_framework.hybrid_0_labels_auroc }}。十个标签时，Deep SAD 在标注过的种类上为 {{ value:sad_labels; known kind; Deep SAD; 10; mean }}，在没有人标注过的种类上为 {{ value:sad_labels; new kinds; Deep SAD; 10; mean }}；逻辑回归为 {{ value:sad_labels; known kind; logistic regression; 10; mean }} 和 {{ value:sad_labels; new kinds; logistic regression; 10; mean }}。
-# - **短板**：只有一个标签的时候，{{ value:09_unified_framework.hybrid_1_labels_auroc }}。那一个，留作测试。
+# - **先用** `HybridMultiModalAnomalyDetector`，只有一种模态时也可以用 `DeepSAD`。
+# - **达到**：一个标签 {{ value:09_unified_framework.hybrid_1_labels_auroc }}，五个标签 {{ value:09_unified_framework.hybrid_5_labels_auroc }}，没有标签 {{ value:09_unified_framework.hybrid_0_labels_auroc }}。十个标签时，Deep SAD 在标注过的种类上为 {{ value:sad_labels; known kind; Deep SAD; 10; mean }}，在没有人标注过的种类上为 {{ value:sad_labels; new kinds; Deep SAD; 10; mean }}；逻辑回归为 {{ value:sad_labels; known kind; logistic regression; 10; mean }} 和 {{ value:sad_labels; new kinds; logistic regression; 10; mean }}。
+# - **短板**：在没有样本的地方不受约束的分类器。只有一个标签、又不加混合检测器的约束时为 {{ value:09_unified_framework.unrestrained_1_labels_auroc }}，还不如没有标签。
 # - **详见**笔记本 [07](notebooks/07_one_class.html) 与 [09](notebooks/09_unified_framework.html)。
 
 # %% [markdown] checked="c9b2da6f ffeec343"
