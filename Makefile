@@ -36,7 +36,7 @@ test: $(INSTALLED)
 
 lab: FOLDER := notebooks
 lab: $(INSTALLED)
-	$(BIN)/jupyter lab --ServerApp.ip=127.0.0.1 --ServerApp.root_dir=$(CURDIR)/$(FOLDER)
+	$(BIN)/jupyter lab --ServerApp.ip=127.0.0.1 --ServerApp.root_dir=$(abspath $(FOLDER))
 
 student: $(INSTALLED)
 	$(BIN)/python -m mmad_utils.notebook student
