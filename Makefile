@@ -1,6 +1,6 @@
 # Each target sets up all it needs: Python 3.11 or newer, make and a network to the package index are enough.
 
-.PHONY: help report test lab data notebooks lock clean setup
+.PHONY: help report test lab student data notebooks lock clean setup
 .DEFAULT_GOAL := help
 
 export PYTHONHASHSEED := 0
@@ -17,11 +17,12 @@ FIND_PYTHON = for python in python3 python3.13 python3.12 python3.11; do \
 help:
 	@echo 'make report     run the notebooks, compute every number, write both editions of the report'
 	@echo 'make test       check style and types, run all tests'
-	@echo 'make lab        open the notebooks in JupyterLab'
+	@echo 'make lab        open the notebooks in JupyterLab (make lab FOLDER=build/student: the copies)'
+	@echo 'make student    write copies without solutions to build/student; those that are there stay'
 	@echo 'make data       make the generated pictures, list all data sets'
 	@echo 'make notebooks  bring notebooks/*.ipynb and notebooks/src/*.py in step (the file saved last wins), and the report'
 	@echo 'make lock       resolve pyproject.toml into requirements.lock again'
-	@echo 'make clean      delete what was built; the environment (.venv) and the data stay'
+	@echo 'make clean      delete what was built, build/student too; the environment (.venv) and the data stay'
 
 report: $(INSTALLED)
 	$(BIN)/snakemake -c 2 --quiet rules host --rerun-incomplete report
@@ -33,8 +34,12 @@ test: $(INSTALLED)
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
+lab: FOLDER := notebooks
 lab: $(INSTALLED)
-	$(BIN)/jupyter lab --ServerApp.ip=127.0.0.1 --ServerApp.root_dir=$(CURDIR)/notebooks
+	$(BIN)/jupyter lab --ServerApp.ip=127.0.0.1 --ServerApp.root_dir=$(abspath $(FOLDER))
+
+student: $(INSTALLED)
+	$(BIN)/python -m mmad_utils.notebook student
 
 data: $(INSTALLED)
 	$(BIN)/python -m mmad_utils.datasets check synthetic/hazelnut

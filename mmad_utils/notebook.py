@@ -9,12 +9,14 @@ In a notebook::
     nb.finish()                                                         # last code cell: writes the results
 
 Results go to $MMAD_OUTPUT if it is set; else to the project's own ``report/results`` and ``figures`` if the
-notebook runs as committed; else (other parameters, edited cells) to ``build/changed-<hash>``, so that trying
-something out never touches the report. ``papermill`` and Run All in JupyterLab give the same results as::
+cells that ran are the committed ones; else (other parameters, edited cells, a copy without solutions) to
+``build/changed-<hash>``, so that trying something out never touches the report. ``papermill`` and Run All in
+JupyterLab give the same results as::
 
     python -m mmad_utils.notebook run 01_task2_padim --profile smoke -p seed 3
     python -m mmad_utils.notebook check     # the form of all notebooks and profiles
     python -m mmad_utils.notebook sync      # notebooks and their percent-format sources
+    python -m mmad_utils.notebook student   # copies without solutions, to build/student
 """
 
 from __future__ import annotations
@@ -37,7 +39,7 @@ from typing import Any
 from mmad_utils import notebook_files
 from mmad_utils.datasets.record import PROJECT_ROOT, Dataset
 from mmad_utils.notebook_files import NotebookError
-from mmad_utils.results import DOTS_PER_INCH, Results, current_provenance, read
+from mmad_utils.results import Results, css_width, current_provenance, read
 
 SECONDS_BETWEEN_LINES = 5.0  # of progress; a shorter time would drown a log of several notebooks
 LINES_OF_CELL = 12  # shown of a cell that failed, so that the message stays on one screen
@@ -46,10 +48,10 @@ LINES_OF_CELL = 12  # shown of a cell that failed, so that the message stays on 
 class Notebook:
     """A running notebook; made by `start`."""
 
-    def __init__(self, name: str, parameters: dict[str, Any], output: Path):
+    def __init__(self, name: str, parameters: dict[str, Any]):
         self.name = name
         self.parameters = parameters
-        self.results = Results(name, output=output, provenance=current_provenance(name, parameters))
+        self.results = Results(name, provenance=current_provenance(name, parameters))
 
     def load(self, name: str, seed: int = 0) -> Dataset:
         """`mmad_utils.datasets.load`; the data's hash enters the provenance of the results."""
@@ -81,14 +83,16 @@ class Notebook:
         png = self.results.figure(fig, id, caption=caption, alt=alt, data=data)
         plt.close(fig)
         if get_ipython() is not None:
-            width = int.from_bytes(png[16:20], "big") * 96 // DOTS_PER_INCH  # CSS pixels; width stands in the header
-            display(Image(png, width=width, alt=alt))
+            display(Image(png, width=css_width(png), alt=alt))
 
     def finish(self) -> None:
         """Write the results; the last code cell of every notebook."""
         results = self.results
         if not (results.values or results.tables or results.figures):
             raise NotebookError(f"{self.name} recorded no value, table or figure before nb.finish().")
+        as_committed = self.parameters == defaults(self.name) and _ran_as_committed(self.name)
+        changed = PROJECT_ROOT / "build" / f"changed-{_short_hash(self.name, self.parameters)}"
+        results.output = Path(os.environ.get("MMAD_OUTPUT") or (PROJECT_ROOT if as_committed else changed)).absolute()
         path = results.save()
         print(f"{len(results.values)} values, {len(results.tables)} tables, {len(results.figures)} figures: {path}")
 
@@ -117,9 +121,7 @@ def start(name: str, **parameters: Any) -> Notebook:
         raise NotebookError(f"{name}: give notebook.start also {missing[0]}={missing[0]}.")
     use_threads(int(os.environ.get("OMP_NUM_THREADS") or 1))
     use_style()
-    as_committed = parameters == defaults(name) and notebook_files.first_difference(name) is None
-    folder = PROJECT_ROOT if as_committed else PROJECT_ROOT / "build" / f"changed-{_short_hash(name, parameters)}"
-    return Notebook(name, parameters, Path(os.environ.get("MMAD_OUTPUT") or folder))
+    return Notebook(name, parameters)
 
 
 def use_threads(count: int) -> None:
@@ -138,6 +140,16 @@ def defaults(name: str) -> dict[str, Any]:
     """The values of the parameters cell: the default profile."""
     source = notebook_files.read_notebook(notebook_files.source_path(name))
     return {key: parameter.default for key, parameter in notebook_files.parameters_of(source, name).items()}
+
+
+def _ran_as_committed(name: str) -> bool:
+    """Whether this kernel has run the code cells of the notebook's source, all of them and no others."""
+    from IPython import get_ipython
+
+    shell = get_ipython()
+    source = notebook_files.read_notebook(notebook_files.source_path(name))
+    cells = {cell.source.strip() for cell in source.cells if cell.cell_type == "code"}
+    return shell is None or {ran.strip() for ran in shell.history_manager.input_hist_raw} - {""} == cells
 
 
 def stale_reasons(name: str) -> list[str]:
@@ -193,11 +205,7 @@ def run(
     notebook = notebook_files.read_notebook(notebook_files.notebook_path(name))
     values = {**notebook_files.profile_values(profile).get(name, {}), **given}
     notebook_files.check_parameters(notebook, name, values)
-    difference = notebook_files.first_difference(name)
-    if difference:
-        raise NotebookError(
-            f"{name}: the notebook and notebooks/src/{name}.py differ in {difference}; run `make notebooks`."
-        )
+    notebook_files.require_in_step(name)
     build = PROJECT_ROOT / "build" / (f"{profile}-{_short_hash(name, values)}" if given else profile)
     folder = Path(output).absolute() if output else build
     target = folder if output or given or profile != "default" else PROJECT_ROOT
@@ -233,6 +241,7 @@ def _execute(notebook: Any, name: str, values: dict[str, Any], copy: Path, targe
                 cwd=notebook_files.notebook_path(name).parent,
                 progress_bar=progress,
                 request_save_on_cell_execute=False,
+                store_widget_state=False,  # a page shows the picture that every widget brings
             )
         os.replace(partial, copy)
         failed.unlink(missing_ok=True)
@@ -327,7 +336,7 @@ def _value_from_text(text: str, key: str, known: Mapping[str, notebook_files.Par
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Command line: ``python -m mmad_utils.notebook run|check|sync``."""
+    """Command line: ``python -m mmad_utils.notebook run|check|sync|student``."""
     parser = argparse.ArgumentParser(prog="python -m mmad_utils.notebook")
     commands = parser.add_subparsers(dest="command", required=True)
     command = commands.add_parser("run", help="execute one notebook")
@@ -337,6 +346,7 @@ def main(arguments: list[str] | None = None) -> int:
     command.add_argument("--output", type=Path, metavar="DIR", help="for results, figures and executed copy")
     commands.add_parser("check", help="check the form of all notebooks and profiles")
     commands.add_parser("sync", help="make notebooks and their sources equal; the one saved last wins")
+    commands.add_parser("student", help="write copies without solutions to build/student, unless they are there")
     options = parser.parse_args(arguments)
     try:
         if options.command == "run":
@@ -348,6 +358,8 @@ def main(arguments: list[str] | None = None) -> int:
         names = notebook_files.profile_values("default")
         if options.command == "sync":
             found = [line for line in map(notebook_files.sync, names) if line]
+        elif options.command == "student":
+            found = [notebook_files.write_student_copy(name) for name in names]
         else:
             found = list(notebook_files.problems())
     except NotebookError as error:

@@ -2,7 +2,8 @@
 
 A notebook `notebooks/NAME.ipynb` (no outputs) is paired with `notebooks/src/NAME.py`. One cell is tagged
 `parameters` and holds typed, commented literals, ``seed: int = 0  # of every random draw``; these values are
-the default profile. `python -m mmad_utils.notebook check` runs `problems`; `sync` makes each pair equal again.
+the default profile. `python -m mmad_utils.notebook check` runs `problems`; `sync` makes each pair equal again;
+`student` writes copies without solutions.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import yaml
 from jupytext.combine import combine_inputs_with_outputs
 
 from mmad_utils.datasets.record import PROJECT_ROOT
+from mmad_utils.exercises import exercise_problems, without_solutions
 
 MAXIMAL_CELL_LINES = 25  # what a reader sees at once beside the prose
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
@@ -213,6 +215,15 @@ def first_difference(name: str) -> str | None:
     return None if lengths[0] == lengths[1] else f"cell {min(lengths) + 1}"
 
 
+def require_in_step(name: str) -> None:
+    """Raise `NotebookError` where the notebook and its source differ."""
+    difference = first_difference(name)
+    if difference:
+        raise NotebookError(
+            f"{name}: the notebook and notebooks/src/{name}.py differ in {difference}; run `make notebooks`."
+        )
+
+
 def sync(name: str) -> str | None:
     """Make notebook and source equal again, the one saved last giving the content; says what it wrote."""
     notebook, source = notebook_path(name), source_path(name)
@@ -227,6 +238,20 @@ def sync(name: str) -> str | None:
         combined = combine_inputs_with_outputs(combined, read_notebook(notebook), fmt="ipynb")
     nbformat.write(combined, notebook)
     return f"{notebook.name} written from {source.name}"
+
+
+def write_student_copy(name: str) -> str:
+    """Write ``build/student/<name>.ipynb``, the notebook without solutions, unless it is there; says which."""
+    path = PROJECT_ROOT / "build" / "student" / f"{name}.ipynb"
+    if path.exists():
+        return f"{path} kept as it is; delete it for a fresh one"
+    require_in_step(name)
+    notebook = read_notebook(notebook_path(name))
+    for problem in exercise_problems(notebook):
+        raise NotebookError(f"{name}: {problem}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(without_solutions(notebook), path)
+    return f"{path} written"
 
 
 def problems() -> Iterator[str]:
@@ -271,6 +296,7 @@ def _problems_of(name: str) -> Iterator[str]:
             yield f"{name}, cell {number}: more than {MAXIMAL_CELL_LINES} lines of code"
     if [ast.unparse(argument) for start in starts for argument in start.args] != [repr(name)]:
         yield f"{name}: expected one call notebook.start({name!r}, parameter=parameter, ...)"
+    yield from (f"{name}: {problem}" for problem in exercise_problems(notebook))
     difference = first_difference(name)
     if difference:
         yield f"{name}: the notebook and notebooks/src/{name}.py differ in {difference}; run `make notebooks`"

@@ -159,7 +159,7 @@ class Results:
         named = any(name is not None for name in frame.index.names)
         csv = frame.to_csv(index=named, float_format=f"%.{SIGNIFICANT_DIGITS}g", lineterminator="\n")
         record: dict[str, Any] = {"caption": caption.strip(), "alt": alt.strip()}
-        for kind, content in {"png": _png(fig), "svg": _svg(fig), "csv": csv.encode()}.items():
+        for kind, content in {"png": png_bytes(fig), "svg": _svg(fig), "csv": csv.encode()}.items():
             record[kind] = f"figures/{id}.{kind}"
             self._files[record[kind]] = content
         self.figures[id] = record
@@ -231,11 +231,16 @@ def _cell(cell: Any, where: str) -> str | bool | int | float | None:
     return _number(cell, where)
 
 
-def _png(fig: Any) -> bytes:
+def png_bytes(fig: Any) -> bytes:
     """The figure as PNG bytes without the version of the software that drew it."""
     buffer = io.BytesIO()
     fig.savefig(buffer, format="png", dpi=DOTS_PER_INCH, bbox_inches="tight", metadata={"Software": None})
     return buffer.getvalue()
+
+
+def css_width(png: bytes) -> int:
+    """The width at which a page shows a picture of `png_bytes`, in CSS pixels of 1/96 inch."""
+    return int.from_bytes(png[16:20], "big") * 96 // DOTS_PER_INCH  # the header holds the width in dots
 
 
 def _svg(fig: Any) -> bytes:

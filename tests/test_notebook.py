@@ -4,107 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
-import jupytext
 import nbformat
 import pytest
+from notebook_project import SOURCE, Project
 
 from mmad_utils import notebook, notebook_files, results
-from mmad_utils.datasets.record import PROJECT_ROOT
 from mmad_utils.notebook_files import NotebookError
-
-SOURCE = """\
-# %% [markdown]
-# # A small notebook
-
-# %% tags=["parameters"]
-seed: int = 0  # of the draw
-share: float = 0.5  # between 0 and 1
-title: str = "Draws"  # above the picture
-# which columns to draw
-columns: list[str] = ["a", "b"]
-
-# %%
-import numpy as np
-import pandas as pd
-from matplotlib import pyplot as plt
-from mmad_utils import notebook
-
-nb = notebook.start("small", seed=seed, share=share, title=title, columns=columns)
-
-# %%
-data = nb.load("digits/3", seed=seed)
-draws = pd.DataFrame(np.random.default_rng(seed).normal(size=(20, len(columns))), columns=columns)
-nb.value("mean", share * draws["a"].mean(), sd=draws["a"].std(), n=len(draws))
-nb.value("samples", len(data.X_train))
-
-# %%
-fig, axes = plt.subplots()
-axes.plot(draws, label=columns)
-axes.set_title(title)
-nb.figure(fig, "draws", caption="Normal draws.", alt="Lines that wander about zero.", data=draws)
-
-# %%
-nb.table(draws.describe().loc[["mean", "std"]].rename_axis("statistic"), "summary", "Mean and spread.")
-
-# %%
-if seed == 13:
-    from mmad_utils.datasets import load
-
-    load("nonsense")
-
-# %%
-nb.finish()
-"""
-
-
-class Project:
-    """A project of one notebook in a temporary folder."""
-
-    def __init__(self, root: Path):
-        self.root = root
-        for folder in ("notebooks/src", "profiles", "report/results"):
-            (root / folder).mkdir(parents=True)
-        (root / "requirements.lock").write_text("numpy==2\n")
-        (root / "profiles" / "default.yaml").write_text("small: {}\n")
-        (root / "profiles" / "smoke.yaml").write_text("small: {share: 1}\n")
-        ignore = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(PROJECT_ROOT / "mmad_utils", root / "mmad_utils", ignore=ignore)
-        (root / "data").mkdir()
-        shutil.copy(PROJECT_ROOT / "data" / "manifest.json", root / "data")
-        self.write(SOURCE)
-
-    def write(self, source: str) -> None:
-        """Source and notebook, in step."""
-        (self.root / "notebooks" / "src" / "small.py").write_text(source)
-        content = jupytext.reads(source, fmt="py:percent")
-        content.metadata["kernelspec"] = notebook_files.KERNEL
-        nbformat.write(content, self.notebook)
-
-    @property
-    def notebook(self) -> Path:
-        return self.root / "notebooks" / "small.ipynb"
-
-    def edit(self, change) -> None:
-        """Change the .ipynb alone."""
-        content = nbformat.read(self.notebook, as_version=4)
-        change(content)
-        nbformat.write(content, self.notebook)
-
-    def command(self, *words: str, cwd: Path | None = None, **environment: str):
-        """A Python command that imports this project's package; its own output folder only where it is given."""
-        inherited = {key: value for key, value in os.environ.items() if key != "MMAD_OUTPUT"}
-        return subprocess.run(
-            [sys.executable, *words],
-            cwd=cwd or self.root,
-            env={**inherited, "PYTHONPATH": str(self.root), "OMP_NUM_THREADS": "1", **environment},
-            capture_output=True,
-            text=True,
-        )
 
 
 @pytest.fixture
@@ -213,7 +120,7 @@ def test_start_wants_every_parameter(project):
             "cell 4: more than 25 lines",
         ),
         (lambda content: content.cells[3].update(source="share, columns"), "differ in cell 4"),
-        (lambda content: content.cells.pop(), "differ in cell 8"),
+        (lambda content: content.cells.pop(), "differ in cell 15"),
         (lambda content: content.cells[3].update(id=content.cells[4]["id"]), "id of its own"),
         (lambda content: content.metadata.pop("kernelspec"), "needs the kernel 'python3'"),
     ],
@@ -234,6 +141,11 @@ def test_check_names_what_is_wrong_with_a_notebook(project, change, message):
     [
         ("seed: int = 0  # of the draw", "seed: int = 0", "'seed' has no comment"),
         ('notebook.start("small"', 'notebook.start("other"', "expected one call notebook.start('small'"),
+        ("**2. Change: fewer", "**Change: fewer", "exercises are numbered [1, 3]"),
+        ("**2. Change: fewer", "**2. Build: fewer", "no exercise '**1. Change: title.** task'"),
+        ("assert counted_draws", "counted_draws", "exercise 3 has no solution with an assertion"),
+        ("# **1. Predict: the mean.**", "#", "a solution stands above every exercise"),
+        ("\nnb.finish()", "\nprint(fewer_draws)\nnb.finish()", "reads 'fewer_draws', which only a solution defines"),
     ],
 )
 def test_check_reads_the_code(project, old, new, message):
@@ -270,7 +182,7 @@ def test_sync_lets_the_file_saved_last_win_and_keeps_the_ids(project):
 def test_every_runner_gives_the_same_results_and_other_parameters_leave_them_alone(project, tmp_path):
     ran = project.command("-m", "mmad_utils.notebook", "run", "small")
     assert ran.returncode == 0, ran.stderr
-    assert "small: 8 of 8 cells" in ran.stderr
+    assert "small: 15 of 15 cells" in ran.stderr
     expected = contents(project.root)
     assert sorted(expected) == [f"figures/draws.{kind}" for kind in ("csv", "png", "svg")] + [
         "report/results/small.json"
@@ -319,7 +231,7 @@ def test_a_failure_prints_one_screen_and_leaves_earlier_results_as_they_were(pro
     screen = ran.stderr[ran.stderr.index("small failed") :]
     assert len(screen.splitlines()) <= 24
     for part in (
-        "small failed in cell 7 of 8",
+        "small failed in cell 7 of 15",
         'load("nonsense")',
         "Error: ",
         "in mmad_utils/datasets/",

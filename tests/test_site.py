@@ -3,9 +3,12 @@
 import re
 import sys
 
+import matplotlib.pyplot as plt
 import nbformat
 import pytest
 from report_project import ROOT
+
+from mmad_utils.widgets import Dial
 
 sys.path.insert(0, str(ROOT))  # report/ is no installed package
 
@@ -75,6 +78,14 @@ def test_picture_brings_its_text_alternative():
     )
     _, page = page_of(code(outputs=[shown]))
     assert 'alt="A &quot;line&quot;."' in page and "data:image/png;base64,AA==" in page
+
+
+def test_dial_is_a_picture_on_the_page_and_leaves_no_trace_of_the_widget():
+    dial = Dial(lambda _: plt.figure(figsize=(1, 1)), [1, 2], label="turn", alt="At {}.".format)
+    data, about = dial._repr_mimebundle_()
+    _, page = page_of(code(outputs=[nbformat.v4.new_output("display_data", data, metadata=about)]))
+    assert f'<img src="data:image/png;base64,{data["image/png"]}"' in page and 'alt="At 1."' in page
+    assert dial.model_id not in page and "widget" not in page
 
 
 def test_solutions_are_folded_and_other_code_is_not():

@@ -1510,11 +1510,10 @@ nb.value("explained_alarms", 100 * explained, unit="%")
 #
 # ## Exercises
 #
-# Try each before you open the solution below it. The solutions run with the notebook, so they are known to
-# work.
+# Try each before you look at its solution. The solutions run with the notebook, so they are known to work.
 #
-# **Exercise 1.** Compute the AUROC of `rare_result` without a curve: as the share of pairs (anomaly, normal
-# sample) in which the anomaly scores higher. Then apply any increasing function to the scores. What
+# **1. Build: AUROC without a curve.** Compute the AUROC of `rare_result` as the share of pairs (anomaly,
+# normal sample) in which the anomaly scores higher. Then apply any increasing function to the scores. What
 # changes, what does not?
 
 # %% tags=["solution"]
@@ -1527,8 +1526,9 @@ assert np.isclose(
 print(f"{by_pairs:.6f}: AUROC is a property of the order; a threshold is one of the values, and must be moved along")
 
 # %% [markdown]
-# **Exercise 2.** Anomalies are 1% of the samples and your detector finds 80% of them. Which false-positive
-# rate do you need so that every second alarm is real? Solve the formula of section 5 for FPR.
+# **2. Predict: a rate that is low enough.** Anomalies are 1% of the samples and your detector finds 80% of
+# them. Which false-positive rate do you need so that every second alarm is real? Guess, then solve the
+# formula of section 5 for FPR.
 
 # %% tags=["solution"]
 needed = 0.01 * 0.8 / 0.99  # precision 1/2 means: as many false alarms as true ones
@@ -1536,9 +1536,9 @@ assert np.isclose(0.01 * 0.8 / (0.01 * 0.8 + 0.99 * needed), 0.5)
 print(f"a false-positive rate of {needed:.2%}: below one in a hundred")
 
 # %% [markdown]
-# **Exercise 3.** In "Few", the anomalies in training were a tight group. How much dirt does kNN tolerate,
-# and how does that depend on `n_neighbors`? Use 5% anomalies in training, and 5 or 150 neighbours. Which is
-# more robust, and why?
+# **3. Change: dirt among the neighbours.** In "Few", the anomalies in training were a tight group. How much
+# dirt does kNN tolerate, and how does that depend on `n_neighbors`? Use 5% anomalies in training, and 5 or
+# 150 neighbours. Which is more robust, and why?
 
 # %% tags=["solution"]
 dirty = mixture(0.05)
@@ -1547,8 +1547,9 @@ print(robustness)  # with fewer neighbours than the group has members, the group
 assert robustness[max(robustness)] > robustness[5] + 0.05
 
 # %% [markdown]
-# **Exercise 4.** The one-class SVM of the gallery has a kernel width `gamma`. Fit it to the moons with
-# 0.01, 5 and 5000. One of them underfits and one overfits: which is which, and how does it show in AUROC?
+# **4. Predict: which width overfits?** The one-class SVM of the gallery has a kernel width `gamma`. Fit it to
+# the moons with 0.01, 5 and 5000. One of them underfits and one overfits: which is which, and how does it
+# show in AUROC?
 
 # %% tags=["solution"]
 widths = {gamma: auroc_of(OneClassSVM(gamma=gamma, nu=0.05), pictures["moons"]) for gamma in (0.01, 5.0, 5000.0)}
@@ -1556,8 +1557,8 @@ print(widths)  # 0.01: nearly one round hill over both moons; 5000: an island ar
 assert max(widths, key=widths.get) == 5.0
 
 # %% [markdown]
-# **Exercise 5.** The windows of the collective anomaly had the length of one period, 50. What happens with
-# windows of length 3? Explain, then find out.
+# **5. Change: windows that are too short.** The windows of the collective anomaly had the length of one
+# period, 50. What happens with windows of length 3? Explain, then find out.
 
 # %% tags=["solution"]
 short = KNNDistance().fit(windows(record, 3)).anomaly_score(windows(record_test, 3))
@@ -1566,10 +1567,10 @@ print(f"length 3: {short_auroc:.3f}, length 50: {collective_found:.3f}")  # thre
 assert short_auroc < collective_found
 
 # %% [markdown]
-# **Exercise 6.** `ConformalThreshold(procedure="benjamini-hochberg")` promises something else: the share of
-# false alarms *among the alarms*. Calibrate it at 10% on normal samples of section 5, apply it to a test
-# set with 1% anomalies around (4.5, 1), and measure that share. Why does it raise fewer alarms than
-# `procedure="none"` at the same 10%?
+# **6. Build: a promise about the alarms.** `ConformalThreshold(procedure="benjamini-hochberg")` promises
+# something else: the share of false alarms *among the alarms*. Calibrate it at 10% on normal samples of
+# section 5, apply it to a test set with 1% anomalies around (4.5, 1), and measure that share. Why does it
+# raise fewer alarms than `procedure="none"` at the same 10%?
 
 # %% tags=["solution"]
 detector = DistanceToCenter().fit(cloud(n_train))
@@ -1581,7 +1582,7 @@ for procedure in ("none", "benjamini-hochberg"):
     print(f"{procedure}: {alarms.sum()} alarms, {1 - far.y_test[alarms].mean():.0%} of them false")
 assert 1 - far.y_test[alarms].mean() < 0.3  # 10% is promised on average over many draws
 
-# %% [markdown]
+# %% [markdown] tags=["solution"]
 # A hundred in a thousand normal samples reach $p \le 0.1$, whatever the anomalies do. Benjamini and
 # Hochberg's procedure asks for smaller p-values when few samples have one, so that the false alarms stay a
 # tenth of the alarms.

@@ -55,12 +55,14 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
+from IPython.display import display
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 from sklearn.decomposition import PCA
+from sklearn.metrics import ConfusionMatrixDisplay
 
-from mmad_utils import ConformalThreshold, DistanceToCenter, PaDiM, PatchCore, notebook, plots
-from mmad_utils.datasets import read_image
+from mmad_utils import ConformalThreshold, DistanceToCenter, PaDiM, PatchCore, notebook, plots, widgets
+from mmad_utils.datasets import read_image, synthetic
 from mmad_utils.encoders import ImageEncoder
 from mmad_utils.gaussian import PositionwiseGaussian
 from mmad_utils.metrics import auroc, evaluate, pixel_metrics
@@ -390,6 +392,50 @@ nb.value("calibrated_false_alarms", kept_promise, n=len(good))
 nb.value("calibrated_recall", calibrated_evaluation.confusion[1, 1] / data.y_test.sum())
 
 # %% [markdown]
+# What does a threshold cost, and what does it buy? Move it: in JupyterLab click the handle and press the arrow keys. One
+# number decides on every picture, and since the score is the maximum of the map, it also draws the outline of the suspected
+# defect. Where the outline vanishes, the picture passes. (A page shows the first position only, the threshold that `fit` set.)
+
+
+# %%
+def at_threshold(threshold):
+    """The alarms among all test pictures, and what one of them is suspected of."""
+    fig, (counted, seen) = plt.subplots(1, 2, figsize=(4.4, 1.9), layout="constrained")
+    ConfusionMatrixDisplay.from_predictions(
+        data.y_test,
+        evaluation.scores > threshold,
+        display_labels=["good", "bad"],
+        cmap="Blues",
+        colorbar=False,
+        ax=counted,
+    )
+    counted.set(xlabel="", ylabel="truth", xticklabels=["no alarm", "alarm"])
+    counted.grid(visible=False)
+    seen.imshow(read_image(data.X_test[picked]).mean(axis=2), cmap="gray", vmin=-150, vmax=255)
+    seen.imshow(evaluation.maps[picked], cmap="inferno", alpha=0.6, vmin=0, vmax=thresholds[-1])
+    if evaluation.maps[picked].max() > threshold:
+        seen.contour(evaluation.maps[picked], [threshold], colors="white", linewidths=1)
+    seen.set_axis_off()
+    return fig
+
+
+# %%
+picked = picks[1]
+thresholds = np.linspace(*np.quantile(evaluation.scores, [0.02, 1]), 31)
+widgets.Dial(
+    at_threshold,
+    thresholds,
+    label="threshold",
+    start=int(np.abs(thresholds + padim.offset_).argmin()),
+    text="{:.1f}".format,
+    alt=lambda threshold: (
+        f"At {threshold:.1f}: {(evaluation.scores > threshold)[data.y_test == 1].sum()} of "
+        f"{data.y_test.sum()} bad pictures and {(evaluation.scores > threshold)[data.y_test == 0].sum()} good ones raise an "
+        "alarm; beside the counts the anomaly map of a bad picture with the outline of what lies above the threshold."
+    ),
+)
+
+# %% [markdown]
 # ### Pixels
 #
 # Every pixel has a score too, and a mask to compare it with. Two numbers are usual:
@@ -713,6 +759,49 @@ if has_severity:
 
 # %% [markdown]
 # One number for a test set depends on how hard its defects are. Two papers' AUROCs can be compared only on the same pictures.
+#
+# Turn the dial yourself: the same part in the same light, and only the severity changes. From where on would *you* raise an
+# alarm, and from where on does PaDiM?
+
+# %%
+if dataset.startswith("synthetic/"):
+    category, defect = dataset.partition("/")[2], kinds[picked]
+    severities = np.linspace(0.1, 1, 10)
+    drawn = [synthetic.draw(category, np.random.default_rng(seed), defect=defect, severity=s) for s in severities]
+    parts, masks = (np.stack(stack) for stack in zip(*drawn))
+    dialled = padim.anomaly_map(parts)
+    peaks = dialled.max(axis=(1, 2))
+    assert not as_written or peaks[-1] > peaks[0]
+
+
+# %%
+def at_severity(k):
+    """One part with a defect of one severity, and its anomaly map."""
+    alarm = "alarm" if peaks[k] > -padim.offset_ else "no alarm"
+    fig, (seen, found) = plt.subplots(1, 2, figsize=(2.5, 1.4), layout="constrained")
+    seen.imshow(parts[k])
+    seen.contour(masks[k], [0.5], colors="white", linewidths=0.8)
+    found.imshow(dialled[k], cmap="inferno", vmin=0, vmax=peaks.max())
+    for axis, title in ((seen, defect), (found, f"{peaks[k]:.1f}: {alarm}")):
+        axis.set_title(title)
+        axis.set_axis_off()
+    return fig
+
+
+# %%
+if dataset.startswith("synthetic/"):
+    dial = widgets.Dial(
+        at_severity,
+        range(len(severities)),
+        label="severity",
+        start=len(severities) // 2,
+        text=lambda k: f"{severities[k]:.1f}",
+        alt=lambda k: (
+            f"A {category} with the defect {defect} of severity {severities[k]:.1f}, outlined, and its anomaly "
+            f"map with the highest value {peaks[k]:.1f}."
+        ),
+    )
+    display(dial)
 
 # %% [markdown]
 # ## 10. The worst misses
@@ -764,9 +853,6 @@ misses.round(3)
 # that may lie anywhere: position-wise statistics shine when parts are aligned, and PatchCore or the global Gaussian, which
 # do not ask where, can win when they are not. The table of section 8 shows both cases.
 
-# %%
-nb.finish()
-
 # %% [markdown]
 # ## In this notebook
 #
@@ -778,43 +864,63 @@ nb.finish()
 #
 # ## Exercises
 #
-# 1. Set `covariance_regularization` to 1e-6 and to 10. What happens with 20 training pictures, and why?
-# 2. A 256 × 256 picture is resized to 128 × 128 before the network sees it. What is lost?
-# 3. Smooth the map with a standard deviation of 0, 4 and 16 pixels. Which picture scores change most?
-# 4. Show that the Mahalanobis distance does not change when the features are multiplied by any invertible matrix, if
-#    $\epsilon = 0$. What does that say about scaling features before PaDiM?
-
-# %% [markdown] tags=["solution"]
-# **1.** With fewer pictures than features, the training pictures span only a few directions. In all others the only variance
-# is $\epsilon$: a tiny one makes the slightest deviation there enormous, a huge one turns the Mahalanobis distance into the
-# ordinary one.
+# **1. Change: the regularisation.** With 20 training pictures, set `covariance_regularization` to 1e-6 and to 10. What
+# happens to the scores, what to AUROC, and why?
 
 # %% tags=["solution"]
+twenty = [data.X_train[i] for i in range(min(20, len(data.X_train)))]
+by_epsilon = {}
 for epsilon in (1e-6, 0.01, 10.0):
     model = PaDiM(**settings, covariance_regularization=epsilon, random_state=seed)
-    result = evaluate(model.fit([data.X_train[i] for i in range(20)]), data, maps=False)
-    print(f"epsilon {epsilon:g}: AUROC {result.auroc:.3f}")
+    result = evaluate(model.fit(twenty), data, maps=False)
+    by_epsilon[epsilon] = {"median score": np.median(result.scores), "AUROC": result.auroc}
+by_epsilon = pd.DataFrame(by_epsilon).T
+assert np.isclose(by_epsilon.loc[1e-6, "median score"], 100 * by_epsilon.loc[0.01, "median score"], rtol=0.1)
+assert not as_written or np.ptp(by_epsilon["AUROC"]) < 0.03
+by_epsilon.round(3)
 
 # %% [markdown] tags=["solution"]
-# **2.** Resolution: small defects fall between the places of a coarser grid.
+# With fewer pictures than features, the training pictures span only a few directions. In all others the only variance is
+# $\epsilon$, and distances grow as $1/\sqrt{\epsilon}$: from 0.01 to 1e-6 a hundred times, for all pictures alike. Their
+# order stays, and with it AUROC; a threshold kept from another $\epsilon$ would be wrong by that factor. A huge $\epsilon$
+# turns the Mahalanobis distance into the ordinary one.
+
+# %% [markdown]
+# **2. Predict: a coarser picture.** A 256 × 256 picture is resized to 128 × 128 before the network sees it. What is
+# lost?
 
 # %% tags=["solution"]
 smaller = settings | {"image_size": max(64, image_size // 2)}
 small = PaDiM(**smaller, random_state=seed).fit(data.X_train)
-print(f"AUROC {evaluate(small, data, maps=False).auroc:.3f} instead of {evaluation.auroc:.3f}")
+small_auroc = evaluate(small, data, maps=False).auroc
+assert not as_written or small_auroc < evaluation.auroc
+print(f"AUROC {small_auroc:.3f} instead of {evaluation.auroc:.3f}")
 
 # %% [markdown] tags=["solution"]
-# **3.** Smoothing lowers narrow peaks most, so small defects lose; without any, single noisy places win the maximum.
+# Resolution: small defects fall between the places of a coarser grid.
+
+# %% [markdown]
+# **3. Change: the smoothing.** Smooth the map with a standard deviation of 0, 4 and 16 pixels. Which picture scores
+# change most?
 
 # %% tags=["solution"]
-for sigma in (0, 4, 16):
-    scores = gaussian_filter(evaluation.maps, sigma=(0, sigma, sigma)).max(axis=(1, 2))
-    print(f"additional smoothing {sigma:2d}: AUROC {auroc(data.y_test, scores):.3f}")
+smoothed = {sigma: gaussian_filter(evaluation.maps, sigma=(0, sigma, sigma)).max(axis=(1, 2)) for sigma in (0, 4, 16)}
+lost = 1 - smoothed[16] / smoothed[0]
+smallest = (data.y_test == 1) & (damaged < np.median(share))
+assert (
+    not as_written
+    or lost[smallest].mean() > lost[(data.y_test == 1) & ~smallest].mean() > lost[data.y_test == 0].mean()
+)
+print({sigma: round(auroc(data.y_test, scores), 3) for sigma, scores in smoothed.items()})
 
 # %% [markdown] tags=["solution"]
-# **4.** If $y = Ax$ then $\mu_y = A\mu$ and $\Sigma_y = A \Sigma A^{\top}$, so
-# $(y-\mu_y)^{\top}\Sigma_y^{-1}(y-\mu_y) = (x-\mu)^{\top}A^{\top}A^{-\top}\Sigma^{-1}A^{-1}A(x-\mu) = (x-\mu)^{\top}\Sigma^{-1}(x-\mu)$.
-# Scaling is pointless then; it matters only through $\epsilon$, which is in the units of the features.
+# Smoothing lowers narrow peaks most: small defects lose most, larger ones less, good pictures least. A little of it is
+# part of PaDiM already, so that single noisy places do not win the maximum; much more costs AUROC.
+
+# %% [markdown]
+# **4. Build: a proof, and its check.** Show that the Mahalanobis distance does not change when the features are
+# multiplied by any invertible matrix, if $\epsilon = 0$, and check it on random numbers. What does that say about
+# scaling features before PaDiM?
 
 # %% tags=["solution"]
 rng = np.random.default_rng(seed)
@@ -822,6 +928,14 @@ x, mixing = rng.normal(size=(50, 1, 5)), rng.normal(size=(5, 5))
 plain = PositionwiseGaussian(regularization=1e-12).fit(x).mahalanobis(x)
 mixed = PositionwiseGaussian(regularization=1e-12).fit(x @ mixing).mahalanobis(x @ mixing)
 assert np.allclose(plain, mixed, rtol=1e-4)
+
+# %% [markdown] tags=["solution"]
+# If $y = Ax$ then $\mu_y = A\mu$ and $\Sigma_y = A \Sigma A^{\top}$, so
+# $(y-\mu_y)^{\top}\Sigma_y^{-1}(y-\mu_y) = (x-\mu)^{\top}A^{\top}A^{-\top}\Sigma^{-1}A^{-1}A(x-\mu) = (x-\mu)^{\top}\Sigma^{-1}(x-\mu)$.
+# Scaling is pointless then; it matters only through $\epsilon$, which is in the units of the features.
+
+# %%
+nb.finish()
 
 # %% [markdown]
 # ## References

@@ -1304,9 +1304,9 @@ for key, names_of in (("isolation_forest", ["Isolation Forest"]), ("ruler", rule
 #
 # ## Exercises
 #
-# **1. Turn the table before you cut it.** Isolation Forest cuts parallel to the axes. Rotate the columns to their
-# principal components, each scaled to variance one, and fit it on those. What happens on the dependency anomalies,
-# and what on the original data?
+# **1. Change: turn the table before you cut it.** Isolation Forest cuts parallel to the axes. Rotate the
+# columns to their principal components, each scaled to variance one, and fit it on those. What happens on the
+# dependency anomalies, and what on the original data?
 
 # %% tags=["solution"]
 turned = make_pipeline(
@@ -1327,10 +1327,10 @@ pd.DataFrame(gains, index=["as it is", "principal components"]).round(3)
 # method did not get better; the coordinates did.
 
 # %% [markdown]
-# **2. Anomalies in the training set.** In practice the training rows are not all normal. Put half of the test
-# anomalies into the training set, at most three for ten normal rows, and test on the rest. Compare $\psi = 16$
-# with $\psi = 256$. Liu et al. say that anomalies in numbers *mask* each other, and that small sub-samples help.
-# Do they?
+# **2. Predict: anomalies in the training set.** In practice the training rows are not all normal. Put half of
+# the test anomalies into the training set, at most three for ten normal rows, and test on the rest. Compare
+# $\psi = 16$ with $\psi = 256$. Liu et al. say that anomalies in numbers *mask* each other, and that small
+# sub-samples help. Do they? Guess before you run it.
 
 # %% tags=["solution"]
 hidden, tested = np.array_split(np.random.default_rng(seed).permutation(np.flatnonzero(y_test == 1)), 2)
@@ -1356,9 +1356,9 @@ areas.round(3)
 # them the smaller one wins. Among 16 rows a malignant sample has few companions and is still isolated early.
 
 # %% [markdown]
-# **3. False alarms among the alarms.** A promise about normal rows says nothing on how many *alarms* are wrong.
-# `ConformalThreshold(alpha, procedure="benjamini-hochberg")` bounds the expected share of false alarms among all
-# alarms (the false discovery rate) by alpha. Measure it over the splits at alpha = 0.2.
+# **3. Build: false alarms among the alarms.** A promise about normal rows says nothing on how many *alarms*
+# are wrong. `ConformalThreshold(alpha, procedure="benjamini-hochberg")` bounds the expected share of false
+# alarms among all alarms (the false discovery rate) by alpha. Measure it over the splits at alpha = 0.2.
 
 # %% tags=["solution"]
 discoveries = []
@@ -1379,8 +1379,8 @@ discoveries.mean().round(3)
 # times the share of normal rows in the test set.
 
 # %% [markdown]
-# **4. How few normal rows are enough?** Fit on 10, 20, 50 and 100 training rows. Which is hurt more by small data,
-# Isolation Forest or the robust ruler?
+# **4. Change: how few normal rows are enough?** Fit on 10, 20, 50 and 100 training rows. Which is hurt more
+# by small data, Isolation Forest or the robust ruler?
 
 # %% tags=["solution"]
 shuffled = np.random.default_rng(seed).permutation(X_train)
@@ -1398,7 +1398,7 @@ few.round(3)
 # is: a centre and a unit are quickly learned.
 
 # %% [markdown]
-# **5. Explain a miss.** Take the anomaly with the lowest score and explain it. Which columns hide it?
+# **5. Build: explain a miss.** Take the anomaly with the lowest score and explain it. Which columns hide it?
 
 # %% tags=["solution"]
 missed = np.flatnonzero(y_test == 1)[evaluation.scores[y_test == 1].argmin()]

@@ -74,7 +74,7 @@ from sklearn.ensemble import IsolationForest
 from sklearn.neighbors import NearestNeighbors
 from torch import nn
 
-from mmad_utils import metrics, notebook, plots
+from mmad_utils import metrics, notebook, plots, widgets
 from mmad_utils.autoencoders import (
     AutoEncoder,
     ContractiveAutoEncoder,
@@ -660,7 +660,7 @@ all_moons = np.stack([moon(phase) for phase in phases])
 moons = np.stack([moon(phase) for phase in np.random.default_rng(seed).uniform(0.15, 1, 200)])
 
 # %%
-walks = {}
+walks, small_steps = {}, {}
 for i in range(2):
     options = {"latent_dim": 2, "epochs": 3 * epochs, "random_state": seed + i}
     for name, detector in (
@@ -669,6 +669,7 @@ for i in range(2):
     ):
         start, end = detector.fit(moons).encode(np.stack([moon(0.25), moon(0.95)]))
         walks[name, i] = detector.decode(np.linspace(start, end, 9))
+        small_steps[name, i] = detector.decode(np.linspace(start, end, 25))[..., 0] / 255.0
 distance_to_moons = {
     key: np.sqrt(np.square(walk[:, None] / 255.0 - all_moons / 255.0).mean((2, 3, 4))) for key, walk in walks.items()
 }
@@ -702,6 +703,37 @@ nb.figure(
 middle = phases[distance_to_moons["variational AE", 0].argmin(1)[4]]
 assert off_the_way.loc["variational AE"].mean() < 0.6 * off_the_way.loc["plain AE"].mean()
 assert 0.4 < middle < 0.8, "half-way between crescent and full moon"
+
+# %% [markdown]
+# Take the walk yourself, in smaller steps: move the slider in JupyterLab, by mouse or arrow keys. Does the border between
+# light and dark move, or does one picture fade into the other? (A page shows the step in the middle only.)
+
+# %%
+off_at_step = {
+    name: np.sqrt(np.square(small_steps[name, 0][:, None] - all_moons[..., 0] / 255.0).mean((2, 3))).min(1)
+    for name in ("plain AE", "variational AE")
+}
+
+
+def at_step(k):
+    """The two decoded pictures at one step, and how far each is from a moon."""
+    fig, axes = plt.subplots(1, 2, figsize=(3.6, 1.9), layout="constrained")
+    for axis, (name, distance) in zip(axes, off_at_step.items()):
+        axis.imshow(small_steps[name, 0][k], cmap="gray", vmin=0, vmax=1)
+        axis.set_title(f"{name}\n{distance[k]:.3f} from a moon")
+        axis.set_axis_off()
+    return fig
+
+
+widgets.Dial(
+    at_step,
+    range(25),
+    label="step from crescent to full",
+    start=12,
+    alt=lambda k: f"Two moons decoded at step {k} of 24: " + ", ".join(
+        f"{name} {distance[k]:.3f} from the nearest true moon" for name, distance in off_at_step.items()
+    ) + ".",
+)  # fmt: skip
 
 # %% [markdown]
 # ### Random codes
@@ -920,6 +952,53 @@ nb.figure(
 # even ahead at most shares, because the robust one gives up some unusual normal samples as well; that is its price,
 # also where there is no anomaly at all. So it pays when you search your own training data, which is what the paper set
 # out to do, and not as a precaution for clean data.
+
+# %% [markdown]
+# Turn the dial from a few anomalies to many, and watch where the *hidden* ones go: the scores that each network gives to
+# the samples it was trained on, in ranks, since their units differ. (A page shows the largest share.)
+
+# %%
+dirty_shares = [share for share in shares if share > 0]
+hidden_ranks = {}
+for share in dirty_shares:
+    X, y, _, _ = contaminated(data, share, seed)
+    for name in ("plain AE", "robust AE"):
+        ranks = kept_detectors[name, share, 0].anomaly_score(X).argsort().argsort() / (len(X) - 1)
+        hidden_ranks[name, share] = ranks[y == 1]
+
+
+def at_share(share):
+    """Where the hidden anomalies stand among the training samples, by each network."""
+    fig, axes = plt.subplots(1, 2, figsize=(5, 1.9), layout="constrained", sharey=True)
+    for axis, name in zip(axes, ("plain AE", "robust AE")):
+        axis.hist(hidden_ranks[name, share], bins=np.linspace(0, 1, 21), density=True, color="C1")
+        axis.axhline(1, color="0.4", ls="--", lw=1)
+        axis.set(title=name, xlabel="rank of the hidden anomalies", ylim=(0, 20))
+    axes[0].set_ylabel("density")
+    return fig
+
+
+# %%
+widgets.Dial(
+    at_share,
+    dirty_shares,
+    label="anomalies in training",
+    start=len(dirty_shares) - 1,
+    text="{:.0%}".format,
+    alt=lambda share: (
+        f"With {share:.0%} anomalies in training, two histograms of their ranks among the training samples: "
+        + ", ".join(f"{name}, mean rank {hidden_ranks[name, share].mean():.2f}" for name in ("plain AE", "robust AE"))
+        + "."
+    ),
+)
+
+# %% [markdown]
+# The dashed line is what chance would give. Ranks at the right end are anomalies that the network refused to copy; the
+# plain autoencoder has let many of them slip to the left.
+
+# %%
+mean_ranks = pd.Series({key: ranks.mean() for key, ranks in hidden_ranks.items()}).unstack()
+assert (mean_ranks.loc["robust AE"] > mean_ranks.loc["plain AE"]).all()
 
 # %%
 for share in [share for share in shares if share > 0]:
@@ -1170,9 +1249,9 @@ for name in ("robust AE", "plain AE", "Isolation Forest"):
 #
 # ## Exercises
 #
-# **1. Predict.** The error map of an anomaly shows two kinds of bright pixels: ink that should not be there, and ink
-# that is missing. Which sign has $x - g(f(x))$ for each? Which kind is larger on average for digits that are not of the
-# normal class?
+# **1. Predict: too much ink, or too little?** The error map of an anomaly shows two kinds of bright pixels: ink that
+# should not be there, and ink that is missing. Which sign has $x - g(f(x))$ for each? Which kind is larger on average
+# for digits that are not of the normal class?
 
 # %% tags=["solution"]
 model = AutoEncoder(epochs=epochs, random_state=seed).fit(data.X_train)
@@ -1182,8 +1261,8 @@ assert surplus > 0 and missing > 0
 f"too much ink {surplus:.0f}, missing ink {missing:.0f} (mean squares; positive and negative differences)"
 
 # %% [markdown]
-# **2. Change.** Leave the half moons (phase 0.35 to 0.85) out of the training set of section 4 and repeat the walk of
-# the variational autoencoder. How far from a moon are its middle steps now?
+# **2. Change: a walk without half moons.** Leave the half moons (phase 0.35 to 0.85) out of the training set of section
+# 4 and repeat the walk of the variational autoencoder. How far from a moon are its middle steps now?
 
 # %% tags=["solution"]
 outer = np.concatenate([np.linspace(0.15, 0.35, 100), np.linspace(0.85, 1, 100)])
@@ -1199,8 +1278,8 @@ f"{gap:.3f} with a gap in the phases, {off_the_way.loc['variational AE'].mean():
 # its codes smoothly, but it has no idea what a half moon is.
 
 # %% [markdown]
-# **3. Build.** A detector that averages several networks needs one parameter. Does `n_estimators=5` help the sparse
-# autoencoder on the digits, compared with the mean of single networks?
+# **3. Change: five networks for one.** A detector that averages several networks needs one parameter. Does
+# `n_estimators=5` help the sparse autoencoder on the digits, compared with the mean of single networks?
 
 # %% tags=["solution"]
 single = np.mean([auroc_of(SparseAutoEncoder(epochs=epochs, random_state=seed + i)) for i in range(3)])
@@ -1209,8 +1288,8 @@ assert several > single - 0.02
 f"one network {single:.3f}, five averaged {several:.3f}"
 
 # %% [markdown]
-# **4. Build.** Write an autoencoder with your own corruption: erase a random column of the picture. Override `corrupt`
-# only.
+# **4. Build: a corruption of your own.** Write an autoencoder whose corruption erases a random column of the picture.
+# Override `corrupt` only.
 
 
 # %% tags=["solution"]

@@ -905,8 +905,8 @@ if "breast_cancer" in tables:
 #
 # ## Exercises
 #
-# **1. Predict: which weight?** AnoGAN mixes residual and discrimination loss with $\lambda = 0.1$. The parts of f-AnoGAN
-# are at hand. Predict how AUROC changes as κ goes from 0 to very large, then compute it.
+# **1. Predict: which weight?** AnoGAN mixes residual and discrimination loss with $\lambda = 0.1$. The parts of
+# f-AnoGAN are at hand. Predict how AUROC changes as κ goes from 0 to very large, then compute it.
 
 # %% tags=["solution"]
 curve = pd.Series({kappa: metrics.auroc(y_test, L_izi + kappa * L_D) for kappa in (0, 0.1, 1, 10, 100)}, name="AUROC")

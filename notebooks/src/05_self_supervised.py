@@ -773,8 +773,8 @@ nb.value("score_time_72_over_4", seconds["all"] / seconds["turns"], unit="times"
 #
 # ## Exercises
 #
-# **1. Predict.** Keep only the mirror image, K = 2. For which normal digits will this work, and for which not? Write
-# your guess down, then train on the plain 8×8 images `digits/<k>` with `shift=0, rotations=1`.
+# **1. Predict: the mirror alone.** Keep only the mirror image, K = 2. For which normal digits will this work, and for
+# which not? Write your guess down, then train on the plain 8×8 images `digits/<k>` with `shift=0, rotations=1`.
 
 # %% tags=["solution"]
 guesses = {}
@@ -791,7 +791,7 @@ guesses.round(3)
 # 0 and 8 are nearly their own mirror images; 3 and 7 are not.
 
 # %% [markdown]
-# **2. Change.** Set `jitter=0`. What happens to the training loss, and what to AUROC?
+# **2. Change: without jitter.** Set `jitter=0`. What happens to the training loss, and what to AUROC?
 
 # %% tags=["solution"]
 still = GeometricTransformations(**quarter_turns, jitter=0, random_state=seed).fit(scenes.X_train)
@@ -806,7 +806,7 @@ assert still.history_[-1]["loss"] < detector.history_[-1]["loss"]
 # images: compare the two held-out losses before you believe the training curve.
 
 # %% [markdown]
-# **3. Build.** Make up a task of your own. Write a detector whose operations are four zoom factors: override
+# **3. Build: a task of your own.** Write a detector whose operations are four zoom factors: override
 # `operations(side)` and multiply the identity grid. Does *how large is it?* find other digits as well as *which way is
 # up?* does?
 
@@ -830,7 +830,7 @@ assert zoom_auroc < evaluation.auroc - 0.1
 # digit. A task helps only if its answer depends on what makes the class a class.
 
 # %% [markdown]
-# **4. Change.** Repair the threshold: train on two thirds of the normal images, `calibrate` a `QuantileThreshold(0.05)`
+# **4. Change: repair the threshold.** Train on two thirds of the normal images, `calibrate` a `QuantileThreshold(0.05)`
 # on the rest, and count false alarms on the test set.
 
 # %% tags=["solution"]

@@ -761,8 +761,9 @@ for name in ("untrained", "right teacher", "wrong teacher"):
 #
 # ## Exercises
 #
-# **1. Predict.** The share of candidates depends on `cutoff`. Before you run it: what happens to the right teacher's
-# pupil of section 1 if the cutoff falls to 0, so that about half of the rows are outlier candidates?
+# **1. Predict: half of the rows as outliers.** The share of candidates depends on `cutoff`. Before you run it: what
+# happens to the right teacher's pupil of section 1 if the cutoff falls to 0, so that about half of the rows are outlier
+# candidates?
 
 # %% tags=["solution"]
 eager = REPEN(base_detector=OneColumn(0), margin=3.0, cutoff=0.0, random_state=seed).fit(train)
@@ -776,8 +777,8 @@ pd.Series({"cutoff √3": taught["right teacher"], "cutoff 0": eager_auroc}).rou
 # ranking.
 
 # %% [markdown]
-# **2. Change.** RDP's target is random, but must it be deep? Compare the novelty alone with a linear target, a target
-# of one hidden layer and one of three, on the first hard data set.
+# **2. Change: a target that is not deep.** RDP's target is random, but must it be deep? Compare the novelty alone with
+# a linear target, a target of one hidden layer and one of three, on the first hard data set.
 
 # %% tags=["solution"]
 depths = {"linear": (), "one hidden layer": (64,), "three hidden layers": (64, 64, 64)}
@@ -793,8 +794,8 @@ pd.Series(areas, name="AUROC").round(3).to_frame()
 # not that $\eta$ is complicated.
 
 # %% [markdown]
-# **3. Build.** RAMODO is a recipe: any score may follow any teacher. Let RDP be the teacher of REPEN. Does the pupil
-# outgrow it on the first hard data set?
+# **3. Build: a teacher from the same notebook.** RAMODO is a recipe: any score may follow any teacher. Let RDP be the
+# teacher of REPEN. Does the pupil outgrow it on the first hard data set?
 
 # %% tags=["solution"]
 X_train, X_test, y_test = scaled(first)

@@ -840,7 +840,7 @@ easy.round(3)
 #
 # ## Exercises
 #
-# **1. Predict, then run: a bounded activation.** The third door to collapse is an activation that saturates. Take
+# **1. Predict: a bounded activation.** The third door to collapse is an activation that saturates. Take
 # `PlainSVDD`, let its output pass through a tanh, and put the centre at (1, 1, …). Can a network without any bias
 # reach it? Predict, then compare the mean distance of normal test samples before and after training.
 

@@ -597,8 +597,8 @@ pd.DataFrame({"clean": clean, "noisiest": dirty}).round(3)
 #
 # ## Exercises
 #
-# **1. Predict, then run: two men.** Leave out the picture. Will caption and series alone find the mismatches whose odd
-# part is the picture? And the others?
+# **1. Predict: two witnesses of three.** Leave out the picture. Will caption and series alone find the mismatches whose
+# odd part is the picture? And the others?
 
 # %% tags=["solution"]
 two = GraphFusion(n_neighbors=0, epochs=graph_epochs, random_state=seed)
@@ -633,9 +633,9 @@ print(f"asking the others: {cross:.3f}, asking all: {listening:.3f}")
 # Ask a witness about *somebody else*.
 
 # %% [markdown]
-# **3. Build: name the culprit.** For a mismatch it helps to know *which* part is odd. Use `fitted["graph", seed]`: score
-# each sample three times, each time with one part hidden. What happens to the score when the odd part is the hidden
-# one?
+# **3. Build: name the culprit.** For a mismatch it helps to know *which* part is odd. Use `fitted["graph", seed]`:
+# score each sample three times, each time with one part hidden. What happens to the score when the odd part is the
+# hidden one?
 
 # %% tags=["solution"]
 graph = fitted["graph", seed]

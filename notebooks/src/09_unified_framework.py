@@ -634,8 +634,8 @@ for key, value in (("image", "pictures"), ("tabular", "table")):
 #
 # ## Exercises
 #
-# **1. Predict, then run.** The threshold of a mixture without held-out folds comes from training scores. How many false
-# alarms on new pictures?
+# **1. Predict: a threshold from training scores.** Without held-out folds (`calibration_folds=0`) the mixture has only
+# training scores to set its threshold by. How many false alarms on new pictures?
 
 # %% tags=["solution"]
 training = detector(calibration_folds=0).fit(X)
@@ -647,7 +647,7 @@ round(training_alarms, 2)
 # Nearly all of them: a hundred pictures in 256 dimensions know themselves too well.
 
 # %% [markdown]
-# **2. Change.** Halve `latent_dim` twice. When does the detection of picture defects suffer?
+# **2. Change: a narrower space.** Halve `latent_dim` twice. When does the detection of picture defects suffer?
 
 # %% tags=["solution"]
 narrow = {}
@@ -658,14 +658,15 @@ for width in (latent_dim // 4, latent_dim // 2):
     narrow[width] = metrics.auroc(
         image.y_test, fitted.fit({"image": X["image"]}).anomaly_score({"image": image.X_test})["image"]
     )
+assert 0.6 < narrow[latent_dim // 4] < narrow[latent_dim // 2] + 0.02
 {width: round(area, 3) for width, area in narrow.items()}
 
 # %% [markdown] tags=["solution"]
 # Gradually: a random projection keeps distances up to an error that shrinks with the square root of its width.
 
 # %% [markdown]
-# **3. Build.** Write an encoder for texts that counts letters, and give the detector a fourth modality. Which lines of
-# the detector did you change?
+# **3. Build: a modality of your own.** Write an encoder for texts that counts letters, and give the detector a fourth
+# modality. Which lines of the detector did you change?
 
 
 # %% tags=["solution"]

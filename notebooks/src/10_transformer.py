@@ -569,34 +569,52 @@ clues
 # %% [markdown]
 # ## Exercises
 #
-# 1. **Predict.** A table has two columns with $x_2 = x_1^2$ plus a little noise, $x_1$ symmetric around 0. Will the
-#    untrained network find rows with a wrong $x_2$? The trained one?
-# 2. **Change.** Hide only 5% of the tokens in training (`mask_share=(0.05, 0.05)`). What happens to the error of hidden
-#    tokens, and what to the AUROC?
-# 3. **Build.** Train the network on the rows *only* and compare with the one that saw pictures, too. Did the pictures help?
+# **1. Predict: a relation that is not linear.** A table has two columns with $x_2 = x_1^2$ plus a little noise, $x_1$
+# symmetric around 0. Will the untrained network find rows with a wrong $x_2$? The trained one?
 
 # %% tags=["solution"]
-# 1. The columns are uncorrelated: a Gaussian sees nothing wrong as long as each value is common. The network learns x1².
 rng = np.random.default_rng(seed)
 x = rng.uniform(-1, 1, (700, 1))
 square = np.hstack([x, x**2 + 0.02 * rng.normal(size=x.shape)])
 wrong = np.hstack([square[500:600, :1], rng.permutation(square[500:600, 1:])])
 y = np.repeat([0, 1], 100)
+curved = {}
 for n in (0, epochs):
     one = MultiModalAnomalyTransformer(epochs=n, width=32, random_state=seed).fit({"tabular": square[:500]})
-    score = one.anomaly_score({"tabular": np.vstack([square[600:], wrong])})["tabular"]
-    print(f"{n} epochs: {metrics.auroc(y, score):.2f}")
+    curved[n] = metrics.auroc(y, one.anomaly_score({"tabular": np.vstack([square[600:], wrong])})["tabular"])
+assert curved[epochs] > curved[0] + 0.1 or epochs < 10
+{f"{n} epochs": round(area, 3) for n, area in curved.items()}
+
+# %% [markdown] tags=["solution"]
+# The columns are uncorrelated: a Gaussian sees nothing wrong as long as each value is common. The network learns $x_1^2$.
+
+# %% [markdown]
+# **2. Change: hide less.** Train on the rows only, hiding 5% of the tokens (`mask_share=(0.05, 0.05)`), and compare
+# with the default. What happens to the error of hidden tokens, and what to the AUROC?
 
 # %% tags=["solution"]
-# 2. and 3. Less is hidden, so each step learns less; the pictures are other data and share little with rows.
-for text, samples, change in (
-    ("5% hidden, rows only", only_rows, {"mask_share": (0.05, 0.05)}),
-    ("rows only", only_rows, {}),
-):
-    one = MultiModalAnomalyTransformer(epochs=epochs, **options, **change).fit(samples)
+by_share = {}
+for text, change in (("default", {}), ("5% hidden", {"mask_share": (0.05, 0.05)})):
+    one = MultiModalAnomalyTransformer(epochs=epochs, **options, **change).fit(only_rows)
     area = metrics.auroc(truth["tabular"], one.anomaly_score({"tabular": test["tabular"]})["tabular"])
-    print(f"{text}: AUROC {area:.3f}, hidden error {one.history_[-1]['tabular hidden']:.2f}")
-print(f"both modalities: AUROC {comparison.loc[(table, 'trained'), 'mean']:.3f}")
+    by_share[text] = {"AUROC": area, "hidden error": one.history_[-1]["tabular hidden"]}
+assert by_share["5% hidden"]["hidden error"] > by_share["default"]["hidden error"] or epochs < 10
+pd.DataFrame(by_share).T.round(3)
+
+# %% [markdown] tags=["solution"]
+# Less is hidden, so each step learns less: the error of hidden tokens stays larger. AUROC hardly notices.
+
+# %% [markdown]
+# **3. Build: rows without pictures.** How well does the network that saw rows only find their anomalies, compared with
+# the one that saw pictures, too? Did the pictures help?
+
+# %% tags=["solution"]
+with_pictures = comparison.loc[(table, "trained"), "mean"]
+assert abs(with_pictures - by_share["default"]["AUROC"]) < 0.05 or epochs < 10
+print(f"rows only {by_share['default']['AUROC']:.3f}, both modalities {with_pictures:.3f}")
+
+# %% [markdown] tags=["solution"]
+# Neither helped nor harmed: the pictures are other data and share little with rows.
 
 # %% [markdown]
 # ## References
