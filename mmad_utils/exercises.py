@@ -106,6 +106,7 @@ def without_solutions(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     Run All goes on below it; prose becomes "Your answer:".
     """
     student = copy.deepcopy(notebook)
+    student.metadata.pop("jupytext", None)  # no paired source beside the copy
     for cell in student.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None

@@ -34,6 +34,7 @@ def test_no_line_of_a_solution_is_left_in_the_copy(path):
     assert len(secret) > 10
     assert [line for line in secret if line in text] == []
     assert '"solution"' not in copy
+    assert "py:percent" not in copy, "JupyterLab would write a paired source beside the copy"
 
 
 def test_outputs_of_a_notebook_that_ran_do_not_tell_the_answers(project):
