@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import difflib
 import json
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -241,7 +242,10 @@ def sync(name: str) -> str | None:
 
 
 def write_student_copy(name: str) -> str:
-    """Write ``build/student/<name>.ipynb``, the notebook without solutions, unless it is there; says which."""
+    """Write ``build/student/<name>.ipynb``, the notebook without solutions, unless it is there; says which.
+
+    The glossary, to which it links, is laid beside it.
+    """
     path = PROJECT_ROOT / "build" / "student" / f"{name}.ipynb"
     if path.exists():
         return f"{path} kept as it is; delete it for a fresh one"
@@ -251,6 +255,7 @@ def write_student_copy(name: str) -> str:
         raise NotebookError(f"{name}: {problem}")
     path.parent.mkdir(parents=True, exist_ok=True)
     nbformat.write(without_solutions(notebook), path)
+    shutil.copy(PROJECT_ROOT / "notebooks" / "glossary.md", path.parent)
     return f"{path} written"
 
 

@@ -94,6 +94,7 @@ class Project:
         shutil.copytree(PROJECT_ROOT / "mmad_utils", root / "mmad_utils", ignore=ignore)
         (root / "data").mkdir()
         shutil.copy(PROJECT_ROOT / "data" / "manifest.json", root / "data")
+        (root / "notebooks" / "glossary.md").write_text("### Anomaly\n")
         self.write(SOURCE)
 
     def write(self, source: str) -> None:

@@ -62,6 +62,7 @@ def test_the_copy_runs_and_fails_only_where_the_learner_must_write(project):
     written = project.command("-m", "mmad_utils.notebook", "student")
     assert written.returncode == 0, written.stderr
     path = project.root / "build" / "student" / "small.ipynb"
+    assert path.with_name("glossary.md").exists(), "notebooks link to it"
     run = ("-m", "nbconvert", "--execute", "--to", "notebook", "--inplace", str(path))
     ran = project.command(*run, cwd=project.root)
     assert ran.returncode == 0, ran.stderr
