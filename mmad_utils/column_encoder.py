@@ -22,6 +22,7 @@ __all__ = ["ColumnEncoder", "describe_columns", "kinds_of"]
 
 MOST_LEVELS = 10  # of a category that gets one 0/1 number a level
 READABLE = 0.95  # share of a column's values that must read as a number or a date for it to be one
+LARGEST = 1e150  # a number is cut there, so that its square is finite
 DAY, WEEK = 86_400, 7 * 86_400  # seconds
 BECOMES = {
     "number": "arcsinh((x − median) / interquartile range)",
@@ -101,9 +102,10 @@ def _date_format(known: pd.Series) -> str:
 
 
 def _values(column: pd.Series, kind: str) -> pd.Series:
-    """Numbers as float64 (infinite ones as missing), dates as seconds since 1970, text as str; NaN where missing."""
+    """Numbers as float64, dates as seconds since 1970, text as str; NaN where missing, infinite or unreadable."""
     if kind == "number":
-        return pd.to_numeric(column, errors="coerce").astype(np.float64).replace([np.inf, -np.inf], np.nan)
+        numbers = pd.to_numeric(column, errors="coerce").astype(np.float64).replace([np.inf, -np.inf], np.nan)
+        return numbers.clip(-LARGEST, LARGEST)
     if kind.startswith("date "):
         dates = pd.to_datetime(column.astype("string"), format=kind.removeprefix("date "), errors="coerce", utc=True)
         return (dates - pd.Timestamp(0, tz="UTC")).dt.total_seconds()
@@ -199,7 +201,5 @@ def _learn(column: pd.Series, kind: str) -> dict[str, Any]:
     if kind.startswith("date "):
         learned["times"] = bool((known % DAY != 0).any())
     low, middle, high = np.quantile(known, [0.25, 0.5, 0.75]) if known.size else (0.0, 0.0, 0.0)
-    with np.errstate(over="ignore"):
-        spread = high - low or (known.std() if known.size else 0.0)
-    finite = np.isfinite(spread) and spread > 0
-    return learned | {"middle": float(middle), "spread": float(spread) if finite else 1.0}
+    spread = high - low or (known.std() if known.size else 0.0)
+    return learned | {"middle": float(middle), "spread": float(spread) or 1.0}

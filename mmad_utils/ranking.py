@@ -228,13 +228,13 @@ def _scores(detector, encoded, seed: list[int]):
 
 
 def _measure(scores, shuffled, new_to, anomalies, rate):
-    """One repeat of one detector: its measures, and the rank in (0, 1] of each sample by the copy it is new to."""
+    """One repeat of one detector: its measures, and the rank of each sample by the copy it is new to."""
     highest = [set(np.argsort(-one)[: max(1, round(TOP * len(one)))]) for one in scores]
     row = {"stability": stats.spearmanr(*scores).statistic, "top": len(highest[0] & highest[1]) / len(highest[0])}
-    ranks = np.mean([stats.rankdata(one) / len(one) for one in scores], axis=0)
+    ranks = np.mean([stats.rankdata(one) for one in scores], axis=0)
     for number, one in enumerate(scores):
         new = new_to == number
-        ranks[new] = stats.rankdata(one)[new] / len(one)
+        ranks[new] = stats.rankdata(one)[new]
     if shuffled:
         truth = [np.repeat([0, 1], len(pair[0])) for pair in shuffled]
         row["shuffled"] = np.mean([roc_auc_score(t, np.concatenate(pair)) for t, pair in zip(truth, shuffled)])
@@ -270,7 +270,7 @@ def _table(rows, left_out, minutes: float) -> pd.DataFrame:
         frame = pd.DataFrame(runs)
         columns[name] = {"repeats": len(runs), "left_out": left_out[name]}
         for key in frame:
-            values = np.concatenate(frame[key].map(np.atleast_1d).to_list())
+            values = np.concatenate(frame[key].dropna().map(np.atleast_1d).to_list())
             columns[name][key] = values.mean()
             if key in ("auroc", "average_precision"):
                 columns[name][f"{key}_sd"] = values.std(ddof=1)

@@ -18,12 +18,12 @@ import pandas as pd
 from PIL import Image
 
 from mmad_utils.datasets.images import check_images
-from mmad_utils.datasets.record import PROJECT_ROOT, DatasetError
+from mmad_utils.datasets.record import PROJECT_ROOT, DatasetError, data_home
 
 __all__ = ["Samples", "find", "read_pictures", "read_table"]
 
 FEWEST = 20  # normal samples; half of them train, half set the threshold
-SEPARATORS = ",;\t|"
+SEPARATORS = ";\t|,"  # of two that cut alike the first: a comma may be a decimal mark
 HEAD = 50  # rows that decide on the separator and the decimal mark
 GOOD = ("good", "normal", "ok")  # folders of normal pictures
 
@@ -56,18 +56,19 @@ class Samples:
 
 
 def find(path: str | Path) -> Path:
-    """A path of the user's: as given, or inside the project, for a notebook may run in another folder.
+    """A path of the user's: as given, or inside the project or the folder of the data, for a notebook runs elsewhere.
 
     Raises
     ------
     DatasetError
-        Neither is there.
+        It is in none of them.
     """
     given = Path(path).expanduser()
-    for candidate in (given, PROJECT_ROOT / given):
-        if candidate.exists():
-            return candidate
-    raise DatasetError(f"{given}: no such file or folder, neither in {Path.cwd()} nor in {PROJECT_ROOT}.")
+    folders = (Path.cwd(), PROJECT_ROOT, data_home())
+    for folder in folders:
+        if (folder / given).exists():
+            return folder / given
+    raise DatasetError(f"{given}: no such file or folder in {', '.join(map(str, folders))}. Give its whole path.")
 
 
 def read_table(path: str | Path, label: str = "", encoding: str = "utf-8", least: int = FEWEST) -> Samples:
@@ -152,7 +153,7 @@ def read_pictures(folder: str | Path, least: int = FEWEST) -> Samples:
         )
     sizes = set(check_images(paths))
     others = len(files) - len(paths)
-    notes = [f"{others} files that are no pictures were left out."] if others else []
+    notes = [f"Left out, for they are no pictures: {others} of the files."] if others else []
     if len(sizes) > 1:
         (low, _), (high, _) = min(sizes), max(sizes)
         notes.append(f"{len(sizes)} sizes (heights of {low} to {high} pixels): each is resized to one square.")
