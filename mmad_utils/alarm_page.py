@@ -22,7 +22,7 @@ __all__ = ["falls", "first_alarms", "picture", "scores_table", "short", "write_p
 
 STYLE = """body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1a1a1a}
 table{border-collapse:collapse;font-size:.85rem}td,th{padding:.25rem .6rem;border-bottom:1px solid #ccc;
-text-align:left;overflow-wrap:anywhere;min-width:4rem}th{white-space:nowrap}div{overflow-x:auto}img{max-width:100%}h1{font-size:1.5rem;overflow-wrap:anywhere}h2{font-size:1.15rem;margin-top:2rem}"""
+text-align:left;overflow-wrap:break-word}th{white-space:nowrap}div{overflow-x:auto}img{max-width:100%}h1{font-size:1.5rem;overflow-wrap:anywhere}h2{font-size:1.15rem;margin-top:2rem}"""
 
 HEAD = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8">

@@ -159,21 +159,23 @@ def judge(detector: CalibratedDetector, X, y=None, *, most: int = 20_000, seed: 
     rng = np.random.default_rng(seed)
     normal = rng.permutation(len(X) if y is None else np.flatnonzero(np.asarray(y) == 0))
     halves = np.sort(normal[: len(normal) // 2]), np.sort(normal[len(normal) // 2 :])
-    samples = [rows_of(X, np.sort(rng.permutation(half)[: max(2, most // 2)])) for half in halves]
+    taken = [np.sort(rng.permutation(half)[: max(2, most // 2)]) for half in halves]
+    samples = [rows_of(X, rows) for rows in taken]
     first = clone(detector).set_params(random_state=seed).fit_on(*samples)
     second = clone(detector).set_params(random_state=seed + 1).fit_on(*samples[::-1])
     which = np.zeros(len(X), dtype=np.int64)
     which[halves[0]] = 1
-    raw, p, alarms = np.empty(len(X)), np.empty(len(X)), np.empty(len(X), dtype=bool)
+    scores, p = np.empty(len(X)), np.empty(len(X))
     with tqdm(total=len(X), disable=not progress, unit="sample", desc="judging all") as bar:
         for number, one in enumerate((first, second)):
             rows = np.flatnonzero(which == number)
             for part in np.array_split(rows, max(1, -(-len(rows) // CHUNK))):
-                scores = one._raw(rows_of(X, part))
-                raw[part], p[part] = one.tail_.transform(scores), one.tail_.p_values(scores)
-                alarms[part] = raw[part] > -one.offset_
+                raw = one._raw(rows_of(X, part))
+                scores[part], p[part] = one.tail_.transform(raw), one.tail_.p_values(raw)
                 bar.update(len(part))
-    return Judgement((first, second), which, raw, p, alarms)
+            own = taken[1 - number]  # these are among those they are compared with: count each once, not twice
+            p[own] = (np.rint(p[own] * (len(own) + 1)) - 1) / len(own)
+    return Judgement((first, second), which, scores, p, p <= detector.contamination)
 
 
 def rows_of(X, rows) -> Any:

@@ -2,6 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from scipy.stats import rankdata
 from sklearn.base import clone
 
 from mmad_utils import CalibratedDetector, ColumnEncoder, Detector, DistanceToCenter, GaussianAnomalyScorer, PaDiM
@@ -78,6 +79,15 @@ def test_every_row_is_judged_by_a_detector_that_has_not_learned_from_it(frame, d
     assert np.bincount(judgement.judge).tolist() == [300, 300]
     np.testing.assert_array_equal(judgement.alarms, judgement.p_values <= 0.1)
     assert judgement.scores.argmax() == 7
+
+
+def test_a_calibrating_row_has_its_rank_among_all_of_them_as_p_value(frame, detector):
+    judgement = judge(detector, frame, seed=0)
+    for number in (0, 1):
+        own = judgement.judge == number
+        ranks = rankdata(-judgement.detectors[number].anomaly_score(frame[own]), method="max")
+        np.testing.assert_allclose(judgement.p_values[own], ranks / own.sum())
+    assert judgement.alarms.mean() == pytest.approx(0.1)
 
 
 def test_labelled_anomalies_teach_nobody(frame, detector):
