@@ -193,7 +193,7 @@ def _encode(encoder, X, train, normal, rng):
 def _trial(X, normal, fraction, encoder, seed):
     """``_encode`` of a part of the normal samples."""
     rng = np.random.default_rng(seed)
-    rows = np.sort(rng.choice(normal, max(10, len(normal) // fraction), replace=False))
+    rows = np.sort(rng.choice(normal, min(len(normal), max(10, len(normal) // fraction)), replace=False))
     part, everything = rows_of(X, rows), np.arange(len(rows))
     encoded = [_encode(encoder, part, half, everything, rng) for half in np.array_split(everything, 2)]
     return encoded, len(X) / len(rows)

@@ -398,7 +398,7 @@ raised = f"{judgement.alarms.sum()} of {len(samples.X)} samples raise an alarm (
 sections = [
     ("What was read", f"{len(samples.X)} samples. Detector: {kept}.", *samples.notes, columns),
     ("Detectors", told, reported.reset_index()),
-    ("Alarms", raised, too_few, histogram),
+    ("Alarms", f"{raised} {too_few}", histogram),
     ("The five highest scores", reasons, *heatmaps),
 ]
 write_page(folder / "report.html", f"Anomalies in {samples.path.name}", sections)
