@@ -13,6 +13,8 @@ _MODULE_OF = {
     "AnoGAN": "gans",
     "AutoEncoder": "autoencoders",
     "BiGAN": "bidirectional_gans",
+    "CalibratedDetector": "calibrated",
+    "ColumnEncoder": "column_encoder",
     "ConformalThreshold": "thresholds",
     "ContractiveAutoEncoder": "autoencoders",
     "ContrastiveAlignment": "alignment",

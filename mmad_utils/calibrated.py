@@ -1,0 +1,183 @@
+"""From samples as they are read to p-values: numbers of columns, a detector, ranks among samples it has not seen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.utils import check_random_state
+from tqdm.auto import tqdm
+
+from mmad_utils.detector import Detector, DetectorError
+from mmad_utils.multimodal import take
+from mmad_utils.thresholds import ConformalThreshold, TailProbability
+
+__all__ = ["CalibratedDetector", "Judgement", "judge"]
+
+CHUNK = 50_000  # rows encoded and scored at a time; a million rows fit into memory as read, not as numbers
+
+
+class CalibratedDetector(Detector):
+    """A detector that keeps its promise of false alarms, on tables of any types or on pictures.
+
+    Half of the training samples teach the encoder and the detector. The other half, which these have not seen, turn
+    scores into p-values and set the threshold.
+
+    Parameters
+    ----------
+    detector : Detector of rows of numbers, or of pictures
+    encoder : transformer with ``fit`` and ``transform``, or None, default=None
+        ``ColumnEncoder`` for a table as pandas reads it.
+    contamination : float in (0, 0.5], default=0.05
+        Promised share of false alarms among new normal samples.
+    random_state : int, RandomState or None, default=None
+        Of the halves, and of a detector that has chance in it.
+
+    Attributes
+    ----------
+    encoder_ : fitted transformer, or None
+    detector_ : fitted detector
+    tail_ : TailProbability of the scores of the other half
+    offset_ : float; -inf where the other half is too small for the promise, so that there is no alarm
+
+    References
+    ----------
+    H. Papadopoulos et al. (2002), Inductive confidence machines for regression, ECML: the split-off calibration set.
+    """
+
+    modalities = ("tabular", "image")
+    encoder_: Any
+
+    def __init__(self, detector, encoder=None, contamination=0.05, random_state=None):
+        self.detector = detector
+        self.encoder = encoder
+        self.contamination = contamination
+        self.random_state = random_state
+
+    def p_values(self, X) -> np.ndarray:
+        """(n,) conformal p-values in (0, 1]; a normal sample has p ≤ α with probability at most α."""
+        return self.tail_.p_values(self._raw(X))
+
+    def anomaly_map(self, X) -> np.ndarray:
+        """(n, H, W) map of pictures, in the units of the detector."""
+        return self.detector_.anomaly_map(X)
+
+    def fit_on(self, train, calibration):
+        """Fit on the first samples and calibrate on the second, instead of drawing halves.
+
+        Returns
+        -------
+        self
+        """
+        random = check_random_state(self.random_state).randint(2**31)
+        self.encoder_ = None if self.encoder is None else clone(self.encoder).fit(train)
+        detector = clone(self.detector)
+        if "random_state" in detector.get_params():
+            detector.set_params(random_state=random)
+        self.detector_ = detector.fit(self._encode(train))
+        scores = self._raw(calibration)
+        self.tail_ = TailProbability().fit(scores)
+        threshold = ConformalThreshold(self.contamination).fit(scores).threshold_
+        self.offset_ = -float(self.tail_.transform([threshold])[0])
+        return self
+
+    def get_state(self):
+        state = super().get_state()
+        state["parameters"] |= {"detector": None, "encoder": None}  # the fitted ones have the same parameters
+        return state
+
+    def set_state(self, state):
+        super().set_state(state)
+        self.detector = clone(self.detector_)
+        self.encoder = None if self.encoder_ is None else clone(self.encoder_)
+
+    def _check(self, X, *, reset: bool):
+        return X  # the encoder and the detector check what they get
+
+    def _fit(self, X, y):
+        if len(X) < 4:
+            raise DetectorError(f"n_samples = {len(X)}: two to learn from and two to calibrate on are needed.")
+        order = check_random_state(self.random_state).permutation(len(X))
+        train, calibration = np.sort(order[: len(X) // 2]), np.sort(order[len(X) // 2 :])
+        self.fit_on(rows_of(X, train), rows_of(X, calibration))
+
+    def _offset(self, X) -> float:
+        return self.offset_  # of the calibration
+
+    def _score(self, X):
+        return self.tail_.transform(self._raw(X))
+
+    def _encode(self, X):
+        return X if self.encoder_ is None else self.encoder_.transform(X)
+
+    def _raw(self, X) -> np.ndarray:
+        """Scores of the detector, (n,), higher is more anomalous."""
+        starts = range(0, len(X), CHUNK)
+        return np.concatenate(
+            [-self.detector_.score_samples(self._encode(X[start : start + CHUNK])) for start in starts]
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Judgement:
+    """Every sample judged by a detector that has not learned from it.
+
+    Attributes
+    ----------
+    detectors : two fitted CalibratedDetector; the first is the one to keep
+    judge : (n,) int, which of the two judged a sample
+    scores : (n,) float64, −log of the tail probability, comparable between the two; 3 is about one normal in twenty
+    p_values : (n,) float64 in (0, 1]
+    alarms : (n,) bool
+    """
+
+    detectors: tuple[CalibratedDetector, CalibratedDetector]
+    judge: np.ndarray
+    scores: np.ndarray
+    p_values: np.ndarray
+    alarms: np.ndarray
+
+
+def judge(detector: CalibratedDetector, X, y=None, *, most: int = 20_000, seed: int = 0, progress=False) -> Judgement:
+    """Judge all samples, the training ones too, without letting any judge itself.
+
+    The normal samples (without labels: all) fall into two random halves. One detector learns from the first and is
+    calibrated on the second, its twin the other way round; each judges the half that it has not learned from, and
+    the first the labelled anomalies, from which neither learns.
+
+    Parameters
+    ----------
+    detector : CalibratedDetector, is cloned
+    X : DataFrame, or sequence of n image paths
+    y : (n,) int, 0 normal, 1 anomaly, or None
+    most : int, samples that the two learn from and are calibrated on together, drawn at random
+    seed : int
+    progress : bool, show a bar
+    """
+    rng = np.random.default_rng(seed)
+    normal = rng.permutation(len(X) if y is None else np.flatnonzero(np.asarray(y) == 0))
+    halves = np.sort(normal[: len(normal) // 2]), np.sort(normal[len(normal) // 2 :])
+    taken = [np.sort(rng.permutation(half)[: max(2, most // 2)]) for half in halves]
+    samples = [rows_of(X, rows) for rows in taken]
+    first = clone(detector).set_params(random_state=seed).fit_on(*samples)
+    second = clone(detector).set_params(random_state=seed + 1).fit_on(*samples[::-1])
+    which = np.zeros(len(X), dtype=np.int64)
+    which[halves[0]] = 1
+    scores, p = np.empty(len(X)), np.empty(len(X))
+    with tqdm(total=len(X), disable=not progress, unit="sample", desc="judging all") as bar:
+        for number, one in enumerate((first, second)):
+            rows = np.flatnonzero(which == number)
+            for part in np.array_split(rows, max(1, -(-len(rows) // CHUNK))):
+                raw = one._raw(rows_of(X, part))
+                scores[part], p[part] = one.tail_.transform(raw), one.tail_.p_values(raw)
+                bar.update(len(part))
+            own = taken[1 - number]  # these are among those they are compared with: count each once, not twice
+            p[own] = (np.rint(p[own] * (len(own) + 1)) - 1) / len(own)
+    return Judgement((first, second), which, scores, p, p <= detector.contamination)
+
+
+def rows_of(X, rows) -> Any:
+    """These samples of a DataFrame, an array or a sequence."""
+    return X.iloc[rows] if hasattr(X, "iloc") else take(X, rows)

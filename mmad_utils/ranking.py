@@ -1,0 +1,280 @@
+"""Which detector for these samples? Several compared within a time budget, with labels or without."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+from sklearn.base import clone
+from sklearn.metrics import average_precision_score, roc_auc_score
+from tqdm.auto import tqdm
+
+from mmad_utils.benchmark import make_detector
+from mmad_utils.calibrated import rows_of
+from mmad_utils.detector import Detector, DetectorError
+
+__all__ = ["choose", "compare", "draw", "keepable"]
+
+RULER = "RandomScore"
+SETS = {
+    ("quick", "tabular"): "IsolationForest,KNNDistance,PCAResidual,GaussianAnomalyScorer,DistanceToCenter",
+    ("quick", "image"): "PaDiM,PatchCore",
+    ("thorough", "tabular"): "IsolationForest,KNNDistance,PCAResidual,GaussianAnomalyScorer,DistanceToCenter,"
+    "LocalOutlierFactor,DenoisingAutoEncoder,RDP",
+    ("thorough", "image"): "PaDiM,PatchCore",
+}
+TRIALS = (16, 8)  # the time of a detector is foretold from trials on these fractions of the samples
+BAR = "comparing: {percentage:3.0f}%|{bar}| {elapsed}, {remaining} left"
+COLUMNS = (
+    "auroc", "auroc_sd", "average_precision", "average_precision_sd", "agreement", "stability", "top", "shuffled",
+    "seconds", "repeats", "left_out",
+)  # fmt: skip
+TOP = 0.05  # share of the samples that count as its highest scores
+
+
+def choose(detectors: str, modality: str) -> dict[str, Any]:
+    """New detectors by name: "quick", "thorough", or class names of ``make_detector`` with commas between them.
+
+    A random score joins those of tables, as a ruler.
+
+    Raises
+    ------
+    DetectorError
+        An unknown name, or a detector that does not take the modality ("tabular" or "image").
+    """
+    names = SETS.get((detectors, modality), detectors).split(",")
+    chosen = {name.strip(): make_detector(name.strip()) for name in names}
+    for name, detector in chosen.items():
+        if modality not in getattr(detector, "modalities", ("tabular",)):
+            raise DetectorError(f"{name} does not take {'tables' if modality == 'tabular' else 'pictures'} alone.")
+    return chosen | ({RULER: make_detector(RULER)} if modality == "tabular" else {})
+
+
+def draw(n: int, y=None, *, most: int, seed: int = 0) -> np.ndarray:
+    """Rows to compare on, sorted, at most ``most`` of n at random; of labelled anomalies as many as half of these."""
+    rng = np.random.default_rng(seed)
+    if n <= most:
+        return np.arange(n)
+    if y is None:
+        return np.sort(rng.choice(n, most, replace=False))
+    anomalies = rng.permutation(np.flatnonzero(np.asarray(y) == 1))[: most // 2]
+    normal = rng.permutation(np.flatnonzero(np.asarray(y) == 0))[: most - len(anomalies)]
+    return np.sort(np.concatenate([anomalies, normal]))
+
+
+def compare(
+    detectors: Mapping[str, Any],
+    X,
+    y=None,
+    *,
+    encoder=None,
+    rate: float | None = None,
+    repeats: int = 3,
+    minutes: float = 1.0,
+    seed: int = 0,
+    progress: bool = False,
+) -> pd.DataFrame:
+    """Compare detectors on samples that they have not learned from.
+
+    In each repeat the normal samples (without labels: all, which assumes that anomalies are few) fall into two random
+    halves. Of every detector one copy learns from each half and scores all samples. Measured are
+
+    - ``stability``: Spearman's correlation between the scores of the two copies, and ``top``, the share of the
+      highest twentieth that both agree on;
+    - ``agreement``: Spearman's correlation with the mean rank of the other detectors, each sample scored by the copy
+      that has not learned from it;
+    - ``shuffled`` (tables): AUROC of the samples not learned from against copies of them whose columns were shuffled
+      one by one, so that each value is a real one and only their company is wrong; 0.5 is blind to that;
+    - with labels ``auroc`` and ``average_precision`` of each copy on the normal half that it has not seen and all
+      anomalies, the latter reweighted to ``rate``.
+
+    What a detector would take is foretold from two trials on an eighth of the samples and less. The quickest run
+    first, and what does not fit into the rest of the time is left out; repeats stop when time is up.
+
+    Parameters
+    ----------
+    detectors : dict of name -> estimator with ``fit`` and ``score_samples``
+    X : DataFrame with an ``encoder``, else (n, d) array or sequence of image paths
+    y : (n,) int, 0 normal, 1 anomaly, or None
+    encoder : transformer or None
+        Learns from the same half as the detectors.
+    rate : float, share of anomalies where the detectors will work; default the share in ``y``
+    repeats : int
+    minutes : float
+    seed : int
+    progress : bool, show a bar with the time left
+
+    Returns
+    -------
+    DataFrame, index ``detector``, best first: the means, with labels also ``auroc_sd`` and ``average_precision_sd``,
+    ``seconds`` of a repeat, ``repeats`` that were made, and ``left_out``, why a detector was not measured, or "".
+    Without labels the order is that of agreement and stability together, which is no order of merit.
+
+    Raises
+    ------
+    DetectorError
+        Not even the quickest detector fits into the time.
+    """
+    deadline = perf_counter() + 60 * minutes
+    normal = np.arange(len(X)) if y is None else np.flatnonzero(np.asarray(y) == 0)
+    anomalies = np.setdiff1d(np.arange(len(X)), normal)
+    trials = [_trial(X, normal, fraction, encoder, seed) for fraction in TRIALS]
+    costs = {name: _expected_seconds(detector, trials, seed) for name, detector in detectors.items()}
+    order = sorted(costs, key=lambda name: costs[name])
+    rows: dict[str, list[dict[str, float]]] = {name: [] for name in order}
+    left_out = dict.fromkeys(order, "")
+    with tqdm(total=round(sum(costs.values()) * repeats), disable=not progress, bar_format=BAR) as bar:
+        for repeat in range(repeats):
+            rng = np.random.default_rng([seed, repeat])
+            halves = np.array_split(rng.permutation(normal), 2)
+            encoded = [_encode(encoder, X, np.sort(half), normal, rng) for half in halves]
+            new_to = np.full(len(X), -1)  # the copy that has not learned from a sample; anomalies are new to both
+            new_to[halves[0]], new_to[halves[1]] = 1, 0
+            ranks = {}
+            for name in order:
+                start = perf_counter()
+                if left_out[name]:
+                    continue
+                remaining = max(0.0, deadline - start)
+                if costs[name] > remaining:
+                    if not rows[name]:
+                        left_out[name] = f"needs about {costs[name]:.0f} s, {remaining:.0f} s were left"
+                    continue
+                scores, shuffled = _scores(detectors[name], encoded, [seed, repeat])
+                if not all(np.ptp(one) > 1e-12 for one in scores):
+                    left_out[name] = "its scores are all equal or not finite: it has nothing to say here"
+                    continue
+                row, ranks[name] = _measure(scores, shuffled, new_to, anomalies, rate)
+                costs[name] = perf_counter() - start  # known now, and better than foretold
+                rows[name].append(row | {"seconds": costs[name]})
+                bar.total = bar.n + costs[name] + _ahead(costs, order, name, repeats - repeat)
+                bar.update(costs[name])
+            _add_agreement(rows, ranks)
+    return _table(rows, left_out, minutes)
+
+
+def keepable(detectors: Mapping[str, Any], table: pd.DataFrame) -> str:
+    """The first detector of ``compare``'s table that can be saved without pickle, which is one of this package.
+
+    Raises
+    ------
+    DetectorError
+        There is none.
+    """
+    for name in table.index[table["left_out"] == ""]:
+        if isinstance(detectors[name], Detector) and name != RULER:
+            return str(name)
+    raise DetectorError("none of the compared detectors can be saved: add one of this package, such as KNNDistance.")
+
+
+def _ahead(costs, order, name: str, repeats: int) -> float:
+    """Seconds still to come after ``name`` in this repeat and in the further ones."""
+    this = sum(costs[key] for key in order[order.index(name) + 1 :])
+    return this + (repeats - 1) * sum(costs.values())
+
+
+def _encode(encoder, X, train, normal, rng):
+    """Encoded: training samples, all samples, and the normal ones not learned from beside their shuffled copies."""
+    held = rows_of(X, np.setdiff1d(normal, train))
+    if encoder is None:
+        if not isinstance(X, np.ndarray) or X.ndim != 2:
+            return rows_of(X, train), X, None
+        return X[train], X, (held, rng.permuted(held, axis=0))
+    fitted = clone(encoder).fit(rows_of(X, train))
+    shuffled = held.apply(lambda column: column.iloc[rng.permutation(len(column))].array)
+    encoded = fitted.transform(X)
+    return encoded[train], encoded, (fitted.transform(held), fitted.transform(shuffled))
+
+
+def _trial(X, normal, fraction, encoder, seed):
+    """``_encode`` of a part of the normal samples."""
+    rng = np.random.default_rng(seed)
+    rows = np.sort(rng.choice(normal, min(len(normal), max(10, len(normal) // fraction)), replace=False))
+    part, everything = rows_of(X, rows), np.arange(len(rows))
+    encoded = [_encode(encoder, part, half, everything, rng) for half in np.array_split(everything, 2)]
+    return encoded, len(X) / len(rows)
+
+
+def _expected_seconds(detector, trials, seed) -> float:
+    """Seconds of a repeat on all samples: a power law through two trials, between constant and quadratic time."""
+    seconds = []
+    for encoded, _ in trials:
+        start = perf_counter()
+        _scores(detector, encoded, [seed])
+        seconds.append(perf_counter() - start)
+    (_, first), (_, second) = trials
+    if first <= second:
+        return seconds[1] * second
+    exponent = np.clip(np.log(seconds[1] / seconds[0]) / np.log(first / second), 0, 2)
+    return float(seconds[1] * second**exponent)
+
+
+def _scores(detector, encoded, seed: list[int]):
+    """Scores of all samples by the two copies, 2 × (n,), and of held-out samples and their shuffled copies."""
+    scores, shuffled = [], []
+    for number, (train, everything, pair) in enumerate(encoded):
+        copy = clone(detector)
+        if "random_state" in copy.get_params():
+            copy.set_params(random_state=int(np.random.default_rng([*seed, number]).integers(2**31)))
+        copy.fit(train)
+        scores.append(-copy.score_samples(everything))
+        if pair is not None:
+            shuffled.append([-copy.score_samples(rows) for rows in pair])
+    return scores, shuffled
+
+
+def _measure(scores, shuffled, new_to, anomalies, rate):
+    """One repeat of one detector: its measures, and the rank of each sample by the copy it is new to."""
+    highest = [set(np.argsort(-one)[: max(1, round(TOP * len(one)))]) for one in scores]
+    row = {"stability": stats.spearmanr(*scores).statistic, "top": len(highest[0] & highest[1]) / len(highest[0])}
+    ranks = np.mean([stats.rankdata(one) for one in scores], axis=0)
+    for number, one in enumerate(scores):
+        new = new_to == number
+        ranks[new] = stats.rankdata(one)[new]
+    if shuffled:
+        truth = [np.repeat([0, 1], len(pair[0])) for pair in shuffled]
+        row["shuffled"] = np.mean([roc_auc_score(t, np.concatenate(pair)) for t, pair in zip(truth, shuffled)])
+    if len(anomalies):
+        parts = [(one[new_to == number], one[anomalies]) for number, one in enumerate(scores)]
+        y = [np.repeat([0, 1], [len(part) for part in pair]) for pair in parts]
+        rate = len(anomalies) / len(new_to) if rate is None else rate
+        weights = [np.where(labels == 1, rate / labels.mean(), (1 - rate) / (1 - labels.mean())) for labels in y]
+        joined = [np.concatenate(pair) for pair in parts]
+        row["auroc"] = [roc_auc_score(*pair) for pair in zip(y, joined)]
+        row["average_precision"] = [average_precision_score(*t, sample_weight=w) for *t, w in zip(y, joined, weights)]
+    return row, ranks
+
+
+def _add_agreement(rows, ranks) -> None:
+    """Each detector's correlation with the mean rank of the others, into its latest row."""
+    for name, own in ranks.items():
+        others = [other for key, other in ranks.items() if key not in (name, RULER)]
+        if others:
+            rows[name][-1]["agreement"] = stats.spearmanr(own, np.mean(others, axis=0)).statistic
+
+
+def _table(rows, left_out, minutes: float) -> pd.DataFrame:
+    """Means over the repeats, best first."""
+    if not any(rows.values()):
+        raise DetectorError(
+            f"no detector was measured within {minutes:g} minutes ("
+            + "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
+            + "). Give more minutes or fewer samples."
+        )
+    columns = {}
+    for name, runs in rows.items():
+        frame = pd.DataFrame(runs)
+        columns[name] = {"repeats": len(runs), "left_out": left_out[name]}
+        for key in frame:
+            values = np.concatenate(frame[key].dropna().map(np.atleast_1d).to_list())
+            columns[name][key] = values.mean()
+            if key in ("auroc", "average_precision"):
+                columns[name][f"{key}_sd"] = values.std(ddof=1)
+    table = pd.DataFrame.from_dict(columns, orient="index").rename_axis("detector")
+    table = table[[key for key in COLUMNS if key in table]]
+    merit = table["auroc"] if "auroc" in table else table.get("agreement", 0) + table["stability"]
+    return table.loc[merit.sort_values(ascending=False, na_position="last").index]

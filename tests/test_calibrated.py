@@ -1,0 +1,111 @@
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from scipy.stats import rankdata
+from sklearn.base import clone
+
+from mmad_utils import CalibratedDetector, ColumnEncoder, Detector, DistanceToCenter, GaussianAnomalyScorer, PaDiM
+from mmad_utils.calibrated import judge
+from mmad_utils.detector import DetectorError
+
+
+@pytest.fixture
+def frame():
+    rng = np.random.default_rng(0)
+    return pd.DataFrame(
+        {"a": rng.normal(size=600), "b": rng.exponential(size=600), "c": rng.choice(list("xyz"), 600)}
+    )
+
+
+@pytest.fixture
+def detector():
+    return CalibratedDetector(GaussianAnomalyScorer(), ColumnEncoder(), contamination=0.1, random_state=0)
+
+
+def test_p_values_are_ranks_among_the_half_that_did_not_train(frame, detector):
+    train, calibration, new = frame[:300], frame[300:500], frame[500:]
+    detector.fit_on(train, calibration)
+    encoder = ColumnEncoder().fit(train)
+    gaussian = GaussianAnomalyScorer().fit(encoder.transform(train))
+    held, scores = (gaussian.anomaly_score(encoder.transform(part)) for part in (calibration, new))
+    expected = [(1 + (held >= score).sum()) / 201 for score in scores]
+    np.testing.assert_allclose(detector.p_values(new), expected)
+    np.testing.assert_array_equal(detector.predict(new) == -1, np.array(expected) <= 0.1)
+
+
+def test_the_promise_is_kept_on_new_rows(detector):
+    rng = np.random.default_rng(1)
+    table = pd.DataFrame(rng.normal(size=(6000, 3)), columns=list("abc"))
+    alarms = detector.fit(table[:2000]).predict(table[2000:]) == -1
+    assert alarms.mean() == pytest.approx(0.1, abs=0.03)
+
+
+def test_too_few_samples_for_the_promise_raise_no_alarm(frame):
+    detector = CalibratedDetector(DistanceToCenter(), ColumnEncoder(), contamination=0.01).fit_on(
+        frame[:20], frame[20:40]
+    )
+    assert detector.offset_ == -np.inf and (detector.predict(frame) == 1).all()
+    with pytest.raises(DetectorError, match="n_samples = 3"):
+        clone(detector).fit(frame[:3])
+
+
+def test_a_saved_detector_judges_rows_as_read_the_same(frame, detector, tmp_path):
+    detector.fit(frame).save(tmp_path / "detector.safetensors")
+    loaded = Detector.load(tmp_path / "detector.safetensors")
+    np.testing.assert_array_equal(loaded.p_values(frame), detector.p_values(frame))
+    np.testing.assert_array_equal(loaded.predict(frame), detector.predict(frame))
+    again = clone(loaded).fit(frame)  # the parameters came along
+    np.testing.assert_array_equal(again.anomaly_score(frame), detector.anomaly_score(frame))
+
+
+def test_pictures_are_judged_and_saved_as_well(tmp_path):
+    rng = np.random.default_rng(0)
+    paths = [tmp_path / f"{i}.png" for i in range(8)]
+    for path in paths:
+        Image.fromarray(rng.integers(0, 255, (32, 32, 3), dtype=np.uint8)).save(path)
+    detector = CalibratedDetector(PaDiM(image_size=32, n_features=5), random_state=0).fit(paths)
+    detector.save(tmp_path / "detector.safetensors")
+    loaded = Detector.load(tmp_path / "detector.safetensors")
+    np.testing.assert_allclose(loaded.anomaly_score(paths[:2]), detector.anomaly_score(paths[:2]))
+    assert loaded.anomaly_map(paths[:2]).shape == (2, 32, 32)
+
+
+def test_every_row_is_judged_by_a_detector_that_has_not_learned_from_it(frame, detector):
+    frame.loc[7, "a"] = 100.0
+    judgement = judge(detector, frame, seed=0)
+    own = judgement.detectors[judgement.judge[7]]
+    assert judgement.scores[7] == pytest.approx(own.anomaly_score(frame[7:8])[0])
+    assert np.bincount(judgement.judge).tolist() == [300, 300]
+    np.testing.assert_array_equal(judgement.alarms, judgement.p_values <= 0.1)
+    assert judgement.scores.argmax() == 7
+
+
+def test_a_calibrating_row_has_its_rank_among_all_of_them_as_p_value(frame, detector):
+    judgement = judge(detector, frame, seed=0)
+    for number in (0, 1):
+        own = judgement.judge == number
+        ranks = rankdata(-judgement.detectors[number].anomaly_score(frame[own]), method="max")
+        np.testing.assert_allclose(judgement.p_values[own], ranks / own.sum())
+    assert judgement.alarms.mean() == pytest.approx(0.1)
+
+
+def test_labelled_anomalies_teach_nobody(frame, detector):
+    y = np.zeros(600, dtype=int)
+    y[:100] = 1
+    wild = frame.copy()
+    wild.loc[:99, "a"] += 1e6
+    scores = judge(detector, frame, y, seed=0).scores[100:]
+    np.testing.assert_array_equal(judge(detector, wild, y, seed=0).scores[100:], scores)
+
+
+def test_chunks_do_not_change_a_judgement(frame, detector, monkeypatch):
+    whole = judge(detector, frame, seed=0)
+    monkeypatch.setattr("mmad_utils.calibrated.CHUNK", 70)
+    np.testing.assert_allclose(judge(detector, frame, seed=0).scores, whole.scores)
+
+
+def test_a_sample_teaches_where_there_are_too_many_rows(frame, detector):
+    judgement = judge(detector, frame, most=100, seed=0)
+    assert [len(one.tail_.calibration_) for one in judgement.detectors] == [50, 50]
+    assert len(judgement.scores) == 600
