@@ -419,8 +419,8 @@ print(f"scores.csv, detector.safetensors and report.html are in {folder}")
 #
 # ## Exercises
 #
-# **1. Predict: anomalies that nobody labelled.** Take the table of section 4, whose anomalies the Gaussian sees. Hide the labels from
-# `judge`, so that the anomalies help to train and to calibrate. Will it find more of them, or fewer?
+# **1. Predict: anomalies that nobody labelled.** Take the table of section 4, whose anomalies the Gaussian sees. Hide the
+# labels from `judge`, so that the anomalies help to train and to calibrate. Will it find more of them, or fewer?
 
 # %% tags=["solution"]
 gaussian = CalibratedDetector(quick["GaussianAnomalyScorer"], ColumnEncoder())
@@ -436,8 +436,8 @@ pd.DataFrame({"AUROC": areas, "anomalies found": recalls}).round(3)
 # long as they are few.
 
 # %% [markdown]
-# **2. Change: another kind of anomaly.** In section 4, take anomalies of another kind: load `injected/global/breast_cancer`. Who is blind to
-# shuffled columns; is it blind to these?
+# **2. Change: another kind of anomaly.** In section 4, load `injected/global/breast_cancer`. Who is blind to shuffled
+# columns; is it blind to these?
 
 # %% tags=["solution"]
 other = nb.load("injected/global/breast_cancer", seed=seed)
