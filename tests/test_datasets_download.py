@@ -35,8 +35,8 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(content) - start))
         self.end_headers()
         stop, self.server.break_after = self.server.break_after, None
+        self.server.sent += len(content[start:][:stop])  # before the client can have it all
         self.wfile.write(content[start:][:stop])
-        self.server.sent += len(content[start:][:stop])
 
     def log_message(self, *_):
         pass
