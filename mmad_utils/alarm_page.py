@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import base64
 import html
-import io
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,12 +15,14 @@ import numpy as np
 import pandas as pd
 
 from mmad_utils.calibrated import Judgement
+from mmad_utils.results import css_width, write_whole
 
-__all__ = ["falls", "first_alarms", "picture", "scores_table", "short", "write_page", "write_whole"]
+__all__ = ["falls", "first_alarms", "scores_table", "write_page"]
 
 STYLE = """body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1a1a1a}
 table{border-collapse:collapse;font-size:.85rem}td,th{padding:.25rem .6rem;border-bottom:1px solid #ccc;
-text-align:left;overflow-wrap:break-word}th{white-space:nowrap}div{overflow-x:auto}img{max-width:100%}h1{font-size:1.5rem;overflow-wrap:anywhere}h2{font-size:1.15rem;margin-top:2rem}"""
+text-align:left;overflow-wrap:break-word}th{white-space:nowrap}div{overflow-x:auto}img{max-width:100%}
+h1{font-size:1.5rem;overflow-wrap:anywhere}h2{font-size:1.15rem;margin-top:2rem}"""
 
 HEAD = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
@@ -78,16 +78,9 @@ def first_alarms(judgement: Judgement, changes: pd.DataFrame, X, names, *, most:
     lines = []
     for row, change in changes.iterrows():
         largest = change.sort_values(ascending=False).head(most)
-        cells = [f"{name} = {short(X[name].iloc[row])} ({fall:+.1f})" for name, fall in largest.items()]
+        cells = [f"{name} = {_short(X[name].iloc[row])} ({fall:+.1f})" for name, fall in largest.items()]
         lines.append([names[row], judgement.scores[row], judgement.p_values[row], "; ".join(cells)])
     return pd.DataFrame(lines, columns=["sample", "score", "p_value", "value (by which the score would fall)"])
-
-
-def picture(figure, alternative: str) -> Picture:
-    """A Matplotlib figure for the page, with its text alternative."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110, bbox_inches="tight")
-    return buffer.getvalue(), alternative
 
 
 def write_page(path: Path, title: str, sections: Sequence[Sequence[str | pd.DataFrame | Picture]]) -> None:
@@ -97,8 +90,8 @@ def write_page(path: Path, title: str, sections: Sequence[Sequence[str | pd.Data
     ----------
     path : Path, is replaced whole
     title : str
-    sections : of each its heading, then what it shows: paragraphs as plain text, tables, pictures (PNG, text
-        alternative)
+    sections : of each its heading, then what it shows: paragraphs as plain text, tables, pictures (PNG as
+        ``results.png_bytes`` gives it, text alternative)
     """
     heading = html.escape(title)
     parts = [HEAD.format(title=heading, style=STYLE)]
@@ -106,32 +99,21 @@ def write_page(path: Path, title: str, sections: Sequence[Sequence[str | pd.Data
         parts.append(f"<section><h2>{html.escape(str(name))}</h2>")
         parts += [_item(item, str(name)) for item in items]
         parts.append("</section>")
-    write_whole(path, "\n".join([*parts, "</main></body></html>\n"]))
+    write_whole(path, "\n".join([*parts, "</main></body></html>\n"]).encode())
 
 
 def _item(item: str | pd.DataFrame | Picture, name: str) -> str:
     if isinstance(item, str):
         return f"<p>{html.escape(item)}</p>"
     if isinstance(item, pd.DataFrame):
-        table = item.map(short).to_html(index=False, border=0, escape=True)
+        table = item.map(_short).to_html(index=False, border=0, escape=True)
         return f'<div tabindex="0" role="region" aria-label="{html.escape(name)}">{table}</div>'
     png, alternative = item
     address = "data:image/png;base64," + base64.b64encode(png).decode()
-    return f'<img src="{address}" alt="{html.escape(alternative)}">'
+    return f'<img src="{address}" width="{css_width(png)}" alt="{html.escape(alternative)}">'
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def short(cell) -> str:
+def _short(cell) -> str:
     """A cell as a reader wants it: three digits, at most 200 characters, a dash for nothing."""
     if isinstance(cell, (float, np.floating)):
         return "–" if np.isnan(cell) else f"{cell:.3g}"

@@ -101,7 +101,7 @@ class CalibratedDetector(Detector):
             raise DetectorError(f"n_samples = {len(X)}: two to learn from and two to calibrate on are needed.")
         order = check_random_state(self.random_state).permutation(len(X))
         train, calibration = np.sort(order[: len(X) // 2]), np.sort(order[len(X) // 2 :])
-        self.fit_on(rows_of(X, train), rows_of(X, calibration))
+        self.fit_on(take(X, train), take(X, calibration))
 
     def _offset(self, X) -> float:
         return self.offset_  # of the calibration
@@ -160,7 +160,7 @@ def judge(detector: CalibratedDetector, X, y=None, *, most: int = 20_000, seed: 
     normal = rng.permutation(len(X) if y is None else np.flatnonzero(np.asarray(y) == 0))
     halves = np.sort(normal[: len(normal) // 2]), np.sort(normal[len(normal) // 2 :])
     taken = [np.sort(rng.permutation(half)[: max(2, most // 2)]) for half in halves]
-    samples = [rows_of(X, rows) for rows in taken]
+    samples = [take(X, rows) for rows in taken]
     first = clone(detector).set_params(random_state=seed).fit_on(*samples)
     second = clone(detector).set_params(random_state=seed + 1).fit_on(*samples[::-1])
     which = np.zeros(len(X), dtype=np.int64)
@@ -170,14 +170,9 @@ def judge(detector: CalibratedDetector, X, y=None, *, most: int = 20_000, seed: 
         for number, one in enumerate((first, second)):
             rows = np.flatnonzero(which == number)
             for part in np.array_split(rows, max(1, -(-len(rows) // CHUNK))):
-                raw = one._raw(rows_of(X, part))
+                raw = one._raw(take(X, part))
                 scores[part], p[part] = one.tail_.transform(raw), one.tail_.p_values(raw)
                 bar.update(len(part))
             own = taken[1 - number]  # these are among those they are compared with: count each once, not twice
             p[own] = (np.rint(p[own] * (len(own) + 1)) - 1) / len(own)
     return Judgement((first, second), which, scores, p, p <= detector.contamination)
-
-
-def rows_of(X, rows) -> Any:
-    """These samples of a DataFrame, an array or a sequence."""
-    return X.iloc[rows] if hasattr(X, "iloc") else take(X, rows)

@@ -104,7 +104,9 @@ class MultiModalDetector(Detector):
 
 
 def take(samples, rows):
-    """The samples of these rows (bool or int): of an array of numbers or texts an array, of anything else a list."""
+    """The samples of these rows (bool or int): a DataFrame or an array where they were one, else a list."""
+    if hasattr(samples, "iloc"):
+        return samples.iloc[rows]
     if isinstance(samples, np.ndarray) and samples.dtype.kind != "O":
         return samples[rows]
     samples = list(samples)

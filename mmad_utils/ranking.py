@@ -14,12 +14,12 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from tqdm.auto import tqdm
 
 from mmad_utils.benchmark import make_detector
-from mmad_utils.calibrated import rows_of
 from mmad_utils.detector import Detector, DetectorError
+from mmad_utils.multimodal import take
 
 __all__ = ["choose", "compare", "draw", "keepable"]
 
-RULER = "RandomScore"
+CHANCE = "RandomScore"
 SETS = {
     ("quick", "tabular"): "IsolationForest,KNNDistance,PCAResidual,GaussianAnomalyScorer,DistanceToCenter",
     ("quick", "image"): "PaDiM,PatchCore",
@@ -39,7 +39,7 @@ TOP = 0.05  # share of the samples that count as its highest scores
 def choose(detectors: str, modality: str) -> dict[str, Any]:
     """New detectors by name: "quick", "thorough", or class names of ``make_detector`` with commas between them.
 
-    A random score joins those of tables, as a ruler.
+    A random score joins those of tables, as their control.
 
     Raises
     ------
@@ -51,7 +51,7 @@ def choose(detectors: str, modality: str) -> dict[str, Any]:
     for name, detector in chosen.items():
         if modality not in getattr(detector, "modalities", ("tabular",)):
             raise DetectorError(f"{name} does not take {'tables' if modality == 'tabular' else 'pictures'} alone.")
-    return chosen | ({RULER: make_detector(RULER)} if modality == "tabular" else {})
+    return chosen | ({CHANCE: make_detector(CHANCE)} if modality == "tabular" else {})
 
 
 def draw(n: int, y=None, *, most: int, seed: int = 0) -> np.ndarray:
@@ -166,7 +166,7 @@ def keepable(detectors: Mapping[str, Any], table: pd.DataFrame) -> str:
         There is none.
     """
     for name in table.index[table["left_out"] == ""]:
-        if isinstance(detectors[name], Detector) and name != RULER:
+        if isinstance(detectors[name], Detector) and name != CHANCE:
             return str(name)
     raise DetectorError("none of the compared detectors can be saved: add one of this package, such as KNNDistance.")
 
@@ -179,12 +179,12 @@ def _ahead(costs, order, name: str, repeats: int) -> float:
 
 def _encode(encoder, X, train, normal, rng):
     """Encoded: training samples, all samples, and the normal ones not learned from beside their shuffled copies."""
-    held = rows_of(X, np.setdiff1d(normal, train))
+    held = take(X, np.setdiff1d(normal, train))
     if encoder is None:
         if not isinstance(X, np.ndarray) or X.ndim != 2:
-            return rows_of(X, train), X, None
+            return take(X, train), X, None
         return X[train], X, (held, rng.permuted(held, axis=0))
-    fitted = clone(encoder).fit(rows_of(X, train))
+    fitted = clone(encoder).fit(take(X, train))
     shuffled = held.apply(lambda column: column.iloc[rng.permutation(len(column))].array)
     encoded = fitted.transform(X)
     return encoded[train], encoded, (fitted.transform(held), fitted.transform(shuffled))
@@ -194,7 +194,7 @@ def _trial(X, normal, fraction, encoder, seed):
     """``_encode`` of a part of the normal samples."""
     rng = np.random.default_rng(seed)
     rows = np.sort(rng.choice(normal, min(len(normal), max(10, len(normal) // fraction)), replace=False))
-    part, everything = rows_of(X, rows), np.arange(len(rows))
+    part, everything = take(X, rows), np.arange(len(rows))
     encoded = [_encode(encoder, part, half, everything, rng) for half in np.array_split(everything, 2)]
     return encoded, len(X) / len(rows)
 
@@ -252,7 +252,7 @@ def _measure(scores, shuffled, new_to, anomalies, rate):
 def _add_agreement(rows, ranks) -> None:
     """Each detector's correlation with the mean rank of the others, into its latest row."""
     for name, own in ranks.items():
-        others = [other for key, other in ranks.items() if key not in (name, RULER)]
+        others = [other for key, other in ranks.items() if key not in (name, CHANCE)]
         if others:
             rows[name][-1]["agreement"] = stats.spearmanr(own, np.mean(others, axis=0)).statistic
 

@@ -170,8 +170,8 @@ class Results:
         before = read(self.path)["figures"] if self.path.exists() else {}
         text = json.dumps(self.as_dict(), indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
         for relative, content in self._files.items():
-            _write(self.output / relative, content)
-        _write(self.path, text.encode() + b"\n")
+            write_whole(self.output / relative, content)
+        write_whole(self.path, text.encode() + b"\n")
         for id in before.keys() - self.figures.keys():
             for kind in ("png", "svg", "csv"):
                 (self.output / "figures" / f"{id}.{kind}").unlink(missing_ok=True)
@@ -257,7 +257,7 @@ def _svg(fig: Any) -> bytes:
     return buffer.getvalue()
 
 
-def _write(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes) -> None:
     """Write a file whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")

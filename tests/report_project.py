@@ -1,12 +1,14 @@
 """A project in a temporary folder, with one notebook's results, from which the tests render reports."""
 
 import re
+import shutil
 import sys
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import nbformat
 import pandas as pd
+import pytest
 import yaml
 from nbconvert import Exporter, HTMLExporter
 from traitlets.config import Config, PyFileConfigLoader
@@ -16,6 +18,8 @@ from mmad_utils import notebook, notebook_files, results
 ROOT = Path(__file__).resolve().parents[1]
 REPORT = ROOT / "report" / "report.en.ipynb"
 LANGUAGES = ("en", "zh")
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+needs_browser = pytest.mark.skipif(BROWSER is None, reason="needs Chromium or Chrome: apt-get install chromium")
 SOURCE = '# %% tags=["parameters"]\nseed: int = 0  # of every random draw\n'
 
 

@@ -6,8 +6,9 @@ import pytest
 from matplotlib.figure import Figure
 
 from mmad_utils import CalibratedDetector, ColumnEncoder, DistanceToCenter
-from mmad_utils.alarm_page import falls, first_alarms, picture, scores_table, write_page, write_whole
+from mmad_utils.alarm_page import falls, first_alarms, scores_table, write_page
 from mmad_utils.calibrated import judge
+from mmad_utils.results import png_bytes
 
 EVIL = "<script>alert(1)</script>\"><img src=x onerror='alert(2)'>&amp;"
 
@@ -29,7 +30,7 @@ class Tags(HTMLParser):
 def page(tmp_path):
     figure = Figure(figsize=(1, 1))
     table = pd.DataFrame({EVIL: [EVIL, "plain"], "number": [0.123456, np.nan]})
-    write_page(tmp_path / "page.html", EVIL, [(EVIL, EVIL, table, picture(figure, EVIL))])
+    write_page(tmp_path / "page.html", EVIL, [(EVIL, EVIL, table, (png_bytes(figure), EVIL))])
     return tmp_path / "page.html"
 
 
@@ -52,10 +53,10 @@ def test_the_page_asks_for_nothing_and_forbids_scripts(page):
 
 
 def test_a_failed_write_leaves_the_old_file_whole(tmp_path):
-    path = tmp_path / "scores.csv"
-    write_whole(path, "old")
+    path = tmp_path / "page.html"
+    path.write_text("old")
     with pytest.raises(UnicodeEncodeError):
-        write_whole(path, "new \ud800")
+        write_page(path, "new \ud800", [])
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
 
 

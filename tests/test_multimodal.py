@@ -1,6 +1,7 @@
 """Dicts in, dicts out: what is refused, and how rows are taken."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from mmad_utils.detector import DetectorError
@@ -58,7 +59,9 @@ def test_contamination_is_checked_as_in_every_detector(rng):
 
 
 @pytest.mark.parametrize("rows", [np.array([2, 0]), np.array([True, False, True])])
-def test_rows_are_taken_from_arrays_lists_and_arrays_of_objects(rows):
+def test_rows_are_taken_from_tables_arrays_lists_and_arrays_of_objects(rows):
     expected = [["a", "b", "c"][i] for i in (np.flatnonzero(rows) if rows.dtype == bool else rows)]
     assert list(take(np.array(["a", "b", "c"]), rows)) == expected
     assert take(["a", "b", "c"], rows) == take(np.array(["a", "b", "c"], dtype=object), rows) == expected
+    taken = take(pd.DataFrame({"letter": ["a", "b", "c"], "number": [1, 2, 3]}), rows)
+    assert list(taken["letter"]) == expected and list(taken) == ["letter", "number"]

@@ -66,10 +66,12 @@ from sklearn.decomposition import PCA
 
 # %%
 from mmad_utils import CalibratedDetector, ColumnEncoder, Detector, metrics, notebook, plots, ranking, your_data
-from mmad_utils.alarm_page import falls, first_alarms, picture, scores_table, write_page, write_whole
-from mmad_utils.calibrated import judge, rows_of
+from mmad_utils.alarm_page import falls, first_alarms, scores_table, write_page
+from mmad_utils.calibrated import judge
 from mmad_utils.column_encoder import describe_columns, kinds_of
 from mmad_utils.datasets.record import PROJECT_ROOT, DatasetError, file_hash
+from mmad_utils.multimodal import take
+from mmad_utils.results import png_bytes, write_whole
 
 # %%
 pd.set_option("display.max_colwidth", None)
@@ -103,7 +105,7 @@ folder = PROJECT_ROOT / output if output else nb.results.output / "build" / "you
 def write_example(path: Path) -> Path:
     """Breast cancer as a file from a clinic."""
     data, rng = nb.load("breast_cancer"), np.random.default_rng(seed)
-    X, y = np.concatenate([data.X_train, data.X_test]), np.concatenate([0 * data.X_train[:, 0], data.y_test])
+    X, y = np.concatenate([data.X_train, data.X_test]), np.concatenate([np.zeros(len(data.X_train)), data.y_test])
     kept = rng.permutation(np.concatenate([np.flatnonzero(y == 0), np.flatnonzero(y == 1)[:30]]))
     n = len(kept)
     table = pd.DataFrame(X[kept, :10], columns=list(data.feature_names)[:10])
@@ -114,7 +116,7 @@ def write_example(path: Path) -> Path:
     days = pd.Timestamp("2023-01-01") + pd.to_timedelta(rng.integers(0, 700, n), unit="D")
     table["examined"], table["unit"] = days.strftime("%Y-%m-%d"), "µm"
     table["diagnosis"] = np.where(y[kept] == 1, "malignant", "benign")
-    write_whole(path, table.to_csv(index=False))
+    write_whole(path, table.to_csv(index=False).encode())
     return path
 
 
@@ -167,7 +169,7 @@ if example:
 # %%
 most = max_samples or (20_000 if table else 200)
 rows = ranking.draw(len(samples.X), samples.y, most=most, seed=seed)
-X, y = rows_of(samples.X, rows), None if samples.y is None else samples.y[rows]
+X, y = take(samples.X, rows), None if samples.y is None else samples.y[rows]
 print(f"{len(rows)} of {len(samples.X)} samples are drawn to compare detectors on and to learn from.")
 groups = {"all samples": np.ones(len(samples.X), dtype=bool)}
 if samples.y is not None:
@@ -203,8 +205,8 @@ nb.figure(fig, "your_overview", data=behind, caption="The samples at a glance.",
 # from. Every value is then a real one, and only their company is wrong. `shuffled` is the AUROC of telling such rows from
 # real ones. It does not say how many such anomalies your file has, but who would see them: one half means blind.
 #
-# Two rulers are among the detectors: a random score, and `DistanceToCenter`, the squared length $\lVert z \rVert^2$ of
-# the standardised row. What does not beat them has learned nothing. Each detector is first timed on a fraction of the
+# Two controls are among the detectors: a random score, and the ruler, `DistanceToCenter`, the squared length
+# $\lVert z \rVert^2$ of the standardised row. What does not beat them has learned nothing. Each detector is first timed on a fraction of the
 # rows; who would not finish in time is left out, and the reason stands in the table.
 
 # %%
@@ -231,7 +233,7 @@ if samples.y is not None:
     nb.value("kept_auroc", compared.loc[kept, "auroc"], sd=compared.loc[kept, "auroc_sd"], n=2 * repeats)
     nb.value("kept_average_precision", compared.loc[kept, "average_precision"], n=2 * repeats)
 if example and detectors == "quick":
-    assert compared.loc[kept, "auroc"] > compared.loc[ranking.RULER, "auroc"] + 0.2, "it beats a random score"
+    assert compared.loc[kept, "auroc"] > compared.loc[ranking.CHANCE, "auroc"] + 0.2, "it beats a random score"
 
 # %% [markdown]
 # ## 4. What a ranking without labels cannot tell
@@ -248,7 +250,7 @@ y_hidden = np.concatenate([np.zeros(len(hidden.X_train), dtype=int), hidden.y_te
 quick = ranking.choose("quick", "tabular")
 blind = ranking.compare(quick, X_hidden, encoder=ColumnEncoder(), repeats=repeats, seed=seed)
 seeing = ranking.compare(quick, X_hidden, y_hidden, encoder=ColumnEncoder(), repeats=repeats, seed=seed)
-lesson = blind[["agreement", "stability", "shuffled"]].assign(AUROC=seeing["auroc"]).drop(ranking.RULER)
+lesson = blind[["agreement", "stability", "shuffled"]].assign(AUROC=seeing["auroc"]).drop(ranking.CHANCE)
 nb.table(lesson.round(3), "your_blind_ranking", "What can be measured without labels, and the AUROC that it hides.")
 lesson.round(3)
 
@@ -280,9 +282,10 @@ nb.figure(
 
 # %%
 ruler, order = lesson.loc["DistanceToCenter"], lesson.corr("spearman")["AUROC"]
-assert ruler["stability"] == lesson["stability"].max() and ruler["AUROC"] < 0.65
-assert lesson["agreement"].idxmin() == "PCAResidual" and lesson.loc["PCAResidual", "AUROC"] > 0.95
-assert order["stability"] < 0 < order["agreement"] < order["shuffled"]
+if example:  # on your own samples nothing stops here
+    assert ruler["stability"] == lesson["stability"].max() and ruler["AUROC"] < 0.65
+    assert lesson["agreement"].idxmin() == "PCAResidual" and lesson.loc["PCAResidual", "AUROC"] > 0.95
+    assert order["stability"] < 0 < order["agreement"] < order["shuffled"]
 if example and detectors == "quick":
     assert compared.loc["DistanceToCenter", "auroc"] > 0.9 > 0.7 > compared.loc["PCAResidual", "auroc"]
 nb.value("most_stable_auroc", ruler["AUROC"], n=2 * repeats)
@@ -305,7 +308,8 @@ judgement = judge(calibrated, samples.X, samples.y, most=most, seed=seed, progre
 clear_output()
 smallest = 1 / len(judgement.detectors[0].tail_.calibration_)
 too_few = f"With so few samples no p-value is below {smallest:.3f}: no alarm." if smallest > false_alarms else ""
-print(too_few)
+if too_few:
+    print(too_few)
 nb.value("alarms", int(judgement.alarms.sum()), n=len(samples.X))
 
 # %% [markdown]
@@ -343,7 +347,7 @@ described = (
     f"Histogram of the scores of {len(samples.X)} samples on a logarithmic axis; {int(judgement.alarms.sum())} lie beyond "
     f"the dashed line at {threshold:.1f} and raise an alarm."
 )
-histogram = picture(fig, described)
+histogram = (png_bytes(fig), described)
 counts = {name: np.histogram(judgement.scores[which], bins)[0] for name, which in groups.items()}
 nb.figure(
     fig, "your_scores", data=pd.DataFrame({"from": bins[:-1], "to": bins[1:], **counts}),
@@ -366,9 +370,9 @@ if table:
     heatmaps = []
 else:
     reasons = scores_table(judgement, samples.names, samples.y).iloc[top]
-    maps = np.concatenate([judgement.detectors[judgement.judge[i]].anomaly_map(rows_of(samples.X, [i])) for i in top])
-    fig = plots.heatmaps(rows_of(samples.X, top), maps, titles=[f"{score:.1f}" for score in judgement.scores[top]])
-    heatmaps = [picture(fig, "The five highest scores, and below each the map of where it is anomalous.")]
+    maps = np.concatenate([judgement.detectors[judgement.judge[i]].anomaly_map(take(samples.X, [i])) for i in top])
+    fig = plots.heatmaps(take(samples.X, top), maps, titles=[f"{score:.1f}" for score in judgement.scores[top]])
+    heatmaps = [(png_bytes(fig), "The five highest scores, and below each the map of where it is anomalous.")]
     display(fig)
 reasons.round(3)
 
@@ -390,7 +394,7 @@ if example and detectors == "quick":
 
 # %%
 scores = scores_table(judgement, samples.names, samples.y)
-write_whole(folder / "scores.csv", scores.to_csv(index=False, float_format="%.6g"))
+write_whole(folder / "scores.csv", scores.to_csv(index=False, float_format="%.6g").encode())
 judgement.detectors[0].save(folder / "detector.safetensors")
 told = "With labels: detectors are ranked by AUROC on samples that they have not learned from."
 if samples.y is None:
@@ -428,7 +432,7 @@ with_labels = judge(gaussian, X_hidden, y_hidden, seed=seed)
 without = judge(gaussian, X_hidden, seed=seed)
 areas = {name: metrics.auroc(y_hidden, one.scores) for name, one in (("with", with_labels), ("without", without))}
 recalls = {name: one.alarms[y_hidden == 1].mean() for name, one in (("with", with_labels), ("without", without))}
-assert recalls["without"] <= recalls["with"]
+assert recalls["without"] <= recalls["with"] or not example
 pd.DataFrame({"AUROC": areas, "anomalies found": recalls}).round(3)
 
 # %% [markdown] tags=["solution"]
@@ -444,7 +448,7 @@ other = nb.load("injected/global/breast_cancer", seed=seed)
 X_other = pd.DataFrame(np.concatenate([other.X_train, other.X_test]), columns=list(other.feature_names))
 y_other = np.concatenate([np.zeros(len(other.X_train), dtype=int), other.y_test])
 order = ranking.compare(quick, X_other, y_other, encoder=ColumnEncoder(), repeats=1, seed=seed)
-assert order.loc["DistanceToCenter", "auroc"] > 0.95 > order.loc["DistanceToCenter", "shuffled"]
+assert order.loc["DistanceToCenter", "auroc"] > 0.95 > order.loc["DistanceToCenter", "shuffled"] or not example
 order[["auroc", "shuffled"]].round(3)
 
 # %% [markdown] tags=["solution"]
@@ -452,12 +456,12 @@ order[["auroc", "shuffled"]].round(3)
 # detector should see depends on what will go wrong, and no number of this table knows that.
 
 # %% [markdown]
-# **3. Build: tomorrow's file.** Load the detector that was saved and judge samples with it, as tomorrow's file would be judged. Where do
-# its p-values differ from those in `scores.csv`?
+# **3. Build: tomorrow's file.** Load the detector that was saved and judge samples with it, as tomorrow's file would be
+# judged. Where do its p-values differ from those in `scores.csv`?
 
 # %% tags=["solution"]
 loaded = Detector.load(folder / "detector.safetensors")
-again = loaded.p_values(rows_of(samples.X, range(20)))
+again = loaded.p_values(take(samples.X, range(20)))
 mine = judgement.judge[:20] == 0
 assert np.allclose(again[mine], judgement.p_values[:20][mine], atol=2 * smallest)
 pd.DataFrame({"sample": samples.names[:20], "scores.csv": judgement.p_values[:20], "loaded": again}).round(3)

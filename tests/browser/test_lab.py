@@ -3,7 +3,6 @@
 import os
 import secrets
 import shlex
-import shutil
 import socket
 import subprocess
 import time
@@ -14,12 +13,11 @@ import jupytext
 import nbformat
 import pytest
 from playwright.sync_api import expect, sync_playwright
-from report_project import ROOT
+from report_project import BROWSER, ROOT, needs_browser
 
 from mmad_utils.notebook_files import KERNEL
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = pytest.mark.skipif(BROWSER is None, reason="needs Chromium or Chrome: apt-get install chromium")
+pytestmark = needs_browser
 SECONDS = 120  # for a server, a page or a kernel to start on a busy machine
 SOURCE = """\
 # %% [markdown]

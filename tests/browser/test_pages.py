@@ -1,6 +1,5 @@
 """The pages in a real browser with the network cut: whole, silent, readable, and usable by keyboard."""
 
-import shutil
 import sys
 from itertools import product
 from urllib.parse import unquote
@@ -9,15 +8,14 @@ import nbformat
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect, sync_playwright
-from report_project import LANGUAGES, REPORT, ROOT, ReportProject
+from report_project import BROWSER, LANGUAGES, REPORT, ROOT, ReportProject, needs_browser
 
 sys.path.insert(0, str(ROOT))  # report/ is no installed package
 
 from report import site
 from report.editions import DOCUMENTS
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = pytest.mark.skipif(BROWSER is None, reason="needs Chromium or Chrome: apt-get install chromium")
+pytestmark = needs_browser
 PAGES = [
     *(f"{document}.{language}.html" for document, language in product(DOCUMENTS, LANGUAGES)),
     *("index.html", "notebooks/glossary.html", "notebooks/01_demo.html"),
