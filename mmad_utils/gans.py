@@ -251,6 +251,9 @@ class AnoGAN(AdversarialDetector):
     moves z; its step falls to zero along a cosine, so that the search settles. Every search starts from the same few
     codes and keeps the best end, so that a score does not depend on the other rows.
 
+    The search stays where the generator was trained: far from all codes that were drawn, it makes anomalies, too, and
+    the longer a free search goes on, the less is left to see.
+
     Parameters
     ----------
     feature_weight : float in [0, 1], default=0.1
@@ -261,9 +264,13 @@ class AnoGAN(AdversarialDetector):
         Codes to start from.
     search_rate : float, default=0.1
         Adam's first step on z.
+    radius : float or None, default=1
+        Largest length of a code, in units of √latent_dim, the typical length of a random one; None does not bound it.
+        Where a code has only one or two numbers, lengths vary more: give 2.
 
     Other parameters are those of AdversarialDetector, GenerativeDetector and DeepDetector. The paper plays the
-    original game, ``adversarial="gan"``; the default is that of its successor's "iterative" baseline.
+    original game and does not bound the search, ``adversarial="gan", radius=None``; the default game is that of its
+    successor's "iterative" baseline.
 
     References
     ----------
@@ -271,14 +278,19 @@ class AnoGAN(AdversarialDetector):
     generative adversarial networks to guide marker discovery, IPMI.
     """
 
-    def __init__(self, *, feature_weight=0.1, n_steps=200, n_starts=1, search_rate=0.1, **training):
+    def __init__(self, *, feature_weight=0.1, n_steps=200, n_starts=1, search_rate=0.1, radius=1.0, **training):
         super().__init__(**training)
         self.feature_weight = feature_weight
         self.n_steps = n_steps
         self.n_starts = n_starts
         self.search_rate = search_rate
+        self.radius = radius
 
     def build(self, shape):
+        if self.n_starts < 1:
+            raise DetectorError(f"n_starts is {self.n_starts!r}; give at least 1.")
+        if self.radius is not None and self.radius <= 0:
+            raise DetectorError(f"radius is {self.radius!r}; give a positive number, or None for a free search.")
         networks = super().build(shape)
         networks.register_buffer("starts", torch.randn(self.n_starts, self.latent_dim))
         return networks
@@ -305,6 +317,8 @@ class AnoGAN(AdversarialDetector):
             (codes.grad,) = torch.autograd.grad(self._loss(batch, codes).sum(), codes)
             optimizer.step()
             schedule.step()
+            if self.radius is not None:
+                codes.detach().renorm_(2, 0, self.radius * math.sqrt(self.latent_dim))
         return codes.detach()
 
     def batch_score(self, batch, generator):

@@ -135,7 +135,7 @@ def line(rng):
     return line, np.concatenate([line[200:], rng.normal(size=(100, 3))]), np.repeat([0, 1], 100)
 
 
-@pytest.mark.parametrize("detector", [AnoGAN(n_steps=30), FAnoGAN(learning_rate=1e-2, mapping="izi")], ids=str)
+@pytest.mark.parametrize("detector", [AnoGAN(n_steps=30, radius=2), FAnoGAN(learning_rate=1e-2, mapping="izi")], ids=str)
 def test_training_beats_the_untrained_network(detector, line):
     X, X_test, y_test = line
     detector.set_params(latent_dim=1, hidden=(32, 32), batch_size=20, n_critic=2, min_steps=0, random_state=0)
@@ -146,7 +146,7 @@ def test_training_beats_the_untrained_network(detector, line):
 
 
 def test_the_search_finds_the_nearest_point_that_the_generator_can_make(rng):
-    detector = AnoGAN(**SMALL | {"epochs": 0}, n_steps=400, feature_weight=0.0).fit(rng.normal(size=(20, 3)))
+    detector = AnoGAN(**SMALL | {"epochs": 0}, n_steps=400, feature_weight=0.0, radius=None).fit(rng.normal(size=(20, 3)))
     with torch.no_grad():
         detector.network_["generator"] = nn.Linear(2, 3, dtype=torch.float64)
     X = rng.normal(size=(5, 3))
@@ -158,6 +158,18 @@ def test_the_search_finds_the_nearest_point_that_the_generator_can_make(rng):
         )
         assert score == pytest.approx(best, rel=0.02)
         assert np.abs(x - W @ code - b).sum() == pytest.approx(score)
+
+
+@pytest.mark.parametrize("radius", [0.5, 1.0])
+def test_the_search_stays_in_the_ball_of_typical_codes_unless_it_is_free(ring, radius):
+    far = 10 * ring[:9]  # the generator would leave the ball for them
+    detector = AnoGAN(**SMALL, n_steps=50, search_rate=1.0).fit(ring)
+    bound = radius * np.sqrt(SMALL["latent_dim"])
+    bounded, free = (
+        np.linalg.norm(detector.set_params(radius=value).encode(far), axis=1) for value in (radius, None)
+    )
+    assert bounded.max() == pytest.approx(bound)
+    assert free.max() > bound
 
 
 def test_the_score_of_anogan_weighs_residual_against_discrimination_loss(ring):
@@ -256,6 +268,18 @@ def test_a_real_digit_is_told_from_others():
 def test_a_wrong_parameter_is_named_with_the_choices(parameters, message, ring):
     with pytest.raises(DetectorError, match=message):
         FAnoGAN(**parameters).fit(ring)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"n_starts": 0}, "n_starts is 0; give at least 1"),
+        ({"radius": 0}, "radius is 0; give a positive number, or None"),
+    ],
+)
+def test_a_search_without_a_start_or_a_place_to_search_in_is_refused(parameters, message, ring):
+    with pytest.raises(DetectorError, match=message):
+        AnoGAN(**SMALL | parameters).fit(ring)
 
 
 def test_an_image_that_cannot_be_halved_is_refused(rng):
