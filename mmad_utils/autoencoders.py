@@ -173,9 +173,10 @@ class DenoisingAutoEncoder(AutoEncoder):
     ----------
     noise : {"gaussian", "masking"}, default="gaussian"
         "masking" sets each feature or pixel to 0 with probability ``corruption``, independently: a binomial number of
-        them. "gaussian" adds noise of mean 0 and standard deviation ``corruption``.
+        them. "gaussian" adds noise of mean 0.
     corruption : float, default=0.3
-        Of standardised columns, or of pixels in [0, 1]. Scoring corrupts nothing.
+        That probability; or the noise's standard deviation, for columns, which should be standardised, and for images
+        its ratio to the standard deviation of all pixels of the batch. Scoring corrupts nothing.
     dropout : float, default=0.0
     **training : see ``AutoEncoder``
 
@@ -205,7 +206,8 @@ class DenoisingAutoEncoder(AutoEncoder):
         """The batch with noise."""
         if self.noise == "masking":
             return batch * (torch.rand(batch.shape, generator=generator) >= self.corruption).to(batch.device)
-        return batch + self.corruption * torch.randn(batch.shape, generator=generator).to(batch.device)
+        scale = self.corruption * (batch.std() if batch.ndim > 2 else 1.0)
+        return batch + scale * torch.randn(batch.shape, generator=generator).to(batch.device)
 
 
 class StackedDenoisingAutoEncoder(DenoisingAutoEncoder):
@@ -280,7 +282,7 @@ class SparseAutoEncoder(AutoEncoder):
     latent_dim : int, default=64
     activity : float in (0, 1), default=0.05
         p, the mean activation that is wished for.
-    sparsity_weight : float, default=1.0
+    sparsity_weight : float, default=0.3
         λ. With 0 and a ``weight_decay`` this is the simpler form, a penalty on Σ W².
     **training : see ``AutoEncoder``
 
@@ -291,7 +293,7 @@ class SparseAutoEncoder(AutoEncoder):
 
     sigmoid_code = True
 
-    def __init__(self, *, latent_dim=64, activity=0.05, sparsity_weight=1.0, **training):
+    def __init__(self, *, latent_dim=64, activity=0.05, sparsity_weight=0.3, **training):
         super().__init__(latent_dim=latent_dim, **training)
         self.activity = activity
         self.sparsity_weight = sparsity_weight

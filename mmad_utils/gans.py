@@ -126,9 +126,7 @@ class GenerativeDetector(DeepDetector):
         return self.latent_dim
 
     def run(self, step, data, generator, **options):
-        batches = math.ceil(len(data) / max(self.batch_size, 1))
-        epochs = max(self.epochs, math.ceil(self.min_steps / batches)) if self.epochs else 0
-        return super().run(step, data, generator, epochs=epochs, **options)
+        return super().run(step, data, generator, min_steps=self.min_steps, **options)
 
 
 class AdversarialDetector(GenerativeDetector):

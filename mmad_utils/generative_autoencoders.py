@@ -137,6 +137,8 @@ class AdversarialAutoEncoder(AutoEncoder):
     ----------
     adversary_hidden : sequence of int, default=(64, 64)
         Widths of the discriminator's hidden layers.
+    min_steps : int, default=400
+        A game needs more steps than a copy: ``epochs`` is raised on small data until there are so many batches.
     **training : see ``AutoEncoder``; the learning rate holds for all three optimisers
 
     Attributes
@@ -149,9 +151,10 @@ class AdversarialAutoEncoder(AutoEncoder):
     A. Makhzani, J. Shlens, N. Jaitly, I. Goodfellow, B. Frey (2015), Adversarial autoencoders: section 2.
     """
 
-    def __init__(self, *, adversary_hidden=(64, 64), **training):
+    def __init__(self, *, adversary_hidden=(64, 64), min_steps=400, **training):
         super().__init__(**training)
         self.adversary_hidden = adversary_hidden
+        self.min_steps = min_steps
 
     def build(self, shape):
         """Encoder, decoder and discriminator."""
@@ -182,7 +185,7 @@ class AdversarialAutoEncoder(AutoEncoder):
             update(deceiver, alike)
             return {"loss": loss.detach(), "discriminator": apart.detach(), "encoder": alike.detach()}
 
-        return self.run(step, data, generator)
+        return self.run(step, data, generator, min_steps=self.min_steps)
 
 
 def gaussian_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:

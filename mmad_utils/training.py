@@ -283,9 +283,22 @@ class DeepDetector(Detector):
 
         return self.run(step, data, generator)
 
-    def run(self, step: Callable[..., Mapping[str, Any]], data: Tensor, generator: torch.Generator, **options):
-        """``train`` with this detector's epochs and batch size."""
-        options = {"epochs": self.epochs, "batch_size": self.batch_size, "verbose": self.verbose} | options
+    def run(
+        self,
+        step: Callable[..., Mapping[str, Any]],
+        data: Tensor,
+        generator: torch.Generator,
+        *,
+        min_steps: int = 0,
+        **options,
+    ):
+        """``train`` with this detector's epochs and batch size.
+
+        On small data ``epochs`` is raised until there are ``min_steps`` batches; only ``epochs=0`` stays as it is.
+        """
+        batches = math.ceil(len(data) / max(self.batch_size, 1))
+        epochs = max(self.epochs, math.ceil(min_steps / batches)) if self.epochs else 0
+        options = {"epochs": epochs, "batch_size": self.batch_size, "verbose": self.verbose} | options
         return train(step, (data,), generator=generator, **options)
 
     @available_if(lambda self: hasattr(self, "batch_map"))

@@ -195,6 +195,12 @@ def test_gaussian_noise_has_the_standard_deviation_that_was_asked_for():
     assert stats.kstest(noise.numpy() / 0.7, "norm").pvalue > 1e-3
 
 
+def test_gaussian_noise_of_images_is_measured_in_their_own_contrast(rng):
+    images = torch.from_numpy(0.6 + 0.05 * rng.normal(size=(50, 1, 20, 20)))
+    noise = DenoisingAutoEncoder(corruption=0.7).corrupt(images, torch.Generator().manual_seed(0)) - images
+    assert stats.kstest(noise.numpy().ravel() / (0.7 * 0.05), "norm").pvalue > 1e-3
+
+
 @pytest.mark.parametrize("noise", ["gaussian", "masking"])
 def test_the_loss_compares_the_copy_of_the_corrupted_sample_with_the_clean_one(noise, curve):
     detector = small(DenoisingAutoEncoder, noise=noise, corruption=0.5).fit(curve)
@@ -273,7 +279,7 @@ def test_pretraining_starts_fine_tuning_lower(curve):
 
 @pytest.mark.parametrize("p", [0.05, 0.3])
 def test_the_sparsity_penalty_is_the_divergence_of_scipy_and_finite_for_silent_units(p):
-    detector, means = SparseAutoEncoder(activity=p), [0.01, 0.05, 0.3, 0.5, 0.99]
+    detector, means = SparseAutoEncoder(activity=p, sparsity_weight=1.0), [0.01, 0.05, 0.3, 0.5, 0.99]
     expected = sum(stats.entropy([p, 1 - p], [a, 1 - a]) for a in means)
     assert detector.code_penalty(None, torch.tensor([means, means])).item() == pytest.approx(expected, rel=1e-5)
     assert torch.isfinite(detector.code_penalty(None, torch.tensor([[0.0, 1.0]])))
@@ -440,6 +446,12 @@ def test_the_adversary_makes_the_codes_standard_normal(curve):
     distance, plain_distance = (stats.kstest(d.encode(curve)[:, 0], "norm").statistic for d in (detector, plain))
     assert distance < 0.25 and distance < plain_distance
     assert set(detector.history_[0]) == {"loss", "discriminator", "encoder"}
+
+
+def test_the_adversary_gets_more_epochs_on_small_data(curve):
+    for epochs, expected in ((0, 0), (1, 4), (9, 9)):  # 300 rows are three batches of 100
+        detector = AdversarialAutoEncoder(epochs=epochs, min_steps=10, batch_size=100, random_state=0).fit(curve)
+        assert len(detector.history_) == expected
 
 
 # Bad input

@@ -135,7 +135,9 @@ def line(rng):
     return line, np.concatenate([line[200:], rng.normal(size=(100, 3))]), np.repeat([0, 1], 100)
 
 
-@pytest.mark.parametrize("detector", [AnoGAN(n_steps=30, radius=2), FAnoGAN(learning_rate=1e-2, mapping="izi")], ids=str)
+@pytest.mark.parametrize(
+    "detector", [AnoGAN(n_steps=30, radius=2), FAnoGAN(learning_rate=1e-2, mapping="izi")], ids=str
+)
 def test_training_beats_the_untrained_network(detector, line):
     X, X_test, y_test = line
     detector.set_params(latent_dim=1, hidden=(32, 32), batch_size=20, n_critic=2, min_steps=0, random_state=0)
@@ -146,7 +148,9 @@ def test_training_beats_the_untrained_network(detector, line):
 
 
 def test_the_search_finds_the_nearest_point_that_the_generator_can_make(rng):
-    detector = AnoGAN(**SMALL | {"epochs": 0}, n_steps=400, feature_weight=0.0, radius=None).fit(rng.normal(size=(20, 3)))
+    detector = AnoGAN(**SMALL | {"epochs": 0}, n_steps=400, feature_weight=0.0, radius=None).fit(
+        rng.normal(size=(20, 3))
+    )
     with torch.no_grad():
         detector.network_["generator"] = nn.Linear(2, 3, dtype=torch.float64)
     X = rng.normal(size=(5, 3))

@@ -404,7 +404,7 @@ options = {"latent_dim": 64, "epochs": 3 * epochs, "random_state": seed}
 wide_codes = {
     "no penalty": SparseAutoEncoder(network=one_layer, sparsity_weight=0.0, **options),
     "weight decay": SparseAutoEncoder(network=one_layer, sparsity_weight=0.0, weight_decay=1e-3, **options),
-    "sparse": SparseAutoEncoder(network=one_layer, **options),
+    "sparse": SparseAutoEncoder(network=one_layer, sparsity_weight=1.0, **options),
     "contractive": ContractiveAutoEncoder(contraction=1.0, **options),
 }
 for detector in wide_codes.values():
