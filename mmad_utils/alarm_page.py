@@ -34,7 +34,11 @@ Picture = tuple[bytes, str]
 
 
 def scores_table(judgement: Judgement, names, y=None) -> pd.DataFrame:
-    """``sample`` (row or picture), ``score``, ``p_value``, ``alarm`` (0 or 1) and, where known, ``label``."""
+    """``sample`` (row or picture), ``score``, ``p_value``, ``alarm`` (0 or 1) and, where known, ``label``.
+
+    A spreadsheet takes a cell that begins with = + - or @ for a formula: ./ before such a path leaves it a path.
+    """
+    names = [f"./{name}" if str(name).startswith(("=", "+", "-", "@", "\t", "\r")) else name for name in names]
     columns = {"sample": names, "score": judgement.scores, "p_value": judgement.p_values}
     table = pd.DataFrame(columns | {"alarm": judgement.alarms.astype(int)})
     return table if y is None else table.assign(label=y)

@@ -92,3 +92,11 @@ def test_scores_have_a_line_for_each_sample(judged):
     table = scores_table(judgement, np.arange(2, 302), np.zeros(300, dtype=int))
     assert list(table) == ["sample", "score", "p_value", "alarm", "label"] and len(table) == len(frame)
     assert table["alarm"].sum() == judgement.alarms.sum()
+
+
+def test_no_sample_is_named_by_a_formula(judged):
+    _, judgement = judged
+    names = ["=1+1.png", "+a.png", "-b.png", "@c.png", "good/=d.png", *range(295)]
+    written = scores_table(judgement, names)["sample"]
+    assert list(written[:5]) == ["./=1+1.png", "./+a.png", "./-b.png", "./@c.png", "good/=d.png"]
+    assert list(written[5:]) == list(range(295))
