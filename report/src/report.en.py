@@ -926,6 +926,10 @@
 # - *Unrelated modalities:* one detector a modality, held-out p-values, one threshold. *Parts of one object:* the same with
 #   one joint voice. *Parts often missing:* keep the verdicts of the single parts, and state the ceiling.
 # - Build each modality alone, then join, and check that joining has not cost either of them anything.
+# - *Your own file or folder:* notebook `11_your_data` compares detectors on it and sets the threshold. Without labels it
+#   can rank them only by how stable they are and how well they agree, and that can mislead: where relations between
+#   columns are broken, the most stable one has an AUROC of {{ value:11_your_data.most_stable_auroc }}, the best one
+#   {{ value:11_your_data.best_hidden_auroc }}. A few labels settle it.
 # - State the false alarm rate that the user can bear, set the threshold on held-out normal data, and report
 #   what the test set shows.
 # - Report several seeds with their spread, and the worst misses with pictures.
