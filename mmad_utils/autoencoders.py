@@ -80,7 +80,7 @@ class AutoEncoder(DeepDetector):
 
     def build(self, shape):
         """The encoder and the decoder."""
-        encoder, decoder = self._pair(shape, self._code_length(shape))
+        encoder, decoder = self._pair(shape, networks.code_length(self.latent_dim, shape))
         encoder = nn.Sequential(encoder, nn.Sigmoid()) if self.sigmoid_code else encoder
         return nn.ModuleDict({"encoder": encoder, "decoder": decoder})
 
@@ -143,12 +143,6 @@ class AutoEncoder(DeepDetector):
 
     def _hidden_activation(self) -> nn.Module:
         return nn.Sequential(nn.LeakyReLU(), nn.Dropout(self.dropout))
-
-    def _code_length(self, shape) -> int:
-        length = math.ceil(math.sqrt(math.prod(shape))) if self.latent_dim is None else self.latent_dim
-        if length < 1:
-            raise DetectorError(f"latent_dim is {length!r}: a code needs at least one number.")
-        return length
 
     def _apply(self, function, X, check=True) -> np.ndarray:
         check_is_fitted(self)

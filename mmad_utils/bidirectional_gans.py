@@ -45,9 +45,10 @@ class BiGAN(AdversarialDetector):
     feature_weight : float in [0, 1], default=0.1
         λ.
 
-    Other parameters are those of AdversarialDetector, GenerativeDetector and DeepDetector. ``latent_dim`` should not
-    exceed the dimension of the samples: a deterministic encoder cannot fill a space larger than theirs, and the
-    critic would always know which codes were encoded.
+    Other parameters are those of AdversarialDetector, GenerativeDetector and DeepDetector, with these defaults:
+    latent_dim=None, n_critic=1 (all players learn on every batch, as in the paper), averaging=0.995 (ours) and
+    min_steps=4000. ``latent_dim`` should not exceed the dimension of the samples: a deterministic encoder cannot fill a
+    space larger than theirs, and the critic would always know which codes were encoded.
 
     References
     ----------
@@ -56,8 +57,12 @@ class BiGAN(AdversarialDetector):
     H. Zenati, C. S. Foo, B. Lecouat, G. Manek, V. R. Chandrasekhar (2018), Efficient GAN-based anomaly detection.
     """
 
-    def __init__(self, *, feature_weight=0.1, latent_dim=8, min_steps=4000, **training):
-        super().__init__(latent_dim=latent_dim, min_steps=min_steps, **training)
+    def __init__(
+        self, *, feature_weight=0.1, latent_dim=None, n_critic=1, averaging=0.995, min_steps=4000, **training
+    ):
+        super().__init__(
+            latent_dim=latent_dim, n_critic=n_critic, averaging=averaging, min_steps=min_steps, **training
+        )
         self.feature_weight = feature_weight
 
     def build(self, shape):
@@ -66,11 +71,11 @@ class BiGAN(AdversarialDetector):
         return networks
 
     def build_critic(self, shape):
+        length, wide = self._code_length(shape), self.hidden[-1]
         if len(shape) == 1:
-            return JointCritic(nn.Identity(), mlp([shape[0] + self.latent_dim, *self.hidden, 1], LeakyReLU))
-        wide = self.hidden[-1]
+            return JointCritic(nn.Identity(), mlp([shape[0] + length, *self.hidden, 1], LeakyReLU))
         of_sample = encoder(shape, wide, width=self.width, activation=LeakyReLU).append(LeakyReLU())
-        return JointCritic(of_sample, mlp([wide + self.latent_dim, wide, 1], LeakyReLU))
+        return JointCritic(of_sample, mlp([wide + length, wide, 1], LeakyReLU))
 
     def real(self, batch):
         return batch, self.network_["encoder"](batch)

@@ -63,7 +63,7 @@ class VariationalAutoEncoder(AutoEncoder):
                 f"scoring is {self.scoring!r} with {self.n_samples} samples; choose 'reconstruction', or "
                 "'probability' with at least one sample."
             )
-        latent_dim = self._code_length(shape)
+        latent_dim = networks.code_length(self.latent_dim, shape)
         network = nn.ModuleDict(
             {"encoder": self._pair(shape, 2 * latent_dim)[0], "decoder": self._pair(shape, latent_dim)[1]}
         )
@@ -159,7 +159,8 @@ class AdversarialAutoEncoder(AutoEncoder):
     def build(self, shape):
         """Encoder, decoder and discriminator."""
         network = super().build(shape)
-        network["discriminator"] = networks.mlp([self._code_length(shape), *self.adversary_hidden, 1], nn.LeakyReLU)
+        widths = [networks.code_length(self.latent_dim, shape), *self.adversary_hidden, 1]
+        network["discriminator"] = networks.mlp(widths, nn.LeakyReLU)
         return network
 
     def optimise(self, data, generator):

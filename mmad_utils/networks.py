@@ -7,6 +7,7 @@ wants another network overrides its ``build``.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
@@ -15,7 +16,7 @@ from torch.nn import functional
 
 from mmad_utils.detector import DetectorError
 
-__all__ = ["AttentionLayer", "decoder", "encoder", "mlp"]
+__all__ = ["AttentionLayer", "code_length", "decoder", "encoder", "mlp"]
 
 SMALLEST_GRID = 4  # px a side; images are halved while they are larger and even
 
@@ -26,6 +27,20 @@ def mlp(widths: Sequence[int], activation: Callable[[], nn.Module] = nn.ReLU, bi
     for d_in, d_out in pairwise(widths):
         layers += [nn.Linear(d_in, d_out, bias=bias), activation()]
     return nn.Sequential(*layers[:-1])
+
+
+def code_length(latent_dim: int | None, shape: Sequence[int], most: int = sys.maxsize) -> int:
+    """``latent_dim``, or where it is None the square root of the number of features, rounded up, at most ``most``.
+
+    Raises
+    ------
+    DetectorError
+        It is less than one.
+    """
+    length = min(math.ceil(math.sqrt(math.prod(shape))), most) if latent_dim is None else latent_dim
+    if length < 1:
+        raise DetectorError(f"latent_dim is {length!r}: a code needs at least one number.")
+    return length
 
 
 class AttentionLayer(nn.Module):

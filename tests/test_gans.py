@@ -12,6 +12,7 @@ from mmad_utils import AnoGAN, FAnoGAN
 from mmad_utils.datasets import load
 from mmad_utils.detector import Detector, DetectorError
 from mmad_utils.gans import AdversarialDetector, critic_loss, generator_network, gradient_penalty
+from mmad_utils.training import update
 
 SMALL = {"epochs": 1, "min_steps": 0, "hidden": (8,), "latent_dim": 2, "n_critic": 1, "width": 4, "random_state": 0}
 
@@ -108,6 +109,23 @@ def test_the_generator_learns_once_in_n_critic_batches(ring):
     taught = []
     Counting(**SMALL | {"n_critic": 3, "batch_size": 50, "epochs": 2}).fit(ring)
     assert taught.count(False) == 12 and taught.count(True) == 4
+
+
+@pytest.mark.parametrize("averaging", [0.0, 0.7])
+def test_the_generator_that_scores_is_the_moving_average_of_those_that_played(averaging, ring, monkeypatch):
+    played = []
+
+    def recording(optimizer, loss):
+        update(optimizer, loss)
+        played.append([weights.detach().double() for weights in optimizer.param_groups[0]["params"]])
+
+    monkeypatch.setattr("mmad_utils.gans.update", recording)
+    detector = AnoGAN(**SMALL | {"n_critic": 1, "epochs": 4}, averaging=averaging).fit(ring)
+    expected, *later = played[1::2]
+    for weights in later:
+        expected = [averaging * mean + (1 - averaging) * now for mean, now in zip(expected, weights)]
+    for mean, scoring in zip(expected, detector.network_["generator"].parameters()):
+        np.testing.assert_allclose(scoring.detach(), mean, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("adversarial", ["gan", "wgan", "wgan-gp"])
@@ -266,7 +284,8 @@ def test_a_real_digit_is_told_from_others():
         ({"adversarial": "lsgan"}, "adversarial is 'lsgan'; choose one of gan, wgan, wgan-gp"),
         ({"mapping": "zizi"}, "mapping is 'zizi'; choose one of izi_f, izi, ziz"),
         ({"n_critic": 0}, "n_critic is 0"),
-        ({"latent_dim": 0}, "latent_dim is 0; give at least 1"),
+        ({"averaging": 1.0}, "averaging is 1.0; give a decay of at least 0 and below 1"),
+        ({"latent_dim": 0}, "latent_dim is 0: a code needs at least one number"),
     ],
 )
 def test_a_wrong_parameter_is_named_with_the_choices(parameters, message, ring):

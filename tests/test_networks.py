@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from mmad_utils.detector import DetectorError
-from mmad_utils.networks import decoder, encoder, mlp
+from mmad_utils.networks import code_length, decoder, encoder, mlp
 
 
 @pytest.mark.parametrize("shape", [(6,), (1, 8, 8), (3, 16, 24), (1, 28, 28), (3, 64, 64), (1, 10, 10)])
@@ -30,3 +30,11 @@ def test_without_bias_and_with_an_odd_activation_zero_stays_zero():
 def test_a_perceptron_has_activations_between_its_layers_only():
     layers = [type(layer) for layer in mlp([3, 5, 2], nn.Tanh)]
     assert layers == [nn.Linear, nn.Tanh, nn.Linear]
+
+
+def test_a_code_is_as_long_as_asked_for_or_the_root_of_the_features_rounded_up():
+    assert code_length(7, (3, 32, 32)) == 7
+    assert [code_length(None, shape) for shape in ((1,), (6,), (36,), (3, 32, 32))] == [1, 3, 6, 56]
+    assert code_length(None, (3, 32, 32), most=32) == 32 and code_length(40, (3, 32, 32), most=32) == 40
+    with pytest.raises(DetectorError, match="latent_dim is 0: a code needs at least one number"):
+        code_length(0, (6,))

@@ -463,20 +463,21 @@
 #
 # $$s(x) = \frac{1}{n} \lVert x - G(E(x)) \rVert^2 + \frac{\kappa}{n_h} \lVert h(x) - h(G(E(x))) \rVert^2 .$$
 #
-# BiGAN learns encoder and generator in one game [@donahue2017bigan; @zenati2018gan]; GANomaly compares codes
-# instead of pixels [@akcay2018ganomaly].
+# BiGAN learns encoder and generator in one game [@donahue2017bigan; @zenati2018gan]; that we average its weights over
+# the last few hundred updates [@yazici2019averaging] is our addition. GANomaly compares codes instead of pixels
+# [@akcay2018ganomaly].
 #
 # The search must not go too far. Among codes much longer than those of the game it finds copies of anomalies, too: four
 # times as many steps leave an AUROC of {{ value:04_gans.anogan_digit_auroc_long_free_search }} on a digit, and
 # {{ value:04_gans.anogan_digit_auroc_long_search_in_ball }} where codes stay as short as random ones are, which is our
 # addition. The encoder answers {{ value:04_gans.f_anogan_speedup }} as fast as the search and is no worse. On dependent
-# columns f-AnoGAN reaches {{ value:04_gans.f_anogan_dependency_auroc }} and GANomaly
-# {{ value:04_gans.ganomaly_dependency_auroc }}, far above their untrained networks, and PCA is ahead of
-# both. BiGAN is behind kNN as well, and on breast cancer each of the three ends below its own untrained network
+# columns f-AnoGAN reaches {{ value:04_gans.f_anogan_dependency_auroc }}, BiGAN
+# {{ value:04_gans.bigan_dependency_auroc }} and GANomaly {{ value:04_gans.ganomaly_dependency_auroc }}, far above their
+# untrained networks, and PCA is ahead of all three. On breast cancer each of them ends below its own untrained network
 # ({{ ref:gan_comparison }}). {{ ref:f_anogan_table }} repeats the central table of the f-AnoGAN paper with our
 # images. Some things are reproduced: f-AnoGAN is not behind the search, and the critic alone is the worst of the trained
 # methods, for it was taught to tell real from generated, and an anomaly is neither. Others are not: f-AnoGAN has
-# an AUC of {{ value:04_gans.f_anogan_auc }}, but a plain autoencoder has no less, and PCA, which the paper did not try,
+# an AUC of {{ value:04_gans.f_anogan_auc }}, but a plain autoencoder and BiGAN have no less, and PCA, which the paper did not try,
 # has {{ value:04_gans.pca_auc_beside_f_anogan }}. The protocols differ. The paper has patches of
 # retinal scans, a large generator and lesions that are small in the picture; we have whole digits of eight by eight
 # pixels, fewer than a hundred to train on, and a game that was cut short. The paper also chose its thresholds on the
