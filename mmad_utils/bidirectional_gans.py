@@ -47,8 +47,8 @@ class BiGAN(AdversarialDetector):
 
     Other parameters are those of AdversarialDetector, GenerativeDetector and DeepDetector, with these defaults:
     latent_dim=None, n_critic=1 (all players learn on every batch, as in the paper), averaging=0.995 (ours) and
-    min_steps=4000. ``latent_dim`` should not exceed the dimension of the samples: a deterministic encoder cannot fill a
-    space larger than theirs, and the critic would always know which codes were encoded.
+    min_steps=4000. ``latent_dim`` should not exceed the dimension of the samples: a deterministic encoder cannot fill
+    a space larger than theirs, and the critic would always know which codes were encoded.
 
     References
     ----------
