@@ -719,7 +719,7 @@ nb.figure(
 
 # %% [markdown]
 # In a good game the points lie along the diagonal: the encoder has learned to invert a generator that it was never
-# compared with. But not every game is good. The three shares above come from the same data and the same settings, and
+# compared with. But not every game is as good. The three shares above come from the same data and the same settings, and
 # no loss tells which kind you got. The theorem speaks of the optimum, and a game need not reach it: players circle
 # around the equilibrium, and where they stand at the last whistle is one point of that circle.
 #
