@@ -370,8 +370,8 @@ for radius in (None, 1.0):
         ends = ((1 - weight) * residual + weight * discrimination).numpy()
         row = {"search": "in the ball" if radius else "free", "steps": steps, "AUROC": metrics.auroc(y_test, ends)}
         rows.append(row | {"length": codes.norm(dim=1).numpy()[y_test == 1].mean()})
-searches = pd.DataFrame(rows)
 anogan.set_params(n_steps=n_search)
+searches = pd.DataFrame(rows)
 
 # %%
 fig, axes = plt.subplots(1, 2, figsize=(7, 2.6), layout="constrained")
@@ -948,7 +948,8 @@ panels = pd.concat([picture, controls]).assign(panel=lambda frame: frame["datase
 fig = plots.comparison(panels, "AUROC", group="panel", reference="‖x‖²")
 nb.figure(
     fig, "gan_table_comparison", data=panels.rename_axis("detector").reset_index(),
-    caption="AUROC on tables, mean and standard deviation over the splits; dashed: the ruler ‖x‖².",
+    caption="AUROC on tables, mean and standard deviation over the splits; dashed: the ruler ‖x‖². BiGAN with its last "
+    "weights was tried on the first table only.",
     alt="Two panels. On dependency anomalies the trained detectors stand to the right of the dashed ruler and of the "
     "untrained network. On breast cancer all stand near the ruler.",
 )  # fmt: skip
