@@ -39,7 +39,7 @@ lab: $(INSTALLED)
 	$(BIN)/jupyter lab --ServerApp.ip=127.0.0.1 --ServerApp.root_dir=$(abspath $(FOLDER))
 
 student: $(INSTALLED)
-	$(BIN)/python -m mmad_utils.notebook student
+	$(BIN)/python -m mmad_utils.course student
 
 data: $(INSTALLED)
 	$(BIN)/python -m mmad_utils.datasets check synthetic/hazelnut
@@ -47,8 +47,8 @@ data: $(INSTALLED)
 	$(BIN)/python -m mmad_utils.datasets list
 
 notebooks: $(INSTALLED)
-	$(BIN)/python -m mmad_utils.notebook sync
-	$(BIN)/python -m mmad_utils.notebook check
+	$(BIN)/python -m mmad_utils.course sync
+	$(BIN)/python -m mmad_utils.course check
 	$(BIN)/python -m report.editions sync
 	$(BIN)/python -m report.editions check
 

@@ -103,4 +103,4 @@ rule notebook:
     message:
         f"notebooks/{{wildcards.name}}.ipynb, profile {PROFILE}"
     shell:
-        "{PYTHON:q} -m mmad_utils.notebook run {wildcards.name} --profile {PROFILE}"
+        "{PYTHON:q} -m mmad_utils.course run {wildcards.name} --profile {PROFILE}"

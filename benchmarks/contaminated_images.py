@@ -18,8 +18,8 @@ import pandas as pd
 from sklearn.ensemble import IsolationForest
 
 from mmad_utils import DAGMM, AutoEncoder, E3Outlier, RobustDeepAutoEncoder
-from mmad_utils.baselines import DistanceToCenter, RandomScore
 from mmad_utils.datasets import load
+from mmad_utils.detectors.baselines import DistanceToCenter, RandomScore
 from mmad_utils.metrics import auroc, average_precision
 
 AUTOENCODER_STEPS = 700  # of 64 images; on digit_scenes their AUROC no longer changes after 600

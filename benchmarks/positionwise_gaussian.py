@@ -21,7 +21,7 @@ import time
 import numpy as np
 import torch
 
-from mmad_utils.gaussian import PositionwiseGaussian
+from mmad_utils.detectors.positionwise_gaussian import PositionwiseGaussian
 
 REGULARIZATION = 0.01
 CHECKED = 24  # positions whose distances are compared with float64

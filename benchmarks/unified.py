@@ -18,6 +18,7 @@ import argparse
 
 import numpy as np
 import pandas as pd
+from mmad_utils.datasets.take import take
 from scipy import stats
 from sklearn.ensemble import IsolationForest
 from sklearn.preprocessing import StandardScaler
@@ -39,7 +40,6 @@ from mmad_utils import (
 )
 from mmad_utils.datasets import Dataset, load
 from mmad_utils.metrics import auroc
-from mmad_utils.multimodal import take
 
 COUNTS = (0, 1, 5, 10, 20, 50)
 

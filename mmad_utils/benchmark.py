@@ -33,9 +33,9 @@ from sklearn.utils.discovery import all_estimators
 from tqdm import tqdm
 
 import mmad_utils
-from mmad_utils.baselines import DistanceToCenter, RandomScore
 from mmad_utils.datasets import Dataset, DatasetError, load, read_image
 from mmad_utils.detector import Detector, DetectorError
+from mmad_utils.detectors.baselines import DistanceToCenter, RandomScore
 from mmad_utils.metrics import evaluate
 
 __all__ = ["benchmark", "fit_detector", "make_detector", "measure", "summarise"]

@@ -10,8 +10,8 @@ from sklearn.base import clone
 from sklearn.utils import check_random_state
 from tqdm.auto import tqdm
 
+from mmad_utils.datasets.take import take
 from mmad_utils.detector import Detector, DetectorError
-from mmad_utils.multimodal import take
 from mmad_utils.thresholds import ConformalThreshold, TailProbability
 
 __all__ = ["CalibratedDetector", "Judgement", "judge"]

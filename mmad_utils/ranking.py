@@ -14,8 +14,8 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from tqdm.auto import tqdm
 
 from mmad_utils.benchmark import make_detector
+from mmad_utils.datasets.take import take
 from mmad_utils.detector import Detector, DetectorError
-from mmad_utils.multimodal import take
 
 __all__ = ["choose", "compare", "draw", "keepable"]
 

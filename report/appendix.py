@@ -12,7 +12,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from mmad_utils.results import PROJECT_ROOT
+from mmad_utils.course.project import ROOT as PROJECT_ROOT
 
 DIGITS = 12  # of a sha256: enough to tell files apart
 

@@ -12,9 +12,10 @@ from typing import Any
 from nbconvert.utils.exceptions import ConversionException
 from pybtex.database import parse_file
 
-from mmad_utils.notebook import defaults
-from mmad_utils.notebook_files import NotebookError
-from mmad_utils.results import PROJECT_ROOT, ResultsError, current_provenance, read
+from mmad_utils.course.notebook_files import NotebookError, defaults
+from mmad_utils.course.project import ROOT as PROJECT_ROOT
+from mmad_utils.course.provenance import current_provenance
+from mmad_utils.course.results import ResultsError, read
 from report import appendix, labels, markup
 from report.language import UNNUMBERED, WORDS, translate
 

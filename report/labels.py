@@ -15,7 +15,7 @@ from matplotlib.font_manager import FontProperties, fontManager
 from matplotlib.path import Path
 from matplotlib.textpath import TextPath, text_to_path
 
-from mmad_utils.results import DOTS_PER_INCH
+from mmad_utils.course.results import DOTS_PER_INCH
 from report import fonts
 from report.language import label
 

@@ -13,7 +13,7 @@ import mistune
 from pybtex.backends.html import Backend
 from pybtex.style.formatting.unsrt import Style
 
-from mmad_utils.results import DOTS_PER_INCH
+from mmad_utils.course.results import DOTS_PER_INCH
 from report import labels, markup
 from report.document import Report
 

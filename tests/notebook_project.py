@@ -9,7 +9,7 @@ from pathlib import Path
 import jupytext
 import nbformat
 
-from mmad_utils import notebook_files
+from mmad_utils.course import notebook_files
 from mmad_utils.datasets.record import PROJECT_ROOT
 
 SOURCE = """\
@@ -27,7 +27,7 @@ columns: list[str] = ["a", "b"]
 import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
-from mmad_utils import notebook
+from mmad_utils.course import notebook
 
 nb = notebook.start("small", seed=seed, share=share, title=title, columns=columns)
 

@@ -13,7 +13,7 @@ import yaml
 from nbconvert import Exporter, HTMLExporter
 from traitlets.config import Config, PyFileConfigLoader
 
-from mmad_utils import notebook, notebook_files, results
+from mmad_utils.course import notebook_files, project, provenance, results
 
 ROOT = Path(__file__).resolve().parents[1]
 REPORT = ROOT / "report" / "report.en.ipynb"
@@ -28,8 +28,7 @@ class ReportProject:
 
     def __init__(self, folder: Path, monkeypatch):
         self.folder = folder
-        for module in (notebook, notebook_files, results):
-            monkeypatch.setattr(module, "PROJECT_ROOT", folder)
+        monkeypatch.setattr(project, "ROOT", folder)
         captions = {
             "A *line*, $y = x$.": "一条*线*，$y = x$。",
             'It "rises".': "它在“上升”。",
@@ -45,8 +44,8 @@ class ReportProject:
     def results(self, name: str = "01_demo") -> results.Results:
         """Fresh results of a notebook, which is made for them."""
         (self.folder / "notebooks" / "src" / f"{name}.py").write_text(SOURCE)
-        provenance = results.current_provenance(name, notebook.defaults(name))
-        return results.Results(name, output=self.folder, provenance={**provenance, "data": {"digits/3": "0" * 64}})
+        current = provenance.current_provenance(name, notebook_files.defaults(name))
+        return results.Results(name, output=self.folder, provenance={**current, "data": {"digits/3": "0" * 64}})
 
     def record_demo(self) -> None:
         """Two values, two tables and two figures of 01_demo."""

@@ -6,7 +6,7 @@ import difflib
 from pathlib import Path
 from typing import Any
 
-from . import images, mvtec, paired, record, scenes, tabular, textures
+from . import images, mvtec, paired, record, tabular, textures
 from .images import check_images, read_image
 from .record import Dataset, DatasetError, cache_home, data_home, one_class_split
 
@@ -69,7 +69,7 @@ def load(name: str, *, data_home: str | Path | None = None, seed: int = 0) -> Da
         case ["mnist", digit]:
             return images.mnist(digit, home, seed)
         case ["digit_scenes", digit]:
-            return scenes.digit_scenes(digit, seed)
+            return images.digit_scenes(digit, seed)
         case ["paired_digits"]:
             return paired.paired_digits(seed)
         case ["textures", texture]:

@@ -68,9 +68,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import OneClassSVM
 
-from mmad_utils import ConformalThreshold, Detector, QuantileThreshold, metrics, notebook, plots
-from mmad_utils.baselines import DistanceToCenter, KNNDistance, PCAResidual
+from mmad_utils import ConformalThreshold, Detector, QuantileThreshold, metrics, plots
+from mmad_utils.course import notebook
 from mmad_utils.datasets import Dataset
+from mmad_utils.detectors.baselines import DistanceToCenter, KNNDistance, PCAResidual
 from mmad_utils.metrics import evaluate
 from mmad_utils.training import DeepDetector
 

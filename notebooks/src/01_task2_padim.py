@@ -61,10 +61,11 @@ from scipy.ndimage import gaussian_filter
 from sklearn.decomposition import PCA
 from sklearn.metrics import ConfusionMatrixDisplay
 
-from mmad_utils import ConformalThreshold, DistanceToCenter, PaDiM, PatchCore, notebook, plots, widgets
+from mmad_utils import ConformalThreshold, DistanceToCenter, PaDiM, PatchCore, plots
+from mmad_utils.course import notebook, widgets
 from mmad_utils.datasets import read_image, synthetic
-from mmad_utils.encoders import ImageEncoder
-from mmad_utils.gaussian import PositionwiseGaussian
+from mmad_utils.detectors.positionwise_gaussian import PositionwiseGaussian
+from mmad_utils.encoders.image import ImageEncoder
 from mmad_utils.metrics import auroc, evaluate, pixel_metrics
 
 # %%

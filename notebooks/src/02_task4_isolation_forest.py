@@ -88,9 +88,10 @@ from sklearn.preprocessing import QuantileTransformer, StandardScaler
 from sklearn.svm import OneClassSVM
 from sklearn.tree import ExtraTreeRegressor
 
-from mmad_utils import metrics, notebook, plots
-from mmad_utils.baselines import DistanceToCenter, KNNDistance, PCAResidual, RandomScore
-from mmad_utils.gaussian import GaussianAnomalyScorer
+from mmad_utils import metrics, plots
+from mmad_utils.course import notebook
+from mmad_utils.detectors.baselines import DistanceToCenter, KNNDistance, PCAResidual, RandomScore
+from mmad_utils.detectors.gaussian import GaussianAnomalyScorer
 from mmad_utils.thresholds import ConformalThreshold, PeaksOverThreshold, QuantileThreshold
 
 # %% [markdown]

@@ -74,18 +74,19 @@ from sklearn.ensemble import IsolationForest
 from sklearn.neighbors import NearestNeighbors
 from torch import nn
 
-from mmad_utils import metrics, notebook, plots, widgets
-from mmad_utils.autoencoders import (
+from mmad_utils import metrics, plots
+from mmad_utils.benchmark import measure
+from mmad_utils.course import notebook, widgets
+from mmad_utils.detectors.autoencoders import (
     AutoEncoder,
     ContractiveAutoEncoder,
     DenoisingAutoEncoder,
     SparseAutoEncoder,
     StackedDenoisingAutoEncoder,
 )
-from mmad_utils.benchmark import measure
-from mmad_utils.generative_autoencoders import AdversarialAutoEncoder, VariationalAutoEncoder
+from mmad_utils.detectors.generative_autoencoders import AdversarialAutoEncoder, VariationalAutoEncoder
+from mmad_utils.detectors.robust_autoencoders import RobustDeepAutoEncoder, RobustPCA
 from mmad_utils.metrics import evaluate
-from mmad_utils.robust_autoencoders import RobustDeepAutoEncoder, RobustPCA
 
 # %%
 nb = notebook.start(

@@ -68,10 +68,10 @@ from mmad_utils import (
     PCAResidual,
     RandomScore,
     metrics,
-    notebook,
     plots,
 )
 from mmad_utils.benchmark import measure
+from mmad_utils.course import notebook
 from mmad_utils.datasets import read_image
 
 # %%

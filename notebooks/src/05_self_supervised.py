@@ -65,15 +65,15 @@ from mmad_utils import (
     RobustDeepAutoEncoder,
     benchmark,
     metrics,
-    notebook,
     plots,
 )
+from mmad_utils.course import notebook
+from mmad_utils.datasets import Dataset
 
 # %%
-from mmad_utils.baselines import DistanceToCenter, KNNDistance
-from mmad_utils.datasets import Dataset
+from mmad_utils.detectors.baselines import DistanceToCenter, KNNDistance
+from mmad_utils.detectors.transformations import irregular_affine, rearranged_patches, regular_affine, transform
 from mmad_utils.metrics import evaluate
-from mmad_utils.transformations import irregular_affine, rearranged_patches, regular_affine, transform
 
 # %%
 nb = notebook.start(

@@ -64,9 +64,10 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 from torch.nn import functional as F
 
-from mmad_utils import DAGMM, RDP, REPEN, Detector, KNNDistance, PCAResidual, benchmark, metrics, notebook, plots
-from mmad_utils.dagmm import sample_energy
-from mmad_utils.feature_learning import outlier_candidates
+from mmad_utils import DAGMM, RDP, REPEN, Detector, KNNDistance, PCAResidual, benchmark, metrics, plots
+from mmad_utils.course import notebook
+from mmad_utils.detectors.dagmm import sample_energy
+from mmad_utils.detectors.feature_learning import outlier_candidates
 from mmad_utils.training import DeepDetector
 
 # %%

@@ -71,7 +71,8 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 from torch.nn import functional as F
 
-from mmad_utils import ALOCC, DeepSAD, DeepSVDD, FenceGAN, benchmark, metrics, networks, notebook, plots
+from mmad_utils import ALOCC, DeepSAD, DeepSVDD, FenceGAN, benchmark, metrics, networks, plots
+from mmad_utils.course import notebook
 
 # %%
 nb = notebook.start(

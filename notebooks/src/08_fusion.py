@@ -67,9 +67,9 @@ from mmad_utils import (
     SharedLatentFusion,
     TextEncoder,
     metrics,
-    notebook,
     plots,
 )
+from mmad_utils.course import notebook
 from mmad_utils.datasets.paired import SHARES, WORDS, add_noise, drop_parts, still_visible
 
 # %%

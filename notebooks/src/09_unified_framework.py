@@ -54,6 +54,7 @@ seed: int = 0  # of every random draw
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from mmad_utils.datasets.take import take
 from sklearn.base import BaseEstimator
 from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import QuadraticDiscriminantAnalysis
@@ -76,11 +77,10 @@ from mmad_utils import (
     SupervisedMultiModalAnomalyDetector,
     TabularEncoder,
     metrics,
-    notebook,
     plots,
 )
-from mmad_utils.gaussian_scorer import GaussianStatistics
-from mmad_utils.multimodal import take
+from mmad_utils.course import notebook
+from mmad_utils.detectors.gaussian import GaussianStatistics
 
 # %%
 nb = notebook.start(

@@ -64,9 +64,10 @@ from scipy.ndimage import laplace
 from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 from torch import nn
 
-from mmad_utils import GaussianAnomalyScorer, MultiModalAnomalyTransformer, metrics, notebook, plots
+from mmad_utils import GaussianAnomalyScorer, MultiModalAnomalyTransformer, metrics, plots
+from mmad_utils.course import notebook
 from mmad_utils.datasets import read_image
-from mmad_utils.synthetic_negatives import cut_and_paste
+from mmad_utils.multimodal.transformer_tasks import cut_and_paste
 
 # %%
 nb = notebook.start(

@@ -37,7 +37,7 @@
 # Run it on a file of your own, from JupyterLab by changing this cell, or from a shell:
 #
 # ```
-# python -m mmad_utils.notebook run 11_your_data -p csv mine.csv -p label outcome -p output results
+# python -m mmad_utils.course run 11_your_data -p csv mine.csv -p label outcome -p output results
 # ```
 #
 # Without `csv` and `images` it writes an example and takes that.
@@ -65,13 +65,15 @@ from IPython.display import clear_output, display
 from sklearn.decomposition import PCA
 
 # %%
-from mmad_utils import CalibratedDetector, ColumnEncoder, Detector, metrics, notebook, plots, ranking, your_data
-from mmad_utils.alarm_page import falls, first_alarms, scores_table, write_page
+from mmad_utils import CalibratedDetector, ColumnEncoder, Detector, metrics, plots, ranking
 from mmad_utils.calibrated import judge
-from mmad_utils.column_encoder import describe_columns, kinds_of
+from mmad_utils.course import notebook
+from mmad_utils.course.alarm_page import falls, first_alarms, scores_table, write_page
+from mmad_utils.course.results import png_bytes, write_whole
+from mmad_utils.datasets import user_files as your_data
 from mmad_utils.datasets.record import PROJECT_ROOT, DatasetError, file_hash
-from mmad_utils.multimodal import take
-from mmad_utils.results import png_bytes, write_whole
+from mmad_utils.datasets.take import take
+from mmad_utils.encoders.columns import describe_columns, kinds_of
 
 # %%
 pd.set_option("display.max_colwidth", None)

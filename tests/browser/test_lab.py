@@ -15,7 +15,7 @@ import pytest
 from playwright.sync_api import expect, sync_playwright
 from report_project import BROWSER, ROOT, needs_browser
 
-from mmad_utils.notebook_files import KERNEL
+from mmad_utils.course.notebook_files import KERNEL
 
 pytestmark = needs_browser
 SECONDS = 120  # for a server, a page or a kernel to start on a busy machine
@@ -25,7 +25,7 @@ SOURCE = """\
 
 # %%
 from matplotlib import pyplot as plt
-from mmad_utils import widgets
+from mmad_utils.course import widgets
 
 # %%
 def draw(height):

@@ -15,7 +15,7 @@ NOTEBOOKS = list(yaml.safe_load((PROJECT_ROOT / "profiles" / "default.yaml").rea
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_the_notebook_runs_and_records_its_results(name, tmp_path):
-    command = ["-m", "mmad_utils.notebook", "run", name, "--profile", "smoke", "--output", str(tmp_path)]
+    command = ["-m", "mmad_utils.course", "run", name, "--profile", "smoke", "--output", str(tmp_path)]
     ran = subprocess.run(
         [sys.executable, *command],
         cwd=PROJECT_ROOT,

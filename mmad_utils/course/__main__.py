@@ -1,0 +1,75 @@
+"""Command line of the course: ``python -m mmad_utils.course run | check | sync | student | compare``."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mmad_utils.course import notebook_files
+from mmad_utils.course.notebook_files import NotebookError
+from mmad_utils.course.results import ResultsError
+from mmad_utils.course.runner import run
+from mmad_utils.course.tolerances import compare
+
+
+def _value_from_text(text: str, key: str, known: Mapping[str, notebook_files.Parameter]) -> Any:
+    """A value of the command line as its parameter's type wants it."""
+    if key in known and known[key].accepts(text):
+        return text
+    words = {"true": True, "false": False, "none": None, "null": None}
+    if text.lower() in words:
+        return words[text.lower()]
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; 0 when it went well."""
+    parser = argparse.ArgumentParser(prog="python -m mmad_utils.course", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    command = commands.add_parser("run", help="execute one notebook")
+    command.add_argument("name", metavar="NAME", help="as in 01_task2_padim")
+    command.add_argument("--profile", default="default", help="profiles/PROFILE.yaml")
+    command.add_argument("-p", dest="parameters", nargs=2, action="append", default=[], metavar=("KEY", "VALUE"))
+    command.add_argument("--output", type=Path, metavar="DIR", help="for results, figures and executed copy")
+    commands.add_parser("check", help="check the form of all notebooks and profiles")
+    commands.add_parser("sync", help="make notebooks and their sources equal; the one saved last wins")
+    commands.add_parser("student", help="write copies without solutions to build/student, unless they are there")
+    command = commands.add_parser("compare", help="print differences beyond the tolerances; exit 1 if any")
+    command.add_argument("old", type=Path, metavar="OLD_DIR")
+    command.add_argument("new", type=Path, metavar="NEW_DIR")
+    options = parser.parse_args(arguments)
+    try:
+        if options.command == "compare":
+            differences = compare(options.old, options.new)
+            print("\n".join(differences) or "no difference", end="\n")
+            print(f"{len(differences)} differences beyond the tolerances between {options.old} and {options.new}.")
+            return 1 if differences else 0
+        if options.command == "run":
+            notebook = notebook_files.read_notebook(notebook_files.notebook_path(options.name))
+            known = notebook_files.parameters_of(notebook, options.name)
+            given = {key: _value_from_text(text, key, known) for key, text in options.parameters}
+            print(run(options.name, options.profile, given, options.output))
+            return 0
+        names = notebook_files.profile_values("default")
+        if options.command == "sync":
+            found = [line for line in map(notebook_files.sync, names) if line]
+        elif options.command == "student":
+            found = [notebook_files.write_student_copy(name) for name in names]
+        else:
+            found = list(notebook_files.problems())
+    except (NotebookError, ResultsError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    print("\n".join(found) or f"{len(names)} notebooks, nothing to report.")
+    return 1 if found and options.command == "check" else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,125 @@
+"""What a run on one's own samples leaves behind: scores.csv, why the first alarms were raised, and a page to hand on.
+
+Names of files and columns and the cells of a table are other people's text: on the page they are escaped, and its
+policy forbids scripts and addresses, so that nothing in them can act.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from mmad_utils.calibrated import Judgement
+from mmad_utils.course.results import css_width, write_whole
+
+__all__ = ["falls", "first_alarms", "scores_table", "write_page"]
+
+STYLE = """body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1a1a1a}
+table{border-collapse:collapse;font-size:.85rem}td,th{padding:.25rem .6rem;border-bottom:1px solid #ccc;
+text-align:left;overflow-wrap:break-word}th{white-space:nowrap}div{overflow-x:auto}img{max-width:100%}
+h1{font-size:1.5rem;overflow-wrap:anywhere}h2{font-size:1.15rem;margin-top:2rem}"""
+
+HEAD = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title><style>{style}</style></head>
+<body><main><h1>{title}</h1>"""
+Picture = tuple[bytes, str]
+
+
+def scores_table(judgement: Judgement, names, y=None) -> pd.DataFrame:
+    """``sample`` (row or picture), ``score``, ``p_value``, ``alarm`` (0 or 1) and, where known, ``label``.
+
+    A spreadsheet takes a cell that begins with = + - or @ for a formula: ./ before such a path leaves it a path.
+    """
+    names = [f"./{name}" if str(name).startswith(("=", "+", "-", "@", "\t", "\r")) else name for name in names]
+    columns = {"sample": names, "score": judgement.scores, "p_value": judgement.p_values}
+    table = pd.DataFrame(columns | {"alarm": judgement.alarms.astype(int)})
+    return table if y is None else table.assign(label=y)
+
+
+def falls(judgement: Judgement, X: pd.DataFrame, rows, *, n_others: int = 30, seed: int = 0) -> pd.DataFrame:
+    """By how much the score of a row falls when one of its values is taken from another row that raised no alarm.
+
+    It works for any detector. The mean over other rows is the first-order effect of a column in the sense of
+    interventional Shapley values; falls of several columns do not add up where they act together.
+
+    Parameters
+    ----------
+    judgement : Judgement of X with a ``ColumnEncoder``; a row is scored by the detector that has not seen it
+    X : (n, columns) DataFrame
+    rows : (k,) int, rows to explain
+    n_others : int, other rows, drawn from those without alarm
+    seed : int
+
+    Returns
+    -------
+    (k, columns that are not left out) DataFrame, in units of the score; large is what made the row anomalous,
+    negative what speaks for it
+    """
+    X = X[list(judgement.detectors[0].encoder_.kinds_)]
+    quiet = np.flatnonzero(~judgement.alarms)
+    others = X.iloc[np.random.default_rng(seed).choice(quiet, min(n_others, len(quiet)), replace=False)]
+    changes = []
+    for row in rows:
+        copies = X.iloc[np.repeat(row, len(others) * X.shape[1])].reset_index(drop=True)
+        for number, name in enumerate(X):
+            part = slice(number * len(others), (number + 1) * len(others))
+            copies.iloc[part, number] = others[name].to_numpy()
+        scores = judgement.detectors[judgement.judge[row]].anomaly_score(copies)
+        changes.append(judgement.scores[row] - scores.reshape(X.shape[1], -1).mean(axis=1))
+    return pd.DataFrame(changes, index=list(rows), columns=list(X))
+
+
+def first_alarms(judgement: Judgement, changes: pd.DataFrame, X, names, *, most: int = 3) -> pd.DataFrame:
+    """A line for each explained row: its name, score, p-value, and the values that raised the alarm."""
+    lines = []
+    for row, change in changes.iterrows():
+        largest = change.sort_values(ascending=False).head(most)
+        cells = [f"{name} = {_short(X[name].iloc[row])} ({fall:+.1f})" for name, fall in largest.items()]
+        lines.append([names[row], judgement.scores[row], judgement.p_values[row], "; ".join(cells)])
+    return pd.DataFrame(lines, columns=["sample", "score", "p_value", "value (by which the score would fall)"])
+
+
+def write_page(path: Path, title: str, sections: Sequence[Sequence[str | pd.DataFrame | Picture]]) -> None:
+    """One self-contained HTML page.
+
+    Parameters
+    ----------
+    path : Path, is replaced whole
+    title : str
+    sections : of each its heading, then what it shows: paragraphs as plain text, tables, pictures (PNG as
+        ``results.png_bytes`` gives it, text alternative)
+    """
+    heading = html.escape(title)
+    parts = [HEAD.format(title=heading, style=STYLE)]
+    for name, *items in sections:
+        parts.append(f"<section><h2>{html.escape(str(name))}</h2>")
+        parts += [_item(item, str(name)) for item in items]
+        parts.append("</section>")
+    write_whole(path, "\n".join([*parts, "</main></body></html>\n"]).encode())
+
+
+def _item(item: str | pd.DataFrame | Picture, name: str) -> str:
+    if isinstance(item, str):
+        return f"<p>{html.escape(item)}</p>"
+    if isinstance(item, pd.DataFrame):
+        table = item.map(_short).to_html(index=False, border=0, escape=True)
+        return f'<div tabindex="0" role="region" aria-label="{html.escape(name)}">{table}</div>'
+    png, alternative = item
+    address = "data:image/png;base64," + base64.b64encode(png).decode()
+    return f'<img src="{address}" width="{css_width(png)}" alt="{html.escape(alternative)}">'
+
+
+def _short(cell) -> str:
+    """A cell as a reader wants it: three digits, at most 200 characters, a dash for nothing."""
+    if isinstance(cell, (float, np.floating)):
+        return "–" if np.isnan(cell) else f"{cell:.3g}"
+    text = str(cell)
+    return text if len(text) <= 200 else text[:199] + "…"

@@ -1,0 +1,140 @@
+"""The frame of a course notebook: parameters in, results out, the same from every runner.
+
+In a notebook::
+
+    nb = notebook.start("01_task2_padim", dataset=dataset, seed=seed)   # every parameter, by its name
+    data = nb.load(dataset, seed=seed)                                  # the data's hash enters the provenance
+    fig = plots.score_histogram(evaluation)
+    nb.figure(fig, "padim_scores", caption="...", alt="...", data=evaluation_frame)   # in the cell that drew fig
+    nb.finish()                                                         # last code cell: writes the results
+
+Results go to $MMAD_OUTPUT if it is set; else to the project's own ``report/results`` and ``figures`` if the
+cells that ran are the committed ones; else (other parameters, edited cells, a copy without solutions) to
+``build/changed-<hash>``, so that trying something out never touches the report. ``papermill`` and Run All in
+JupyterLab give the same results as::
+
+    python -m mmad_utils.course run 01_task2_padim --profile smoke -p seed 3
+    python -m mmad_utils.course check     # the form of all notebooks and profiles
+    python -m mmad_utils.course sync      # notebooks and their percent-format sources
+    python -m mmad_utils.course student   # copies without solutions, to build/student
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mmad_utils.course import notebook_files, project
+from mmad_utils.course.notebook_files import NotebookError
+from mmad_utils.course.provenance import current_provenance
+from mmad_utils.course.results import Results, css_width
+from mmad_utils.datasets.record import Dataset
+
+
+class Notebook:
+    """A running notebook; made by `start`."""
+
+    def __init__(self, name: str, parameters: dict[str, Any]):
+        self.name = name
+        self.parameters = parameters
+        self.results = Results(name, provenance=current_provenance(name, parameters))
+
+    def load(self, name: str, seed: int = 0) -> Dataset:
+        """`mmad_utils.datasets.load`; the data's hash enters the provenance of the results."""
+        from mmad_utils.datasets import load
+
+        dataset = load(name, seed=seed)
+        key = name if seed == 0 else f"{name} (seed {seed})"
+        self.results.provenance["data"][key] = dataset.source["sha256"]
+        return dataset
+
+    def value(self, key: str, mean: float, sd: float | None = None, n: int | None = None, unit: str = "") -> None:
+        """Record a number: see `Results.value`."""
+        self.results.value(key, mean, sd=sd, n=n, unit=unit)
+
+    def table(self, frame: Any, id: str, caption: str) -> None:
+        """Record a table: see `Results.table`."""
+        self.results.table(frame, id, caption)
+
+    def figure(self, fig: Any, id: str, *, caption: str, alt: str, data: Any) -> None:
+        """Record a figure (see `Results.figure`), show it with its text alternative, and close it.
+
+        Call it in the cell that draws the figure: the notebook then shows the recorded picture, once. A figure
+        left open at the end of a cell is shown by Jupyter itself.
+        """
+        import matplotlib.pyplot as plt
+        from IPython import get_ipython
+        from IPython.display import Image, display
+
+        png = self.results.figure(fig, id, caption=caption, alt=alt, data=data)
+        plt.close(fig)
+        if get_ipython() is not None:
+            display(Image(png, width=css_width(png), alt=alt))
+
+    def finish(self) -> None:
+        """Write the results; the last code cell of every notebook."""
+        results = self.results
+        if not (results.values or results.tables or results.figures):
+            raise NotebookError(f"{self.name} recorded no value, table or figure before nb.finish().")
+        as_committed = self.parameters == notebook_files.defaults(self.name) and _ran_as_committed(self.name)
+        changed = project.ROOT / "build" / f"changed-{short_hash(self.name, self.parameters)}"
+        results.output = Path(os.environ.get("MMAD_OUTPUT") or (project.ROOT if as_committed else changed)).absolute()
+        path = results.save()
+        print(f"{len(results.values)} values, {len(results.tables)} tables, {len(results.figures)} figures: {path}")
+
+
+def start(name: str, **parameters: Any) -> Notebook:
+    """Begin a notebook: check its parameters, fix the number of threads, set the style of the figures.
+
+    Parameters
+    ----------
+    name : str
+        The notebook's name without extension.
+    **parameters
+        Every parameter of its parameters cell, ``seed=seed``.
+
+    Raises
+    ------
+    NotebookError
+        If a parameter is missing, unknown or of the wrong type.
+    """
+    from mmad_utils.plots import use_style
+
+    known = notebook_files.parameters_of(notebook_files.read_notebook(notebook_files.source_path(name)), name)
+    notebook_files.check_values(parameters, known, name)
+    missing = [key for key in known if key not in parameters]
+    if missing:
+        raise NotebookError(f"{name}: give notebook.start also {missing[0]}={missing[0]}.")
+    use_threads(int(os.environ.get("OMP_NUM_THREADS") or 1))
+    use_style()
+    return Notebook(name, parameters)
+
+
+def use_threads(count: int) -> None:
+    """Fix the number of threads, for sums are taken in another order with another number."""
+    import sklearn  # noqa: F401  loads the OpenMP and BLAS libraries that are limited here
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[variable] = str(count)  # for processes started from the notebook, and libraries loaded later
+    threadpool_limits(count)
+    torch.set_num_threads(count)
+
+
+def _ran_as_committed(name: str) -> bool:
+    """Whether this kernel has run the code cells of the notebook's source, all of them and no others."""
+    from IPython import get_ipython
+
+    shell = get_ipython()
+    source = notebook_files.read_notebook(notebook_files.source_path(name))
+    cells = {cell.source.strip() for cell in source.cells if cell.cell_type == "code"}
+    return shell is None or {ran.strip() for ran in shell.history_manager.input_hist_raw} - {""} == cells
+
+
+def short_hash(name: str, parameters: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps([name, parameters], sort_keys=True).encode()).hexdigest()[:8]

@@ -1,0 +1,313 @@
+"""Notebook files: their parameters, whether those are right, and the pair of .ipynb and percent-format source.
+
+A notebook `notebooks/NAME.ipynb` (no outputs) is paired with `notebooks/src/NAME.py`. One cell is tagged
+`parameters` and holds typed, commented literals, ``seed: int = 0  # of every random draw``; these values are
+the default profile. `python -m mmad_utils.course check` runs `problems`; `sync` makes each pair equal again;
+`student` writes copies without solutions.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import json
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeGuard
+
+import jupytext
+import nbformat
+import yaml
+from jupytext.combine import combine_inputs_with_outputs
+
+from mmad_utils.course import project
+from mmad_utils.course.exercises import exercise_problems, without_solutions
+
+MAXIMAL_CELL_LINES = 25  # what a reader sees at once beside the prose
+KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
+SCALARS: dict[str, Any] = {"int": int, "float": (float, int), "str": str, "bool": bool}
+
+
+class NotebookError(ValueError):
+    """A notebook or a parameter that is not as it must be, or a notebook that failed."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One line of the parameters cell."""
+
+    annotation: ast.expr
+    default: Any
+    commented: bool
+
+    def accepts(self, value: Any) -> bool:
+        """Whether the value is of the annotated type; an int will do for a float."""
+        return _is_of_type(value, self.annotation)
+
+
+def _is_of_type(value: Any, annotation: ast.expr) -> bool:
+    """Whether a plain value fits an annotation made of int, float, str, bool, None, list[...], dict and |."""
+    match annotation:
+        case ast.Name(id="dict"):
+            return isinstance(value, dict)
+        case ast.Name(id=name) if name in SCALARS:
+            return isinstance(value, SCALARS[name]) and (name == "bool" or not isinstance(value, bool))
+        case ast.Constant(value=None):
+            return value is None
+        case ast.BinOp(left=left, op=ast.BitOr(), right=right):
+            return _is_of_type(value, left) or _is_of_type(value, right)
+        case ast.Subscript(value=ast.Name(id="list"), slice=item):
+            return isinstance(value, list) and all(_is_of_type(element, item) for element in value)
+    raise NotebookError(
+        f"{ast.unparse(annotation)!r} is no type for a parameter; "
+        "use int, float, str, bool, list[...], dict or a union of them with None."
+    )
+
+
+def notebook_path(name: str) -> Path:
+    return project.ROOT / "notebooks" / f"{name}.ipynb"
+
+
+def source_path(name: str) -> Path:
+    return project.ROOT / "notebooks" / "src" / f"{name}.py"
+
+
+def read_notebook(path: Path) -> nbformat.NotebookNode:
+    """An .ipynb or percent-format file as a notebook."""
+    try:
+        if path.suffix == ".py":
+            return jupytext.read(path, fmt="py:percent")
+        return nbformat.read(path, as_version=4)
+    except FileNotFoundError:
+        names = sorted(other.stem for other in path.parent.glob(f"*{path.suffix}"))
+        raise NotebookError(f"there is no notebook {path}.{_nearest(path.stem, names)}") from None
+    except Exception as error:  # nbformat and jupytext raise many kinds; all mean an unreadable file
+        raise NotebookError(f"{path} is not a readable notebook: {error}") from error
+
+
+def _nearest(name: str, names: Iterable[str]) -> str:
+    """A sentence that names what was probably meant."""
+    names = list(names)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    return f" Did you mean {near[0]!r}?" if near else f" There are: {', '.join(names) or 'none'}."
+
+
+def _tags(cell: nbformat.NotebookNode) -> list[str]:
+    return list(cell.metadata.get("tags", []))
+
+
+def _parse(cell: nbformat.NotebookNode, where: str) -> ast.Module:
+    try:
+        return ast.parse(cell.source)
+    except SyntaxError as error:
+        raise NotebookError(f"{where}, line {error.lineno}: not plain Python ({error.msg}).") from None
+
+
+def parameters_of(notebook: nbformat.NotebookNode, name: str) -> dict[str, Parameter]:
+    """The parameters of a notebook, in the order of its parameters cell.
+
+    Raises
+    ------
+    NotebookError
+        If not exactly one cell is tagged ``parameters``, or it holds anything but ``name: type = literal``.
+    """
+    tagged = [cell for cell in notebook.cells if "parameters" in _tags(cell)]
+    if len(tagged) != 1:
+        raise NotebookError(
+            f"{name}: {len(tagged)} cells are tagged 'parameters', there must be one. "
+            'Give the cell that holds the parameters the tag ("# %% tags=["parameters"]" in the source).'
+        )
+    parameters = {}
+    lines = tagged[0].source.splitlines()
+    for node in _parse(tagged[0], f"{name}, parameters cell").body:
+        match node:
+            case ast.AnnAssign(target=ast.Name(id=key), annotation=annotation, value=ast.expr() as literal):
+                pass
+            case _:
+                raise NotebookError(
+                    f"{name}, parameters cell, line {node.lineno}: "
+                    f"{ast.unparse(node)!r} is not of the form 'name: type = value  # comment'."
+                )
+        try:
+            default = ast.literal_eval(literal)
+        except ValueError:
+            raise NotebookError(f"{name}: parameter {key!r} must be a literal value.") from None
+        last = (node.end_lineno or node.lineno) - 1
+        above = lines[node.lineno - 2] if node.lineno > 1 else ""
+        commented = "#" in lines[last][node.end_col_offset :] or above.lstrip().startswith("#")
+        parameters[key] = Parameter(annotation, default, commented)
+        check_values({key: default}, parameters, f"{name}, parameters cell")
+    return parameters
+
+
+def defaults(name: str) -> dict[str, Any]:
+    """The values of the parameters cell: the default profile."""
+    source = read_notebook(source_path(name))
+    return {key: parameter.default for key, parameter in parameters_of(source, name).items()}
+
+
+def check_values(values: Mapping[str, Any], parameters: Mapping[str, Parameter], where: str) -> None:
+    """Refuse a value for an unknown parameter, or of the wrong type.
+
+    Raises
+    ------
+    NotebookError
+        With the nearest right name, or with the type that was expected and the one that was given.
+    """
+    for key, value in values.items():
+        if key not in parameters:
+            raise NotebookError(f"{where}: there is no parameter {key!r}.{_nearest(key, parameters)}")
+        if not parameters[key].accepts(value):
+            expected = ast.unparse(parameters[key].annotation)
+            raise NotebookError(
+                f"{where}: parameter {key!r} takes {expected}, got {value!r} ({type(value).__name__})."
+            )
+
+
+def unread_parameters(notebook: nbformat.NotebookNode, name: str) -> list[str]:
+    """Parameters that no code cell reads; naming them in ``notebook.start(...)`` is not reading."""
+    read: set[str] = set()
+    for number, cell in enumerate(notebook.cells, start=1):
+        if cell.cell_type == "code" and "parameters" not in _tags(cell):
+            read |= set(_names_read(_parse(cell, f"{name}, cell {number}")))
+    return [key for key in parameters_of(notebook, name) if key not in read]
+
+
+def _is_start(node: ast.AST) -> TypeGuard[ast.Call]:
+    return isinstance(node, ast.Call) and ast.unparse(node.func) == "notebook.start"
+
+
+def _names_read(node: ast.AST) -> Iterator[str]:
+    if _is_start(node):
+        return
+    if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
+        yield node.id
+    for child in ast.iter_child_nodes(node):
+        yield from _names_read(child)
+
+
+def check_parameters(notebook: nbformat.NotebookNode, name: str, values: Mapping[str, Any]) -> None:
+    """All that can be known of the parameters before a kernel starts; raises `NotebookError`."""
+    check_values(values, parameters_of(notebook, name), name)
+    unread = unread_parameters(notebook, name)
+    if unread:
+        raise NotebookError(f"{name}: no code cell reads parameter {unread[0]!r}; use it or remove it.")
+
+
+def profile_values(profile: str) -> dict[str, dict[str, Any]]:
+    """``profiles/<profile>.yaml``: for each notebook the parameters that differ from its own."""
+    path = project.ROOT / "profiles" / f"{profile}.yaml"
+    if not path.is_file():
+        names = sorted(other.stem for other in path.parent.glob("*.yaml"))
+        raise NotebookError(f"there is no profile {path}.{_nearest(profile, names)}")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise NotebookError(f"{path} is not YAML: {error}") from None
+    if not isinstance(content, dict) or not all(isinstance(values, dict) for values in content.values()):
+        raise NotebookError(f"{path}: expected 'NOTEBOOK: {{parameter: value}}' for each notebook.")
+    return content
+
+
+def first_difference(name: str) -> str | None:
+    """Where the notebook and its source differ, or None where they do not."""
+    pair = [read_notebook(source_path(name)), read_notebook(notebook_path(name))]
+    cells = [[(c.cell_type, c.source.strip(), sorted(_tags(c))) for c in notebook.cells] for notebook in pair]
+    for number, (source, executed) in enumerate(zip(*cells), start=1):
+        if source != executed:
+            return f"cell {number}"
+    lengths = [len(part) for part in cells]
+    return None if lengths[0] == lengths[1] else f"cell {min(lengths) + 1}"
+
+
+def require_in_step(name: str) -> None:
+    """Raise `NotebookError` where the notebook and its source differ."""
+    difference = first_difference(name)
+    if difference:
+        raise NotebookError(
+            f"{name}: the notebook and notebooks/src/{name}.py differ in {difference}; run `make notebooks`."
+        )
+
+
+def sync(name: str) -> str | None:
+    """Make notebook and source equal again, the one saved last giving the content; says what it wrote."""
+    notebook, source = notebook_path(name), source_path(name)
+    if notebook.exists() and source.exists() and first_difference(name) is None:
+        return None
+    if not source.exists() or (notebook.exists() and notebook.stat().st_mtime > source.stat().st_mtime):
+        jupytext.write(read_notebook(notebook), source, fmt="py:percent")
+        return f"{source.name} written from {notebook.name}"
+    combined = read_notebook(source)
+    combined.metadata["kernelspec"] = KERNEL
+    if notebook.exists():  # keeps the ids of the cells that are still there
+        combined = combine_inputs_with_outputs(combined, read_notebook(notebook), fmt="ipynb")
+    nbformat.write(combined, notebook)
+    return f"{notebook.name} written from {source.name}"
+
+
+def write_student_copy(name: str) -> str:
+    """Write ``build/student/<name>.ipynb``, the notebook without solutions, unless it is there; says which.
+
+    The glossary, to which it links, is laid beside it.
+    """
+    path = project.ROOT / "build" / "student" / f"{name}.ipynb"
+    if path.exists():
+        return f"{path} kept as it is; delete it for a fresh one"
+    require_in_step(name)
+    notebook = read_notebook(notebook_path(name))
+    for problem in exercise_problems(notebook):
+        raise NotebookError(f"{name}: {problem}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(without_solutions(notebook), path)
+    shutil.copy(project.ROOT / "notebooks" / "glossary.md", path.parent)
+    return f"{path} written"
+
+
+def problems() -> Iterator[str]:
+    """Everything that is wrong with the notebooks and profiles, one sentence each."""
+    names = profile_values("default")
+    files = {
+        path.stem for path in [*notebook_path("x").parent.glob("*.ipynb"), *source_path("x").parent.glob("*.py")]
+    }
+    for name in sorted(files - names.keys()):
+        yield f"{name} is not listed in profiles/default.yaml"
+    for name in names:
+        try:
+            yield from _problems_of(name)
+        except NotebookError as error:
+            yield str(error)
+
+
+def _problems_of(name: str) -> Iterator[str]:
+    notebook = read_notebook(notebook_path(name))
+    for profile in sorted(path.stem for path in (project.ROOT / "profiles").glob("*.yaml")):
+        values = profile_values(profile).get(name, {})
+        check_parameters(notebook, f"{name}, profile {profile}", values)
+        if profile == "default" and values:
+            yield f"{name}: profiles/default.yaml must leave the parameters to the notebook's own cell"
+    if notebook.metadata.get("kernelspec", {}).get("name") != KERNEL["name"]:
+        yield f"{name}: papermill needs the kernel {KERNEL['name']!r} in the metadata; run `make notebooks`"
+    for key, parameter in parameters_of(notebook, name).items():
+        if not parameter.commented:
+            yield f"{name}: parameter {key!r} has no comment"
+    saved = json.loads(notebook_path(name).read_text(encoding="utf-8"))
+    ids = [cell.get("id") for cell in saved["cells"]]  # as saved: nbformat repairs them when it reads
+    if None in ids or len(set(ids)) < len(ids):
+        yield f"{name}: every cell needs an id of its own (nbformat 4.5)"
+    starts = []
+    for number, cell in enumerate(notebook.cells, start=1):
+        if cell.cell_type != "code":
+            continue
+        starts += [node for node in ast.walk(_parse(cell, f"{name}, cell {number}")) if _is_start(node)]
+        if cell.outputs or cell.execution_count is not None:
+            yield f"{name}, cell {number}: clear the outputs before committing"
+        if len(cell.source.splitlines()) > MAXIMAL_CELL_LINES:
+            yield f"{name}, cell {number}: more than {MAXIMAL_CELL_LINES} lines of code"
+    if [ast.unparse(argument) for start in starts for argument in start.args] != [repr(name)]:
+        yield f"{name}: expected one call notebook.start({name!r}, parameter=parameter, ...)"
+    yield from (f"{name}: {problem}" for problem in exercise_problems(notebook))
+    difference = first_difference(name)
+    if difference:
+        yield f"{name}: the notebook and notebooks/src/{name}.py differ in {difference}; run `make notebooks`"

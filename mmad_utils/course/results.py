@@ -1,0 +1,283 @@
+"""What a notebook found: numbers, tables and figures in files, with the provenance of each.
+
+`Results` writes one JSON file a notebook, `<output>/report/results/<name>.json`, and for every figure
+`<output>/figures/<id>.png`, `.svg` and `.csv`. The report reads only these files. Nothing is written before
+`save()`, and the JSON is written last, so a run that fails leaves the earlier results as they were.
+
+The JSON (sorted keys, UTF-8, floats rounded to 6 significant digits, no NaN and no infinity)::
+
+    {
+      "notebook": "01_task2_padim",
+      "provenance": {
+        "notebook_source": sha256 of notebooks/src/<name>.py,
+        "mmad_utils": sha256 over names and contents of mmad_utils/**/*.py, sorted,
+        "lock": sha256 of requirements.lock,
+        "data": {"synthetic/hazelnut": sha256 of the content, ...},
+        "parameters": {"seed": 0, ...}
+      },
+      "values": {"padim_auroc": {"value": 0.987, "sd": 0.004 or null, "n": 5 or null, "unit": ""}},
+      "tables": {"comparison": {"caption": "...", "columns": ["detector", "AUROC"], "rows": [["kNN", 0.97]]}},
+      "figures": {"heatmaps": {"caption": "...", "alt": "...", "png": "figures/heatmaps.png",
+                               "svg": "figures/heatmaps.svg", "csv": "figures/heatmaps.csv"}}
+    }
+
+Paths are relative to the output folder (the project's root for the committed results). Cells of a table are
+strings, numbers, booleans or null. Keys and ids match [a-z0-9_]+; a figure's id belongs to one notebook.
+Whether a file is up to date is answered by `mmad_utils.course.provenance.stale_reasons(name)`: a list of sentences,
+empty when it is.
+
+`python -m mmad_utils.course compare OLD_DIR NEW_DIR` compares two folders of such files.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import numbers
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mmad_utils.course import project
+
+SIGNIFICANT_DIGITS = 6  # enough for any reader; the last bits of a double differ between processors
+DOTS_PER_INCH = 150  # sharp on a high-density screen, and a page of figures still loads at once
+
+
+class ResultsError(ValueError):
+    """A result that cannot be recorded or read: a NaN, a figure without alt text, an id used twice."""
+
+
+class Results:
+    """Numbers, tables and figures of one notebook, written by `save`.
+
+    Parameters
+    ----------
+    name : str
+        The notebook's name without extension, as in ``01_task2_padim``.
+    output : str or Path, optional
+        Folder that gets ``report/results`` and ``figures``; default $MMAD_OUTPUT, else the project's root.
+    provenance : mapping
+        What made the results: see `current_provenance`. ``provenance["data"]`` may grow until `save`.
+    """
+
+    def __init__(self, name: str, *, output: str | Path | None = None, provenance: Mapping[str, Any]):
+        self.name = name
+        self.output = Path(output or os.environ.get("MMAD_OUTPUT") or project.ROOT).absolute()
+        self.provenance: dict[str, Any] = {"data": {}, **provenance}
+        self.values: dict[str, dict[str, Any]] = {}
+        self.tables: dict[str, dict[str, Any]] = {}
+        self.figures: dict[str, dict[str, Any]] = {}
+        self._files: dict[str, bytes] = {}
+
+    @property
+    def path(self) -> Path:
+        """Where `save` writes the JSON."""
+        return self.output / "report" / "results" / f"{self.name}.json"
+
+    def value(self, key: str, mean: float, sd: float | None = None, n: int | None = None, unit: str = "") -> None:
+        """Record a number, or the mean, standard deviation and count of repeated measurements.
+
+        Raises
+        ------
+        ResultsError
+            If the key is malformed or taken, or a number is NaN, infinite or no number.
+        """
+        _check_id(key, self.values, "value")
+        if n is not None and (isinstance(n, bool) or not isinstance(n, numbers.Integral) or n < 1):
+            raise ResultsError(f"value {key!r}: n must be a positive whole number, got {n!r}.")
+        self.values[key] = {
+            "value": _number(mean, f"value {key!r}"),
+            "sd": None if sd is None else _number(sd, f"value {key!r}, sd"),
+            "n": None if n is None else int(n),
+            "unit": unit,
+        }
+
+    def table(self, frame: pd.DataFrame, id: str, caption: str) -> None:
+        """Record a table. An index that has a name becomes the first column; another index is dropped.
+
+        Raises
+        ------
+        ResultsError
+            If the id is malformed or taken, the caption or the table is empty, two columns share a name, or a
+            cell is NaN or infinite (write the string "–" where there is nothing to say).
+        """
+        _check_id(id, self.tables, "table")
+        _check_text(caption, f"table {id!r}", "caption")
+        if any(name is not None for name in frame.index.names):
+            frame = frame.reset_index()
+        columns = [str(column) for column in frame.columns]
+        if not columns or not len(frame):
+            raise ResultsError(f"table {id!r} is empty: {len(frame)} rows, {len(columns)} columns.")
+        if isinstance(frame.columns, pd.MultiIndex) or len(set(columns)) < len(columns):
+            raise ResultsError(f"table {id!r}: column names must be plain and differ, got {columns}.")
+        rows = [
+            [_cell(cell, f"table {id!r}, row {row}, column {name!r}") for name, cell in zip(columns, cells)]
+            for row, cells in enumerate(frame.itertuples(index=False, name=None), start=1)
+        ]
+        self.tables[id] = {"caption": caption.strip(), "columns": columns, "rows": rows}
+
+    def figure(self, fig: Any, id: str, *, caption: str, alt: str, data: Any) -> bytes:
+        """Record a Matplotlib figure with its caption, text alternative and the numbers behind it.
+
+        Parameters
+        ----------
+        fig : matplotlib.figure.Figure
+            Artists with very many points should be rasterised by the caller, to keep the SVG small.
+        caption, alt : str
+            What the figure is, and what a reader who cannot see it should know. Neither may be empty.
+        data : pandas.DataFrame or mapping of columns
+            Becomes the CSV beside the picture. An empty cell stands for a missing number.
+
+        Returns
+        -------
+        bytes
+            The PNG, the same bytes for the same figure.
+
+        Raises
+        ------
+        ResultsError
+            If the id is malformed, taken here or by another notebook, or caption, alt text or data
+            are missing.
+        """
+        _check_id(id, self.figures, "figure")
+        _check_text(caption, f"figure {id!r}", "caption")
+        _check_text(alt, f"figure {id!r}", "alt text")
+        self._check_owner(id)
+        frame = data if isinstance(data, pd.DataFrame) or data is None else pd.DataFrame(data)
+        if frame is None or frame.empty:
+            raise ResultsError(f"figure {id!r}: give the numbers behind the picture as data=DataFrame.")
+        named = any(name is not None for name in frame.index.names)
+        csv = frame.to_csv(index=named, float_format=f"%.{SIGNIFICANT_DIGITS}g", lineterminator="\n")
+        record: dict[str, Any] = {"caption": caption.strip(), "alt": alt.strip()}
+        for kind, content in {"png": png_bytes(fig), "svg": _svg(fig), "csv": csv.encode()}.items():
+            record[kind] = f"figures/{id}.{kind}"
+            self._files[record[kind]] = content
+        self.figures[id] = record
+        return self._files[record["png"]]
+
+    def save(self) -> Path:
+        """Write the figures, then the JSON, and remove figures that this notebook no longer draws."""
+        before = read(self.path)["figures"] if self.path.exists() else {}
+        text = json.dumps(self.as_dict(), indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
+        for relative, content in self._files.items():
+            write_whole(self.output / relative, content)
+        write_whole(self.path, text.encode() + b"\n")
+        for id in before.keys() - self.figures.keys():
+            for kind in ("png", "svg", "csv"):
+                (self.output / "figures" / f"{id}.{kind}").unlink(missing_ok=True)
+        return self.path
+
+    def as_dict(self) -> dict[str, Any]:
+        """The content of the JSON file."""
+        return {
+            "notebook": self.name,
+            "provenance": self.provenance,
+            "values": self.values,
+            "tables": self.tables,
+            "figures": self.figures,
+        }
+
+    def _check_owner(self, id: str) -> None:
+        """Refuse a figure id that another notebook's results already hold: its files would be overwritten."""
+        for other in sorted(self.path.parent.glob("*.json")):
+            if other != self.path and id in read(other)["figures"]:
+                raise ResultsError(
+                    f"figure {id!r} belongs to notebook {other.stem}; choose another id, "
+                    f"or delete {other} if that notebook no longer draws it."
+                )
+
+
+def _check_id(id: str, taken: Mapping[str, Any], kind: str) -> None:
+    if not isinstance(id, str) or not re.fullmatch("[a-z0-9_]+", id):
+        raise ResultsError(f"{kind} {id!r}: use lower-case letters, digits and underscores only.")
+    if id in taken:
+        raise ResultsError(f"{kind} {id!r} is recorded twice; give the second one another name.")
+
+
+def _check_text(text: str, where: str, what: str) -> None:
+    if not isinstance(text, str) or not text.strip():
+        raise ResultsError(f"{where} has no {what}; write one sentence.")
+
+
+def _number(number: Any, where: str) -> int | float:
+    """The number rounded to the significant digits; integers stay as they are."""
+    if isinstance(number, np.ndarray) and number.ndim == 0:
+        number = number[()]
+    if isinstance(number, bool | np.bool_) or not isinstance(number, numbers.Real):
+        raise ResultsError(f"{where}: expected a number, got {number!r} ({type(number).__name__}).")
+    if isinstance(number, numbers.Integral):
+        return int(number)
+    if not math.isfinite(number):
+        raise ResultsError(f"{where}: {number} is not a finite number. Find out where it comes from.")
+    return float(f"{float(number):.{SIGNIFICANT_DIGITS}g}") + 0.0  # + 0.0 turns -0.0 into 0.0
+
+
+def _cell(cell: Any, where: str) -> str | bool | int | float | None:
+    """One cell of a table as JSON knows it."""
+    if cell is None or isinstance(cell, str):
+        return cell
+    if isinstance(cell, bool | np.bool_):
+        return bool(cell)
+    return _number(cell, where)
+
+
+def png_bytes(fig: Any) -> bytes:
+    """The figure as PNG bytes without the version of the software that drew it."""
+    buffer = io.BytesIO()
+    fig.savefig(buffer, format="png", dpi=DOTS_PER_INCH, bbox_inches="tight", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def css_width(png: bytes) -> int:
+    """The width at which a page shows a picture of `png_bytes`, in CSS pixels of 1/96 inch."""
+    return int.from_bytes(png[16:20], "big") * 96 // DOTS_PER_INCH  # the header holds the width in dots
+
+
+def _svg(fig: Any) -> bytes:
+    """The figure as SVG bytes without date and creator, with ids that depend on the content only.
+
+    Each image stands alone: Matplotlib applies the opacity of images that it composes twice.
+    """
+    import matplotlib
+
+    buffer = io.BytesIO()
+    with matplotlib.rc_context({"svg.hashsalt": "mmad", "image.composite_image": False}):
+        metadata = {"Date": None, "Creator": None}
+        fig.savefig(buffer, format="svg", dpi=DOTS_PER_INCH, bbox_inches="tight", metadata=metadata)
+    return buffer.getvalue()
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """One results file.
+
+    Raises
+    ------
+    ResultsError
+        If the file is not one that `Results.save` wrote; the message names it.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        sections = [content[section] for section in ("provenance", "values", "tables", "figures")]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ResultsError(f"{path} is not a results file ({error!r}); delete it and run its notebook.") from None
+    if not all(isinstance(section, dict) for section in sections):
+        raise ResultsError(f"{path} is not a results file; delete it and run its notebook.")
+    return content

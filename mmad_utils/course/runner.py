@@ -1,0 +1,173 @@
+"""Execute a notebook from top to bottom by papermill, in a fresh kernel."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mmad_utils.course import notebook_files, project
+from mmad_utils.course.notebook import short_hash
+from mmad_utils.course.notebook_files import NotebookError
+
+SECONDS_BETWEEN_LINES = 5.0  # of progress; a shorter time would drown a log of several notebooks
+LINES_OF_CELL = 12  # shown of a cell that failed, so that the message stays on one screen
+
+
+def run(
+    name: str,
+    profile: str = "default",
+    parameters: Mapping[str, Any] | None = None,
+    output: str | Path | None = None,
+) -> Path:
+    """Execute a notebook from top to bottom in a fresh kernel.
+
+    Parameters
+    ----------
+    name : str
+        The notebook's name without extension.
+    profile : str
+        ``profiles/<profile>.yaml`` gives the parameters that differ from the notebook's own.
+    parameters : mapping, optional
+        Values that go before those of the profile.
+    output : path, optional
+        Folder for results, figures and the executed copy. Default: for the default profile as it is, the project
+        itself with the copy in ``build/default``; else ``build/<profile>``, with a hash where parameters are given.
+
+    Returns
+    -------
+    Path
+        The executed copy.
+
+    Raises
+    ------
+    NotebookError
+        Before a kernel starts if the notebook, the profile or a parameter is not right; after a cell has failed
+        with one screen that says where, why, with which parameters, and how to run just this again.
+    """
+    given = dict(parameters or {})
+    notebook = notebook_files.read_notebook(notebook_files.notebook_path(name))
+    values = {**notebook_files.profile_values(profile).get(name, {}), **given}
+    notebook_files.check_parameters(notebook, name, values)
+    notebook_files.require_in_step(name)
+    build = project.ROOT / "build" / (f"{profile}-{short_hash(name, values)}" if given else profile)
+    folder = Path(output).absolute() if output else build
+    target = folder if output or given or profile != "default" else project.ROOT
+    copy = folder / f"{name}.ipynb"
+    started = time.time_ns()
+    _execute(notebook, name, values, copy, target, _command(name, profile, given, output))
+    results = target / "report" / "results" / f"{name}.json"
+    if not results.exists() or results.stat().st_mtime_ns < started:
+        raise NotebookError(f"{name} ran to its end but wrote no {results}; nb.finish() must be its last code.")
+    return copy
+
+
+def _execute(notebook: Any, name: str, values: dict[str, Any], copy: Path, target: Path, command: str) -> None:
+    """Execute by papermill into `copy`, written whole; a failed one stays beside it as NAME.failed.ipynb."""
+    import papermill
+    from nbclient.exceptions import DeadKernelError
+
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    partial, failed = (copy.with_name(f"{prefix}{name}{suffix}.ipynb") for prefix, suffix in _COPIES)
+    progress = {
+        "desc": name,
+        "file": _Lines(),
+        "mininterval": SECONDS_BETWEEN_LINES,
+        "bar_format": "{desc}: {n_fmt} of {total_fmt} cells, {elapsed}",
+    }
+    try:
+        with _kernel_environment(target):
+            papermill.execute_notebook(
+                notebook_files.notebook_path(name),
+                partial,
+                values,
+                kernel_name="python3",
+                cwd=notebook_files.notebook_path(name).parent,
+                progress_bar=progress,
+                request_save_on_cell_execute=False,
+                store_widget_state=False,  # a page shows the picture that every widget brings
+            )
+        os.replace(partial, copy)
+        failed.unlink(missing_ok=True)
+    except papermill.PapermillExecutionError as error:
+        os.replace(partial, failed)
+        screen = _screen(error, notebook, name)
+    except DeadKernelError:
+        screen = f"{name}: the kernel died without a message, most often for lack of memory."
+    else:
+        return
+    finally:
+        partial.unlink(missing_ok=True)
+    shown = ", ".join(f"{key}={value!r}" for key, value in {**notebook_files.defaults(name), **values}.items())
+    where = f"Executed so far: {failed}\n" if failed.exists() else ""
+    raise NotebookError(f"{screen}\n\nParameters: {shown}\n{where}Run it again: {command}")
+
+
+_COPIES = ((".", ".partial"), ("", ".failed"))
+
+
+class _Lines:
+    """A stream for tqdm that ends every state of the progress with a newline, readable in a log."""
+
+    def write(self, text: str) -> None:
+        line = text.strip()
+        if line:
+            print(line, file=sys.stderr, flush=True)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
+@contextmanager
+def _kernel_environment(target: Path) -> Iterator[None]:
+    """What the kernel inherits: this package, this interpreter's kernel, no start-up files of the user."""
+    before = dict(os.environ)
+    with tempfile.TemporaryDirectory() as ipython:
+        os.environ.update(
+            MMAD_OUTPUT=str(target),
+            PYTHONPATH=os.pathsep.join(filter(None, [str(project.ROOT), before.get("PYTHONPATH")])),
+            PYTHONHASHSEED="0",
+            OMP_NUM_THREADS=before.get("OMP_NUM_THREADS") or "1",
+            JUPYTER_PREFER_ENV_PATH="1",
+            IPYTHONDIR=ipython,
+            PYDEVD_DISABLE_FILE_VALIDATION="1",
+        )
+        try:
+            yield
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
+
+
+def _screen(error: Any, notebook: Any, name: str) -> str:
+    """Where and why a cell failed, in a few lines."""
+    sources = [cell.source for cell in notebook.cells]
+    number = f"cell {sources.index(error.source) + 1} of {len(sources)}" if error.source in sources else "a cell"
+    lines = error.source.splitlines()
+    shown = lines[:LINES_OF_CELL] + ["..."] * (len(lines) > LINES_OF_CELL)
+    text = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(error.traceback))
+    frames = re.findall(r"^File (.+?):(\d+), in (\w+)", text, flags=re.MULTILINE)
+    ours = [frame for frame in frames if (project.ROOT / "mmad_utils") in Path(frame[0]).expanduser().parents]
+    place = ""
+    if ours:
+        path, line, function = ours[-1]
+        place = f"\n  in {Path(path).expanduser().relative_to(project.ROOT)}, line {line}, {function}"
+    cell = "\n".join(f"    {line}" for line in shown)
+    return f"{name} failed in {number}:\n\n{cell}\n\n{error.ename}: {error.evalue[:2000]}{place}"
+
+
+def _command(name: str, profile: str, given: Mapping[str, Any], output: str | Path | None) -> str:
+    """The command line of this run."""
+    words = [sys.executable, "-m", "mmad_utils.course", "run", name, "--profile", profile]
+    for key, value in given.items():
+        words += ["-p", key, value if isinstance(value, str) else repr(value)]
+    if output:
+        words += ["--output", str(output)]
+    return shlex.join(words)

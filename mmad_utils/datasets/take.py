@@ -1,0 +1,17 @@
+"""Select rows of samples of any kind: arrays, DataFrames, lists of paths or of texts."""
+
+from __future__ import annotations
+
+import numpy as np
+
+__all__ = ["take"]
+
+
+def take(samples, rows):
+    """The samples of these rows (bool or int): a DataFrame or an array where they were one, else a list."""
+    if hasattr(samples, "iloc"):
+        return samples.iloc[rows]
+    if isinstance(samples, np.ndarray) and samples.dtype.kind != "O":
+        return samples[rows]
+    samples = list(samples)
+    return [samples[i] for i in (np.flatnonzero(rows) if np.asarray(rows).dtype == bool else rows)]

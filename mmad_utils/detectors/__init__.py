@@ -1,0 +1,1 @@
+"""Detectors of anomalies in tables or images, one family per file."""

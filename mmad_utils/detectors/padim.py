@@ -1,0 +1,345 @@
+"""Anomalies in pictures from pretrained features: PaDiM and PatchCore.
+
+Both look at patches: the features of all layers at one position of the finest layer's grid. PaDiM asks how far
+a patch is from the Gaussian of the normal patches at its position; PatchCore how far from the nearest of a
+few remembered normal patches of any position.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy.ndimage import gaussian_filter
+from sklearn.random_projection import SparseRandomProjection, johnson_lindenstrauss_min_dim
+from sklearn.utils.validation import check_is_fitted
+
+from mmad_utils.detector import Detector, DetectorError
+from mmad_utils.detectors.positionwise_gaussian import PositionwiseGaussian
+from mmad_utils.encoders.image import ImageEncoder, check_pictures, join_layers
+
+__all__ = ["PaDiM", "PatchCore"]
+
+PCA_PATCHES = 256  # patches of each picture that "pca" looks at
+
+
+class _PatchDetector(Detector):
+    """What PaDiM and PatchCore share: the encoder, the checks, and patch distances drawn as a map."""
+
+    modalities = ("image",)
+
+    def __init__(
+        self,
+        backbone="efficientnet_lite0",
+        *,
+        layers=(2, 3),
+        image_size=224,
+        smoothing=4.0,
+        contamination=0.05,
+        weights=None,
+        device="auto",
+        batch_size=16,
+        random_state=None,
+    ):
+        self.backbone = backbone
+        self.layers = layers
+        self.image_size = image_size
+        self.smoothing = smoothing
+        self.contamination = contamination
+        self.weights = weights
+        self.device = device
+        self.batch_size = batch_size
+        self.random_state = random_state
+
+    def anomaly_map(self, X) -> np.ndarray:
+        """How anomalous each pixel is, at the size that the network sees.
+
+        Parameters
+        ----------
+        X : (n, H, W, C) uint8 array or sequence of n image paths
+
+        Returns
+        -------
+        (n, image_size, image_size) float32
+            Patch distances, enlarged bilinearly and smoothed by a Gaussian of ``smoothing`` pixels.
+        """
+        check_is_fitted(self)
+        maps = [self._draw(batch) for batch in self._patch_distances(self._check(X, reset=False))]
+        return np.concatenate(maps)
+
+    def set_state(self, state) -> None:
+        """Undo ``get_state`` on a new object; the backbone must have the weights it was fitted with."""
+        super().set_state(state)
+        for name, value in vars(self).items():
+            if isinstance(value, torch.Tensor):  # into aligned memory, where results are the same to the bit
+                setattr(self, name, value.clone())
+        self._encoder = self._make_encoder()
+        self._encoder.require_weights(self.fingerprint_, who=type(self).__name__)
+
+    def _patch_distances(self, X) -> Iterator[torch.Tensor]:
+        """Distances of each patch, in batches of (b, h, w)."""
+        raise TypeError(f"{type(self).__name__} does not say how far patches are: define _patch_distances(X).")
+
+    def _make_encoder(self) -> ImageEncoder:
+        return ImageEncoder(
+            self.backbone,
+            layers=self.layers,
+            image_size=self.image_size,
+            weights=self.weights,
+            device=self.device,
+            batch_size=self.batch_size,
+            random_state=self.random_state or 0,
+        )
+
+    def _start_fit(self) -> np.random.Generator:
+        """The encoder, and the one source of chance."""
+        if self.smoothing < 0:
+            raise DetectorError(f"smoothing is {self.smoothing!r}; give a standard deviation of 0 or more pixels.")
+        self._encoder = self._make_encoder()
+        self.fingerprint_ = self._encoder.fingerprint
+        return np.random.default_rng(self.random_state)
+
+    def _draw(self, distances: torch.Tensor) -> np.ndarray:
+        """(b, h, w) patch distances as (b, image_size, image_size) maps."""
+        size = (self.image_size, self.image_size)
+        maps = F.interpolate(distances[:, None].float(), size, mode="bilinear", align_corners=False)[:, 0]
+        return gaussian_filter(maps.numpy(), sigma=(0, self.smoothing, self.smoothing))
+
+    def _check(self, X, *, reset: bool):
+        return check_pictures(X, least=2 if reset else 1)
+
+
+class PaDiM(_PatchDetector):
+    """Patch distribution modelling: a Gaussian at each position, Mahalanobis distance as the score.
+
+    Pictures stream through in batches; of their features only the statistics are kept (or, with fewer pictures
+    than features, the selected features themselves, which are then smaller: see ``detectors.positionwise_gaussian``).
+
+    Parameters
+    ----------
+    backbone : str, default="efficientnet_lite0"
+        See ``ImageEncoder``.
+    layers : tuple of int in 1..4, default=(2, 3)
+        Layers whose features make a patch; the first has the finest grid. Layer 1 sharpens the map at four
+        times the cost.
+    n_features : int, default=100
+        Features that are kept of each patch, at most; all where the layers have fewer.
+    feature_selection : {"random", "pca", "semi_orthogonal", "all"}, default="random"
+        A random subset of the channels (Defard et al.), the directions of largest variance over all patches, a
+        random matrix with orthonormal columns (Kim et al.), or everything.
+    per_position : bool, default=True
+        False fits one Gaussian to the patches of all positions together.
+    covariance_regularization : float > 0, default=0.01
+        ε in Σ + εI, in squared units of the features.
+    image_size : int, default=224
+        Side of the square that the network sees, in pixels.
+    smoothing : float >= 0, default=4.0
+        Standard deviation of the Gaussian that smooths the map, in pixels.
+    contamination : float in (0, 0.5], default=0.05
+        Share of the training pictures above the threshold, each scored without itself (in closed form): scored
+        with itself it looks far too normal, because the Gaussian was bent towards it. ``calibrate`` on
+        held-out pictures gives a guarantee.
+    weights : path, "random" or None, default=None
+        See ``ImageEncoder``.
+    device : str, default="auto"
+    batch_size : int, default=16
+    random_state : int or None, default=None
+        Seed of the selection (and of ``weights="random"``).
+
+    Attributes
+    ----------
+    selection_ : (k,) int64 channels, (d, k) float32 projection, or None for all
+    gaussian_ : PositionwiseGaussian
+    fingerprint_ : str, SHA-256 of the backbone's weights
+
+    References
+    ----------
+    T. Defard, A. Setkov, A. Loesch, R. Audigier (2021), PaDiM: a patch distribution modeling framework for
+    anomaly detection and localization.
+    J.-H. Kim, D.-H. Kim, S. Yi, T. Lee (2021), Semi-orthogonal embedding for efficient unsupervised anomaly
+    segmentation.
+    """
+
+    def __init__(
+        self,
+        backbone="efficientnet_lite0",
+        *,
+        n_features=100,
+        feature_selection="random",
+        per_position=True,
+        covariance_regularization=0.01,
+        **others,
+    ):
+        super().__init__(backbone, **others)
+        self.n_features = n_features
+        self.feature_selection = feature_selection
+        self.per_position = per_position
+        self.covariance_regularization = covariance_regularization
+
+    def _fit(self, X, y) -> None:
+        if self.feature_selection not in ("random", "pca", "semi_orthogonal", "all"):
+            raise DetectorError(
+                f"feature_selection is {self.feature_selection!r}; give 'random', 'pca', 'semi_orthogonal' or 'all'."
+            )
+        if self.n_features < 1:
+            raise DetectorError(f"n_features is {self.n_features!r}; give a positive number.")
+        gaussian = PositionwiseGaussian(self.covariance_regularization)
+        rng = self._start_fit()
+        self.selection_ = self._select(X, rng)
+        for batch in self._embeddings(X):
+            gaussian.partial_fit(batch)
+        self.gaussian_ = gaussian
+
+    def _score(self, X) -> np.ndarray:
+        return np.concatenate([self._draw(batch).max(axis=(1, 2)) for batch in self._patch_distances(X)])
+
+    def _training_scores(self, X) -> np.ndarray:
+        if not self.per_position:  # one picture hardly moves the Gaussian of all patches
+            return self._score(X)
+        left_out = (self.gaussian_.leave_one_out(batch) for batch in self._patch_distances(X))
+        return np.concatenate([self._draw(batch).max(axis=(1, 2)) for batch in left_out])
+
+    def _patch_distances(self, X) -> Iterator[torch.Tensor]:
+        h, w = self._encoder.grid_
+        for batch in self._embeddings(X):
+            yield self.gaussian_.mahalanobis(batch).reshape(-1, h, w)
+
+    def _embeddings(self, X) -> Iterator[torch.Tensor]:
+        """Selected features, in batches: (b, positions, k), or (b * positions, 1, k) for one Gaussian."""
+        for features in self._encoder.features(X):
+            batch = join_layers(self._reduce(features), self._encoder.grid_)
+            yield batch if self.per_position else batch.flatten(0, 1)[:, None]
+
+    def _select(self, X, rng: np.random.Generator) -> torch.Tensor | None:
+        """Channels to keep, or the matrix that projects them; drawn or learned from training pictures."""
+        d = sum(self._encoder.channels)
+        k = min(self.n_features, d)
+        if self.feature_selection == "all":
+            return None
+        if self.feature_selection == "random":
+            return torch.from_numpy(np.sort(rng.choice(d, size=k, replace=False)))
+        if self.feature_selection == "semi_orthogonal":
+            return torch.from_numpy(np.linalg.qr(rng.normal(size=(d, k)))[0].astype(np.float32, order="C"))
+        patches = PositionwiseGaussian()
+        for batch in self._encoder.embeddings(X):
+            position = rng.integers(batch.shape[1], size=(len(batch), PCA_PATCHES))
+            chosen = batch[torch.arange(len(batch))[:, None], torch.from_numpy(position)]
+            patches.partial_fit(chosen.flatten(0, 1)[:, None])
+        variances, directions = torch.linalg.eigh(torch.from_numpy(patches.covariance_[0]))
+        return directions[:, variances.argsort(descending=True)[:k]].to(torch.float32).contiguous()
+
+    def _reduce(self, features: list[torch.Tensor]) -> list[torch.Tensor]:
+        """The selection layer by layer: both it and the interpolation are linear, so the order is free."""
+        if self.selection_ is None:
+            return features
+        starts = np.cumsum([0, *self._encoder.channels])
+        if self.selection_.ndim == 1:
+            parts = [self.selection_ - start for start in starts[:-1]]
+            parts = [part[(part >= 0) & (part < layer.shape[1])] for part, layer in zip(parts, features)]
+            return [layer[:, part] for part, layer in zip(parts, features) if len(part)]
+        grid = self._encoder.grid_
+        total = torch.zeros(())
+        for layer, a in zip(features, starts):
+            projected = torch.einsum("bchw,ck->bkhw", layer, self.selection_[a : a + layer.shape[1]])
+            total = total + F.interpolate(projected, grid, mode="nearest")
+        return [total]
+
+
+class PatchCore(_PatchDetector):
+    """Distance to the nearest of a few remembered normal patches.
+
+    Parameters
+    ----------
+    backbone, image_size, smoothing, contamination, weights, device, batch_size : see ``PaDiM``
+    layers : tuple of int in 1..4, default=(2, 3)
+        Layers whose features, averaged over 3×3 neighbours, make a patch.
+    coreset_ratio : float in (0, 1], default=0.01
+        Share of the training patches to remember, chosen to cover all of them (greedy k-centre).
+    n_neighbors : int >= 1, default=9
+        Remembered patches around the nearest one that weigh the image score; 1 leaves it unweighted.
+    random_state : int or None, default=None
+        Seed of the projection and of the first patch chosen.
+
+    Attributes
+    ----------
+    memory_ : (m, d) float32, the remembered patches
+    fingerprint_ : str, SHA-256 of the backbone's weights
+
+    References
+    ----------
+    K. Roth, L. Pemula, J. Zepeda, B. Schölkopf, T. Brox, P. Gehler (2022), Towards total recall in industrial
+    anomaly detection, algorithm 1, eq. 6 and 7.
+    """
+
+    def __init__(self, backbone="efficientnet_lite0", *, coreset_ratio=0.01, n_neighbors=9, **others):
+        super().__init__(backbone, **others)
+        self.coreset_ratio = coreset_ratio
+        self.n_neighbors = n_neighbors
+
+    def _fit(self, X, y) -> None:
+        if not 0 < self.coreset_ratio <= 1:
+            raise DetectorError(f"coreset_ratio is {self.coreset_ratio!r}; give a share in (0, 1].")
+        if self.n_neighbors < 1:
+            raise DetectorError(f"n_neighbors is {self.n_neighbors!r}; give at least 1.")
+        rng = self._start_fit()
+        h, w = self._encoder.grid_
+        d = sum(self._encoder.channels)
+        n = len(X) * h * w
+        k = min(d, int(johnson_lindenstrauss_min_dim(n, eps=0.9)))
+        projection = np.eye(d, dtype=np.float32)
+        if k < d:
+            seed = int(rng.integers(2**31))
+            sparse = SparseRandomProjection(n_components=k, random_state=seed).fit(np.zeros((1, d)))
+            projection = sparse.components_.toarray().T.astype(np.float32)
+        projected = torch.cat([patches @ torch.from_numpy(projection) for patches in self._patches(X)])
+        chosen = _greedy_coreset(projected, max(1, round(self.coreset_ratio * n)), int(rng.integers(n)))
+        del projected
+        self.memory_ = torch.cat(
+            [patches[chosen[chosen // (h * w) == i] % (h * w)] for i, patches in enumerate(self._patches(X))]
+        )
+
+    def _score(self, X) -> np.ndarray:
+        return np.array([self._image_score(*self._nearest(patches), patches) for patches in self._patches(X)])
+
+    def _patch_distances(self, X) -> Iterator[torch.Tensor]:
+        for patches in self._patches(X):
+            yield self._nearest(patches)[0].reshape(1, *self._encoder.grid_)
+
+    def _patches(self, X) -> Iterator[torch.Tensor]:
+        """Locally aware patch features of one picture after the other, (h*w, d)."""
+        for features in self._encoder.features(X):
+            pooled = [F.avg_pool2d(layer, 3, stride=1, padding=1) for layer in features]
+            yield from join_layers(pooled, mode="bilinear")
+
+    def _nearest(self, patches: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Distance to, and row of, the nearest remembered patch, (p,) each."""
+        nearest = (self.memory_.square().sum(1) - 2 * patches @ self.memory_.T).argmin(1)
+        return (patches - self.memory_[nearest]).norm(dim=1), nearest
+
+    def _image_score(self, distances: torch.Tensor, nearest: torch.Tensor, patches: torch.Tensor) -> float:
+        """Largest patch distance, less where the nearest patch is itself in a crowd (eq. 7)."""
+        worst = int(distances.argmax())
+        if self.n_neighbors == 1 or len(self.memory_) == 1:
+            return float(distances[worst])
+        around = (self.memory_ - self.memory_[nearest[worst]]).norm(dim=1)
+        around[nearest[worst]] = -1  # the nearest patch itself comes first, whatever its duplicates
+        crowd = around.topk(min(self.n_neighbors, len(around)), largest=False, sorted=True).indices
+        to_crowd = (self.memory_[crowd] - patches[worst]).norm(dim=1)
+        return float(distances[worst] * (1 - to_crowd.double().softmax(0)[0]))
+
+
+def _greedy_coreset(points: torch.Tensor, size: int, first: int) -> torch.Tensor:
+    """Rows such that no point is far from the nearest of them (greedy k-centre; Roth et al., algorithm 1)."""
+    chosen = torch.empty(size, dtype=torch.int64)
+    squares = points.square().sum(1)
+    distance = torch.full((len(points),), torch.inf)
+    pick = first
+    for i in range(size):
+        chosen[i] = pick
+        update = torch.mv(points, points[pick]).mul_(-2).add_(squares).add_(squares[pick])
+        distance = torch.minimum(distance, update)
+        distance[chosen[: i + 1]] = -torch.inf
+        pick = int(distance.argmax())
+    return chosen.sort().values

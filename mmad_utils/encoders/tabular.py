@@ -1,0 +1,226 @@
+"""An encoder of tables that is trained without labels: each column is predicted from the others."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import Tensor, nn
+
+from mmad_utils.detector import DetectorError
+from mmad_utils.detectors.baselines import DistanceToCenter
+from mmad_utils.networks import mlp
+from mmad_utils.training import seeded, train, update
+
+__all__ = ["TabularEncoder"]
+
+MASKED_ENTRIES = 2**18  # of the batches that leave out each column in turn
+STEPS_A_LOOK = 20  # updates between two looks at the held-out rows
+PATIENCE = 10  # looks without improvement that end the training
+
+
+class TabularEncoder(TransformerMixin, BaseEstimator):
+    """Scaled columns, and beside each the part of it that the other columns do not explain.
+
+    A perceptron sees a row in which a random part of the columns is hidden, and is told which, and predicts what is
+    hidden; it minimises the squared error there. After training each column is hidden alone, and the difference
+    between what it is and what the others say becomes a feature of its own.
+
+    Why this objective: in a table an anomaly is a value that is extreme, which the scaled column shows, or one that
+    does not go with the other values of its row, which is this difference. And each feature belongs to one column, so
+    a distance in feature space can be divided among the columns without remainder.
+
+    Parameters
+    ----------
+    scaling : {"robust_arcsinh", "standard", "none"}, default="robust_arcsinh"
+        As in ``DistanceToCenter``: median and interquartile range, long tails tamed.
+    hidden : sequence of int, default=(128, 128)
+        Widths of the hidden layers.
+    mask_share : float in [0, 1), default=0.3
+        Share of the columns that training hides, besides one that is always hidden.
+    residuals : bool, default=True
+        False leaves the learned features out: the scaled columns alone, for tables that a ruler solves.
+    steps : int, default=2000
+        Updates of the weights, at most; 0 leaves the network untrained.
+    validation_share : float in [0, 1), default=0.2
+        Share of the rows that are not trained on. The weights that predict their hidden columns best are kept, and
+        training ends when ``PATIENCE`` looks at them in a row saw nothing better. 0 trains on all rows to the end.
+    batch_size : int, default=256
+    learning_rate : float, default=1e-3
+    random_state : int, RandomState or None, default=None
+
+    Attributes
+    ----------
+    network_ : torch.nn.Module, scaled rows (n, d) to features (n, 2d)
+    scaler_ : DistanceToCenter
+    history_ : list of dict, the mean squared error of hidden entries, a dict an epoch
+
+    References
+    ----------
+    J. Yoon, Y. Zhang, J. Jordon, M. van der Schaar (2020), VIME: extending the success of self- and semi-supervised
+    learning to tabular domain, NeurIPS: prediction of masked columns as the task.
+    S. L. Lauritzen (1996), Graphical models, section 5.1: for Gaussian rows the difference is the conditional
+    residual, whose variance is one over the diagonal of the precision matrix.
+    """
+
+    def __init__(
+        self,
+        *,
+        scaling="robust_arcsinh",
+        hidden=(128, 128),
+        mask_share=0.3,
+        residuals=True,
+        steps=2000,
+        validation_share=0.2,
+        batch_size=256,
+        learning_rate=1e-3,
+        random_state=None,
+    ):
+        self.scaling = scaling
+        self.hidden = hidden
+        self.mask_share = mask_share
+        self.residuals = residuals
+        self.steps = steps
+        self.validation_share = validation_share
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.random_state = random_state
+
+    def fit(self, X, y=None):
+        """Learn scales and relations of the columns from normal rows, (n, d)."""
+        if self.steps < 0 or not 0 <= self.mask_share < 1 or not 0 <= self.validation_share < 1:
+            raise DetectorError(
+                f"steps is {self.steps!r}, mask_share {self.mask_share!r} and validation_share "
+                f"{self.validation_share!r}; give at least 0 steps, and shares in [0, 1)."
+            )
+        X = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
+        self.scaler_ = DistanceToCenter(self.scaling).fit(X)
+        data = torch.from_numpy(self.scaler_.scale(X)).float()
+        with seeded(self.random_state) as generator:
+            self.network_ = _ColumnPredictor(X.shape[1], self.hidden)
+            self.history_ = self._train(data, generator) if self.residuals else []
+        self.network_.eval().double()
+        self.network_.fit_scale(data.double())
+        return self
+
+    def transform(self, X) -> np.ndarray:
+        """Features of rows (n, d): the scaled columns, then what the others do not explain of each, (n, 2d).
+
+        Without ``residuals`` (n, d).
+        """
+        with torch.no_grad():
+            return self._module()(self._scaled(X)).numpy()
+
+    @property
+    def owners_(self) -> np.ndarray:
+        """The column that each feature belongs to, (2d,) int."""
+        return np.tile(np.arange(self.n_features_in_), 2 if self.residuals else 1)
+
+    def inputs(self, X) -> Tensor:
+        """What ``module`` takes: scaled rows, (n, d) float32."""
+        return self._scaled(X).float()
+
+    def module(self) -> nn.Module:
+        """A copy of the network, from ``inputs`` to the features of ``transform``, to be trained on."""
+        return copy.deepcopy(self._module()).float()
+
+    def get_state(self) -> dict[str, Any]:
+        """Parameters and, where fitted, scales and weights."""
+        state: dict[str, Any] = {"parameters": self.get_params(deep=False)}
+        if hasattr(self, "network_"):
+            names = getattr(self, "feature_names_in_", None)
+            fitted = {"scaler_": self.scaler_, "history_": self.history_, "n_features_in_": self.n_features_in_}
+            state |= {"fitted": fitted, "names": names, "weights": self.network_.state_dict()}
+        return state
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Undo ``get_state`` on a new object."""
+        self.__init__(**state["parameters"])  # type: ignore[misc]
+        if "weights" not in state:
+            return
+        for name, value in state["fitted"].items():
+            setattr(self, name, value)
+        if state["names"] is not None:
+            self.feature_names_in_ = state["names"]
+        with seeded(0):
+            self.network_ = _ColumnPredictor(self.n_features_in_, self.hidden).eval().double()
+        self.network_.load_state_dict(state["weights"])
+
+    def _module(self) -> nn.Module:
+        return self.network_ if self.residuals else nn.Identity()
+
+    def _scaled(self, X) -> Tensor:
+        check_is_fitted(self)
+        return torch.from_numpy(self.scaler_.scale(validate_data(self, X, dtype=np.float64, reset=False)))
+
+    def _train(self, data: Tensor, generator: torch.Generator) -> list[dict[str, float]]:
+        network = self.network_
+        optimizer = torch.optim.Adam(network.parameters(), lr=self.learning_rate)
+
+        def step(batch):
+            hidden = torch.rand(batch.shape, generator=generator) < self.mask_share
+            hidden[torch.arange(len(batch)), torch.randint(batch.shape[1], (len(batch),), generator=generator)] = True
+            loss = (network.predict(batch, hidden) - batch)[hidden].square().mean()
+            update(optimizer, loss)
+            return {"loss": loss.detach()}
+
+        order = torch.randperm(len(data), generator=generator)
+        held_out, rows = order.tensor_split([int(self.validation_share * len(data))])
+        batches = -(-len(rows) // self.batch_size)
+        best: dict[str, Any] = {"loss": torch.inf, "weights": copy.deepcopy(network.state_dict()), "looks": 0}
+
+        def look(history) -> bool:
+            """Keep the weights if they predict the held-out rows better; True when that has not been for long."""
+            if len(held_out) == 0 or len(history) % -(-STEPS_A_LOOK // batches):
+                return False
+            with torch.no_grad():
+                loss = network.residuals(data[held_out]).square().mean().item()
+            better = loss < best["loss"]
+            if better:
+                best.update(loss=loss, weights=copy.deepcopy(network.state_dict()))
+            best["looks"] = 0 if better else best["looks"] + 1
+            return best["looks"] >= PATIENCE
+
+        epochs = -(-self.steps // batches)
+        history = train(
+            step, (data[rows],), epochs=epochs, batch_size=self.batch_size, generator=generator, after_epoch=look
+        )
+        if best["loss"] < torch.inf:
+            network.load_state_dict(best["weights"])
+        return history
+
+
+class _ColumnPredictor(nn.Module):
+    """Predicts hidden columns from the others; its output is the rows and, scaled, what it cannot predict of them."""
+
+    def __init__(self, d: int, hidden):
+        super().__init__()
+        self.layers = mlp([2 * d, *hidden, d])
+        self.register_buffer("center", torch.zeros(d))
+        self.register_buffer("scale", torch.ones(d))
+
+    def predict(self, rows: Tensor, hidden: Tensor) -> Tensor:  # (..., d), (..., d) bool -> (..., d)
+        return self.layers(torch.cat([rows.masked_fill(hidden, 0), hidden.to(rows.dtype)], dim=-1))
+
+    def residuals(self, rows: Tensor) -> Tensor:  # (n, d) -> (n, d), each column hidden in turn
+        d = rows.shape[1]
+        one_each = torch.eye(d, dtype=torch.bool, device=rows.device)
+        parts = []
+        for batch in rows.split(max(1, MASKED_ENTRIES // d**2)):
+            copies = batch[:, None].expand(-1, d, d)
+            predicted = self.predict(copies, one_each.expand(len(batch), d, d)).diagonal(dim1=1, dim2=2)
+            parts.append(batch - predicted)
+        return torch.cat(parts)
+
+    def fit_scale(self, rows: Tensor) -> None:
+        """Median and interquartile range of the residuals: their tails are as long as those of the columns."""
+        with torch.no_grad():
+            ruler = DistanceToCenter("robust_arcsinh").fit(self.residuals(rows).numpy())
+        self.center, self.scale = torch.from_numpy(ruler.center_), torch.from_numpy(ruler.scale_)
+
+    def forward(self, rows: Tensor) -> Tensor:  # (n, d) -> (n, 2d)
+        return torch.cat([rows, torch.asinh((self.residuals(rows) - self.center) / self.scale)], dim=1)

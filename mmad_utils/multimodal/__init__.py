@@ -1,0 +1,1 @@
+"""Detectors that take several modalities, paired or not."""

@@ -1,0 +1,204 @@
+"""Alignment of unpaired modalities: maps that bring their latents to one distribution.
+
+An alignment is one affine map z ↦ zA_m + b_m a modality, whatever the objective by which it is found. So it stays
+invertible in the eye of the reader: a distance after it can still be divided among the features before it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mmad_utils.detector import DetectorError, Stateful
+from mmad_utils.detectors.gaussian import GaussianStatistics
+from mmad_utils.networks import mlp
+from mmad_utils.training import seeded, train, update
+
+__all__ = ["AdversarialAlignment", "ContrastiveAlignment", "MomentMatching"]
+
+Latents = dict[str, np.ndarray]
+
+
+class MomentMatching(Stateful, BaseEstimator):
+    """Every modality to mean 0 and covariance I, by its own mean and the root of its own covariance; in closed form.
+
+    Attributes
+    ----------
+    matrices_, offsets_ : dict of name -> (d, d) and (d,) float64
+
+    References
+    ----------
+    B. Sun, K. Saenko (2016), Deep CORAL: correlation alignment for deep domain adaptation: second moments. Here both
+    sides are brought to a common one instead of one side to the other.
+    """
+
+    matrices_: dict[str, np.ndarray]
+    offsets_: dict[str, np.ndarray]
+
+    def fit(self, latents: Latents):
+        """Learn the maps from {name: (n, d)} latents of normal samples; lengths may differ."""
+        self.matrices_, self.offsets_ = {}, {}
+        for name, rows in latents.items():
+            statistics = GaussianStatistics.of(rows)
+            values, directions = np.linalg.eigh(statistics.covariance("ledoit_wolf"))
+            if values[0] <= 0:
+                raise DetectorError(f"the {len(rows)} latents of modality {name!r} are all alike; give more samples.")
+            self.matrices_[name] = (directions / np.sqrt(values)) @ directions.T
+            self.offsets_[name] = -statistics.mean @ self.matrices_[name]
+        return self
+
+    def transform(self, latents: Latents) -> Latents:
+        """Aligned latents, {name: (n, d)}."""
+        return {name: rows @ self.matrices_[name] + self.offsets_[name] for name, rows in latents.items()}
+
+
+class _TrainedAlignment(MomentMatching):
+    """What the trained ones share: maps that start at the identity of standardised latents, and balanced batches.
+
+    Parameters
+    ----------
+    anchor : float >= 0, default=1.0
+        Weight of the mean squared change of the latents, which keeps the maps from forgetting what they map.
+    steps, batch_size, learning_rate : of Adam; ``batch_size`` is drawn from each modality alike
+    random_state : int, RandomState or None, default=None
+
+    Attributes
+    ----------
+    history_ : list of dict, the mean of each term of the loss, a dict an epoch
+    """
+
+    def __init__(self, *, anchor=1.0, steps=300, batch_size=64, learning_rate=1e-3, random_state=None):
+        self.anchor = anchor
+        self.steps = steps
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.random_state = random_state
+
+    def objective(self, mapped: list[Tensor], helper: nn.Module, generator: torch.Generator) -> Tensor:
+        """Scalar to minimise, from a batch of each modality, (b, d) each."""
+        raise TypeError(f"{type(self).__name__} does not say what it minimises: define objective.")
+
+    def helper(self, d: int, n_modalities: int) -> nn.Module:
+        """A network that is trained beside the maps, if any."""
+        return nn.Identity()
+
+    def fit(self, latents: Latents):
+        n = max(len(rows) for rows in latents.values())
+        d = next(iter(latents.values())).shape[1]
+        means = {name: rows.mean(axis=0) for name, rows in latents.items()}
+        # One scale a modality keeps the shape of its cloud.
+        scales = {name: float((rows - means[name]).std()) or 1.0 for name, rows in latents.items()}
+        with seeded(self.random_state) as generator:
+            data = []
+            for name, rows in latents.items():
+                order = torch.cat([torch.randperm(len(rows), generator=generator) for _ in range(-(-n // len(rows)))])
+                data.append(torch.from_numpy((rows - means[name]) / scales[name]).float()[order[:n]])
+            maps = [nn.Linear(d, d) for _ in latents]
+            for layer in maps:
+                nn.init.eye_(layer.weight)
+                nn.init.zeros_(layer.bias)
+            helper = self.helper(d, len(data))
+            optimizer = torch.optim.Adam(nn.ModuleList([*maps, helper]).parameters(), lr=self.learning_rate)
+
+            def step(*batches):
+                mapped = [layer(batch) for layer, batch in zip(maps, batches)]
+                changes = [F.mse_loss(new, old) for new, old in zip(mapped, batches)]
+                objective, anchor = self.objective(mapped, helper, generator), torch.stack(changes).mean()
+                update(optimizer, objective + self.anchor * anchor)
+                return {"objective": objective.detach(), "change": anchor.detach()}
+
+            epochs = -(-self.steps // -(-n // self.batch_size))
+            self.history_ = train(step, data, epochs=epochs, batch_size=self.batch_size, generator=generator)
+        self.matrices_, self.offsets_ = {}, {}
+        for name, layer in zip(latents, maps):
+            matrix = layer.weight.detach().double().numpy().T / scales[name]
+            self.matrices_[name] = matrix
+            self.offsets_[name] = layer.bias.detach().double().numpy() - means[name] @ matrix
+        return self
+
+
+class ContrastiveAlignment(_TrainedAlignment):
+    """Two noisy views of a sample close together, all other samples of all modalities away (NT-Xent).
+
+    Contrastive learning aligns modalities through *pairs*: two views of one thing. Unpaired modalities have none, so
+    here both views come from one modality. That spreads the samples; nothing in it brings modalities together, and
+    the loss is better the easier they are told apart.
+
+    Parameters
+    ----------
+    temperature : float > 0, default=0.2
+    noise : float > 0, default=0.3
+        Standard deviation of the difference between the views, in units of the latents' own.
+
+    References
+    ----------
+    T. Chen, S. Kornblith, M. Norouzi, G. Hinton (2020), A simple framework for contrastive learning, ICML: eq. 1.
+    """
+
+    def __init__(
+        self,
+        *,
+        temperature=0.2,
+        noise=0.3,
+        anchor=1.0,
+        steps=300,
+        batch_size=64,
+        learning_rate=1e-3,
+        random_state=None,
+    ):
+        super().__init__(
+            anchor=anchor, steps=steps, batch_size=batch_size, learning_rate=learning_rate, random_state=random_state
+        )
+        self.temperature = temperature
+        self.noise = noise
+
+    def objective(self, mapped, helper, generator):
+        latents = torch.cat(mapped)
+        views = [latents + self.noise * torch.randn(latents.shape, generator=generator) for _ in range(2)]
+        both = F.normalize(torch.cat(views), dim=1)
+        similarity = both @ both.T / self.temperature
+        similarity.fill_diagonal_(-torch.inf)
+        n = len(latents)
+        return F.cross_entropy(similarity, torch.arange(2 * n).roll(n))
+
+
+class AdversarialAlignment(_TrainedAlignment):
+    """Maps against a discriminator that tells the modalities apart (gradient reversal).
+
+    Parameters
+    ----------
+    strength : float >= 0, default=1.0
+        Weight of the reversed gradient.
+
+    References
+    ----------
+    Y. Ganin et al. (2016), Domain-adversarial training of neural networks, JMLR 17: eq. 18.
+    """
+
+    def __init__(self, *, strength=1.0, anchor=1.0, steps=300, batch_size=64, learning_rate=1e-3, random_state=None):
+        super().__init__(
+            anchor=anchor, steps=steps, batch_size=batch_size, learning_rate=learning_rate, random_state=random_state
+        )
+        self.strength = strength
+
+    def helper(self, d, n_modalities):
+        return mlp([d, 64, n_modalities])
+
+    def objective(self, mapped, helper, generator):
+        latents = torch.cat([_ReverseGradient.apply(rows, self.strength) for rows in mapped])
+        modality = torch.repeat_interleave(torch.arange(len(mapped)), torch.tensor([len(rows) for rows in mapped]))
+        return F.cross_entropy(helper(latents), modality)
+
+
+class _ReverseGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, values, strength):
+        ctx.strength = strength
+        return values.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return -ctx.strength * gradient, None

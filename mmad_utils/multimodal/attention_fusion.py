@@ -1,0 +1,189 @@
+"""Fusion by attention between the modalities, and the contrastive loss that aligns them."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mmad_utils import networks
+from mmad_utils.detector import DetectorError
+from mmad_utils.multimodal.deep_fusion import DeepFusion
+
+__all__ = ["CrossAttentionFusion", "contrastive_loss"]
+
+
+class CrossAttentionFusion(DeepFusion):
+    """Attention between the modalities, trained to tell matching parts from shuffled ones.
+
+    Each part becomes a token (a projection plus a learned vector that names its modality). In each layer a token
+    attends to the tokens of the *other* modalities and to a summary token, which attends to all; missing parts are
+    masked. The summary gives the logit that the parts do not belong together, which is the score.
+
+    Negatives need no anomaly: in copies of the batch one part of each sample is replaced by that of another sample.
+    The loss is the binary cross-entropy, true and shuffled samples weighing the same, plus ``alignment`` times the
+    contrastive loss of the projections ("align before fuse"). Without the second the attention sees tokens that have
+    nothing in common and the first does not leave its plateau, log 2. Some shuffled samples match by chance; that
+    bounds the certainty that can be learned, not the order.
+
+    Parameters
+    ----------
+    width : int, default=64
+        Of the tokens; a multiple of ``heads``.
+    heads, layers : int, default=4 and 2
+    n_shuffled : int, default=2
+        Shuffled copies of each batch.
+    alignment : float, default=1.0
+    temperature : float, default=0.2, of the contrastive loss
+    dropout : float, default=0.2, of the input of the projections and in the layers
+    **training : see ``DeepFusion``
+
+    References
+    ----------
+    A. Vaswani et al. (2017), Attention is all you need, NeurIPS.
+    R. Xiong et al. (2020), On layer normalization in the transformer architecture, ICML (pre-norm).
+    R. Arandjelović, A. Zisserman (2017), Look, listen and learn, ICCV: learning whether two modalities correspond.
+    J. Li et al. (2021), Align before fuse, NeurIPS: sections 3.2 and 3.3.
+    """
+
+    def __init__(
+        self,
+        *,
+        width=64,
+        heads=4,
+        layers=2,
+        n_shuffled=2,
+        alignment=1.0,
+        temperature=0.2,
+        dropout=0.2,
+        epochs=60,
+        batch_size=128,
+        learning_rate=3e-3,
+        **training,
+    ):
+        super().__init__(epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, **training)
+        self.width = width
+        self.heads = heads
+        self.layers = layers
+        self.n_shuffled = n_shuffled
+        self.alignment = alignment
+        self.temperature = temperature
+        self.dropout = dropout
+
+    def build(self, shape):
+        """Projections to tokens, the layers, and the head."""
+        if self.width % self.heads or self.n_shuffled < 1 or self.temperature <= 0:
+            raise DetectorError(
+                f"width {self.width!r}, heads {self.heads!r}, n_shuffled {self.n_shuffled!r}, temperature "
+                f"{self.temperature!r}; give a width that is a multiple of heads, at least 1, and above 0."
+            )
+        projections = (
+            nn.Sequential(nn.Dropout(self.dropout), networks.mlp([d, self.width, self.width])) for d in self.widths_
+        )
+        layers = (networks.AttentionLayer(self.width, self.heads, self.dropout) for _ in range(self.layers))
+        return nn.ModuleDict(
+            {
+                "projections": nn.ModuleList(projections),
+                "names": nn.Embedding(len(self.widths_) + 1, self.width),
+                "layers": nn.ModuleList(layers),
+                "head": nn.Sequential(nn.LayerNorm(self.width), nn.Linear(self.width, 1)),
+            }
+        )
+
+    def tokens(self, codes: list[Tensor]) -> Tensor:
+        """(n, m, width), before the names are added."""
+        return torch.stack([project(x) for project, x in zip(self.network_["projections"], codes)], dim=1)
+
+    def logit(self, tokens: Tensor, present: Tensor) -> Tensor:
+        """(n, m, width) -> logit that the parts do not belong together, (n,)."""
+        names = self.network_["names"].weight
+        x = torch.cat([names[0].expand(len(tokens), 1, -1), tokens + names[1:]], dim=1)
+        allowed = others_only(present)
+        for layer in self.network_["layers"]:
+            x = layer(x, allowed)
+        return self.network_["head"](x[:, 0])[:, 0]
+
+    def loss(self, batch, generator):
+        """Binary cross-entropy of matching and shuffled samples, and the contrastive loss of the projections."""
+        codes, present = self.parts(batch)
+        present = self.drop(present, generator)
+        tokens = self.tokens(codes)
+        copies = [shuffled(tokens, present, generator) for _ in range(self.n_shuffled)]
+        matching = functional.softplus(self.logit(tokens, present)).mean()
+        logits = self.logit(torch.cat([mixed for mixed, _ in copies]), present.repeat(self.n_shuffled, 1))
+        foreign = torch.cat([changed for _, changed in copies]).to(logits)
+        apart = (functional.softplus(-logits) * foreign).sum() / foreign.sum().clamp(min=1)
+        loss = (matching + apart) / 2
+        return loss + self.alignment * contrastive_loss(tokens, present, self.temperature) if self.alignment else loss
+
+    def batch_score(self, batch, generator):
+        """The logit."""
+        codes, present = self.parts(batch)
+        return self.logit(self.tokens(codes), present)
+
+
+def others_only(present: Tensor) -> Tensor:
+    """Which tokens, the summary and m parts, may attend to which: no part to itself, nobody to a missing part.
+
+    Parameters
+    ----------
+    present : (n, m) bool
+
+    Returns
+    -------
+    (n, 1, 1 + m, 1 + m) bool, the same for all heads; the summary, which comes first, attends to all
+    """
+    allowed = ~torch.eye(present.shape[1] + 1, dtype=torch.bool, device=present.device)
+    allowed[0, 0] = True
+    return allowed & functional.pad(present, (1, 0), value=True)[:, None, None]
+
+
+def shuffled(tokens: Tensor, present: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """A copy in which one part of each sample is that of another sample.
+
+    Parameters
+    ----------
+    tokens : (n, m, d)
+    present : (n, m) bool
+
+    Returns
+    -------
+    (n, m, d), and which samples now hold a foreign part beside one of their own, (n,) bool
+    """
+    n, m = present.shape
+    others = (torch.arange(n) + torch.randint(1, max(n, 2), (n,), generator=generator)) % n
+    chosen = (torch.rand(n, m, generator=generator).to(present.device) * present).argmax(dim=1)
+    exchanged = functional.one_hot(chosen, m).bool() & present & present[others]
+    foreign = (
+        exchanged.any(dim=1) & (present.sum(dim=1) > 1) & (others.to(chosen.device) != torch.arange(n).to(chosen))
+    )
+    return torch.where(exchanged[..., None], tokens[others], tokens), foreign
+
+
+def contrastive_loss(tokens: Tensor, present: Tensor, temperature: float) -> Tensor:
+    """InfoNCE between each two modalities, in both directions, over the samples that have both parts.
+
+    The mean of −log softmax_j(cos(t_ia, t_jb) / τ) at j = i: which of the other modality's parts belongs to this one?
+
+    Parameters
+    ----------
+    tokens : (n, m, d)
+    present : (n, m) bool
+    temperature : float > 0, τ
+
+    References
+    ----------
+    A. van den Oord, Y. Li, O. Vinyals (2018), Representation learning with contrastive predictive coding: equation 4.
+    A. Radford et al. (2021), Learning transferable visual models from natural language supervision, ICML.
+    """
+    directions = functional.normalize(tokens, dim=2)
+    losses = [0 * tokens.sum()]
+    for a, b in combinations(range(tokens.shape[1]), 2):
+        both = present[:, a] & present[:, b]
+        if both.sum() > 1:
+            logits = directions[both, a] @ directions[both, b].T / temperature
+            truth = torch.arange(len(logits), device=logits.device)
+            losses += [functional.cross_entropy(logits, truth), functional.cross_entropy(logits.T, truth)]
+    return torch.stack(losses).sum() / max(len(losses) - 1, 1)

@@ -1,0 +1,191 @@
+"""Scorers of a shared latent space.
+
+Any object with scikit-learn's ``fit`` and ``score_samples`` is one: ``GaussianAnomalyScorer`` (one Gaussian for all),
+``KNNDistance``, scikit-learn's ``KernelDensity``, ``IsolationForest`` or a pipeline. Here are three more: a mixture
+that knows which modality a training sample came from, a normalizing flow, and an energy-based model.
+"""
+
+# mypy: disable-error-code="override, index, assignment, attr-defined"
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import zuko
+from scipy.special import logsumexp, softmax
+from sklearn.utils.validation import check_is_fitted
+from torch import nn
+from torch.nn import functional as F
+
+from mmad_utils.detector import DetectorError
+from mmad_utils.detectors.gaussian import GaussianAnomalyScorer
+from mmad_utils.multimodal.base import MultiModalDetector
+from mmad_utils.networks import mlp
+from mmad_utils.training import DeepDetector
+
+__all__ = ["EnergyModel", "FlowDensity", "ModalityMixture"]
+
+
+class ModalityMixture(MultiModalDetector):
+    """A mixture of Gaussians with one component a modality, p(z) = Σ_m w_m N(z; μ_m, Σ_m).
+
+    The score of a sample is −log p(z) / (w_k N(μ_k; μ_k, Σ_k)), relative to the peak of its own modality's component:
+    half the squared Mahalanobis distance, unless another component explains the sample better. Without the peak the
+    score would hold the log-volume of a covariance of more dimensions than samples, which depends on the number of
+    samples, and scores of detectors fitted on parts of the data could not be compared.
+
+    A Gaussian mixture without the search for its components: who belongs to which is known. ``X`` is a dict of
+    latents of one width, {name: (n, d)}.
+
+    Parameters
+    ----------
+    weights : dict of name -> float or None, default=None
+        w_m, in any unit; None takes the shares of the samples.
+    covariance, regularization, half_life : see ``GaussianAnomalyScorer``
+        By default the empirical covariance plus 0.3, in squared units of the latents, whose variance is about 1.
+    contamination : float in (0, 0.5], default=0.05
+
+    Attributes
+    ----------
+    components_ : dict of name -> GaussianAnomalyScorer
+    """
+
+    def __init__(
+        self, *, weights=None, covariance="empirical", regularization=0.3, half_life=None, contamination=0.05
+    ):
+        self.weights = weights
+        self.covariance = covariance
+        self.regularization = regularization
+        self.half_life = half_life
+        self.contamination = contamination
+
+    def known_modalities(self):
+        return tuple(self.weights) if self.weights is not None else None
+
+    def partial_fit(self, X, y=None):
+        """Learn from one more batch, {name: (n, d)}; a modality may be absent. The thresholds stay."""
+        check_is_fitted(self)
+        for name, latents in self._check(X, reset=False).items():
+            self.components_[name].partial_fit(latents)
+        return self
+
+    def responsibilities(self, X) -> dict[str, np.ndarray]:
+        """Posterior probability of each component for each sample, {name: (n, modalities)}.
+
+        softmax(log w_m + log N(z; μ_m, Σ_m)): the attention of a sample over the modalities, in the order of
+        ``modalities_``.
+        """
+        check_is_fitted(self)
+        return {name: softmax(self._joint(latents), axis=1) for name, latents in self._check(X, reset=False).items()}
+
+    def _fit(self, X, y):
+        if self.weights is not None and min(self.weights.values()) <= 0:
+            raise DetectorError(f"weights are {self.weights!r}; give positive numbers.")
+        names = ("covariance", "regularization", "half_life", "contamination")
+        options = {name: getattr(self, name) for name in names}
+        self.components_ = {name: GaussianAnomalyScorer(**options).fit(latents) for name, latents in X.items()}
+
+    def _score(self, X):
+        scores = {}
+        for i, (name, component) in enumerate(self.components_.items()):
+            if name in X:
+                peak = self._joint(component.mean_[None])[0, i]
+                scores[name] = peak - logsumexp(self._joint(X[name]), axis=1)
+        return {name: scores[name] for name in X}
+
+    def _joint(self, latents) -> np.ndarray:
+        """log w_m + log N(z; μ_m, Σ_m), (n, modalities)."""
+        given = self.weights or {name: component.statistics_.n for name, component in self.components_.items()}
+        weights = np.array([given[name] for name in self.modalities_], dtype=np.float64)
+        densities = [self.components_[name].log_density(latents) for name in self.modalities_]
+        return np.stack(densities, axis=1) + np.log(weights / weights.sum())
+
+
+class FlowDensity(DeepDetector):
+    """A normalizing flow, −log p(z): an invertible network that turns the data into a standard Gaussian.
+
+    In a space of many more dimensions than samples a flow has nothing to hold on to: put a ``PCA`` before it in a
+    pipeline.
+
+    Parameters
+    ----------
+    transforms : int, default=3
+        Autoregressive layers.
+    hidden : sequence of int, default=(64, 64)
+
+    References
+    ----------
+    G. Papamakarios, T. Pavlakou, I. Murray (2017), Masked autoregressive flow for density estimation, NeurIPS.
+    F. Rozet et al. (2022), Zuko: normalizing flows in PyTorch (the implementation).
+    """
+
+    modalities = ("tabular",)
+
+    def __init__(self, *, transforms=3, hidden=(64, 64), epochs=50, batch_size=128, learning_rate=3e-3, **training):
+        super().__init__(epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, **training)
+        self.transforms = transforms
+        self.hidden = hidden
+
+    def build(self, shape):
+        return zuko.flows.MAF(shape[0], transforms=self.transforms, hidden_features=tuple(self.hidden))
+
+    def loss(self, batch, generator):
+        return self.batch_score(batch, generator).mean()
+
+    def batch_score(self, batch, generator):
+        return -self.network_().log_prob(batch)
+
+
+class EnergyModel(DeepDetector):
+    """An energy E(z) = −log q(z) − f(z): a Gaussian q, corrected by a network f.
+
+    f is trained to tell the data from samples of q, which makes q·exp(f) the density of the data (noise-contrastive
+    estimation). Untrained, f is 0 and the energy is that of the Gaussian.
+
+    Parameters
+    ----------
+    hidden : sequence of int, default=(64, 64)
+
+    References
+    ----------
+    M. Gutmann, A. Hyvärinen (2010), Noise-contrastive estimation, AISTATS: eq. 3, with as many noise samples as data.
+    Y. LeCun, S. Chopra, R. Hadsell, M. Ranzato, F. Huang (2006), A tutorial on energy-based learning.
+    """
+
+    modalities = ("tabular",)
+
+    def __init__(self, *, hidden=(64, 64), epochs=50, batch_size=128, weight_decay=1e-4, **training):
+        super().__init__(epochs=epochs, batch_size=batch_size, weight_decay=weight_decay, **training)
+        self.hidden = hidden
+
+    def build(self, shape):
+        network = mlp([shape[0], *self.hidden, 1])
+        for parameter in network[-1].parameters():
+            nn.init.zeros_(parameter)
+        network.register_buffer("mean", torch.zeros(shape[0]))
+        network.register_buffer("cholesky", torch.eye(shape[0]))
+        return network
+
+    def optimise(self, data, generator):
+        """Fit q, then train f."""
+        gaussian = GaussianAnomalyScorer().fit(data.double().cpu().numpy())
+        self.network_.mean = torch.from_numpy(gaussian.mean_).to(data)
+        self.network_.cholesky = torch.from_numpy(gaussian.cholesky_).to(data)
+        return super().optimise(data, generator)
+
+    def correction(self, batch):
+        """f(z), (n, d) -> (n,), in units of the whitened space."""
+        return self.network_(self._whitened(batch))[:, 0]
+
+    def loss(self, batch, generator):
+        normal = torch.randn(batch.shape, generator=generator).to(batch)
+        noise = self.network_(normal)[:, 0]
+        return F.softplus(-self.correction(batch)).mean() + F.softplus(noise).mean()
+
+    def batch_score(self, batch, generator):
+        """−log q(z) − f(z), up to a constant."""
+        return 0.5 * self._whitened(batch).square().sum(1) - self.correction(batch)
+
+    def _whitened(self, batch):
+        centred = (batch - self.network_.mean).mT
+        return torch.linalg.solve_triangular(self.network_.cholesky, centred, upper=False).mT

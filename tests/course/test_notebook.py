@@ -1,0 +1,266 @@
+"""Notebooks: strict parameters before a kernel starts, the same results from every runner, a readable failure."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import nbformat
+import pytest
+from notebook_project import SOURCE, Project
+
+from mmad_utils.course import __main__ as command_line
+from mmad_utils.course import notebook, notebook_files, provenance, results, runner
+from mmad_utils.course import project as course_project
+from mmad_utils.course.notebook_files import NotebookError
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    project = Project(tmp_path / "project")
+    monkeypatch.setattr(course_project, "ROOT", project.root)
+    return project
+
+
+@pytest.fixture
+def no_kernel(monkeypatch):
+    """Fails the test when a notebook would be executed."""
+    monkeypatch.setattr(runner, "_execute", lambda *arguments: pytest.fail("a kernel would have started"))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file of results and figures below a folder."""
+    paths = [*(folder / "report").rglob("*.*"), *(folder / "figures").rglob("*.*")]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"sede": 1}, "no parameter 'sede'. Did you mean 'seed'"),
+        ({"seed": "1"}, r"'seed' takes int, got '1' \(str\)"),
+        ({"seed": 1.5}, r"'seed' takes int, got 1.5 \(float\)"),
+        ({"seed": True}, r"'seed' takes int, got True \(bool\)"),
+        ({"title": 3}, r"'title' takes str, got 3 \(int\)"),
+        ({"share": "half"}, r"'share' takes float, got 'half' \(str\)"),
+        ({"columns": ["a", 1]}, r"'columns' takes list\[str\]"),
+        ({"columns": "a"}, r"'columns' takes list\[str\]"),
+    ],
+)
+def test_misspelt_and_mistyped_parameters_stop_the_run_before_a_kernel(project, no_kernel, values, message):
+    with pytest.raises(NotebookError, match=message):
+        runner.run("small", parameters=values)
+    (project.root / "profiles" / "smoke.yaml").write_text(json.dumps({"small": values}))
+    with pytest.raises(NotebookError, match=message):
+        runner.run("small", profile="smoke")
+    assert not (project.root / "build").exists()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (' tags=["parameters"]', "", "0 cells are tagged 'parameters'"),
+        ("axes.set_title(title)\n", "", "no code cell reads parameter 'title'"),
+        ("axes.set_title(title)", "title = 'fixed'", "no code cell reads parameter 'title'"),
+        ("seed: int = 0", "seed = 0", "not of the form 'name: type = value"),
+        ("seed: int = 0", "seed: int = len('')", "'seed' must be a literal"),
+        ("seed: int = 0", "seed: int = 'zero'", "'seed' takes int, got 'zero'"),
+        ("seed: int", "seed: Seed", "'Seed' is no type for a parameter"),
+        ("fig, axes =", "fig, axes = =", "cell 5, line 1: not plain Python"),
+    ],
+)
+def test_a_notebook_that_is_not_in_order_stops_the_run_before_a_kernel(project, no_kernel, old, new, message):
+    assert old in SOURCE
+    project.write(SOURCE.replace(old, new))
+    with pytest.raises(NotebookError, match=message):
+        runner.run("small")
+
+
+def test_a_notebook_that_differs_from_its_source_stops_the_run(project, no_kernel):
+    project.edit(lambda content: content.cells[3].update(source="share, columns"))
+    with pytest.raises(NotebookError, match=r"differ in cell 4; run `make notebooks`"):
+        runner.run("small")
+
+
+def test_unknown_notebooks_and_profiles_are_answered_with_the_nearest_name(project, no_kernel):
+    with pytest.raises(NotebookError, match="Did you mean 'small'"):
+        runner.run("smal")
+    with pytest.raises(NotebookError, match="Did you mean 'smoke'"):
+        runner.run("small", profile="smok")
+
+
+def test_an_integer_will_do_for_a_float(project, monkeypatch):
+    monkeypatch.setattr(runner, "_execute", lambda *arguments: None)
+    with pytest.raises(NotebookError, match="wrote no"):  # which is said after the run
+        runner.run("small", profile="smoke")
+
+
+def test_values_of_the_command_line_take_the_type_of_their_parameter(project):
+    known = notebook_files.parameters_of(notebook_files.read_notebook(project.notebook), "small")
+    texts = {"seed": "3", "share": "1e-3", "title": "3", "columns": "['a']"}
+    values = {key: command_line._value_from_text(text, key, known) for key, text in texts.items()}
+    assert values == {"seed": 3, "share": 1e-3, "title": "3", "columns": ["a"]}
+    notebook_files.check_values(values, known, "test")
+    assert command_line._value_from_text("true", "flag", {}) is True
+
+
+def test_start_wants_every_parameter(project):
+    with pytest.raises(NotebookError, match="also share=share"):
+        notebook.start("small", seed=0, title="Draws", columns=["a"])
+    with pytest.raises(NotebookError, match="Did you mean 'share'"):
+        notebook.start("small", seed=0, shore=0.5, title="Draws", columns=["a"])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda content: content.cells[3].update(execution_count=1), "cell 4: clear the outputs"),
+        (
+            lambda content: content.cells[3].update(source="share, columns\n" * 26),
+            "cell 4: more than 25 lines",
+        ),
+        (lambda content: content.cells[3].update(source="share, columns"), "differ in cell 4"),
+        (lambda content: content.cells.pop(), "differ in cell 15"),
+        (lambda content: content.cells[3].update(id=content.cells[4]["id"]), "id of its own"),
+        (lambda content: content.metadata.pop("kernelspec"), "needs the kernel 'python3'"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::nbformat.warnings.DuplicateCellId")
+def test_check_names_what_is_wrong_with_a_notebook(project, change, message):
+    assert list(notebook_files.problems()) == []
+    content = json.loads(project.notebook.read_text())
+    node = nbformat.from_dict(content)
+    change(node)
+    project.notebook.write_text(json.dumps(node))
+    assert any(message in problem for problem in notebook_files.problems())
+    assert command_line.main(["check"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("seed: int = 0  # of the draw", "seed: int = 0", "'seed' has no comment"),
+        ('notebook.start("small"', 'notebook.start("other"', "expected one call notebook.start('small'"),
+        ("**2. Change: fewer", "**Change: fewer", "exercises are numbered [1, 3]"),
+        ("**2. Change: fewer", "**2. Build: fewer", "no exercise '**1. Change: title.** task'"),
+        ("assert counted_draws", "counted_draws", "exercise 3 has no solution with an assertion"),
+        ("# **1. Predict: the mean.**", "#", "a solution stands above every exercise"),
+        ("\nnb.finish()", "\nprint(fewer_draws)\nnb.finish()", "reads 'fewer_draws', which only a solution defines"),
+    ],
+)
+def test_check_reads_the_code(project, old, new, message):
+    project.write(SOURCE.replace(old, new))
+    assert any(message in problem for problem in notebook_files.problems())
+
+
+def test_check_holds_profiles_and_notebooks_together(project):
+    (project.root / "notebooks" / "src" / "unlisted.py").write_text("x = 1\n")
+    (project.root / "profiles" / "default.yaml").write_text("small: {seed: 1}\n")
+    assert any("unlisted is not listed" in problem for problem in notebook_files.problems())
+    assert any("must leave the parameters" in problem for problem in notebook_files.problems())
+    (project.root / "profiles" / "smoke.yaml").write_text("small: {sede: 1}\n")
+    assert any("Did you mean 'seed'" in problem for problem in notebook_files.problems())
+
+
+def test_sync_lets_the_file_saved_last_win_and_keeps_the_ids(project):
+    source = project.root / "notebooks" / "src" / "small.py"
+    ids = [cell["id"] for cell in nbformat.read(project.notebook, as_version=4).cells]
+    assert notebook_files.sync("small") is None
+    source.write_text(SOURCE.replace("size=(20,", "size=(30,"))
+    os.utime(project.notebook, (1, 1))
+    assert notebook_files.sync("small") == "small.ipynb written from small.py"
+    after = nbformat.read(project.notebook, as_version=4)
+    assert "size=(30," in after.cells[3].source
+    assert sum(cell["id"] == id for cell, id in zip(after.cells, ids)) >= len(ids) - 1
+    project.edit(lambda content: content.cells[3].update(source="share = 2"))
+    os.utime(source, (1, 1))
+    assert notebook_files.sync("small") == "small.py written from small.ipynb"
+    assert "share = 2" in source.read_text()
+    assert notebook_files.sync("small") is None
+
+
+def test_every_runner_gives_the_same_results_and_other_parameters_leave_them_alone(project, tmp_path):
+    ran = project.command("-m", "mmad_utils.course", "run", "small")
+    assert ran.returncode == 0, ran.stderr
+    assert "small: 15 of 15 cells" in ran.stderr
+    expected = contents(project.root)
+    assert sorted(expected) == [f"figures/draws.{kind}" for kind in ("csv", "png", "svg")] + [
+        "report/results/small.json"
+    ]
+    executed = nbformat.read(project.root / "build" / "default" / "small.ipynb", as_version=4)
+    pictures = [out for cell in executed.cells for out in cell.get("outputs", []) if "data" in out]
+    assert len(pictures) == 1, "the figure is shown once"
+    assert pictures[0]["metadata"]["image/png"]["alt"] == "Lines that wander about zero."
+
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    papermill = ("-m", "papermill", str(project.notebook), "out.ipynb", "--no-progress-bar")
+    assert project.command(*papermill, cwd=elsewhere, MMAD_OUTPUT=str(elsewhere)).returncode == 0
+    assert contents(elsewhere) == expected
+
+    changed = project.command(*papermill, "-p", "seed", "3", cwd=elsewhere)
+    assert changed.returncode == 0, changed.stderr
+    assert contents(project.root) == expected
+    [folder] = (project.root / "build").glob("changed-*")
+    record = json.loads((folder / "report" / "results" / "small.json").read_text())
+    assert record["provenance"]["parameters"]["seed"] == 3
+    assert list(record["provenance"]["data"]) == ["digits/3 (seed 3)"]
+
+    run_all = ("-m", "nbconvert", "--execute", "--to", "notebook", "--output-dir", str(elsewhere))
+    assert project.command(*run_all, str(project.notebook), cwd=elsewhere).returncode == 0
+    assert contents(project.root) == expected
+
+
+def test_a_failure_prints_one_screen_and_leaves_earlier_results_as_they_were(project):
+    earlier = project.root / "report" / "results" / "small.json"
+    earlier.write_text("{}")
+    ran = project.command(
+        "-m",
+        "mmad_utils.course",
+        "run",
+        "small",
+        "--profile",
+        "smoke",
+        "-p",
+        "seed",
+        "13",
+        "--output",
+        "there",
+    )
+    assert ran.returncode == 1
+    screen = ran.stderr[ran.stderr.index("small failed") :]
+    assert len(screen.splitlines()) <= 24
+    for part in (
+        "small failed in cell 7 of 15",
+        'load("nonsense")',
+        "Error: ",
+        "in mmad_utils/datasets/",
+        "seed=13, share=1, title='Draws'",
+        "-m mmad_utils.course run small --profile smoke -p seed 13 --output there",
+    ):
+        assert part in screen
+    assert "Traceback" not in ran.stderr
+    assert sorted(path.name for path in (project.root / "there").rglob("*")) == ["small.failed.ipynb"]
+    assert earlier.read_text() == "{}"
+
+
+def test_results_are_stale_when_anything_upstream_changes(project):
+    assert provenance.stale_reasons("small")[0].endswith("is missing")
+    record = results.Results(
+        "small", provenance=provenance.current_provenance("small", notebook_files.defaults("small"))
+    )
+    record.output = project.root
+    record.value("x", 1.0)
+    record.save()
+    assert provenance.stale_reasons("small") == []
+    (project.root / "requirements.lock").write_text("numpy==3\n")
+    assert [reason.endswith("another lock") for reason in provenance.stale_reasons("small")] == [True]
+    (project.root / "mmad_utils" / "results.py").write_text("")
+    project.write(SOURCE.replace("seed: int = 0", "seed: int = 1"))
+    endings = [reason.split()[-1] for reason in provenance.stale_reasons("small")]
+    assert endings == ["lock", "mmad_utils", "notebook_source", "parameters"]
+
+
+def test_the_projects_own_notebooks_and_profiles_are_in_order():
+    assert list(notebook_files.problems()) == []

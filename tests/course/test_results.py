@@ -1,0 +1,406 @@
+"""Results: nothing half-written, nothing without a text, the same bytes for the same inputs, and what has changed."""
+
+from __future__ import annotations
+
+import copy
+import io
+import json
+import math
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+import typst
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mmad_utils.course import project as course_project
+from mmad_utils.course.__main__ import main
+from mmad_utils.course.provenance import current_provenance
+from mmad_utils.course.results import Results, ResultsError, read
+from mmad_utils.course.tolerances import TOLERANCE_RATIO, TOLERANCE_RELATIVE, compare
+
+PROVENANCE = {"notebook_source": "a", "mmad_utils": "b", "lock": "c", "parameters": {"seed": 0}}
+
+
+def picture(noise=0.0):
+    """A figure with every kind of artist that carries generated ids in SVG, and its numbers."""
+    fig, axes = plt.subplots(figsize=(4, 3))
+    x = np.linspace(0, 1, 20)
+    axes.plot(x, x**2 + noise, marker="o")
+    axes.fill_between(x, x, hatch="/")
+    axes.imshow(np.arange(12.0).reshape(3, 4), extent=(0, 0.2, 0, 0.2))
+    plt.close(fig)
+    return fig, pd.DataFrame({"x": x, "y": x**2})
+
+
+def filled(folder, name="01_small"):
+    record = Results(name, output=folder, provenance=PROVENANCE)
+    record.value("auroc", np.float32(0.987654321), sd=0.01, n=5)
+    record.value("seconds", 12, unit="s")
+    frame = pd.DataFrame({"AUROC": [0.9, 0.8], "n": [3, 4], "fit (s)": [1.0, 2.0], "kept": [True, False]})
+    record.table(frame.set_index(pd.Index(["kNN", "PCA"], name="detector")), "comparison", "Two detectors.")
+    fig, data = picture()
+    record.figure(fig, f"curve_{name[:2]}", caption="A curve.", alt="It bends upwards.", data=data)
+    return record
+
+
+def files(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_the_same_inputs_give_the_same_bytes(tmp_path):
+    filled(tmp_path / "a").save()
+    filled(tmp_path / "b").save()
+    first = files(tmp_path / "a")
+    assert sorted(first) == [
+        "figures/curve_01.csv",
+        "figures/curve_01.png",
+        "figures/curve_01.svg",
+        "report/results/01_small.json",
+    ]
+    assert first == files(tmp_path / "b")
+    for trace in (b"Matplotlib v", b"matplotlib.org", b"<dc:date>"):
+        assert trace not in first["figures/curve_01.png"] + first["figures/curve_01.svg"]
+
+
+def test_a_drawing_shows_an_image_over_another_as_the_picture_does(tmp_path):
+    fig, axes = plt.subplots(figsize=(2, 2))
+    axes.imshow(np.full((2, 2), 200.0), cmap="gray", vmin=0, vmax=255)
+    axes.imshow(np.zeros((2, 2)), cmap="inferno", alpha=0.6)
+    record = Results("01_small", output=tmp_path, provenance=PROVENANCE)
+    record.figure(fig, "overlay", caption="Two.", alt="One over another.", data=pd.DataFrame({"x": [0]}))
+    record.save()
+    page = b"#set page(width: auto, height: auto, margin: 0pt)\n#image(bytes(sys.inputs.drawing))"
+    drawing = (tmp_path / "figures" / "overlay.svg").read_text()
+    shown = io.BytesIO(typst.compile(page, format="png", sys_inputs={"drawing": drawing}))
+    for file in (tmp_path / "figures" / "overlay.png", shown):
+        picture = plt.imread(file)
+        height, width = picture.shape[:2]
+        assert picture[height // 2, width // 2, 0] == pytest.approx(0.4 * 200 / 255, abs=0.01)
+
+
+def test_the_json_says_what_was_recorded(tmp_path):
+    record = filled(tmp_path)
+    record.provenance["data"]["thyroid"] = "d"
+    content = read(record.save())
+    assert content["notebook"] == "01_small"
+    assert content["provenance"] == {**PROVENANCE, "data": {"thyroid": "d"}}
+    assert content["values"] == {
+        "auroc": {"value": 0.987654, "sd": 0.01, "n": 5, "unit": ""},
+        "seconds": {"value": 12, "sd": None, "n": None, "unit": "s"},
+    }
+    assert content["tables"]["comparison"] == {
+        "caption": "Two detectors.",
+        "columns": ["detector", "AUROC", "n", "fit (s)", "kept"],
+        "rows": [["kNN", 0.9, 3, 1.0, True], ["PCA", 0.8, 4, 2.0, False]],
+    }
+    assert content["figures"]["curve_01"]["alt"] == "It bends upwards."
+    data = pd.read_csv(tmp_path / content["figures"]["curve_01"]["csv"])
+    np.testing.assert_allclose(data, picture()[1], rtol=1e-5)
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False), st.floats(-1e-12, 1e-12))
+def test_rounding_is_useful_and_last_bits_do_not_show(number, noise):
+    record = Results("x", output="unused", provenance=PROVENANCE)
+    record.value("a", number)
+    written = record.values["a"]["value"]
+    assert written == pytest.approx(number, rel=1e-5, abs=0)
+    json.dumps(written, allow_nan=False)
+    record.value("b", written * (1 + noise))
+    assert record.values["b"]["value"] == pytest.approx(written, rel=1e-5, abs=0)
+    assert float(repr(written)) == written
+    assert math.copysign(1, written) == 1 or written < 0, "no negative zero"
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf, np.float32("nan"), None, "1", True, 1j])
+def test_what_is_no_finite_number_is_refused(tmp_path, number):
+    record = filled(tmp_path)
+    with pytest.raises(ResultsError, match="value 'bad'"):
+        record.value("bad", number)
+    if number is not None:
+        with pytest.raises(ResultsError, match="value 'bad', sd"):
+            record.value("bad", 1.0, sd=number)
+    assert "bad" not in record.values
+
+
+@pytest.mark.parametrize("n", [0, -1, 2.0, True])
+def test_a_count_is_a_positive_whole_number(tmp_path, n):
+    with pytest.raises(ResultsError, match="n must be a positive"):
+        filled(tmp_path).value("bad", 1.0, n=n)
+
+
+def test_a_table_with_nan_names_row_and_column(tmp_path):
+    frame = pd.DataFrame({"a": [1.0, 2.0], "b": [0.0, math.nan]})
+    with pytest.raises(ResultsError, match="table 'bad', row 2, column 'b'"):
+        filled(tmp_path).table(frame, "bad", "Caption.")
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        pd.DataFrame(),
+        pd.DataFrame({"a": []}),
+        pd.DataFrame([[1, 2]], columns=["a", "a"]),
+        pd.DataFrame([[1, 2]], columns=pd.MultiIndex.from_tuples([("a", "b"), ("a", "c")])),
+        pd.DataFrame({"a": [[1, 2]]}),
+    ],
+)
+def test_a_table_that_has_no_plain_cells_is_refused(tmp_path, frame):
+    with pytest.raises(ResultsError, match="table 'bad'"):
+        filled(tmp_path).table(frame, "bad", "Caption.")
+
+
+@pytest.mark.parametrize("id", ["", "Upper", "a-b", "a b", "../a", "a.b", "ä", 3])
+def test_keys_and_ids_are_plain_names(tmp_path, id):
+    record = filled(tmp_path)
+    fig, data = picture()
+    for call in (
+        lambda: record.value(id, 1.0),
+        lambda: record.table(data, id, "Caption."),
+        lambda: record.figure(fig, id, caption="Caption.", alt="Alt.", data=data),
+    ):
+        with pytest.raises(ResultsError, match="lower-case letters, digits and underscores"):
+            call()
+
+
+def test_a_name_is_taken_once(tmp_path):
+    record = filled(tmp_path)
+    fig, data = picture()
+    for call in (
+        lambda: record.value("auroc", 1.0),
+        lambda: record.table(data, "comparison", "Caption."),
+        lambda: record.figure(fig, "curve_01", caption="Caption.", alt="Alt.", data=data),
+    ):
+        with pytest.raises(ResultsError, match="recorded twice"):
+            call()
+
+
+def test_two_notebooks_cannot_hold_the_same_figure(tmp_path):
+    filled(tmp_path).save()
+    record = Results("02_other", output=tmp_path, provenance=PROVENANCE)
+    fig, data = picture()
+    with pytest.raises(ResultsError, match="belongs to notebook 01_small"):
+        record.figure(fig, "curve_01", caption="Caption.", alt="Alt.", data=data)
+    filled(tmp_path).save()  # the owner may draw it again
+
+
+@pytest.mark.parametrize(
+    ("missing", "message"),
+    [
+        ({"alt": ""}, "no alt text"),
+        ({"alt": "  "}, "no alt text"),
+        ({"alt": None}, "no alt text"),
+        ({"caption": ""}, "no caption"),
+        ({"data": None}, "give the numbers behind the picture"),
+        ({"data": pd.DataFrame()}, "give the numbers behind the picture"),
+        ({"data": {}}, "give the numbers behind the picture"),
+    ],
+)
+def test_a_figure_needs_alt_text_caption_and_numbers(tmp_path, missing, message):
+    fig, data = picture()
+    with pytest.raises(ResultsError, match=message):
+        filled(tmp_path).figure(fig, "bad", **{"caption": "Caption.", "alt": "Alt.", "data": data, **missing})
+
+
+def test_nothing_is_written_before_save_and_a_failed_save_keeps_the_earlier_file(tmp_path, monkeypatch):
+    record = filled(tmp_path)
+    assert not files(tmp_path)
+    record.save()
+    before = files(tmp_path)
+    fuller = filled(tmp_path)
+    fuller.value("more", 1.0)
+
+    def no_space(old, new):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("mmad_utils.course.results.os.replace", no_space)
+    with pytest.raises(OSError, match="No space"):
+        fuller.save()
+    assert files(tmp_path) == before
+
+
+def test_saving_removes_the_figures_that_are_no_longer_drawn(tmp_path):
+    filled(tmp_path).save()
+    filled(tmp_path, "02_other").save()
+    record = Results("01_small", output=tmp_path, provenance=PROVENANCE)
+    record.value("auroc", 0.9)
+    record.save()
+    assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == [
+        f"curve_02.{kind}" for kind in ("csv", "png", "svg")
+    ]
+
+
+def test_output_comes_from_the_environment_where_it_is_not_given(tmp_path, monkeypatch):
+    monkeypatch.setenv("MMAD_OUTPUT", str(tmp_path))
+    assert Results("x", provenance={}).path == tmp_path / "report" / "results" / "x.json"
+
+
+def test_a_damaged_results_file_is_named(tmp_path):
+    path = filled(tmp_path).save()
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(ResultsError, match=r"01_small\.json is not a results file"):
+        read(path)
+
+
+@pytest.mark.parametrize(
+    ("changed", "key"),
+    [
+        ("notebooks/src/x.py", "notebook_source"),
+        ("mmad_utils/a.py", "mmad_utils"),
+        ("mmad_utils/datasets/b.py", "mmad_utils"),
+        ("mmad_utils/new.py", "mmad_utils"),
+        ("requirements.lock", "lock"),
+    ],
+)
+def test_one_byte_upstream_changes_its_part_of_the_provenance(tmp_path, monkeypatch, changed, key):
+    monkeypatch.setattr(course_project, "ROOT", tmp_path)
+    for name in ("notebooks/src/x.py", "mmad_utils/a.py", "mmad_utils/datasets/b.py", "requirements.lock"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    (tmp_path / "mmad_utils" / "a.pyc").write_text("not a source")
+    before = current_provenance("x", {"seed": 0})
+    assert before == current_provenance("x", {"seed": 0})
+    with (tmp_path / changed).open("a") as stream:
+        stream.write(" ")
+    after = current_provenance("x", {"seed": 0})
+    assert {name for name in before if before[name] != after[name]} == {key}
+
+
+def test_moving_code_between_modules_changes_the_provenance(tmp_path, monkeypatch):
+    monkeypatch.setattr(course_project, "ROOT", tmp_path)
+    for name in ("notebooks/src/x.py", "mmad_utils/a.py", "requirements.lock"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x = 1\n")
+    before = current_provenance("x", {})["mmad_utils"]
+    (tmp_path / "mmad_utils" / "a.py").rename(tmp_path / "mmad_utils" / "b.py")
+    assert current_provenance("x", {})["mmad_utils"] != before
+
+
+@pytest.fixture
+def two_folders(tmp_path):
+    """Old and new results, and a function that changes the new ones and says what differs."""
+    old, new = (filled(tmp_path / name).save().parent for name in ("old", "new"))
+    path = new / "01_small.json"
+    original = read(path)
+
+    def differences(change):
+        content = copy.deepcopy(original)
+        change(content)
+        path.write_text(json.dumps(content))
+        return compare(old, new)
+
+    differences.folders = (old, new)
+    return differences
+
+
+def test_equal_results_do_not_differ(two_folders, capsys):
+    assert two_folders(lambda content: None) == []
+    assert main(["compare", *map(str, two_folders.folders)]) == 0
+    assert "0 differences" in capsys.readouterr().out
+
+
+def test_every_difference_is_printed_and_fails(two_folders, capsys):
+    two_folders(lambda content: (content["values"].pop("auroc"), content["tables"].pop("comparison")))
+    assert main(["compare", *map(str, two_folders.folders)]) == 1
+    printed = capsys.readouterr().out
+    assert "01_small: value 'auroc' has vanished" in printed
+    assert "01_small: table 'comparison' has vanished" in printed
+
+
+@pytest.mark.parametrize(("section", "key"), [("values", "auroc"), ("tables", "comparison"), ("figures", "curve_01")])
+def test_what_appears_or_vanishes_is_a_difference(two_folders, section, key):
+    assert any("vanished" in line for line in two_folders(lambda content: content[section].pop(key)))
+    added = two_folders(lambda content: content[section].update(new=content[section][key]))
+    assert [line.endswith("'new' is new") for line in added] == [True]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "differs"),
+    [
+        ("value", 0.987654 - 0.9 * TOLERANCE_RATIO, False),
+        ("value", 0.987654 - 1.1 * TOLERANCE_RATIO, True),
+        ("sd", 0.01 + 0.9 * TOLERANCE_RATIO, False),
+        ("sd", 0.01 + 1.1 * TOLERANCE_RATIO, True),
+        ("sd", None, True),
+        ("n", 6, True),
+        ("unit", "%", True),
+    ],
+)
+def test_values_are_held_to_their_tolerance(two_folders, field, value, differs):
+    found = two_folders(lambda content: content["values"]["auroc"].update({field: value}))
+    assert bool(found) == differs
+
+
+def test_timings_are_compared_by_presence_only(two_folders):
+    def slower(content):
+        content["values"]["seconds"]["value"] = 1e6
+        for row in content["tables"]["comparison"]["rows"]:
+            row[3] *= 1000
+
+    assert two_folders(slower) == []
+    assert two_folders(lambda content: content["values"].pop("seconds"))
+
+
+@pytest.mark.parametrize(
+    ("column", "cell", "differs"),
+    [
+        (0, "LOF", True),
+        (1, 0.9 + 0.9 * TOLERANCE_RATIO, False),
+        (1, 0.9 + 1.1 * TOLERANCE_RATIO, True),
+        (1, "0.9", True),
+        (1, None, True),
+        (2, 3 * (1 + 0.9 * TOLERANCE_RELATIVE), False),
+        (2, 4, True),
+        (4, False, True),
+        (4, 1, True),
+    ],
+)
+def test_cells_are_held_to_their_tolerance(two_folders, column, cell, differs):
+    def change(content):
+        content["tables"]["comparison"]["rows"][0][column] = cell
+
+    found = two_folders(change)
+    assert bool(found) == differs
+    assert all("table 'comparison', row 1" in line for line in found)
+
+
+def test_numbers_in_text_are_held_to_the_same_tolerance(tmp_path):
+    def one_cell(folder, text):
+        record = Results("x", output=tmp_path / folder, provenance=PROVENANCE)
+        record.table(pd.DataFrame({"AUROC": [text]}), "t", "Caption.")
+        return record.save().parent
+
+    old = one_cell("a", "0.971 ± 0.004")
+    assert not compare(old, one_cell("b", "0.965 ± 0.006"))
+    assert compare(old, one_cell("c", "0.921 ± 0.004"))
+    assert compare(old, one_cell("d", "0.971 (0.004)"))
+
+
+def test_a_mean_may_move_by_two_of_its_standard_deviations(tmp_path):
+    def recorded(folder, mean, sd):
+        record = Results("x", output=tmp_path / folder, provenance=PROVENANCE)
+        record.value("auroc", mean, sd=sd, n=5)
+        record.table(pd.DataFrame({"AUROC": [f"{mean:.3f} ± {sd:.3f}"]}), "t", "Caption.")
+        return record.save().parent
+
+    old = recorded("a", 0.8, 0.05)
+    assert not compare(old, recorded("b", 0.89, 0.05))
+    assert len(compare(old, recorded("c", 0.91, 0.05))) == 2  # the value and the table
+    assert len(compare(old, recorded("d", 0.8, 0.16))) == 2  # a spread that grows beyond it is a difference as well
+
+
+def test_rows_columns_and_notebooks_that_change_are_differences(two_folders):
+    assert two_folders(lambda content: content["tables"]["comparison"]["rows"].pop())
+    assert two_folders(lambda content: content["tables"]["comparison"]["columns"].__setitem__(1, "AP"))
+    old, new = two_folders.folders
+    (new / "02_other.json").write_text((old / "01_small.json").read_text())
+    assert "notebook '02_other' is new" in compare(old, new)
+    assert "notebook '02_other' has vanished" in compare(new, old)
+
+
+def test_comparing_with_an_empty_folder_is_an_error(two_folders, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    assert main(["compare", str(two_folders.folders[0]), str(tmp_path / "empty")]) == 1
+    assert "holds no results" in capsys.readouterr().err

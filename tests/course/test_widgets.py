@@ -1,0 +1,83 @@
+"""The dial: what a browser moves, and what a page shows that nothing can be moved on."""
+
+import base64
+
+import matplotlib.pyplot as plt
+import nbformat
+import pytest
+from notebook_project import Project
+
+from mmad_utils.course import project as course_project
+from mmad_utils.course import results, runner
+from mmad_utils.course.widgets import Dial
+
+SOURCE = """\
+# %% tags=["parameters"]
+seed: int = 0  # of the draw
+
+# %%
+from matplotlib import pyplot as plt
+from mmad_utils.course import notebook, widgets
+
+nb = notebook.start("small", seed=seed)
+nb.value("seed", float(seed))
+
+# %%
+def draw(height):
+    fig, axis = plt.subplots(figsize=(2, 1))
+    axis.bar([0], [height])
+    return fig
+
+widgets.Dial(draw, [1, 2, 3], label="height", alt=lambda height: f"A bar of height {height}.")
+
+# %%
+nb.finish()
+"""
+
+
+def bar(height):
+    fig, axis = plt.subplots(figsize=(2, 1))
+    axis.bar([0], [height])
+    axis.set_ylim(0, 10)
+    return fig
+
+
+@pytest.fixture
+def dial():
+    words = {"alt": lambda h: f'A "bar" of {h}.', "text": lambda h: f"{h} cm"}
+    return Dial(bar, [1, 5, 9], label="height", start=1, **words)
+
+
+def test_moving_the_slider_draws_the_picture_and_its_words_anew(dial):
+    before, opened = dial.picture.value, plt.get_fignums()
+    dial.slider.value = 2
+    assert dial.slider.label == "9 cm"
+    assert dial.picture.value != before
+    assert 'alt="A &quot;bar&quot; of 9."' in dial.picture.value
+    dial.slider.value = 1
+    assert dial.picture.value == before
+    assert plt.get_fignums() == opened
+
+
+def test_page_gets_the_first_picture_whatever_was_moved(dial):
+    first = dial._repr_mimebundle_()
+    dial.slider.value = 0
+    data, about = dial._repr_mimebundle_()
+    assert (data, about) == first
+    fig = bar(5)
+    assert base64.b64decode(data["image/png"]) == results.png_bytes(fig)
+    plt.close(fig)
+    assert data["text/plain"] == about["image/png"]["alt"] == 'A "bar" of 5.'
+    assert data["application/vnd.jupyter.widget-view+json"]["model_id"] == dial.model_id
+
+
+def test_executed_notebook_holds_the_picture_and_no_state_of_the_widget(tmp_path, monkeypatch):
+    project = Project(tmp_path / "project")
+    project.write(SOURCE)
+    monkeypatch.setattr(course_project, "ROOT", project.root)
+    (project.root / "profiles" / "smoke.yaml").write_text("{}\n")
+    executed = nbformat.read(runner.run("small"), as_version=4)
+    [shown] = [out for cell in executed.cells for out in cell.get("outputs", []) if "data" in out]
+    assert shown.metadata["image/png"]["alt"] == "A bar of height 1."
+    assert base64.b64decode(shown.data["image/png"]).startswith(b"\x89PNG")
+    assert "widgets" not in executed.metadata
