@@ -1,6 +1,6 @@
 # Each target sets up all it needs: Python 3.11 or newer, make and a network to the package index are enough.
 
-.PHONY: help report test lab student data notebooks lock clean setup
+.PHONY: help report accept portable test lab student data notebooks lock clean setup
 .DEFAULT_GOAL := help
 
 export PYTHONHASHSEED := 0
@@ -15,7 +15,10 @@ FIND_PYTHON = for python in python3 python3.13 python3.12 python3.11; do \
 	done
 
 help:
-	@echo 'make report     run the notebooks, compute every number, write both editions of the report'
+	@echo 'make report     run the notebooks, compute every number, write both editions to build/default'
+	@echo '                (make report PROFILE=course: with the parameters of profiles/course.yaml, to build/course)'
+	@echo 'make accept     renew the reference results, figures and pages of the repository from build/default'
+	@echo 'make portable   run all notebooks as other processors would, and compare (an hour on 2 cores)'
 	@echo 'make test       check style and types, run all tests'
 	@echo 'make lab        open the notebooks in JupyterLab (make lab FOLDER=build/student: the copies)'
 	@echo 'make student    write copies without solutions to build/student; those that are there stay'
@@ -24,8 +27,15 @@ help:
 	@echo 'make lock       resolve pyproject.toml into requirements.lock again'
 	@echo 'make clean      delete what was built, build/student too; the environment (.venv) and the data stay'
 
+report: PROFILE := default
 report: $(INSTALLED)
-	$(BIN)/snakemake -c 2 --quiet rules host --rerun-incomplete report
+	$(BIN)/snakemake -c 2 --quiet rules host --rerun-incomplete --config profile=$(PROFILE) -- report
+
+accept: $(INSTALLED)
+	$(BIN)/python -m mmad_utils.course accept
+
+portable: report
+	$(BIN)/python -m mmad_utils.course portable
 
 test: export OMP_NUM_THREADS := 1
 test: $(INSTALLED)

@@ -1,25 +1,43 @@
-# Notebooks -> results and figures -> report. Run by `make report`; one papermill process per notebook.
-# Another profile: snakemake -c 2 --config profile=course notebooks
+# Notebooks -> results and figures -> report, all in build/<profile>. Run by `make report`; one papermill process per
+# notebook. Another profile: make report PROFILE=course
+#
+# A notebook runs again when its results are stale: made with another source, lock file, parameters, or another version
+# of a module of mmad_utils that it loaded. `refresh_state` compares and changes the one input of the rule then.
 
 import sys
 from pathlib import Path
 
 import yaml
 
+sys.path.insert(0, workflow.basedir)
+
+from mmad_utils.course import project
+from mmad_utils.course.notebook_files import NotebookError, profile_values
+from mmad_utils.course.provenance import refresh_state
+
 PROFILE = config.get("profile", "default")
+BUILD = f"{project.build_home() / PROFILE}"
 NOTEBOOKS = list(yaml.safe_load(Path("profiles/default.yaml").read_text(encoding="utf-8")))
 EDITIONS = ["en", "zh"]
-OUTPUT = "" if PROFILE == "default" else f"build/{PROFILE}/"  # only the default profile feeds the report
-MODULES = sorted(str(path) for path in Path("mmad_utils").rglob("*.py"))
 RENDERER = sorted(
     str(path)
-    for path in Path("report").rglob("*")
-    if path.is_file()
-    and path.suffix in {".py", ".j2", ".typ", ".css", ".js", ".json", ".yaml", ".bib", ".csl"}
+    for folder in ("report", "mmad_utils/course")
+    for path in Path(folder).rglob("*")
+    if path.suffix in {".py", ".j2", ".typ", ".css", ".js", ".json", ".yaml", ".bib", ".csl"}
     and not {"results", "__pycache__"} & set(path.parts)
 )
-RESULTS = expand("report/results/{name}.json", name=NOTEBOOKS)
+RESULTS = expand(BUILD + "/results/{name}.json", name=NOTEBOOKS)
 PYTHON = sys.executable
+NBCONVERT = (
+    "{PYTHON:q} -m report.editions check && {PYTHON:q} -m nbconvert --log-level WARN"
+    " --config report/jupyter_nbconvert_config.py --ReportPreprocessor.profile={PROFILE}"
+    " --output-dir {BUILD:q}/report {input[0]} --to "
+)
+
+try:
+    profile_values(PROFILE)
+except NotebookError as error:
+    sys.exit(str(error))
 
 
 wildcard_constraints:
@@ -30,75 +48,65 @@ wildcard_constraints:
 
 rule report:
     input:
-        expand("report/report.{language}.{form}", language=EDITIONS, form=["html", "pdf"]),
-        expand("report/which_detector.{language}.html", language=EDITIONS),
-        "report/index.html",
+        expand(BUILD + "/report/report.{language}.{form}", language=EDITIONS, form=["html", "pdf"]),
+        expand(BUILD + "/report/which_detector.{language}.html", language=EDITIONS),
+        BUILD + "/report/index.html",
 
 
 rule page:
     input:
         "report/{document}.{language}.ipynb",
         RENDERER,
-        MODULES,
         "requirements.lock",
         RESULTS,
     output:
-        update("report/{document}.{language}.html"),
+        BUILD + "/report/{document}.{language}.html",
     message:
-        "report/{wildcards.document}.{wildcards.language}.html"
+        BUILD + "/report/{wildcards.document}.{wildcards.language}.html"
     shell:
-        "{PYTHON:q} -m report.editions check && "
-        "{PYTHON:q} -m nbconvert --log-level WARN --config report/jupyter_nbconvert_config.py --to html {input[0]}"
+        NBCONVERT + "html"
 
 
 rule paper:
     input:
         "report/report.{language}.ipynb",
         RENDERER,
-        MODULES,
         "requirements.lock",
         RESULTS,
     output:
-        "report/report.{language}.pdf",
+        BUILD + "/report/report.{language}.pdf",
     message:
-        "report/report.{wildcards.language}.pdf"
+        BUILD + "/report/report.{wildcards.language}.pdf"
     shell:
-        "{PYTHON:q} -m report.editions check && "
-        "{PYTHON:q} -m nbconvert --log-level WARN --config report/jupyter_nbconvert_config.py"
-        " --to report.paper.PaperExporter {input[0]}"
+        NBCONVERT + "report.paper.PaperExporter"
 
 
 rule site:
     input:
-        expand("build/default/{name}.ipynb", name=NOTEBOOKS),
+        expand(BUILD + "/notebooks/{name}.ipynb", name=NOTEBOOKS),
         "notebooks/glossary.md",
         RENDERER,
     output:
-        "report/index.html",
-        expand("report/notebooks/{name}.html", name=[*NOTEBOOKS, "glossary"]),
+        BUILD + "/report/index.html",
+        expand(BUILD + "/report/notebooks/{name}.html", name=[*NOTEBOOKS, "glossary"]),
     message:
-        "report/index.html"
+        BUILD + "/report/index.html"
     shell:
-        "{PYTHON:q} -m report.site"
+        "{PYTHON:q} -m report.site --executed {BUILD:q}/notebooks --output {BUILD:q}/report"
 
 
 rule notebooks:
     input:
-        expand(OUTPUT + "report/results/{name}.json", name=NOTEBOOKS),
+        RESULTS,
 
 
 # The results are marked update(): Snakemake then keeps them while the notebook runs, and where it fails.
 rule notebook:
     input:
-        "notebooks/{name}.ipynb",
-        "notebooks/src/{name}.py",
-        MODULES,
-        f"profiles/{PROFILE}.yaml",
-        "data/manifest.json",
-        "requirements.lock",
+        lambda wildcards: str(refresh_state(wildcards.name, PROFILE)),
     output:
-        f"build/{PROFILE}/{{name}}.ipynb",
-        update(OUTPUT + "report/results/{name}.json"),
+        BUILD + "/notebooks/{name}.ipynb",
+        update(BUILD + "/results/{name}.json"),
     threads: 1
     message:
         f"notebooks/{{wildcards.name}}.ipynb, profile {PROFILE}"

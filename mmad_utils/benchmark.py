@@ -40,6 +40,7 @@ from mmad_utils.metrics import evaluate
 
 __all__ = ["benchmark", "fit_detector", "make_detector", "measure", "summarise"]
 
+BASES = ("Detector", "DeepDetector")  # exported, but no detectors themselves
 CONTROLS = ("untrained", "norm")  # over which a gain is shown
 THUMBNAIL = 32  # px a side; ‖x‖² of a photograph is that of its thumbnail
 
@@ -52,20 +53,30 @@ def make_detector(name: str, **parameters) -> Any:
     DetectorError
         Unknown name or parameter; the message gives the nearest right one.
     """
-    ours = {key: getattr(mmad_utils, key) for key in mmad_utils.__all__}
-    known = {key: found for key, found in ours.items() if isinstance(found, type) and issubclass(found, Detector)}
-    for base in ("Detector", "DeepDetector"):
-        known.pop(base)
-    theirs = {key: found for key, found in all_estimators() if hasattr(found, "score_samples") and key not in known}
-    known |= theirs | {"LocalOutlierFactor": LocalOutlierFactor}
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
-        raise DetectorError(f"no detector is called {name!r}; did you mean {', '.join(near) or sorted(known)}?")
+    known = _scikit_learn_detectors()
+    if name in mmad_utils.__all__:  # of this package, only the module that is asked for is loaded
+        known[name] = getattr(mmad_utils, name)
+    if name not in known or not _is_detector(name, known[name]):
+        known |= {key: getattr(mmad_utils, key) for key in mmad_utils.__all__}
+        right = [key for key, found in known.items() if _is_detector(key, found)]
+        near = difflib.get_close_matches(name, right, n=3, cutoff=0.4)
+        raise DetectorError(f"no detector is called {name!r}; did you mean {', '.join(near) or sorted(right)}?")
     detector = known[name](**({"novelty": True} if name == "LocalOutlierFactor" else {}))
     unknown = [key for key in parameters if key not in detector.get_params()]
     if unknown:
         raise DetectorError(f"{name} has no parameter {unknown[0]!r}; it has {', '.join(detector.get_params())}.")
     return detector.set_params(**parameters)
+
+
+def _scikit_learn_detectors() -> dict[str, Any]:
+    """scikit-learn's estimators with ``score_samples``, by name."""
+    found = {key: estimator for key, estimator in all_estimators() if hasattr(estimator, "score_samples")}
+    return found | {"LocalOutlierFactor": LocalOutlierFactor}
+
+
+def _is_detector(name: str, found: Any) -> bool:
+    ours = isinstance(found, type) and issubclass(found, Detector)
+    return ours and name not in BASES if name in mmad_utils.__all__ else True
 
 
 def fit_detector(detector, dataset: Dataset) -> tuple[Any, Dataset]:

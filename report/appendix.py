@@ -1,9 +1,10 @@
 """The tables of the appendix, which no notebook records: what the results were made of, with what, and for how long.
 
-They come from the provenance of the results, `data/manifest.json`, `requirements.lock`, the executed notebooks in
-`build/default`, and the computer that builds the report. A report places them like any other table.
+They come from the provenance of the results, `data/manifest.json`, `requirements.lock`, the executed
+notebooks, and the computer that builds the report. A report places them like any other table.
 """
 
+import hashlib
 import json
 import os
 import platform
@@ -42,7 +43,8 @@ def tables(provenance: dict[str, dict[str, Any]], executed: Path) -> dict[str, d
         ),
         "appendix_runs": (
             "Run time of each notebook as it was executed last on the computer below, and what made its results: "
-            f"the first {DIGITS} digits of the sha256 of its source, of mmad_utils and of requirements.lock.",
+            f"the first {DIGITS} digits of the sha256 of its source, of the modules of mmad_utils that it loaded and "
+            "of requirements.lock.",
             ["notebook", "run time (s)", "source", "mmad_utils", "lock"],
             [
                 [name, _seconds(executed / f"{name}.ipynb"), *_sources(made)]
@@ -113,7 +115,8 @@ def _seconds(notebook: Path) -> int | None:
 
 
 def _sources(recorded: dict[str, Any]) -> list[str]:
-    return [recorded[key][:DIGITS] for key in ("notebook_source", "mmad_utils", "lock")]
+    modules = hashlib.sha256(json.dumps(recorded["modules"], sort_keys=True).encode()).hexdigest()
+    return [digest[:DIGITS] for digest in (recorded["notebook_source"], modules, recorded["lock"])]
 
 
 def _computer() -> list[list[str]]:

@@ -12,14 +12,12 @@ from typing import Any
 from nbconvert.utils.exceptions import ConversionException
 from pybtex.database import parse_file
 
-from mmad_utils.course.notebook_files import NotebookError, defaults
-from mmad_utils.course.project import ROOT as PROJECT_ROOT
-from mmad_utils.course.provenance import current_provenance
+from mmad_utils.course.notebook_files import NotebookError
+from mmad_utils.course.provenance import stale_reasons
 from mmad_utils.course.results import ResultsError, read
 from report import appendix, labels, markup
 from report.language import UNNUMBERED, WORDS, translate
 
-EXECUTED = PROJECT_ROOT / "build" / "default"
 PLACED = ("figure", "table", "contents", "references")  # keys that stand alone in a paragraph
 
 
@@ -53,7 +51,7 @@ def load_results(folder: Path) -> dict[str, Any]:
                 results[kind][key] = {**entry, "notebook": notebook}
         for key, table in record["tables"].items():
             results["values"].update(cells(key, table["columns"], table["rows"], notebook))
-    results["tables"].update(appendix.tables(results["provenance"], EXECUTED))
+    results["tables"].update(appendix.tables(results["provenance"], folder.parent / "notebooks"))
     return results
 
 
@@ -85,8 +83,10 @@ def cells(table: str, columns: list[str], rows: list[list[Any]], notebook: str) 
 class Report:
     """What a report names, places and cites, in the order of reading."""
 
-    def __init__(self, results: dict[str, Any], output: Path, bibliography: Path, language: str) -> None:
-        self.results, self.output = results, output
+    def __init__(
+        self, results: dict[str, Any], output: Path, bibliography: Path, language: str, profile: str = "default"
+    ) -> None:
+        self.results, self.output, self.profile = results, output, profile
         self.language, self.words = language, WORDS[language]
         self.works = parse_file(str(bibliography), bib_format="bibtex")
         self.title = ""
@@ -245,7 +245,7 @@ class Report:
                 self.unknown("section, or placed figure or table,", name, names)
             elif len(meant) > 1:
                 self.problem(f"'{name}' names {' and '.join(meant)}: write which, as in {{{{ ref:{meant[0]} }}}}.")
-        self.cell = str(Path("report") / "results")
+        self.cell = "results"
         for notebook in sorted(self.used):
             self._check_fresh(notebook)
         if self.problems:
@@ -255,14 +255,12 @@ class Report:
 
     def _check_fresh(self, notebook: str) -> None:
         """Compare the provenance with the files as they are now."""
-        recorded = self.results["provenance"][notebook]
         try:
-            current = current_provenance(notebook, defaults(notebook))
+            reasons = stale_reasons(notebook, self.profile, self.output)
         except NotebookError as error:
             return self.problem(str(error), "Delete its results, or restore the notebook.")
-        for key in sorted(current):
-            if recorded.get(key) != current[key]:
-                self.problem(f"the results of {notebook} are stale, made with another {key}.", "Run `make report`.")
+        for reason in reasons:
+            self.problem(f"the results of {notebook} are stale: {reason}.", "Run `make report`.")
 
     def named(self, name: str) -> list[str]:
         """What a reference may mean: "padim_roc" is "figure:padim_roc" if nothing else bears that name."""

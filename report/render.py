@@ -1,9 +1,9 @@
 """Turns a report notebook, which names results, into one self-contained HTML page, which shows them.
 
 The notebook holds Markdown cells only, in the grammar of `markup.py`. Every number, table and figure comes
-from `report/results/*.json`, which the course notebooks write; `document.py` numbers them, `page.py` writes
+from `build/<profile>/results/*.json`, which the course notebooks write; `document.py` numbers them, `page.py` writes
 them in their places, and the template in `templates/mmad` lays the page out. nbconvert finds both through
-`jupyter_nbconvert_config.py`, from any folder, and writes the page beside the notebook::
+`jupyter_nbconvert_config.py`, from any folder::
 
     jupyter nbconvert --config report/jupyter_nbconvert_config.py --to html report/report.en.ipynb
 
@@ -24,6 +24,7 @@ from nbconvert.writers import FilesWriter
 from nbformat import NotebookNode
 from traitlets import Bool, Unicode, default
 
+from mmad_utils.course import project
 from report import fonts, markup
 from report.document import Report, ReportError, load_results
 from report.language import WORDS
@@ -48,12 +49,13 @@ class ReportPreprocessor(Preprocessor):
 
     enabled = Bool(True).tag(config=True)
     writer = Page  # what writes the tokens
-    output = Unicode(help="Folder that holds report/results and figures.").tag(config=True)
+    profile = Unicode("default", help="The profile whose results are shown.").tag(config=True)
+    output = Unicode(help="Folder that holds results and figures.").tag(config=True)
     bibliography = Unicode(str(PROJECT_ROOT / "report" / "references.bib")).tag(config=True)
 
     @default("output")
     def _default_output(self) -> str:
-        return os.environ.get("MMAD_OUTPUT") or str(PROJECT_ROOT)
+        return str(project.output_folder(self.profile))
 
     def preprocess(self, nb: NotebookNode, resources: ResourcesDict) -> tuple[NotebookNode, ResourcesDict]:
         """Replace the cells; `resources["report"]` tells the template the title, the words and the sources.
@@ -66,8 +68,8 @@ class ReportPreprocessor(Preprocessor):
         self.log.addFilter(_MessageOnly())
         language = nb.metadata.get("report", {}).get("language", "en")
         output = Path(self.output)
-        results = load_results(output / "report" / "results")
-        report = Report(results, output, Path(self.bibliography), language)
+        results = load_results(output / "results")
+        report = Report(results, output, Path(self.bibliography), language, self.profile)
         trees = []
         for index, cell in enumerate(nb.cells, start=1):
             first_line = cell.source.strip().partition("\n")[0][:40]

@@ -1,6 +1,6 @@
 """The small site around the report: every executed notebook and the glossary as pages, and an index with a search.
 
-    python -m report.site                       # report/index.html and report/notebooks/*.html from build/default
+    python -m report.site    # build/default/report/{index,notebooks/*}.html from build/default/notebooks
 
 A page is laid out by the report's own template: formulas are MathML, pictures and text alternatives are inside, and
 nothing is asked for. What a notebook printed is shown as text, a table of pandas as a table; other HTML is left out.
@@ -23,12 +23,12 @@ from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
 from traitlets.config import Config
 
+from mmad_utils.course import project
 from report import markup
 from report.document import ReportError
 from report.language import WORDS
 from report.render import PROJECT_ROOT, frame, raw_cell
 
-EXECUTED = PROJECT_ROOT / "build" / "default"
 GLOSSARY = PROJECT_ROOT / "notebooks" / "glossary.md"
 TERM = re.compile(r"^### (?P<english>.+)\n\n(?P<meaning>.+)\n\n\*\*(?P<chinese>.+)\*\*：(?P<sense>.+)$", re.MULTILINE)
 EDITIONS = (
@@ -253,11 +253,12 @@ def build(executed: Path, target: Path) -> list[Path]:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m report.site", description="Write the site around the report.")
-    parser.add_argument("--executed", type=Path, default=EXECUTED, help="folder of the executed notebooks")
-    parser.add_argument("--output", type=Path, default=PROJECT_ROOT / "report", help="folder that gets index.html")
+    parser.add_argument("--executed", type=Path, help="folder of the executed notebooks")
+    parser.add_argument("--output", type=Path, help="folder that gets index.html")
     options = parser.parse_args(arguments)
     try:
-        build(options.executed, options.output)
+        built = project.output_folder()
+        build(options.executed or built / "notebooks", options.output or built / "report")
     except (FileNotFoundError, ReportError) as error:
         print(error, file=sys.stderr)
         return 1

@@ -85,7 +85,7 @@ class Project:
 
     def __init__(self, root: Path):
         self.root = root
-        for folder in ("notebooks/src", "profiles", "report/results"):
+        for folder in ("notebooks/src", "profiles"):
             (root / folder).mkdir(parents=True)
         (root / "requirements.lock").write_text("numpy==2\n")
         (root / "profiles" / "default.yaml").write_text("small: {}\n")

@@ -39,12 +39,15 @@ class ReportProject:
         monkeypatch.setattr("report.language.captions", lambda language: captions)
         (folder / "notebooks" / "src").mkdir(parents=True, exist_ok=True)
         (folder / "mmad_utils").mkdir(exist_ok=True)
+        (folder / "mmad_utils" / "new.py").write_text("")
+        (folder / "profiles").mkdir(exist_ok=True)
+        (folder / "profiles" / "default.yaml").write_text("01_demo: {}\n")
         (folder / "requirements.lock").write_text("numpy==2\n")
 
     def results(self, name: str = "01_demo") -> results.Results:
         """Fresh results of a notebook, which is made for them."""
         (self.folder / "notebooks" / "src" / f"{name}.py").write_text(SOURCE)
-        current = provenance.current_provenance(name, notebook_files.defaults(name))
+        current = provenance.current_provenance(name, notebook_files.defaults(name), ["mmad_utils.new"])
         return results.Results(name, output=self.folder, provenance={**current, "data": {"digits/3": "0" * 64}})
 
     def record_demo(self) -> None:

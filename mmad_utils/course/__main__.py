@@ -1,4 +1,4 @@
-"""Command line of the course: ``python -m mmad_utils.course run | check | sync | student | compare``."""
+"""Command line of the course: ``python -m mmad_utils.course COMMAND``; --help lists the commands."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from typing import Any
 
 from mmad_utils.course import notebook_files
 from mmad_utils.course.notebook_files import NotebookError
+from mmad_utils.course.portable import SETTINGS, portable
+from mmad_utils.course.reference import accept
 from mmad_utils.course.results import ResultsError
 from mmad_utils.course.runner import run
 from mmad_utils.course.tolerances import compare
@@ -44,13 +46,22 @@ def main(arguments: list[str] | None = None) -> int:
     command = commands.add_parser("compare", help="print differences beyond the tolerances; exit 1 if any")
     command.add_argument("old", type=Path, metavar="OLD_DIR")
     command.add_argument("new", type=Path, metavar="NEW_DIR")
+    commands.add_parser("accept", help="renew the reference results, figures and pages from build/default")
+    command = commands.add_parser("portable", help="run the notebooks under other instruction sets, and compare")
+    command.add_argument("names", nargs="*", metavar="NAME", help="default: all notebooks")
+    command.add_argument("--settings", default=",".join(SETTINGS), help="default: %(default)s")
+    command.add_argument("--jobs", type=int, default=2, help="notebooks at once, default 2")
     options = parser.parse_args(arguments)
     try:
         if options.command == "compare":
             differences = compare(options.old, options.new)
-            print("\n".join(differences) or "no difference", end="\n")
+            print(*differences, sep="\n", end="\n" if differences else "")
             print(f"{len(differences)} differences beyond the tolerances between {options.old} and {options.new}.")
             return 1 if differences else 0
+        if options.command == "portable":
+            found = list(portable(options.settings.split(","), options.names, options.jobs))
+            print(*found, f"{len(found)} differences or failures.", sep="\n")
+            return 1 if found else 0
         if options.command == "run":
             notebook = notebook_files.read_notebook(notebook_files.notebook_path(options.name))
             known = notebook_files.parameters_of(notebook, options.name)
@@ -58,7 +69,9 @@ def main(arguments: list[str] | None = None) -> int:
             print(run(options.name, options.profile, given, options.output))
             return 0
         names = notebook_files.profile_values("default")
-        if options.command == "sync":
+        if options.command == "accept":
+            found = [f"{folder} renewed" for folder in accept()]
+        elif options.command == "sync":
             found = [line for line in map(notebook_files.sync, names) if line]
         elif options.command == "student":
             found = [notebook_files.write_student_copy(name) for name in names]

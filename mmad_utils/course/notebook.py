@@ -8,15 +8,17 @@ In a notebook::
     nb.figure(fig, "padim_scores", caption="...", alt="...", data=evaluation_frame)   # in the cell that drew fig
     nb.finish()                                                         # last code cell: writes the results
 
-Results go to $MMAD_OUTPUT if it is set; else to the project's own ``report/results`` and ``figures`` if the
-cells that ran are the committed ones; else (other parameters, edited cells, a copy without solutions) to
-``build/changed-<hash>``, so that trying something out never touches the report. ``papermill`` and Run All in
-JupyterLab give the same results as::
+Results go to $MMAD_OUTPUT if it is set; else to ``build/default`` if the cells that ran are the committed ones;
+else (other parameters, edited cells, a copy without solutions) to ``build/changed-<hash>``, so that trying something
+out never touches the report. Where the project's folder is not writable, ``build`` is in the user's cache folder, and
+`start` says so. ``papermill`` and Run All in JupyterLab give the same results as::
 
     python -m mmad_utils.course run 01_task2_padim --profile smoke -p seed 3
     python -m mmad_utils.course check     # the form of all notebooks and profiles
     python -m mmad_utils.course sync      # notebooks and their percent-format sources
     python -m mmad_utils.course student   # copies without solutions, to build/student
+    python -m mmad_utils.course compare   # differences between two folders of results
+    python -m mmad_utils.course accept    # renew the reference results from build/default
 """
 
 from __future__ import annotations
@@ -25,12 +27,11 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from mmad_utils.course import notebook_files, project
 from mmad_utils.course.notebook_files import NotebookError
-from mmad_utils.course.provenance import current_provenance
+from mmad_utils.course.provenance import current_provenance, loaded_modules, module_hashes
 from mmad_utils.course.results import Results, css_width
 from mmad_utils.datasets.record import Dataset
 
@@ -80,9 +81,10 @@ class Notebook:
         results = self.results
         if not (results.values or results.tables or results.figures):
             raise NotebookError(f"{self.name} recorded no value, table or figure before nb.finish().")
+        results.provenance["modules"] = module_hashes(loaded_modules())
         as_committed = self.parameters == notebook_files.defaults(self.name) and _ran_as_committed(self.name)
-        changed = project.ROOT / "build" / f"changed-{short_hash(self.name, self.parameters)}"
-        results.output = Path(os.environ.get("MMAD_OUTPUT") or (project.ROOT if as_committed else changed)).absolute()
+        changed = f"changed-{short_hash(self.name, self.parameters)}"
+        results.output = project.output_folder("default" if as_committed else changed)
         path = results.save()
         print(f"{len(results.values)} values, {len(results.tables)} tables, {len(results.figures)} figures: {path}")
 
@@ -109,6 +111,11 @@ def start(name: str, **parameters: Any) -> Notebook:
     missing = [key for key in known if key not in parameters]
     if missing:
         raise NotebookError(f"{name}: give notebook.start also {missing[0]}={missing[0]}.")
+    output = project.output_folder()
+    if not project.is_writable(output):
+        raise NotebookError(f"{output} is not writable: set MMAD_OUTPUT to a folder that is.")
+    if not output.is_relative_to(project.ROOT) and "MMAD_OUTPUT" not in os.environ:
+        print(f"{project.ROOT} is not writable; results go to {output.parent}.")
     use_threads(int(os.environ.get("OMP_NUM_THREADS") or 1))
     use_style()
     return Notebook(name, parameters)

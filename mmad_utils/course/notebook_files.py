@@ -148,6 +148,11 @@ def defaults(name: str) -> dict[str, Any]:
     return {key: parameter.default for key, parameter in parameters_of(source, name).items()}
 
 
+def parameter_values(name: str, profile: str) -> dict[str, Any]:
+    """Every parameter of a notebook as a profile sets it."""
+    return {**defaults(name), **profile_values(profile).get(name, {})}
+
+
 def check_values(values: Mapping[str, Any], parameters: Mapping[str, Parameter], where: str) -> None:
     """Refuse a value for an unknown parameter, or of the wrong type.
 
@@ -252,7 +257,7 @@ def write_student_copy(name: str) -> str:
 
     The glossary, to which it links, is laid beside it.
     """
-    path = project.ROOT / "build" / "student" / f"{name}.ipynb"
+    path = project.build_home() / "student" / f"{name}.ipynb"
     if path.exists():
         return f"{path} kept as it is; delete it for a fresh one"
     require_in_step(name)

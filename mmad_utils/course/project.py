@@ -1,7 +1,35 @@
-"""The folder of the project that the course works in."""
+"""The folder of the project, and the folders below it that the course writes to."""
 
 from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from platformdirs import user_cache_path
 
 from mmad_utils.datasets.record import PROJECT_ROOT
 
 ROOT = PROJECT_ROOT
+
+
+def build_home() -> Path:
+    """The folder of everything that is built: ``build/``, or the user's cache where the project is read-only."""
+    build = ROOT / "build"
+    return build if is_writable(build) else user_cache_path("mmad") / "build"
+
+
+def is_writable(folder: Path) -> bool:
+    """Whether a file can be created in ``folder``, or in the nearest folder above it that exists."""
+    while not folder.exists():
+        folder = folder.parent
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
+
+
+def output_folder(profile: str = "default") -> Path:
+    """Where the results of a profile belong: $MMAD_OUTPUT, else ``build/<profile>``."""
+    return Path(os.environ.get("MMAD_OUTPUT") or build_home() / profile).absolute()

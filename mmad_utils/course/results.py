@@ -1,16 +1,17 @@
 """What a notebook found: numbers, tables and figures in files, with the provenance of each.
 
-`Results` writes one JSON file a notebook, `<output>/report/results/<name>.json`, and for every figure
+`Results` writes one JSON file per notebook, `<output>/results/<name>.json`, and for every figure
 `<output>/figures/<id>.png`, `.svg` and `.csv`. The report reads only these files. Nothing is written before
 `save()`, and the JSON is written last, so a run that fails leaves the earlier results as they were.
 
 The JSON (sorted keys, UTF-8, floats rounded to 6 significant digits, no NaN and no infinity)::
 
     {
+      "format": 2,
       "notebook": "01_task2_padim",
       "provenance": {
         "notebook_source": sha256 of notebooks/src/<name>.py,
-        "mmad_utils": sha256 over names and contents of mmad_utils/**/*.py, sorted,
+        "modules": {"mmad_utils.detector": sha256 of its file, ...}, those that the kernel loaded,
         "lock": sha256 of requirements.lock,
         "data": {"synthetic/hazelnut": sha256 of the content, ...},
         "parameters": {"seed": 0, ...}
@@ -21,12 +22,11 @@ The JSON (sorted keys, UTF-8, floats rounded to 6 significant digits, no NaN and
                                "svg": "figures/heatmaps.svg", "csv": "figures/heatmaps.csv"}}
     }
 
-Paths are relative to the output folder (the project's root for the committed results). Cells of a table are
+Paths are relative to the output folder. Cells of a table are
 strings, numbers, booleans or null. Keys and ids match [a-z0-9_]+; a figure's id belongs to one notebook.
 Whether a file is up to date is answered by `mmad_utils.course.provenance.stale_reasons(name)`: a list of sentences,
-empty when it is.
-
-`python -m mmad_utils.course compare OLD_DIR NEW_DIR` compares two folders of such files.
+empty when it is. The repository keeps reference results in ``report/results`` and ``figures``;
+`python -m mmad_utils.course compare report/results build/default/results` compares two folders of such files.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ import pandas as pd
 from mmad_utils.course import project
 
 SIGNIFICANT_DIGITS = 6  # enough for any reader; the last bits of a double differ between processors
+FORMAT = 2  # of the JSON; a change that older code cannot read raises it
 DOTS_PER_INCH = 150  # sharp on a high-density screen, and a page of figures still loads at once
 
 
@@ -62,14 +63,14 @@ class Results:
     name : str
         The notebook's name without extension, as in ``01_task2_padim``.
     output : str or Path, optional
-        Folder that gets ``report/results`` and ``figures``; default $MMAD_OUTPUT, else the project's root.
+        Folder that gets ``results`` and ``figures``; default $MMAD_OUTPUT, else ``build/default``.
     provenance : mapping
         What made the results: see `current_provenance`. ``provenance["data"]`` may grow until `save`.
     """
 
     def __init__(self, name: str, *, output: str | Path | None = None, provenance: Mapping[str, Any]):
         self.name = name
-        self.output = Path(output or os.environ.get("MMAD_OUTPUT") or project.ROOT).absolute()
+        self.output = Path(output).absolute() if output else project.output_folder()
         self.provenance: dict[str, Any] = {"data": {}, **provenance}
         self.values: dict[str, dict[str, Any]] = {}
         self.tables: dict[str, dict[str, Any]] = {}
@@ -79,7 +80,7 @@ class Results:
     @property
     def path(self) -> Path:
         """Where `save` writes the JSON."""
-        return self.output / "report" / "results" / f"{self.name}.json"
+        return self.output / "results" / f"{self.name}.json"
 
     def value(self, key: str, mean: float, sd: float | None = None, n: int | None = None, unit: str = "") -> None:
         """Record a number, or the mean, standard deviation and count of repeated measurements.
@@ -164,7 +165,7 @@ class Results:
 
     def save(self) -> Path:
         """Write the figures, then the JSON, and remove figures that this notebook no longer draws."""
-        before = read(self.path)["figures"] if self.path.exists() else {}
+        before = _figures_of(self.path) if self.path.exists() else {}
         text = json.dumps(self.as_dict(), indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
         for relative, content in self._files.items():
             write_whole(self.output / relative, content)
@@ -177,6 +178,7 @@ class Results:
     def as_dict(self) -> dict[str, Any]:
         """The content of the JSON file."""
         return {
+            "format": FORMAT,
             "notebook": self.name,
             "provenance": self.provenance,
             "values": self.values,
@@ -187,7 +189,7 @@ class Results:
     def _check_owner(self, id: str) -> None:
         """Refuse a figure id that another notebook's results already hold: its files would be overwritten."""
         for other in sorted(self.path.parent.glob("*.json")):
-            if other != self.path and id in read(other)["figures"]:
+            if other != self.path and id in _figures_of(other):
                 raise ResultsError(
                     f"figure {id!r} belongs to notebook {other.stem}; choose another id, "
                     f"or delete {other} if that notebook no longer draws it."
@@ -280,4 +282,17 @@ def read(path: Path) -> dict[str, Any]:
         raise ResultsError(f"{path} is not a results file ({error!r}); delete it and run its notebook.") from None
     if not all(isinstance(section, dict) for section in sections):
         raise ResultsError(f"{path} is not a results file; delete it and run its notebook.")
+    if content.get("format") != FORMAT:
+        raise ResultsError(
+            f"{path} has format {content.get('format')}, this version reads {FORMAT}: delete the folder "
+            f"{path.parent} and run `make report` again."
+        )
     return content
+
+
+def _figures_of(path: Path) -> dict[str, Any]:
+    """The figures of a results file, none where another version wrote it."""
+    try:
+        return read(path)["figures"]
+    except ResultsError:
+        return {}

@@ -38,8 +38,8 @@ def run(
     parameters : mapping, optional
         Values that go before those of the profile.
     output : path, optional
-        Folder for results, figures and the executed copy. Default: for the default profile as it is, the project
-        itself with the copy in ``build/default``; else ``build/<profile>``, with a hash where parameters are given.
+        Folder that gets ``results``, ``figures`` and the executed copy in ``notebooks``. Default:
+        ``build/<profile>``, with a hash where parameters are given.
 
     Returns
     -------
@@ -57,13 +57,14 @@ def run(
     values = {**notebook_files.profile_values(profile).get(name, {}), **given}
     notebook_files.check_parameters(notebook, name, values)
     notebook_files.require_in_step(name)
-    build = project.ROOT / "build" / (f"{profile}-{short_hash(name, values)}" if given else profile)
+    build = project.build_home() / (f"{profile}-{short_hash(name, values)}" if given else profile)
     folder = Path(output).absolute() if output else build
-    target = folder if output or given or profile != "default" else project.ROOT
-    copy = folder / f"{name}.ipynb"
+    if not project.is_writable(folder):
+        raise NotebookError(f"{folder} is not writable: give another one with --output DIR.")
+    copy = folder / "notebooks" / f"{name}.ipynb"
     started = time.time_ns()
-    _execute(notebook, name, values, copy, target, _command(name, profile, given, output))
-    results = target / "report" / "results" / f"{name}.json"
+    _execute(notebook, name, values, copy, folder, _command(name, profile, given, output))
+    results = folder / "results" / f"{name}.json"
     if not results.exists() or results.stat().st_mtime_ns < started:
         raise NotebookError(f"{name} ran to its end but wrote no {results}; nb.finish() must be its last code.")
     return copy

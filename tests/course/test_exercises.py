@@ -74,7 +74,7 @@ def test_the_copy_runs_and_fails_only_where_the_learner_must_write(project):
                 failed[output.evalue] = cell.metadata["tags"]
     assert failed.keys() == {f"Exercise {number}: your code here" for number in (1, 2, 3)}
     assert all("exercise" in tags for tags in failed.values())
-    assert list((project.root / "build").glob("changed-*/report/results/small.json"))
+    assert list((project.root / "build").glob("changed-*/results/small.json"))
     assert not list((project.root / "report" / "results").iterdir()), "the report's results are not touched"
 
 

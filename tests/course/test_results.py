@@ -21,7 +21,7 @@ from mmad_utils.course.provenance import current_provenance
 from mmad_utils.course.results import Results, ResultsError, read
 from mmad_utils.course.tolerances import TOLERANCE_RATIO, TOLERANCE_RELATIVE, compare
 
-PROVENANCE = {"notebook_source": "a", "mmad_utils": "b", "lock": "c", "parameters": {"seed": 0}}
+PROVENANCE = {"notebook_source": "a", "modules": {}, "lock": "c", "parameters": {"seed": 0}}
 
 
 def picture(noise=0.0):
@@ -58,7 +58,7 @@ def test_the_same_inputs_give_the_same_bytes(tmp_path):
         "figures/curve_01.csv",
         "figures/curve_01.png",
         "figures/curve_01.svg",
-        "report/results/01_small.json",
+        "results/01_small.json",
     ]
     assert first == files(tmp_path / "b")
     for trace in (b"Matplotlib v", b"matplotlib.org", b"<dc:date>"):

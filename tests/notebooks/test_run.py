@@ -24,8 +24,8 @@ def test_the_notebook_runs_and_records_its_results(name, tmp_path):
         text=True,
     )
     assert ran.returncode == 0, ran.stderr
-    record = json.loads((tmp_path / "report" / "results" / f"{name}.json").read_text())
+    record = json.loads((tmp_path / "results" / f"{name}.json").read_text())
     assert record["values"]
     for figure in record["figures"].values():
         assert all((tmp_path / figure[kind]).stat().st_size for kind in ("png", "svg", "csv"))
-    assert (tmp_path / f"{name}.ipynb").exists()
+    assert (tmp_path / "notebooks" / f"{name}.ipynb").exists()

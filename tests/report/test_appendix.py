@@ -13,7 +13,7 @@ from report import appendix
 
 MADE = {
     "notebook_source": "a" * 64,
-    "mmad_utils": "b" * 64,
+    "modules": {"mmad_utils": "b" * 64},
     "lock": "c" * 64,
     "data": {"digits/3": "d" * 64, "digits/3 (seed 1)": "e" * 64, "injected/dependency/digits/8": "f" * 64},
     "parameters": {"seed": 0, "dataset": "digits/3"},
