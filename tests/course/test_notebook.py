@@ -11,13 +11,16 @@ import pytest
 from notebook_project import SOURCE, Project
 
 from mmad_utils.course import __main__ as command_line
-from mmad_utils.course import notebook, notebook_files, provenance, results, runner
+from mmad_utils.course import notebook, notebook_files, provenance, reference, results, runner
 from mmad_utils.course import project as course_project
 from mmad_utils.course.notebook_files import NotebookError
+
+MODULES = ["mmad_utils", "mmad_utils.metrics"]
 
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
+    monkeypatch.delenv("MMAD_OUTPUT", raising=False)
     project = Project(tmp_path / "project")
     monkeypatch.setattr(course_project, "ROOT", project.root)
     return project
@@ -31,7 +34,7 @@ def no_kernel(monkeypatch):
 
 def contents(folder: Path) -> dict[str, bytes]:
     """Every file of results and figures below a folder."""
-    paths = [*(folder / "report").rglob("*.*"), *(folder / "figures").rglob("*.*")]
+    paths = [*(folder / "results").rglob("*.*"), *(folder / "figures").rglob("*.*")]
     return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
 
 
@@ -184,11 +187,10 @@ def test_every_runner_gives_the_same_results_and_other_parameters_leave_them_alo
     ran = project.command("-m", "mmad_utils.course", "run", "small")
     assert ran.returncode == 0, ran.stderr
     assert "small: 15 of 15 cells" in ran.stderr
-    expected = contents(project.root)
-    assert sorted(expected) == [f"figures/draws.{kind}" for kind in ("csv", "png", "svg")] + [
-        "report/results/small.json"
-    ]
-    executed = nbformat.read(project.root / "build" / "default" / "small.ipynb", as_version=4)
+    built = project.root / "build" / "default"
+    expected = contents(built)
+    assert sorted(expected) == [f"figures/draws.{kind}" for kind in ("csv", "png", "svg")] + ["results/small.json"]
+    executed = nbformat.read(built / "notebooks" / "small.ipynb", as_version=4)
     pictures = [out for cell in executed.cells for out in cell.get("outputs", []) if "data" in out]
     assert len(pictures) == 1, "the figure is shown once"
     assert pictures[0]["metadata"]["image/png"]["alt"] == "Lines that wander about zero."
@@ -201,19 +203,20 @@ def test_every_runner_gives_the_same_results_and_other_parameters_leave_them_alo
 
     changed = project.command(*papermill, "-p", "seed", "3", cwd=elsewhere)
     assert changed.returncode == 0, changed.stderr
-    assert contents(project.root) == expected
+    assert contents(built) == expected
     [folder] = (project.root / "build").glob("changed-*")
-    record = json.loads((folder / "report" / "results" / "small.json").read_text())
+    record = json.loads((folder / "results" / "small.json").read_text())
     assert record["provenance"]["parameters"]["seed"] == 3
     assert list(record["provenance"]["data"]) == ["digits/3 (seed 3)"]
 
     run_all = ("-m", "nbconvert", "--execute", "--to", "notebook", "--output-dir", str(elsewhere))
     assert project.command(*run_all, str(project.notebook), cwd=elsewhere).returncode == 0
-    assert contents(project.root) == expected
+    assert contents(built) == expected
 
 
 def test_a_failure_prints_one_screen_and_leaves_earlier_results_as_they_were(project):
-    earlier = project.root / "report" / "results" / "small.json"
+    earlier = project.root / "there" / "results" / "small.json"
+    earlier.parent.mkdir(parents=True)
     earlier.write_text("{}")
     ran = project.command(
         "-m",
@@ -241,25 +244,88 @@ def test_a_failure_prints_one_screen_and_leaves_earlier_results_as_they_were(pro
     ):
         assert part in screen
     assert "Traceback" not in ran.stderr
-    assert sorted(path.name for path in (project.root / "there").rglob("*")) == ["small.failed.ipynb"]
+    assert [path.name for path in (project.root / "there" / "notebooks").iterdir()] == ["small.failed.ipynb"]
     assert earlier.read_text() == "{}"
 
 
-def test_results_are_stale_when_anything_upstream_changes(project):
-    assert provenance.stale_reasons("small")[0].endswith("is missing")
-    record = results.Results(
-        "small", provenance=provenance.current_provenance("small", notebook_files.defaults("small"))
-    )
-    record.output = project.root
+def record_results(project):
+    current = provenance.current_provenance("small", notebook_files.defaults("small"), MODULES)
+    record = results.Results("small", provenance=current)
     record.value("x", 1.0)
-    record.save()
+    return record.save()
+
+
+def test_results_are_stale_when_something_that_made_them_changes(project):
+    assert provenance.stale_reasons("small")[0].endswith("is missing")
+    record_results(project)
     assert provenance.stale_reasons("small") == []
     (project.root / "requirements.lock").write_text("numpy==3\n")
     assert [reason.endswith("another lock") for reason in provenance.stale_reasons("small")] == [True]
-    (project.root / "mmad_utils" / "results.py").write_text("")
+    (project.root / "mmad_utils" / "metrics.py").write_text("")
+    (project.root / "mmad_utils" / "detectors" / "gans.py").write_text("")  # which the notebook does not load
     project.write(SOURCE.replace("seed: int = 0", "seed: int = 1"))
     endings = [reason.split()[-1] for reason in provenance.stale_reasons("small")]
-    assert endings == ["lock", "mmad_utils", "notebook_source", "parameters"]
+    assert endings == ["lock", "notebook_source", "parameters", "mmad_utils.metrics"]
+
+
+def test_results_of_another_version_are_stale(project):
+    path = record_results(project)
+    path.write_text(path.read_text().replace('"format": 2', '"format": 1'))
+    assert "this version reads 2" in provenance.stale_reasons("small")[0]
+
+
+def test_the_state_for_snakemake_changes_exactly_when_the_results_are_stale(project):
+    state = provenance.refresh_state("small", "default")
+    missing = state.read_text()
+    path = record_results(project)
+    assert provenance.refresh_state("small", "default").read_text() == missing
+    assert state.stat().st_mtime < path.stat().st_mtime, "Snakemake takes the results as newer"
+    for text in ("x = 1", "x = 2"):
+        (project.root / "mmad_utils" / "metrics.py").write_text(text)
+        before = state.read_text()
+        assert provenance.refresh_state("small", "default").read_text() != before
+    assert state.stat().st_mtime >= path.stat().st_mtime
+
+
+def test_a_kernel_records_the_modules_that_it_loaded(project):
+    assert project.command("-m", "mmad_utils.course", "run", "small").returncode == 0
+    modules = results.read(project.root / "build" / "default" / "results" / "small.json")["provenance"]["modules"]
+    assert {"mmad_utils", "mmad_utils.course.notebook", "mmad_utils.datasets.images"} <= modules.keys()
+    assert "mmad_utils.detectors.gans" not in modules
+    assert all(modules.values())
+
+
+def test_results_go_elsewhere_where_the_project_cannot_be_written_to(project, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(course_project, "is_writable", lambda folder: not folder.is_relative_to(project.root))
+    monkeypatch.setattr(course_project, "user_cache_path", lambda name: tmp_path / name)
+    nb = notebook.start("small", seed=0, share=0.5, title="Draws", columns=["a", "b"])
+    assert str(tmp_path / "mmad" / "build") in capsys.readouterr().out
+    nb.value("x", 1.0)
+    nb.finish()
+    assert (tmp_path / "mmad" / "build" / "default" / "results" / "small.json").exists()
+
+
+def test_an_output_folder_that_cannot_be_written_to_stops_the_run(project, no_kernel, monkeypatch):
+    monkeypatch.setattr(course_project, "is_writable", lambda folder: False)
+    with pytest.raises(NotebookError, match="not writable: give another one with --output"):
+        runner.run("small", output=project.root / "there")
+
+
+def test_the_reference_is_renewed_from_fresh_results_only(project, monkeypatch):
+    with pytest.raises(results.ResultsError, match="is missing: run `make report` first"):
+        reference.accept()
+    path = record_results(project)
+    (path.parents[1] / "figures").mkdir()
+    (path.parents[1] / "report").mkdir()
+    (project.root / "report").mkdir()
+    for page in reference.PAGES:
+        (path.parents[1] / "report" / page).write_text(page)
+    (project.root / "figures").mkdir()
+    (project.root / "figures" / "vanished.png").write_text("")
+    reference.accept()
+    assert (project.root / "report" / "results" / "small.json").read_text() == path.read_text()
+    assert (project.root / "report" / "report.en.html").read_text() == "report.en.html"
+    assert not list((project.root / "figures").iterdir())
 
 
 def test_the_projects_own_notebooks_and_profiles_are_in_order():

@@ -21,6 +21,7 @@ from mmad_utils.course.provenance import current_provenance
 from mmad_utils.course.results import Results, ResultsError, read
 from mmad_utils.course.tolerances import TOLERANCE_RATIO, TOLERANCE_RELATIVE, compare
 
+MODULES = ["mmad_utils.a", "mmad_utils.datasets.b"]
 PROVENANCE = {"notebook_source": "a", "modules": {}, "lock": "c", "parameters": {"seed": 0}}
 
 
@@ -234,7 +235,7 @@ def test_saving_removes_the_figures_that_are_no_longer_drawn(tmp_path):
 
 def test_output_comes_from_the_environment_where_it_is_not_given(tmp_path, monkeypatch):
     monkeypatch.setenv("MMAD_OUTPUT", str(tmp_path))
-    assert Results("x", provenance={}).path == tmp_path / "report" / "results" / "x.json"
+    assert Results("x", provenance={}).path == tmp_path / "results" / "x.json"
 
 
 def test_a_damaged_results_file_is_named(tmp_path):
@@ -248,9 +249,8 @@ def test_a_damaged_results_file_is_named(tmp_path):
     ("changed", "key"),
     [
         ("notebooks/src/x.py", "notebook_source"),
-        ("mmad_utils/a.py", "mmad_utils"),
-        ("mmad_utils/datasets/b.py", "mmad_utils"),
-        ("mmad_utils/new.py", "mmad_utils"),
+        ("mmad_utils/a.py", "modules"),
+        ("mmad_utils/datasets/b.py", "modules"),
         ("requirements.lock", "lock"),
     ],
 )
@@ -259,23 +259,30 @@ def test_one_byte_upstream_changes_its_part_of_the_provenance(tmp_path, monkeypa
     for name in ("notebooks/src/x.py", "mmad_utils/a.py", "mmad_utils/datasets/b.py", "requirements.lock"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(name)
-    (tmp_path / "mmad_utils" / "a.pyc").write_text("not a source")
-    before = current_provenance("x", {"seed": 0})
-    assert before == current_provenance("x", {"seed": 0})
+    (tmp_path / "mmad_utils" / "never_loaded.py").write_text("not a module of this notebook")
+    before = current_provenance("x", {"seed": 0}, MODULES)
+    assert before == current_provenance("x", {"seed": 0}, MODULES)
     with (tmp_path / changed).open("a") as stream:
         stream.write(" ")
-    after = current_provenance("x", {"seed": 0})
+    after = current_provenance("x", {"seed": 0}, MODULES)
     assert {name for name in before if before[name] != after[name]} == {key}
 
 
-def test_moving_code_between_modules_changes_the_provenance(tmp_path, monkeypatch):
+def test_a_module_that_is_gone_changes_the_provenance(tmp_path, monkeypatch):
     monkeypatch.setattr(course_project, "ROOT", tmp_path)
     for name in ("notebooks/src/x.py", "mmad_utils/a.py", "requirements.lock"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("x = 1\n")
-    before = current_provenance("x", {})["mmad_utils"]
+    before = current_provenance("x", {}, ["mmad_utils.a"])["modules"]["mmad_utils.a"]
     (tmp_path / "mmad_utils" / "a.py").rename(tmp_path / "mmad_utils" / "b.py")
-    assert current_provenance("x", {})["mmad_utils"] != before
+    assert before is not None and current_provenance("x", {}, ["mmad_utils.a"])["modules"]["mmad_utils.a"] is None
+
+
+def test_a_file_of_another_version_is_refused_with_its_folder(tmp_path):
+    path = filled(tmp_path).save()
+    path.write_text(path.read_text().replace('"format": 2', '"format": 1'))
+    with pytest.raises(ResultsError, match=r"has format 1, this version reads 2: delete the folder .*results"):
+        read(path)
 
 
 @pytest.fixture
