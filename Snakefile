@@ -16,7 +16,8 @@ from mmad_utils.course.notebook_files import NotebookError, profile_values
 from mmad_utils.course.provenance import refresh_state
 
 PROFILE = config.get("profile", "default")
-BUILD = f"{project.build_home() / PROFILE}"
+HOME = project.build_home()
+BUILD = str((HOME.relative_to(project.ROOT) if HOME.is_relative_to(project.ROOT) else HOME) / PROFILE)
 NOTEBOOKS = list(yaml.safe_load(Path("profiles/default.yaml").read_text(encoding="utf-8")))
 EDITIONS = ["en", "zh"]
 RENDERER = sorted(
@@ -36,6 +37,8 @@ NBCONVERT = (
 
 try:
     profile_values(PROFILE)
+    for name in NOTEBOOKS:
+        refresh_state(name, PROFILE)
 except NotebookError as error:
     sys.exit(str(error))
 
@@ -103,7 +106,7 @@ rule notebooks:
 # The results are marked update(): Snakemake then keeps them while the notebook runs, and where it fails.
 rule notebook:
     input:
-        lambda wildcards: str(refresh_state(wildcards.name, PROFILE)),
+        BUILD + "/state/{name}",
     output:
         BUILD + "/notebooks/{name}.ipynb",
         update(BUILD + "/results/{name}.json"),
