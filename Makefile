@@ -64,7 +64,7 @@ notebooks: $(INSTALLED)
 
 lock: $(INSTALLED)
 	UV_CUSTOM_COMPILE_COMMAND='make lock' $$(cat $(INSTALLED)) pip compile --quiet --universal --generate-hashes \
-	  --no-emit-index-url --python-version 3.11 --extra dev --extra report pyproject.toml --output-file requirements.lock
+	  --no-emit-index-url --python-version 3.11 --extra course --extra dev --extra report pyproject.toml --output-file requirements.lock
 
 clean:
 	rm -rf build .snakemake .pytest_cache .hypothesis .mypy_cache .ruff_cache *.egg-info

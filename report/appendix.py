@@ -1,6 +1,6 @@
 """The tables of the appendix, which no notebook records: what the results were made of, with what, and for how long.
 
-They come from the provenance of the results, `data/manifest.json`, `requirements.lock`, the executed
+They come from the provenance of the results, the manifest of the data sets, `requirements.lock`, the executed
 notebooks, and the computer that builds the report. A report places them like any other table.
 """
 
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mmad_utils.course.project import ROOT as PROJECT_ROOT
+from mmad_utils.datasets.record import manifest
 
 DIGITS = 12  # of a sha256: enough to tell files apart
 
@@ -22,7 +23,7 @@ def tables(provenance: dict[str, dict[str, Any]], executed: Path) -> dict[str, d
     """Tables by id, as `Results` records them; cells that are sentences may wrap."""
     found = {
         "appendix_data": (
-            "Data sets of this report, from data/manifest.json.",
+            "Data sets of this report, from the manifest of mmad_utils.datasets.",
             ["data set", "what", "origin", "licence"],
             _data(provenance),
         ),
@@ -76,9 +77,8 @@ def _names(provenance: dict[str, dict[str, Any]]) -> dict[str, dict[str, str]]:
 
 def _data(provenance: dict[str, dict[str, Any]]) -> list[list[str]]:
     """One row for each entry of the manifest that a data set of the report belongs to."""
-    manifest = json.loads((PROJECT_ROOT / "data" / "manifest.json").read_text(encoding="utf-8"))["datasets"]
     rows = []
-    for entry in manifest:
+    for entry in manifest():
         pattern = re.sub("<[a-z]+>", "[^ ]+", entry["name"])
         if any(re.fullmatch(pattern, name) for name in _names(provenance)):
             rows.append([entry["name"], entry["description"], entry["source"], entry["licence"]])
@@ -95,7 +95,8 @@ def _hashes(provenance: dict[str, dict[str, Any]]) -> list[list[str]]:
 def _packages() -> list[list[str]]:
     """The packages that pyproject.toml names, with the version that the lock holds."""
     project = tomllib.loads((PROJECT_ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    lines = [*project["dependencies"], *project["optional-dependencies"]["report"]]
+    extras = project["optional-dependencies"]
+    lines = [*project["dependencies"], *extras["course"], *extras["report"]]
     lock = (PROJECT_ROOT / "requirements.lock").read_text(encoding="utf-8")
     versions = dict(re.findall(r"^([\w.-]+)==([\w.+!-]+)", lock, re.MULTILINE))
     names = sorted(re.match(r"[\w.-]+", line)[0] for line in lines)  # type: ignore[index]

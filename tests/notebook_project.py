@@ -10,7 +10,7 @@ import jupytext
 import nbformat
 
 from mmad_utils.course import notebook_files
-from mmad_utils.datasets.record import PROJECT_ROOT
+from mmad_utils.course.project import ROOT
 
 SOURCE = """\
 # %% [markdown]
@@ -91,9 +91,8 @@ class Project:
         (root / "profiles" / "default.yaml").write_text("small: {}\n")
         (root / "profiles" / "smoke.yaml").write_text("small: {share: 1}\n")
         ignore = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(PROJECT_ROOT / "mmad_utils", root / "mmad_utils", ignore=ignore)
-        (root / "data").mkdir()
-        shutil.copy(PROJECT_ROOT / "data" / "manifest.json", root / "data")
+        shutil.copytree(ROOT / "mmad_utils", root / "mmad_utils", ignore=ignore)
+        (root / "pyproject.toml").write_text('[project]\nname = "mmad"\n')
         (root / "notebooks" / "glossary.md").write_text("### Anomaly\n")
         self.write(SOURCE)
 

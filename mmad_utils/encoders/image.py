@@ -24,8 +24,8 @@ import torch.nn.functional as F
 from sklearn.decomposition import PCA
 from sklearn.utils.validation import check_is_fitted
 
+from mmad_utils.datasets.folders import cache_home
 from mmad_utils.datasets.images import check_images, read_image
-from mmad_utils.datasets.record import cache_home
 from mmad_utils.detector import DetectorError
 from mmad_utils.encoders import backbones
 from mmad_utils.encoders.backbones import BackboneError, PooledBackbone, join_layers, pool_layers

@@ -67,11 +67,11 @@ from sklearn.decomposition import PCA
 # %%
 from mmad_utils import CalibratedDetector, ColumnEncoder, Detector, metrics, plots, ranking
 from mmad_utils.calibrated import judge
-from mmad_utils.course import notebook
+from mmad_utils.course import notebook, project
 from mmad_utils.course.alarm_page import falls, first_alarms, scores_table, write_page
 from mmad_utils.course.results import png_bytes, write_whole
 from mmad_utils.datasets import user_files as your_data
-from mmad_utils.datasets.record import PROJECT_ROOT, DatasetError, file_hash
+from mmad_utils.datasets.record import DatasetError, file_hash
 from mmad_utils.datasets.take import take
 from mmad_utils.encoders.columns import describe_columns, kinds_of
 
@@ -93,7 +93,7 @@ nb = notebook.start(
 )
 if csv and images:
     raise DatasetError("csv and images are both given: run the notebook once for each.")
-folder = PROJECT_ROOT / output if output else nb.results.output / "build" / "your_data"
+folder = project.ROOT / output if output else nb.results.output / "your_data"
 
 # %% [markdown]
 # ## 1. Read and check

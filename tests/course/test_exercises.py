@@ -3,13 +3,13 @@
 import nbformat
 import pytest
 from notebook_project import Project
+from report_project import ROOT
 
 from mmad_utils.course import __main__ as command_line
 from mmad_utils.course import project as course_project
 from mmad_utils.course.exercises import exercises_of, is_solution, without_solutions
-from mmad_utils.datasets.record import PROJECT_ROOT
 
-NOTEBOOKS = sorted((PROJECT_ROOT / "notebooks").glob("*.ipynb"))
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 TRIVIAL = 15  # characters; a shorter line, ")" or "# None.", says nothing
 
 

@@ -8,7 +8,8 @@ from PIL import Image
 from sklearn.datasets import load_breast_cancer, load_digits
 
 from mmad_utils.datasets import Dataset, DatasetError, concrete_names, load, names, one_class_split
-from mmad_utils.datasets.record import cache_home, content_hash, data_home, manifest
+from mmad_utils.datasets.folders import cache_home, data_home
+from mmad_utils.datasets.record import content_hash, manifest
 
 
 @settings(deadline=None, max_examples=40)

@@ -1,0 +1,39 @@
+"""Where data lie: in the checkout if the package is used from one, else in the user's own folders."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from platformdirs import user_cache_path, user_data_path
+
+__all__ = ["CHECKOUT", "cache_home", "data_home"]
+
+
+def _checkout() -> Path | None:
+    """The folder of the project, or None where the package is installed without one."""
+    root = Path(__file__).resolve().parents[2]
+    settings = root / "pyproject.toml"
+    return root if settings.is_file() and 'name = "mmad"' in settings.read_text(encoding="utf-8") else None
+
+
+CHECKOUT = _checkout()
+
+
+def data_home(path: str | Path | None = None) -> Path:
+    """The folder of given and downloaded data: the argument, else $MMAD_DATA_HOME, else the default.
+
+    The default is ``data/`` of the checkout; of an installed package it is the platform's folder of the user's data.
+    """
+    default = CHECKOUT / "data" if CHECKOUT else user_data_path("mmad")
+    return Path(path or os.environ.get("MMAD_DATA_HOME") or default).expanduser()
+
+
+def cache_home() -> Path:
+    """The folder of what the package makes itself: $MMAD_CACHE_HOME, else the default.
+
+    The default is ``data/cache`` of the checkout; of an installed package it is the platform's folder of the user's
+    cache.
+    """
+    default = CHECKOUT / "data" / "cache" if CHECKOUT else user_cache_path("mmad")
+    return Path(os.environ.get("MMAD_CACHE_HOME") or default).expanduser()
