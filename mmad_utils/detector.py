@@ -211,7 +211,9 @@ def load_state(path) -> dict[str, Any]:
                     f"{path} has file format {found}, this version of mmad_utils reads {FILE_FORMAT}: use the "
                     "version that wrote it, or fit and save again."
                 )
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            # A tensor of the file is a view of its buffer at any offset; BLAS may round differently in memory that is
+            # not aligned, so each gets memory of its own.
+            tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118
         text = metadata["mmad"]
     except (safetensors.SafetensorError, KeyError) as error:
         raise DetectorError(f"{path} is damaged or was not written by mmad_utils ({error}).") from error

@@ -262,7 +262,9 @@ class RDP(DeepDetector):
         )
         network.register_buffer("mean", torch.zeros(self.latent_dim))
         network.register_buffer("scale", torch.ones(self.latent_dim))
-        network.register_buffer("references", torch.zeros(self.n_references, *shape))
+        # Images reach the network with their channels last in memory; convolutions may round differently otherwise.
+        references = torch.zeros(self.n_references, *shape[1:], shape[0]).movedim(-1, 1)
+        network.register_buffer("references", references)
         return network
 
     def optimise(self, data, generator):
@@ -270,7 +272,7 @@ class RDP(DeepDetector):
         network = self.network_
         target = network["eta"](data)
         network.mean, network.scale = target.mean(dim=0), target.std(dim=0).clamp_min(1e-6)
-        network.references = data[torch.randint(len(data), (self.n_references,), generator=generator)]
+        network.references.copy_(data[torch.randint(len(data), (self.n_references,), generator=generator)])
         return super().optimise(data, generator)
 
     def embed(self, batch: Tensor) -> tuple[Tensor, Tensor]:

@@ -72,9 +72,6 @@ class _PatchDetector(Detector):
     def set_state(self, state) -> None:
         """Undo ``get_state`` on a new object; the backbone must have the weights it was fitted with."""
         super().set_state(state)
-        for name, value in vars(self).items():
-            if isinstance(value, torch.Tensor):  # into aligned memory, where results are the same to the bit
-                setattr(self, name, value.clone())
         self._encoder = self._make_encoder()
         self._encoder.require_weights(self.fingerprint_, who=type(self).__name__)
 

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.spatial.distance import cdist
+from sklearn.base import clone
 from sklearn.ensemble import IsolationForest
 from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import LocalOutlierFactor
@@ -58,6 +59,15 @@ def test_equal_seeds_give_equal_bits_and_a_saved_detector_scores_the_same(detect
     first.save(tmp_path / "detector")
     loaded = type(detector).load(tmp_path / "detector")
     np.testing.assert_array_equal(loaded.decision_function(X), first.decision_function(X))
+
+
+@pytest.mark.parametrize("detector", SMALL, ids=lambda detector: type(detector).__name__)
+def test_a_loaded_network_has_the_memory_layout_of_the_fitted_one(detector, rng, tmp_path):
+    fitted = clone(detector).set_params(epochs=1, n_estimators=1).fit(images(rng))
+    fitted.save(tmp_path / "detector")
+    loaded = type(detector).load(tmp_path / "detector")
+    for name, tensor in fitted.network_.state_dict().items():
+        assert loaded.network_.state_dict()[name].stride() == tensor.stride(), name
 
 
 def test_the_score_of_a_row_does_not_depend_on_its_batch(curve):
