@@ -7,6 +7,7 @@ the sign that people draw: higher is more anomalous.
 
 from __future__ import annotations
 
+import abc
 import inspect
 import json
 import os
@@ -44,7 +45,7 @@ class Stateful:
             setattr(self, name, value)
 
 
-class Detector(OutlierMixin, Stateful, BaseEstimator):
+class Detector(OutlierMixin, Stateful, BaseEstimator, abc.ABC):
     """Base of every detector.
 
     A subclass stores its arguments in ``__init__`` (``contamination`` among them), learns attributes that end
@@ -164,8 +165,9 @@ class Detector(OutlierMixin, Stateful, BaseEstimator):
         """Validated input; tables here, image detectors override it."""
         return validate_data(self, X, dtype=np.float64, reset=reset)
 
+    @abc.abstractmethod
     def _fit(self, X, y) -> None:
-        raise TypeError(f"{type(self).__name__} does not say how it fits: define _fit(X, y).")
+        """Learn attributes that end in ``_`` from an ``X`` that ``_check`` has validated."""
 
     def _offset(self, X) -> float:
         """The threshold on ``score_samples``, from the training samples."""
@@ -175,8 +177,9 @@ class Detector(OutlierMixin, Stateful, BaseEstimator):
         """What sets the threshold: scores of the training samples, without themselves where that is cheap."""
         return self._score(X)
 
+    @abc.abstractmethod
     def _score(self, X) -> np.ndarray:
-        raise TypeError(f"{type(self).__name__} does not say how it scores: define _score(X).")
+        """Score of each sample of a validated ``X``, (n,); higher is more anomalous."""
 
 
 def save_state(path, state: dict[str, Any]) -> None:
@@ -284,9 +287,9 @@ def _decode_object(cls: type[Any], state, path):
             return type(item)(restore(entry) for entry in item)
         return item
 
-    new = object.__new__(cls)
     state = restore(state)
     try:
+        new = object.__new__(cls)
         new.set_state(state)
     except (AttributeError, KeyError, RuntimeError, TypeError) as error:
         raise DetectorError(

@@ -7,6 +7,7 @@ contract, so that a variant says only what differs: its network, its loss, its s
 
 from __future__ import annotations
 
+import abc
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -258,17 +259,20 @@ class DeepDetector(Detector):
         self.random_state = random_state
         self.verbose = verbose
 
+    @abc.abstractmethod
     def build(self, shape: tuple[int, ...]) -> nn.Module:
         """The network for samples of this shape, (d,) or (C, H, W); several go into one ``nn.ModuleDict``."""
-        raise TypeError(f"{type(self).__name__} does not say what its network is: define build(shape).")
 
     def loss(self, batch: Tensor, generator: torch.Generator) -> Tensor:
-        """Scalar to minimise; ``generator`` is for the noise that the loss draws, if any."""
-        raise TypeError(f"{type(self).__name__} does not say what it minimises: define loss(batch, generator).")
+        """Scalar to minimise; ``generator`` is for the noise that the loss draws, if any.
 
+        It is not abstract: a variant that overrides ``optimise`` may do without it.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no loss: define loss(batch, generator) or optimise.")
+
+    @abc.abstractmethod
     def batch_score(self, batch: Tensor, generator: torch.Generator) -> Tensor:
         """(n, ...) -> (n,), higher is more anomalous; ``generator`` starts anew at every call from outside."""
-        raise TypeError(f"{type(self).__name__} does not say how it scores: define batch_score(batch, generator).")
 
     def optimise(self, data: Tensor, generator: torch.Generator) -> list[dict[str, float]]:
         """Train ``network_`` on ``data``; returns the history. Here: Adam on ``loss``."""

@@ -8,6 +8,7 @@ in ``bidirectional_gans``.
 
 from __future__ import annotations
 
+import abc
 import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -235,13 +236,13 @@ class AdversarialDetector(GenerativeDetector):
         players.load_state_dict(average.module.state_dict())
         return history
 
+    @abc.abstractmethod
     def codes(self, batch: Tensor) -> Tensor:
         """Codes from which the generator comes near to the samples, (n, ...) -> (n, latent_dim)."""
-        raise TypeError(f"{type(self).__name__} does not say how it finds codes: define codes(batch).")
 
+    @abc.abstractmethod
     def parts(self, batch: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
         """How far the generated samples are from the real ones in pixels and in the critic's features, (n,) each."""
-        raise TypeError(f"{type(self).__name__} does not say what it compares: define parts(batch, codes).")
 
     def encode(self, X) -> np.ndarray:
         """The code of each sample, (n, latent_dim) float64."""

@@ -7,6 +7,7 @@ few remembered normal patches of any position.
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Iterator
 
 import numpy as np
@@ -75,9 +76,9 @@ class _PatchDetector(Detector):
         self._encoder = self._make_encoder()
         self._encoder.require_weights(self.fingerprint_, who=type(self).__name__)
 
+    @abc.abstractmethod
     def _patch_distances(self, X) -> Iterator[torch.Tensor]:
         """Distances of each patch, in batches of (b, h, w)."""
-        raise TypeError(f"{type(self).__name__} does not say how far patches are: define _patch_distances(X).")
 
     def _make_encoder(self) -> ImageEncoder:
         return ImageEncoder(

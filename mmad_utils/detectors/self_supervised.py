@@ -6,6 +6,7 @@ is left. On an anomaly it is unsure, and that is the score.
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Callable
 from itertools import pairwise
 
@@ -44,9 +45,9 @@ class OperationClassifier(DeepDetector):
         self.views = views
         self.jitter = jitter
 
+    @abc.abstractmethod
     def operations(self, side: int) -> Tensor:
         """The sampling grids of the operations, (K, side, side, 2)."""
-        raise TypeError(f"{type(self).__name__} does not say what its operations are: define operations(side).")
 
     def build(self, shape):
         grids = self.operations(shape[1])
