@@ -48,10 +48,11 @@ class Stateful:
 class Detector(OutlierMixin, Stateful, BaseEstimator, abc.ABC):
     """Base of every detector.
 
-    A subclass stores its arguments in ``__init__`` (``contamination`` among them), learns attributes that end
-    in ``_`` in ``_fit(X, y)``, and returns one number a sample, higher is more anomalous, from ``_score(X)``.
-    Both get an ``X`` that ``_check`` has validated. An ``__init__`` that ends in ``**others`` names only what the
-    variant adds, or gives another default, and hands the others to its base.
+    A subclass is a dataclass, decorated with ``@dataclass(kw_only=True, eq=False, repr=False)`` to keep the
+    identity and the repr of scikit-learn. Its fields are its parameters, ``contamination`` among them. A variant
+    declares only the fields that it adds, or to which it gives another default. ``_fit(X, y)`` learns attributes
+    that end in ``_``, and ``_score(X)`` returns one number per sample, higher is more anomalous. Both get an ``X``
+    that ``_check`` has validated. A class attribute that is no parameter has no annotation, or is a ``ClassVar``.
 
     Attributes
     ----------
@@ -67,7 +68,7 @@ class Detector(OutlierMixin, Stateful, BaseEstimator, abc.ABC):
     contamination: float
 
     def __init_subclass__(cls, **options):
-        """Write out what ``**others`` of an ``__init__`` stands for, so that every parameter can be seen."""
+        """Write out what ``**others`` of an ``__init__`` stands for; one that a dataclass generates has none."""
         super().__init_subclass__(**options)
         constructor = vars(cls).get("__init__")
         if constructor is None:
