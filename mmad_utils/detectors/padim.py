@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Iterator
+from dataclasses import KW_ONLY, dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -26,33 +28,22 @@ __all__ = ["PaDiM", "PatchCore"]
 PCA_PATCHES = 256  # patches of each picture that "pca" looks at
 
 
+@dataclass(eq=False, repr=False)
 class _PatchDetector(Detector):
     """What PaDiM and PatchCore share: the encoder, the checks, and patch distances drawn as a map."""
 
     modalities = ("image",)
 
-    def __init__(
-        self,
-        backbone="efficientnet_lite0",
-        *,
-        layers=(2, 3),
-        image_size=224,
-        smoothing=4.0,
-        contamination=0.05,
-        weights=None,
-        device="auto",
-        batch_size=16,
-        random_state=None,
-    ):
-        self.backbone = backbone
-        self.layers = layers
-        self.image_size = image_size
-        self.smoothing = smoothing
-        self.contamination = contamination
-        self.weights = weights
-        self.device = device
-        self.batch_size = batch_size
-        self.random_state = random_state
+    backbone: str = "efficientnet_lite0"
+    _: KW_ONLY
+    layers: tuple[int, ...] = (2, 3)
+    image_size: int = 224
+    smoothing: float = 4.0
+    contamination: float = 0.05
+    weights: str | Path | None = None
+    device: str = "auto"
+    batch_size: int = 16
+    random_state: int | None = None
 
     def anomaly_map(self, X) -> np.ndarray:
         """How anomalous each pixel is, at the size that the network sees.
@@ -109,6 +100,7 @@ class _PatchDetector(Detector):
         return check_pictures(X, least=2 if reset else 1)
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class PaDiM(_PatchDetector):
     """Patch distribution modelling: a Gaussian at each position, Mahalanobis distance as the score.
 
@@ -160,21 +152,10 @@ class PaDiM(_PatchDetector):
     segmentation.
     """
 
-    def __init__(
-        self,
-        backbone="efficientnet_lite0",
-        *,
-        n_features=100,
-        feature_selection="random",
-        per_position=True,
-        covariance_regularization=0.01,
-        **others,
-    ):
-        super().__init__(backbone, **others)
-        self.n_features = n_features
-        self.feature_selection = feature_selection
-        self.per_position = per_position
-        self.covariance_regularization = covariance_regularization
+    n_features: int = 100
+    feature_selection: str = "random"
+    per_position: bool = True
+    covariance_regularization: float = 0.01
 
     def _fit(self, X, y) -> None:
         if self.feature_selection not in ("random", "pca", "semi_orthogonal", "all"):
@@ -245,6 +226,7 @@ class PaDiM(_PatchDetector):
         return [total]
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class PatchCore(_PatchDetector):
     """Distance to the nearest of a few remembered normal patches.
 
@@ -271,10 +253,8 @@ class PatchCore(_PatchDetector):
     anomaly detection, algorithm 1, eq. 6 and 7.
     """
 
-    def __init__(self, backbone="efficientnet_lite0", *, coreset_ratio=0.01, n_neighbors=9, **others):
-        super().__init__(backbone, **others)
-        self.coreset_ratio = coreset_ratio
-        self.n_neighbors = n_neighbors
+    coreset_ratio: float = 0.01
+    n_neighbors: int = 9
 
     def _fit(self, X, y) -> None:
         if not 0 < self.coreset_ratio <= 1:

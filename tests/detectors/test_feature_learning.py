@@ -1,3 +1,5 @@
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 import torch
@@ -128,12 +130,11 @@ def test_the_share_of_outlier_candidates_keeps_cantellis_bound(cutoff, rng):
         assert scores[candidates.numpy()].min() > scores[~candidates.numpy()].max()
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class OneColumn(KNNDistance):
     """A base detector that looks at one column only."""
 
-    def __init__(self, column=0, n_neighbors=5, method="largest", contamination=0.05):
-        super().__init__(n_neighbors, method, contamination)
-        self.column = column
+    column: int = 0
 
     def _score(self, X):
         return np.abs(X[:, self.column])
@@ -146,7 +147,7 @@ def test_training_repen_beats_the_untrained_network_where_its_base_detector_look
     test[y == 1, 0] = rng.choice([-3.5, 3.5], 200)
     areas = {}
     for epochs, column in ((0, 0), (30, 0), (30, 1)):
-        detector = REPEN(base_detector=OneColumn(column), margin=3.0, epochs=epochs, random_state=0).fit(train)
+        detector = REPEN(base_detector=OneColumn(column=column), margin=3.0, epochs=epochs, random_state=0).fit(train)
         assert len(detector.history_) == epochs
         areas[epochs, column] = roc_auc_score(y, detector.anomaly_score(test))
     assert areas[30, 0] > max(0.9, areas[0, 0] + 0.05)
