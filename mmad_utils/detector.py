@@ -7,6 +7,7 @@ the sign that people draw: higher is more anomalous.
 
 from __future__ import annotations
 
+import abc
 import inspect
 import json
 import os
@@ -44,13 +45,14 @@ class Stateful:
             setattr(self, name, value)
 
 
-class Detector(OutlierMixin, Stateful, BaseEstimator):
+class Detector(OutlierMixin, Stateful, BaseEstimator, abc.ABC):
     """Base of every detector.
 
-    A subclass stores its arguments in ``__init__`` (``contamination`` among them), learns attributes that end
-    in ``_`` in ``_fit(X, y)``, and returns one number a sample, higher is more anomalous, from ``_score(X)``.
-    Both get an ``X`` that ``_check`` has validated. An ``__init__`` that ends in ``**others`` names only what the
-    variant adds, or gives another default, and hands the others to its base.
+    A subclass is a dataclass, decorated with ``@dataclass(kw_only=True, eq=False, repr=False)`` to keep the
+    identity and the repr of scikit-learn. Its fields are its parameters, ``contamination`` among them. A variant
+    declares only the fields that it adds, or to which it gives another default. ``_fit(X, y)`` learns attributes
+    that end in ``_``, and ``_score(X)`` returns one number per sample, higher is more anomalous. Both get an ``X``
+    that ``_check`` has validated. A class attribute that is no parameter has no annotation, or is a ``ClassVar``.
 
     Attributes
     ----------
@@ -66,7 +68,7 @@ class Detector(OutlierMixin, Stateful, BaseEstimator):
     contamination: float
 
     def __init_subclass__(cls, **options):
-        """Write out what ``**others`` of an ``__init__`` stands for, so that every parameter can be seen."""
+        """Write out what ``**others`` of an ``__init__`` stands for; one that a dataclass generates has none."""
         super().__init_subclass__(**options)
         constructor = vars(cls).get("__init__")
         if constructor is None:
@@ -164,8 +166,9 @@ class Detector(OutlierMixin, Stateful, BaseEstimator):
         """Validated input; tables here, image detectors override it."""
         return validate_data(self, X, dtype=np.float64, reset=reset)
 
+    @abc.abstractmethod
     def _fit(self, X, y) -> None:
-        raise TypeError(f"{type(self).__name__} does not say how it fits: define _fit(X, y).")
+        """Learn attributes that end in ``_`` from an ``X`` that ``_check`` has validated."""
 
     def _offset(self, X) -> float:
         """The threshold on ``score_samples``, from the training samples."""
@@ -175,8 +178,9 @@ class Detector(OutlierMixin, Stateful, BaseEstimator):
         """What sets the threshold: scores of the training samples, without themselves where that is cheap."""
         return self._score(X)
 
+    @abc.abstractmethod
     def _score(self, X) -> np.ndarray:
-        raise TypeError(f"{type(self).__name__} does not say how it scores: define _score(X).")
+        """Score of each sample of a validated ``X``, (n,); higher is more anomalous."""
 
 
 def save_state(path, state: dict[str, Any]) -> None:
@@ -211,7 +215,9 @@ def load_state(path) -> dict[str, Any]:
                     f"{path} has file format {found}, this version of mmad_utils reads {FILE_FORMAT}: use the "
                     "version that wrote it, or fit and save again."
                 )
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            # A tensor of the file is a view of its buffer at any offset; BLAS may round differently in memory that is
+            # not aligned, so each gets memory of its own.
+            tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118
         text = metadata["mmad"]
     except (safetensors.SafetensorError, KeyError) as error:
         raise DetectorError(f"{path} is damaged or was not written by mmad_utils ({error}).") from error
@@ -282,9 +288,9 @@ def _decode_object(cls: type[Any], state, path):
             return type(item)(restore(entry) for entry in item)
         return item
 
-    new = object.__new__(cls)
     state = restore(state)
     try:
+        new = object.__new__(cls)
         new.set_state(state)
     except (AttributeError, KeyError, RuntimeError, TypeError) as error:
         raise DetectorError(

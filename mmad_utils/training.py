@@ -7,10 +7,12 @@ contract, so that a variant says only what differs: its network, its loss, its s
 
 from __future__ import annotations
 
+import abc
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -195,12 +197,13 @@ def _resume(checkpoint, identity, generator, stateful) -> list[dict[str, float]]
     return saved["history"]
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class DeepDetector(Detector):
     """Base of the detectors that train a network; works on tables and on small images.
 
     A variant defines ``build``, ``loss`` and ``batch_score`` (and ``batch_map`` where it can localise), and overrides
-    ``optimise`` where one optimiser is not enough. Its ``__init__`` names only the parameters that it adds, or to
-    which it gives another default; the rest goes on as ``**training``.
+    ``optimise`` where one optimiser is not enough. It is a dataclass and declares only the parameters that it adds,
+    or to which it gives another default.
 
     Images come in as uint8 (n, H, W, C) and reach the network as float32 (n, C, H, W) in [0, 1]; tables reach it
     as (n, d), unscaled: put a ``StandardScaler`` before it in a pipeline. Tables are trained on in float32 and
@@ -232,43 +235,32 @@ class DeepDetector(Detector):
     input_shape_ : tuple of int, (d,) or (C, H, W)
     """
 
-    modalities: tuple[str, ...] = ("tabular", "image")
-    network_: Any  # an nn.Module, or an nn.ModuleDict of several
+    modalities = Detector.modalities + ("image",)
 
-    def __init__(
-        self,
-        *,
-        epochs=50,
-        batch_size=64,
-        learning_rate=1e-3,
-        weight_decay=0.0,
-        n_estimators=1,
-        contamination=0.05,
-        device="auto",
-        random_state=None,
-        verbose=False,
-    ):
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.n_estimators = n_estimators
-        self.contamination = contamination
-        self.device = device
-        self.random_state = random_state
-        self.verbose = verbose
+    epochs: int = 50
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    n_estimators: int = 1
+    contamination: float = 0.05
+    device: str = "auto"
+    random_state: int | np.random.RandomState | None = None
+    verbose: bool = False
 
+    @abc.abstractmethod
     def build(self, shape: tuple[int, ...]) -> nn.Module:
         """The network for samples of this shape, (d,) or (C, H, W); several go into one ``nn.ModuleDict``."""
-        raise TypeError(f"{type(self).__name__} does not say what its network is: define build(shape).")
 
     def loss(self, batch: Tensor, generator: torch.Generator) -> Tensor:
-        """Scalar to minimise; ``generator`` is for the noise that the loss draws, if any."""
-        raise TypeError(f"{type(self).__name__} does not say what it minimises: define loss(batch, generator).")
+        """Scalar to minimise; ``generator`` is for the noise that the loss draws, if any.
 
+        It is not abstract: a variant that overrides ``optimise`` may do without it.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no loss: define loss(batch, generator) or optimise.")
+
+    @abc.abstractmethod
     def batch_score(self, batch: Tensor, generator: torch.Generator) -> Tensor:
         """(n, ...) -> (n,), higher is more anomalous; ``generator`` starts anew at every call from outside."""
-        raise TypeError(f"{type(self).__name__} does not say how it scores: define batch_score(batch, generator).")
 
     def optimise(self, data: Tensor, generator: torch.Generator) -> list[dict[str, float]]:
         """Train ``network_`` on ``data``; returns the history. Here: Adam on ``loss``."""
@@ -354,7 +346,7 @@ class DeepDetector(Detector):
             return
         with seeded(self.random_state) as generator:
             device = resolve_device(self.device)
-            self.network_ = self.build(self.input_shape_).to(device)
+            self.network_: Any = self.build(self.input_shape_).to(device)
             self.history_ = self.optimise(data.to(device), generator)
             self.seed_ = int(generator.initial_seed())
         self._finish()

@@ -27,6 +27,18 @@ class SquaredDistance(Detector):
         return np.square(X - self.mean_).sum(1)
 
 
+def test_an_incomplete_detector_cannot_be_made_or_read_from_a_file(tmp_path):
+    class Incomplete(Detector):
+        def _fit(self, X, y):
+            pass
+
+    with pytest.raises(TypeError, match=r"abstract method '?_score"):
+        Incomplete()
+    save_state(tmp_path / "incomplete", {"detector": {"@object": "Detector", "state": {}}})
+    with pytest.raises(DetectorError, match=r"does not fit Detector as it is now .* abstract methods"):
+        Detector.load(tmp_path / "incomplete")
+
+
 @parametrize_with_checks([SquaredDistance()])
 def test_scikit_learns_checks_pass(estimator, check):
     check(estimator)

@@ -38,6 +38,19 @@ class Noisy(SmallAutoEncoder):
         return (self.network_(batch).reshape(batch.shape) - batch).square().sum(1)
 
 
+@pytest.mark.parametrize("missing", ["build", "batch_score"])
+def test_a_detector_without_network_or_score_cannot_be_made(missing):
+    methods = {name: getattr(SmallAutoEncoder, name) for name in {"build", "batch_score"} - {missing}}
+    with pytest.raises(TypeError, match=f"abstract method '?{missing}"):
+        type("Incomplete", (DeepDetector,), methods)()
+
+
+def test_training_without_a_loss_says_what_to_define(line):
+    methods = {name: getattr(SmallAutoEncoder, name) for name in ("build", "batch_score")}
+    with pytest.raises(NotImplementedError, match=r"define loss\(batch, generator\) or optimise"):
+        type("WithoutLoss", (DeepDetector,), methods)().fit(line)
+
+
 @parametrize_with_checks([Noisy(random_state=0), Noisy(n_estimators=2, epochs=1, random_state=0)])
 def test_scikit_learns_checks_pass(estimator, check):
     check(estimator)

@@ -10,7 +10,8 @@ what does not fit.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -31,6 +32,7 @@ __all__ = [
 ]
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class AutoEncoder(DeepDetector):
     """Copies samples through a narrow code; the score is the squared error of the copy.
 
@@ -48,7 +50,8 @@ class AutoEncoder(DeepDetector):
         Your own pair of modules, for samples of shape (d,) or (C, H, W): (n, *shape) -> (n, latent_dim) and back.
         None takes those of ``mmad_utils.networks``. A function cannot be written to a file: to keep such a detector,
         keep ``network_.state_dict()``.
-    **training : see ``DeepDetector``; the default of learning_rate is 3e-3
+
+    The other parameters are those of ``DeepDetector``; the default of learning_rate is 3e-3.
 
     Attributes
     ----------
@@ -69,14 +72,11 @@ class AutoEncoder(DeepDetector):
 
     sigmoid_code = False  # whether codes are squashed into (0, 1)
 
-    def __init__(
-        self, *, latent_dim=None, hidden=(128, 64), dropout=0.1, network=None, learning_rate=3e-3, **training
-    ):
-        super().__init__(learning_rate=learning_rate, **training)
-        self.latent_dim = latent_dim
-        self.hidden = hidden
-        self.dropout = dropout
-        self.network = network
+    latent_dim: int | None = None
+    hidden: Sequence[int] = (128, 64)
+    dropout: float = 0.1
+    network: Callable[..., tuple[nn.Module, nn.Module]] | None = None
+    learning_rate: float = 3e-3
 
     def build(self, shape):
         """The encoder and the decoder."""
@@ -129,8 +129,10 @@ class AutoEncoder(DeepDetector):
     def _pair(self, shape, latent_dim) -> tuple[nn.Module, nn.Module]:
         if self.network is None:
             activation = self._hidden_activation if len(shape) == 1 else nn.LeakyReLU
-            encoder = networks.encoder(shape, latent_dim, hidden=self.hidden, activation=activation)
-            return encoder, networks.decoder(shape, latent_dim, hidden=self.hidden[::-1], activation=activation)
+            return (
+                networks.encoder(shape, latent_dim, hidden=self.hidden, activation=activation),
+                networks.decoder(shape, latent_dim, hidden=self.hidden[::-1], activation=activation),
+            )
         encoder, decoder = self.network(shape, latent_dim)
         with torch.no_grad():
             code = encoder.eval()(torch.zeros(2, *shape))
@@ -156,6 +158,7 @@ class AutoEncoder(DeepDetector):
         return (255 * outputs.transpose(0, 2, 3, 1)).round().clip(0, 255).astype(np.uint8)
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class DenoisingAutoEncoder(AutoEncoder):
     """Sees a corrupted sample and must give back the clean one.
 
@@ -172,7 +175,8 @@ class DenoisingAutoEncoder(AutoEncoder):
         That probability; or the noise's standard deviation, for columns, which should be standardised, and for images
         its ratio to the standard deviation of all pixels of the batch. Scoring corrupts nothing.
     dropout : float, default=0.0
-    **training : see ``AutoEncoder``
+
+    The other parameters are those of ``AutoEncoder``.
 
     References
     ----------
@@ -181,10 +185,9 @@ class DenoisingAutoEncoder(AutoEncoder):
     G. Alain, Y. Bengio (2014), What regularized auto-encoders learn from the data-generating distribution, JMLR 15.
     """
 
-    def __init__(self, *, noise="gaussian", corruption=0.3, dropout=0.0, **training):
-        super().__init__(dropout=dropout, **training)
-        self.noise = noise
-        self.corruption = corruption
+    noise: str = "gaussian"
+    corruption: float = 0.3
+    dropout: float = 0.0
 
     def build(self, shape):
         """As for ``AutoEncoder``."""
@@ -204,6 +207,7 @@ class DenoisingAutoEncoder(AutoEncoder):
         return batch + scale * torch.randn(batch.shape, generator=generator).to(batch.device)
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class StackedDenoisingAutoEncoder(DenoisingAutoEncoder):
     """Denoising autoencoders, each trained on the codes of the one below; then the whole stack is fine-tuned.
 
@@ -216,8 +220,9 @@ class StackedDenoisingAutoEncoder(DenoisingAutoEncoder):
     pretraining_epochs : int, default=10
         For each layer, before the ``epochs`` of fine-tuning. ``epochs=0`` leaves out both: the untrained control.
     dropout : float, default=0.1
-    **training : see ``DenoisingAutoEncoder``. Encoder and decoder of your own ``network`` must be ``nn.Sequential``
-        with equally many layers that have weights.
+
+    The other parameters are those of ``DenoisingAutoEncoder``. Encoder and decoder of your own ``network`` must be
+    ``nn.Sequential`` with equally many layers that have weights.
 
     References
     ----------
@@ -225,9 +230,8 @@ class StackedDenoisingAutoEncoder(DenoisingAutoEncoder):
     section 3.5.
     """
 
-    def __init__(self, *, pretraining_epochs=10, dropout=0.1, **training):
-        super().__init__(dropout=dropout, **training)
-        self.pretraining_epochs = pretraining_epochs
+    pretraining_epochs: int = 10
+    dropout: float = 0.1
 
     def loss(self, batch, generator):
         """Of fine-tuning: the error for clean samples."""
@@ -265,6 +269,7 @@ class StackedDenoisingAutoEncoder(DenoisingAutoEncoder):
         return list(zip(down, up))
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class SparseAutoEncoder(AutoEncoder):
     """Keeps most code units silent for most samples, so that the code may be wide.
 
@@ -278,7 +283,8 @@ class SparseAutoEncoder(AutoEncoder):
         p, the mean activation that is wished for.
     sparsity_weight : float, default=0.3
         λ. With 0 and a ``weight_decay`` this is the simpler form, a penalty on Σ W².
-    **training : see ``AutoEncoder``
+
+    The other parameters are those of ``AutoEncoder``.
 
     References
     ----------
@@ -287,10 +293,9 @@ class SparseAutoEncoder(AutoEncoder):
 
     sigmoid_code = True
 
-    def __init__(self, *, latent_dim=64, activity=0.05, sparsity_weight=0.3, **training):
-        super().__init__(latent_dim=latent_dim, **training)
-        self.activity = activity
-        self.sparsity_weight = sparsity_weight
+    latent_dim: int | None = 64
+    activity: float = 0.05
+    sparsity_weight: float = 0.3
 
     def build(self, shape):
         """As for ``AutoEncoder``."""
@@ -305,6 +310,7 @@ class SparseAutoEncoder(AutoEncoder):
         return self.sparsity_weight * divergence.sum()
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class ContractiveAutoEncoder(AutoEncoder):
     """Makes the code insensitive to small changes of the input.
 
@@ -321,7 +327,8 @@ class ContractiveAutoEncoder(AutoEncoder):
     dropout : float, default=0.0
     contraction : float, default=0.1
         λ.
-    **training : see ``AutoEncoder``
+
+    The other parameters are those of ``AutoEncoder``.
 
     References
     ----------
@@ -331,9 +338,10 @@ class ContractiveAutoEncoder(AutoEncoder):
 
     sigmoid_code = True
 
-    def __init__(self, *, latent_dim=64, hidden=(), dropout=0.0, contraction=0.1, **training):
-        super().__init__(latent_dim=latent_dim, hidden=hidden, dropout=dropout, **training)
-        self.contraction = contraction
+    latent_dim: int | None = 64
+    hidden: Sequence[int] = ()
+    dropout: float = 0.0
+    contraction: float = 0.1
 
     def _pair(self, shape, latent_dim):
         if self.network is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import KW_ONLY, dataclass
+
 import numpy as np
 from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
@@ -12,6 +14,7 @@ from mmad_utils.detector import Detector, DetectorError
 __all__ = ["DistanceToCenter", "KNNDistance", "PCAResidual", "RandomScore"]
 
 
+@dataclass(eq=False, repr=False)
 class RandomScore(Detector):
     """Uniform random scores: what chance reaches on a test set.
 
@@ -26,9 +29,9 @@ class RandomScore(Detector):
     offset_ : float
     """
 
-    def __init__(self, random_state=None, contamination=0.05):
-        self.random_state = random_state
-        self.contamination = contamination
+    random_state: int | np.random.RandomState | None = None
+    _: KW_ONLY
+    contamination: float = 0.05
 
     def _fit(self, X, y):
         pass
@@ -37,6 +40,7 @@ class RandomScore(Detector):
         return check_random_state(self.random_state).uniform(size=len(X))
 
 
+@dataclass(eq=False, repr=False)
 class DistanceToCenter(Detector):
     """Squared distance to the mean of the normal samples, ‖z‖², where z is the scaled row.
 
@@ -62,9 +66,9 @@ class DistanceToCenter(Detector):
     array([ 0., 25.])
     """
 
-    def __init__(self, scaling="standard", contamination=0.05):
-        self.scaling = scaling
-        self.contamination = contamination
+    scaling: str = "standard"
+    _: KW_ONLY
+    contamination: float = 0.05
 
     def _fit(self, X, y):
         if self.scaling == "none":
@@ -90,6 +94,7 @@ class DistanceToCenter(Detector):
         return np.square(self.scale(X)).sum(axis=1)
 
 
+@dataclass(eq=False, repr=False)
 class KNNDistance(Detector):
     """Distance to the nearest normal samples. Columns should be scaled alike before.
 
@@ -113,10 +118,10 @@ class KNNDistance(Detector):
     F. Angiulli, C. Pizzuti (2002), Fast outlier detection in high dimensional spaces.
     """
 
-    def __init__(self, n_neighbors=5, method="largest", contamination=0.05):
-        self.n_neighbors = n_neighbors
-        self.method = method
-        self.contamination = contamination
+    n_neighbors: int = 5
+    _: KW_ONLY
+    method: str = "largest"
+    contamination: float = 0.05
 
     def _training_scores(self, X):
         return self._summary(self._search.kneighbors(n_neighbors=min(self.n_neighbors, len(self.X_) - 1))[0])
@@ -143,6 +148,7 @@ class KNNDistance(Detector):
         return distances[:, -1] if self.method == "largest" else distances.mean(axis=1)
 
 
+@dataclass(eq=False, repr=False)
 class PCAResidual(Detector):
     """Squared distance to the subspace of the first principal components. Columns should be scaled alike before.
 
@@ -165,9 +171,9 @@ class PCAResidual(Detector):
     analysis, Technometrics 21(3): the Q statistic.
     """
 
-    def __init__(self, n_components=0.9, contamination=0.05):
-        self.n_components = n_components
-        self.contamination = contamination
+    n_components: float | str = 0.9
+    _: KW_ONLY
+    contamination: float = 0.05
 
     def _fit(self, X, y):
         if len(X) < 2:

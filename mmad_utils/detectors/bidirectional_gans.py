@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -30,6 +31,7 @@ class JointCritic(nn.Module):
         return self.top[-1](self.features(sample, codes))
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class BiGAN(AdversarialDetector):
     """Learns to generate and to encode at once (Donahue et al. 2017; Dumoulin et al. 2017 as ALI).
 
@@ -57,13 +59,11 @@ class BiGAN(AdversarialDetector):
     H. Zenati, C. S. Foo, B. Lecouat, G. Manek, V. R. Chandrasekhar (2018), Efficient GAN-based anomaly detection.
     """
 
-    def __init__(
-        self, *, feature_weight=0.1, latent_dim=None, n_critic=1, averaging=0.995, min_steps=4000, **training
-    ):
-        super().__init__(
-            latent_dim=latent_dim, n_critic=n_critic, averaging=averaging, min_steps=min_steps, **training
-        )
-        self.feature_weight = feature_weight
+    feature_weight: float = 0.1
+    latent_dim: int | None = None
+    n_critic: int = 1
+    averaging: float = 0.995
+    min_steps: int = 4000
 
     def build(self, shape):
         networks = super().build(shape)
@@ -101,6 +101,7 @@ class BiGAN(AdversarialDetector):
         return (batch - self.network_["generator"](self.codes(batch))).abs().sum(1)
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class GANomaly(GenerativeDetector):
     """Encodes, decodes and encodes again; an anomaly is what has another code the second time (Akcay et al. 2018).
 
@@ -122,20 +123,11 @@ class GANomaly(GenerativeDetector):
     training, ACCV.
     """
 
-    def __init__(
-        self,
-        *,
-        latent_dim=32,
-        adversarial_weight=1.0,
-        contextual_weight=50.0,
-        encoding_weight=1.0,
-        n_estimators=3,
-        **training,
-    ):
-        super().__init__(latent_dim=latent_dim, n_estimators=n_estimators, **training)
-        self.adversarial_weight = adversarial_weight
-        self.contextual_weight = contextual_weight
-        self.encoding_weight = encoding_weight
+    latent_dim: int | None = 32
+    adversarial_weight: float = 1.0
+    contextual_weight: float = 50.0
+    encoding_weight: float = 1.0
+    n_estimators: int = 3
 
     def build(self, shape):
         players = {

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -52,6 +54,7 @@ def sample_energy(z: Tensor, weights: Tensor, means: Tensor, covariances: Tensor
     return -torch.logsumexp((weights.log() - log_scale)[:, None] - squared / 2, dim=0)
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class DAGMM(DeepDetector):
     """Deep autoencoding Gaussian mixture: rare is what is unlikely in code *and* reconstruction error together.
 
@@ -87,34 +90,18 @@ class DAGMM(DeepDetector):
     B. Zong et al. (2018), Deep autoencoding Gaussian mixture model for unsupervised anomaly detection, ICLR.
     """
 
-    def __init__(
-        self,
-        *,
-        latent_dim=4,
-        hidden=(64, 32),
-        n_components=2,
-        energy_weight=0.1,
-        covariance_weight=0.005,
-        estimation_hidden=10,
-        pretrain_epochs=50,
-        regularization=1e-3,
-        epochs=50,
-        batch_size=256,
-        learning_rate=3e-3,
-        n_estimators=3,
-        **training,
-    ):
-        super().__init__(
-            epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, n_estimators=n_estimators, **training
-        )
-        self.latent_dim = latent_dim
-        self.hidden = hidden
-        self.n_components = n_components
-        self.energy_weight = energy_weight
-        self.covariance_weight = covariance_weight
-        self.estimation_hidden = estimation_hidden
-        self.pretrain_epochs = pretrain_epochs
-        self.regularization = regularization
+    latent_dim: int = 4
+    hidden: Sequence[int] = (64, 32)
+    n_components: int = 2
+    energy_weight: float = 0.1
+    covariance_weight: float = 0.005
+    estimation_hidden: int = 10
+    pretrain_epochs: int = 50
+    regularization: float = 1e-3
+    epochs: int = 50
+    batch_size: int = 256
+    learning_rate: float = 3e-3
+    n_estimators: int = 3
 
     def build(self, shape):
         """Encoder, decoder, estimation network; the scale of z and the mixture as buffers."""

@@ -8,6 +8,8 @@ out of reach: no layer has a bias, no activation is bounded, and no coordinate o
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -23,6 +25,7 @@ __all__ = ["DeepSAD", "DeepSVDD"]
 SMALLEST_DISTANCE = 1e-6  # keeps 1/d of a labelled anomaly finite at the centre
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class DeepSVDD(DeepDetector):
     """Distance to the centre of a hypersphere in a learned space.
 
@@ -77,32 +80,17 @@ class DeepSVDD(DeepDetector):
     True
     """
 
-    def __init__(
-        self,
-        *,
-        objective="one-class",
-        nu=0.1,
-        latent_dim=32,
-        hidden=(64, 32),
-        width=16,
-        center_margin=0.1,
-        pretraining_epochs=0,
-        epochs=30,
-        batch_size=128,
-        weight_decay=1e-6,
-        n_estimators=5,
-        **training,
-    ):
-        super().__init__(
-            epochs=epochs, batch_size=batch_size, weight_decay=weight_decay, n_estimators=n_estimators, **training
-        )
-        self.objective = objective
-        self.nu = nu
-        self.latent_dim = latent_dim
-        self.hidden = hidden
-        self.width = width
-        self.center_margin = center_margin
-        self.pretraining_epochs = pretraining_epochs
+    objective: str = "one-class"
+    nu: float = 0.1
+    latent_dim: int = 32
+    hidden: Sequence[int] = (64, 32)
+    width: int = 16
+    center_margin: float = 0.1
+    pretraining_epochs: int = 0
+    epochs: int = 30
+    batch_size: int = 128
+    weight_decay: float = 1e-6
+    n_estimators: int = 5
 
     def build(self, shape):
         layers: list[nn.Module] = []
@@ -177,6 +165,7 @@ class DeepSVDD(DeepDetector):
         super()._fit(X, y)
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class DeepSAD(DeepSVDD):
     """Deep SVDD that also knows a few anomalies, and pushes them away from the centre.
 
@@ -206,9 +195,7 @@ class DeepSAD(DeepSVDD):
     semi-supervised anomaly detection, ICLR.
     """
 
-    def __init__(self, *, eta=1.0, **training):
-        super().__init__(**training)
-        self.eta = eta
+    eta: float = 1.0
 
     def fit(self, X, y=None):
         """Learn from unlabelled samples, most of them normal, and a few labelled anomalies.

@@ -5,6 +5,10 @@ Both work on tables and on small images. Their cousin that learns from clusters 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 import torch
 from sklearn.base import clone
@@ -78,6 +82,7 @@ def _subsample_rows(n: int, count: int, size: int, generator: torch.Generator) -
     return torch.rand(count, n, generator=generator).topk(size, dim=1).indices
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class REPEN(DeepDetector):
     """Representation for random-neighbour distances, learned from the candidates of a base detector.
 
@@ -119,30 +124,16 @@ class REPEN(DeepDetector):
     distance-based outlier detection, KDD: eq. 3 (loss), algorithm 1 (candidates).
     """
 
-    def __init__(
-        self,
-        *,
-        base_detector="lof",
-        cutoff=1.7321,
-        margin=1.0,
-        latent_dim=64,
-        hidden=(),
-        n_queries=64,
-        subsample_size=64,
-        n_subsamples=20,
-        epochs=30,
-        batch_size=256,
-        **training,
-    ):
-        super().__init__(epochs=epochs, batch_size=batch_size, **training)
-        self.base_detector = base_detector
-        self.cutoff = cutoff
-        self.margin = margin
-        self.latent_dim = latent_dim
-        self.hidden = hidden
-        self.n_queries = n_queries
-        self.subsample_size = subsample_size
-        self.n_subsamples = n_subsamples
+    base_detector: Any = "lof"
+    cutoff: float = 1.7321
+    margin: float = 1.0
+    latent_dim: int = 64
+    hidden: Sequence[int] = ()
+    n_queries: int = 64
+    subsample_size: int = 64
+    n_subsamples: int = 20
+    epochs: int = 30
+    batch_size: int = 256
 
     def build(self, shape):
         """φ, and the embedded subsamples of the score as its buffer."""
@@ -198,6 +189,7 @@ class REPEN(DeepDetector):
         return random_neighbour_distance(self.network_(batch), self.network_.subsamples)
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class RDP(DeepDetector):
     """Random distance prediction: a network learns to see pairs of samples as a fixed random network sees them.
 
@@ -227,30 +219,16 @@ class RDP(DeepDetector):
     Y. Burda, H. Edwards, A. Storkey, O. Klimov (2019), Exploration by random network distillation, ICLR: the novelty.
     """
 
-    def __init__(
-        self,
-        *,
-        latent_dim=32,
-        hidden=(64,),
-        target_hidden=(64,),
-        relation_weight=1.0,
-        novelty_weight=1.0,
-        n_references=64,
-        epochs=50,
-        batch_size=256,
-        learning_rate=3e-3,
-        n_estimators=5,
-        **training,
-    ):
-        super().__init__(
-            epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, n_estimators=n_estimators, **training
-        )
-        self.latent_dim = latent_dim
-        self.hidden = hidden
-        self.target_hidden = target_hidden
-        self.relation_weight = relation_weight
-        self.novelty_weight = novelty_weight
-        self.n_references = n_references
+    latent_dim: int = 32
+    hidden: Sequence[int] = (64,)
+    target_hidden: Sequence[int] = (64,)
+    relation_weight: float = 1.0
+    novelty_weight: float = 1.0
+    n_references: int = 64
+    epochs: int = 50
+    batch_size: int = 256
+    learning_rate: float = 3e-3
+    n_estimators: int = 5
 
     def build(self, shape):
         """φ and η, the scale of η's outputs and the reference samples."""
@@ -262,7 +240,9 @@ class RDP(DeepDetector):
         )
         network.register_buffer("mean", torch.zeros(self.latent_dim))
         network.register_buffer("scale", torch.ones(self.latent_dim))
-        network.register_buffer("references", torch.zeros(self.n_references, *shape))
+        # Images reach the network with their channels last in memory; convolutions may round differently otherwise.
+        references = torch.zeros(self.n_references, *shape[1:], shape[0]).movedim(-1, 1)
+        network.register_buffer("references", references)
         return network
 
     def optimise(self, data, generator):
@@ -270,7 +250,7 @@ class RDP(DeepDetector):
         network = self.network_
         target = network["eta"](data)
         network.mean, network.scale = target.mean(dim=0), target.std(dim=0).clamp_min(1e-6)
-        network.references = data[torch.randint(len(data), (self.n_references,), generator=generator)]
+        network.references.copy_(data[torch.randint(len(data), (self.n_references,), generator=generator)])
         return super().optimise(data, generator)
 
     def embed(self, batch: Tensor) -> tuple[Tensor, Tensor]:

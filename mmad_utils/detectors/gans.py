@@ -8,8 +8,10 @@ in ``bidirectional_gans``.
 
 from __future__ import annotations
 
+import abc
 import math
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import count
 
@@ -86,6 +88,7 @@ def generator_network(shape: Sequence[int], latent_dim: int, *, hidden: Sequence
     return network
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class GenerativeDetector(DeepDetector):
     """What all detectors of this family share: the shapes of their networks, and patience on small data.
 
@@ -102,12 +105,11 @@ class GenerativeDetector(DeepDetector):
         until there are so many batches. Only ``epochs=0`` stays as it is.
     """
 
-    def __init__(self, *, latent_dim=16, hidden=(128, 128), width=32, min_steps=1500, epochs=40, **training):
-        super().__init__(epochs=epochs, **training)
-        self.latent_dim = latent_dim
-        self.hidden = hidden
-        self.width = width
-        self.min_steps = min_steps
+    latent_dim: int | None = 16
+    hidden: Sequence[int] = (128, 128)
+    width: int = 32
+    min_steps: int = 1500
+    epochs: int = 40
 
     def build_generator(self, shape) -> nn.Module:
         """Codes to samples."""
@@ -128,6 +130,7 @@ class GenerativeDetector(DeepDetector):
         return super().run(step, data, generator, min_steps=self.min_steps, **options)
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class AdversarialDetector(GenerativeDetector):
     """Base of the detectors whose generator makes samples from random codes, against a critic.
 
@@ -157,22 +160,11 @@ class AdversarialDetector(GenerativeDetector):
     averaging in GAN training, ICLR.
     """
 
-    def __init__(
-        self,
-        *,
-        adversarial="wgan-gp",
-        n_critic=5,
-        penalty=10.0,
-        clip=0.01,
-        averaging=0.0,
-        **training,
-    ):
-        super().__init__(**training)
-        self.adversarial = adversarial
-        self.n_critic = n_critic
-        self.penalty = penalty
-        self.clip = clip
-        self.averaging = averaging
+    adversarial: str = "wgan-gp"
+    n_critic: int = 5
+    penalty: float = 10.0
+    clip: float = 0.01
+    averaging: float = 0.0
 
     def build(self, shape):
         self._choice("adversarial", OPTIMIZERS)
@@ -235,13 +227,13 @@ class AdversarialDetector(GenerativeDetector):
         players.load_state_dict(average.module.state_dict())
         return history
 
+    @abc.abstractmethod
     def codes(self, batch: Tensor) -> Tensor:
         """Codes from which the generator comes near to the samples, (n, ...) -> (n, latent_dim)."""
-        raise TypeError(f"{type(self).__name__} does not say how it finds codes: define codes(batch).")
 
+    @abc.abstractmethod
     def parts(self, batch: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
         """How far the generated samples are from the real ones in pixels and in the critic's features, (n,) each."""
-        raise TypeError(f"{type(self).__name__} does not say what it compares: define parts(batch, codes).")
 
     def encode(self, X) -> np.ndarray:
         """The code of each sample, (n, latent_dim) float64."""
@@ -257,6 +249,7 @@ class AdversarialDetector(GenerativeDetector):
         return (made if made.ndim == 2 else made.permute(0, 2, 3, 1)).double().cpu().numpy()
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class AnoGAN(AdversarialDetector):
     """Searches, for each sample, the code from which the generator comes nearest to it (Schlegl et al. 2017).
 
@@ -292,13 +285,11 @@ class AnoGAN(AdversarialDetector):
     generative adversarial networks to guide marker discovery, IPMI.
     """
 
-    def __init__(self, *, feature_weight=0.1, n_steps=200, n_starts=1, search_rate=0.1, radius=1.0, **training):
-        super().__init__(**training)
-        self.feature_weight = feature_weight
-        self.n_steps = n_steps
-        self.n_starts = n_starts
-        self.search_rate = search_rate
-        self.radius = radius
+    feature_weight: float = 0.1
+    n_steps: int = 200
+    n_starts: int = 1
+    search_rate: float = 0.1
+    radius: float | None = 1.0
 
     def build(self, shape):
         if self.n_starts < 1:
@@ -342,6 +333,7 @@ class AnoGAN(AdversarialDetector):
         return (batch - self.network_["generator"](self.codes(batch))).abs().sum(1)
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class FAnoGAN(AdversarialDetector):
     """Trains the game, then an encoder against the frozen generator (f-AnoGAN, Schlegl et al. 2019).
 
@@ -364,10 +356,8 @@ class FAnoGAN(AdversarialDetector):
     detection with generative adversarial networks, Medical Image Analysis 54.
     """
 
-    def __init__(self, *, mapping="izi_f", kappa=1.0, **training):
-        super().__init__(**training)
-        self.mapping = mapping
-        self.kappa = kappa
+    mapping: str = "izi_f"
+    kappa: float = 1.0
 
     def build(self, shape):
         self._choice("mapping", ("izi_f", "izi", "ziz"))

@@ -7,6 +7,7 @@ kept beside it. With these five, statistics of parts add up to those of the whol
 
 from __future__ import annotations
 
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -101,6 +102,7 @@ class GaussianStatistics:
         self.__init__(**state)  # type: ignore[misc]
 
 
+@dataclass(eq=False, repr=False)
 class GaussianAnomalyScorer(Detector):
     """Mahalanobis distance to the normal samples.
 
@@ -136,17 +138,13 @@ class GaussianAnomalyScorer(Detector):
     O. Ledoit, M. Wolf (2004), A well-conditioned estimator for large-dimensional covariance matrices.
     """
 
-    def __init__(
-        self,
-        covariance: str = "ledoit_wolf",
-        contamination: float = 0.05,
-        half_life: float | None = None,
-        regularization: float = 0.0,
-    ):
-        self.covariance = covariance
-        self.contamination = contamination
-        self.half_life = half_life
-        self.regularization = regularization
+    covariance: str = "ledoit_wolf"
+    _: KW_ONLY
+    contamination: float = 0.05
+    half_life: float | None = None
+    regularization: float = 0.0
+
+    _cholesky: np.ndarray | None = field(init=False, default=None)  # no parameter; computed when first needed
 
     def partial_fit(self, X, y=None):
         """Learn from one more batch of normal rows."""
@@ -170,8 +168,6 @@ class GaussianAnomalyScorer(Detector):
             raise DetectorError(f"cannot merge {len(other.mean_)} columns into {len(self.mean_)}: fit both alike.")
         self._learn(self.statistics_ + other.statistics_)
         return self
-
-    _cholesky: np.ndarray | None
 
     @property
     def cholesky_(self) -> np.ndarray:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -17,6 +20,7 @@ __all__ = ["AdversarialAutoEncoder", "VariationalAutoEncoder"]
 SMALLEST_VARIANCE = 1e-5  # of the residuals of a VAE: about the rounding of an 8-bit pixel, (1/255)²
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class VariationalAutoEncoder(AutoEncoder):
     """Maps a sample to a distribution of codes, all of which must decode to it, and keeps it close to N(0, I).
 
@@ -36,7 +40,9 @@ class VariationalAutoEncoder(AutoEncoder):
     scoring : {"reconstruction", "probability"}, default="reconstruction"
         ‖x − g(μ)‖²; or −E_z[log p(x | z)], An and Cho's reconstruction probability, from ``n_samples`` codes.
     n_samples : int, default=10
-    **training : see ``AutoEncoder``. Your own ``network`` is called for its encoder with twice the ``latent_dim``.
+
+    The other parameters are those of ``AutoEncoder``. Your own ``network`` is called for its encoder with twice the
+    ``latent_dim``.
 
     Attributes
     ----------
@@ -50,11 +56,9 @@ class VariationalAutoEncoder(AutoEncoder):
     I. Higgins et al. (2017), beta-VAE, ICLR.
     """
 
-    def __init__(self, *, beta=1.0, scoring="reconstruction", n_samples=10, **training):
-        super().__init__(**training)
-        self.beta = beta
-        self.scoring = scoring
-        self.n_samples = n_samples
+    beta: float = 1.0
+    scoring: str = "reconstruction"
+    n_samples: int = 10
 
     def build(self, shape):
         """Encoder and decoder, and the variance of the residuals, 1 until the network is trained."""
@@ -127,6 +131,7 @@ class VariationalAutoEncoder(AutoEncoder):
         return 0.5 * (errors / variance + torch.log(variance)).flatten(1).sum(1)
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class AdversarialAutoEncoder(AutoEncoder):
     """An autoencoder whose codes an adversary cannot tell from draws of N(0, I).
 
@@ -139,7 +144,8 @@ class AdversarialAutoEncoder(AutoEncoder):
         Widths of the discriminator's hidden layers.
     min_steps : int, default=400
         A game needs more steps than a copy: ``epochs`` is raised on small data until there are so many batches.
-    **training : see ``AutoEncoder``; the learning rate holds for all three optimisers
+
+    The other parameters are those of ``AutoEncoder``; the learning rate holds for all three optimisers.
 
     Attributes
     ----------
@@ -151,10 +157,8 @@ class AdversarialAutoEncoder(AutoEncoder):
     A. Makhzani, J. Shlens, N. Jaitly, I. Goodfellow, B. Frey (2015), Adversarial autoencoders: section 2.
     """
 
-    def __init__(self, *, adversary_hidden=(64, 64), min_steps=400, **training):
-        super().__init__(**training)
-        self.adversary_hidden = adversary_hidden
-        self.min_steps = min_steps
+    adversary_hidden: Sequence[int] = (64, 64)
+    min_steps: int = 400
 
     def build(self, shape):
         """Encoder, decoder and discriminator."""

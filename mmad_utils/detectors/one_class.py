@@ -7,7 +7,8 @@ samples beside the data instead, so that what the discriminator tells apart is n
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,7 @@ SMALLEST_SHARE = 1e-4  # of the mean variance, along every axis: fewer rows than
 SMALLEST_GAP = 1e-6  # of |α − D|, whose logarithm would be −∞ on the fence
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class ALOCC(DeepDetector):
     """A refiner R that takes noise out of normal samples, and a discriminator D that tells its output from the data.
 
@@ -81,31 +83,17 @@ class ALOCC(DeepDetector):
     True
     """
 
-    def __init__(
-        self,
-        *,
-        scoring="D(R(x))",
-        noise=1.0,
-        stop_at=0.9,
-        refinement_weight=10.0,
-        refiner_learning_rate=1e-4,
-        latent_dim=16,
-        hidden=(64, 32),
-        width=16,
-        epochs=20,
-        batch_size=128,
-        n_estimators=3,
-        **training,
-    ):
-        super().__init__(epochs=epochs, batch_size=batch_size, n_estimators=n_estimators, **training)
-        self.scoring = scoring
-        self.noise = noise
-        self.stop_at = stop_at
-        self.refinement_weight = refinement_weight
-        self.refiner_learning_rate = refiner_learning_rate
-        self.latent_dim = latent_dim
-        self.hidden = hidden
-        self.width = width
+    scoring: str = "D(R(x))"
+    noise: float = 1.0
+    stop_at: float = 0.9
+    refinement_weight: float = 10.0
+    refiner_learning_rate: float = 1e-4
+    latent_dim: int = 16
+    hidden: Sequence[int] = (64, 32)
+    width: int = 16
+    epochs: int = 20
+    batch_size: int = 128
+    n_estimators: int = 3
 
     def build(self, shape):
         coding = networks.encoder(shape, self.latent_dim, hidden=self.hidden, width=self.width)
@@ -154,6 +142,7 @@ class ALOCC(DeepDetector):
         super()._fit(X, y)
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class FenceGAN(DeepDetector):
     """A generator that stands around the data instead of on them, and the discriminator that sees the fence.
 
@@ -220,31 +209,17 @@ class FenceGAN(DeepDetector):
     True
     """
 
-    def __init__(
-        self,
-        *,
-        alpha=0.5,
-        beta=1.0,
-        gamma=0.5,
-        start_width=3.0,
-        gradient_penalty=0.1,
-        generator_learning_rate=1e-4,
-        hidden=(64, 32),
-        width=16,
-        epochs=10,
-        batch_size=128,
-        n_estimators=3,
-        **training,
-    ):
-        super().__init__(epochs=epochs, batch_size=batch_size, n_estimators=n_estimators, **training)
-        self.alpha = alpha
-        self.beta = beta
-        self.gamma = gamma
-        self.start_width = start_width
-        self.gradient_penalty = gradient_penalty
-        self.generator_learning_rate = generator_learning_rate
-        self.hidden = hidden
-        self.width = width
+    alpha: float = 0.5
+    beta: float = 1.0
+    gamma: float = 0.5
+    start_width: float = 3.0
+    gradient_penalty: float = 0.1
+    generator_learning_rate: float = 1e-4
+    hidden: Sequence[int] = (64, 32)
+    width: int = 16
+    epochs: int = 10
+    batch_size: int = 128
+    n_estimators: int = 3
 
     def build(self, shape):
         d = math.prod(shape)

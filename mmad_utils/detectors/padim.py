@@ -7,7 +7,10 @@ few remembered normal patches of any position.
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Iterator
+from dataclasses import KW_ONLY, dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -25,33 +28,22 @@ __all__ = ["PaDiM", "PatchCore"]
 PCA_PATCHES = 256  # patches of each picture that "pca" looks at
 
 
+@dataclass(eq=False, repr=False)
 class _PatchDetector(Detector):
     """What PaDiM and PatchCore share: the encoder, the checks, and patch distances drawn as a map."""
 
     modalities = ("image",)
 
-    def __init__(
-        self,
-        backbone="efficientnet_lite0",
-        *,
-        layers=(2, 3),
-        image_size=224,
-        smoothing=4.0,
-        contamination=0.05,
-        weights=None,
-        device="auto",
-        batch_size=16,
-        random_state=None,
-    ):
-        self.backbone = backbone
-        self.layers = layers
-        self.image_size = image_size
-        self.smoothing = smoothing
-        self.contamination = contamination
-        self.weights = weights
-        self.device = device
-        self.batch_size = batch_size
-        self.random_state = random_state
+    backbone: str = "efficientnet_lite0"
+    _: KW_ONLY
+    layers: tuple[int, ...] = (2, 3)
+    image_size: int = 224
+    smoothing: float = 4.0
+    contamination: float = 0.05
+    weights: str | Path | None = None
+    device: str = "auto"
+    batch_size: int = 16
+    random_state: int | None = None
 
     def anomaly_map(self, X) -> np.ndarray:
         """How anomalous each pixel is, at the size that the network sees.
@@ -72,15 +64,12 @@ class _PatchDetector(Detector):
     def set_state(self, state) -> None:
         """Undo ``get_state`` on a new object; the backbone must have the weights it was fitted with."""
         super().set_state(state)
-        for name, value in vars(self).items():
-            if isinstance(value, torch.Tensor):  # into aligned memory, where results are the same to the bit
-                setattr(self, name, value.clone())
         self._encoder = self._make_encoder()
         self._encoder.require_weights(self.fingerprint_, who=type(self).__name__)
 
+    @abc.abstractmethod
     def _patch_distances(self, X) -> Iterator[torch.Tensor]:
         """Distances of each patch, in batches of (b, h, w)."""
-        raise TypeError(f"{type(self).__name__} does not say how far patches are: define _patch_distances(X).")
 
     def _make_encoder(self) -> ImageEncoder:
         return ImageEncoder(
@@ -111,6 +100,7 @@ class _PatchDetector(Detector):
         return check_pictures(X, least=2 if reset else 1)
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class PaDiM(_PatchDetector):
     """Patch distribution modelling: a Gaussian at each position, Mahalanobis distance as the score.
 
@@ -162,21 +152,10 @@ class PaDiM(_PatchDetector):
     segmentation.
     """
 
-    def __init__(
-        self,
-        backbone="efficientnet_lite0",
-        *,
-        n_features=100,
-        feature_selection="random",
-        per_position=True,
-        covariance_regularization=0.01,
-        **others,
-    ):
-        super().__init__(backbone, **others)
-        self.n_features = n_features
-        self.feature_selection = feature_selection
-        self.per_position = per_position
-        self.covariance_regularization = covariance_regularization
+    n_features: int = 100
+    feature_selection: str = "random"
+    per_position: bool = True
+    covariance_regularization: float = 0.01
 
     def _fit(self, X, y) -> None:
         if self.feature_selection not in ("random", "pca", "semi_orthogonal", "all"):
@@ -247,6 +226,7 @@ class PaDiM(_PatchDetector):
         return [total]
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class PatchCore(_PatchDetector):
     """Distance to the nearest of a few remembered normal patches.
 
@@ -273,10 +253,8 @@ class PatchCore(_PatchDetector):
     anomaly detection, algorithm 1, eq. 6 and 7.
     """
 
-    def __init__(self, backbone="efficientnet_lite0", *, coreset_ratio=0.01, n_neighbors=9, **others):
-        super().__init__(backbone, **others)
-        self.coreset_ratio = coreset_ratio
-        self.n_neighbors = n_neighbors
+    coreset_ratio: float = 0.01
+    n_neighbors: int = 9
 
     def _fit(self, X, y) -> None:
         if not 0 < self.coreset_ratio <= 1:

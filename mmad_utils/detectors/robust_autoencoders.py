@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from mmad_utils.training import update
 __all__ = ["RobustDeepAutoEncoder", "RobustPCA"]
 
 
+@dataclass(eq=False, repr=False)
 class RobustPCA(Detector):
     """Splits a table into a matrix of low rank and a sparse one; the score is the size of a row's sparse part.
 
@@ -68,12 +70,12 @@ class RobustPCA(Detector):
     (True, 2)
     """
 
-    def __init__(self, regularization=None, max_iter=5000, tol=5e-6, n_split_iter=100, contamination=0.05):
-        self.regularization = regularization
-        self.max_iter = max_iter
-        self.tol = tol
-        self.n_split_iter = n_split_iter
-        self.contamination = contamination
+    regularization: float | None = None
+    _: KW_ONLY
+    max_iter: int = 5000
+    tol: float = 5e-6
+    n_split_iter: int = 100
+    contamination: float = 0.05
 
     def _fit(self, X, y):
         if len(X) < 2:
@@ -135,6 +137,7 @@ def _split(X, low_rank: Callable, regularization: float, step: float, max_iter: 
     return low, sparse, iteration, error
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class RobustDeepAutoEncoder(AutoEncoder):
     """An autoencoder for training data that hold anomalies: X = L_D + S, and only L_D has to be copied.
 
@@ -162,7 +165,8 @@ class RobustDeepAutoEncoder(AutoEncoder):
         ``epochs`` is divided among them.
     epochs : int, default=200
         Few would leave much of the normal samples in S, which is what the network cannot copy *yet*.
-    **training : see ``AutoEncoder``
+
+    The other parameters are those of ``AutoEncoder``.
 
     Attributes
     ----------
@@ -175,11 +179,10 @@ class RobustDeepAutoEncoder(AutoEncoder):
     C. Zhou, R. C. Paffenroth (2017), Anomaly detection with robust deep autoencoders, KDD: the ℓ1 and the ℓ2,1 form.
     """
 
-    def __init__(self, *, penalty="rows", regularization=0.1, n_rounds=10, epochs=200, **training):
-        super().__init__(epochs=epochs, **training)
-        self.penalty = penalty
-        self.regularization = regularization
-        self.n_rounds = n_rounds
+    penalty: str = "rows"
+    regularization: float = 0.1
+    n_rounds: int = 10
+    epochs: int = 200
 
     def build(self, shape):
         """As for ``AutoEncoder``."""

@@ -6,7 +6,9 @@ is left. On an anomaly it is unsure, and that is the score.
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -24,6 +26,7 @@ __all__ = ["E3Outlier", "GeometricTransformations", "fit_dirichlet"]
 SMALLEST_SIDE = 8  # px
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class OperationClassifier(DeepDetector):
     """What the two detectors share: a network that names the operation, trained by cross-entropy.
 
@@ -35,18 +38,17 @@ class OperationClassifier(DeepDetector):
     matter where a feature is found), ``latent_dim`` features, and a linear layer to K logits.
     """
 
-    modalities = ("image",)  # type: ignore[assignment]
+    modalities = ("image",)
 
-    def __init__(self, *, latent_dim=64, width=8, views=4, jitter=0.1, learning_rate=3e-3, **training):
-        super().__init__(learning_rate=learning_rate, **training)
-        self.latent_dim = latent_dim
-        self.width = width
-        self.views = views
-        self.jitter = jitter
+    latent_dim: int = 64
+    width: int = 8
+    views: int = 4
+    jitter: float = 0.1
+    learning_rate: float = 3e-3
 
+    @abc.abstractmethod
     def operations(self, side: int) -> Tensor:
         """The sampling grids of the operations, (K, side, side, 2)."""
-        raise TypeError(f"{type(self).__name__} does not say what its operations are: define operations(side).")
 
     def build(self, shape):
         grids = self.operations(shape[1])
@@ -91,6 +93,7 @@ class OperationClassifier(DeepDetector):
         return super()._check(X, reset=reset)
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class GeometricTransformations(OperationClassifier):
     """Which of 72 flips, shifts and quarter turns was it? On anomalies the answer is unsure (Golan & El-Yaniv 2018).
 
@@ -116,7 +119,8 @@ class GeometricTransformations(OperationClassifier):
     jitter : float, default=0.1
         Each view is first moved by a small affine map: entries of its 2×2 matrix differ from the identity, and its
         translation from 0, by at most this; 2 is the side of the image. 0 for none.
-    epochs, **training : see ``DeepDetector``
+
+    The other parameters are those of ``DeepDetector``; the default of epochs is 300, of learning_rate 3e-3.
 
     Attributes
     ----------
@@ -135,12 +139,11 @@ class GeometricTransformations(OperationClassifier):
     T. Minka (2000), Estimating a Dirichlet distribution.
     """
 
-    def __init__(self, *, flip=True, shift=0.25, rotations=4, score="simplified", epochs=300, **training):
-        super().__init__(epochs=epochs, **training)
-        self.flip = flip
-        self.shift = shift
-        self.rotations = rotations
-        self.score = score
+    flip: bool = True
+    shift: float = 0.25
+    rotations: int = 4
+    score: str = "simplified"
+    epochs: int = 300
 
     def operations(self, side):
         if self.rotations not in (1, 2, 4) or not 0 <= self.shift < 1:
@@ -201,6 +204,7 @@ def fit_dirichlet(mean_log: Tensor, *, iterations: int = 500, tolerance: float =
     return alpha
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class E3Outlier(OperationClassifier):
     """Sorts out unlabelled, contaminated images by how sure a self-taught classifier is of them (Wang et al. 2019).
 
@@ -219,7 +223,9 @@ class E3Outlier(OperationClassifier):
     score : {"PL", "MP", "NE"}, default="PL"
         The paper reports NE; with a short training of a small network PL is the surer of the three.
     latent_dim, width, views, jitter : see ``GeometricTransformations``
-    epochs, batch_size, **training : see ``DeepDetector``; ``fit`` takes the contaminated samples as they are
+
+    The other parameters are those of ``DeepDetector``; the default of epochs is 100, of batch_size 32, of
+    learning_rate 3e-3. ``fit`` takes the contaminated samples as they are.
 
     Attributes
     ----------
@@ -245,12 +251,10 @@ class E3Outlier(OperationClassifier):
     >>> baseline = make_pipeline(E3Outlier(random_state=0), IsolationForest(random_state=0))
     """
 
-    def __init__(
-        self, *, sets=("regular", "irregular", "patches"), score="PL", epochs=100, batch_size=32, **training
-    ):
-        super().__init__(epochs=epochs, batch_size=batch_size, **training)
-        self.sets = sets
-        self.score = score
+    sets: tuple[str, ...] = ("regular", "irregular", "patches")
+    score: str = "PL"
+    epochs: int = 100
+    batch_size: int = 32
 
     def operations(self, side):
         makers: dict[str, Callable[[int], Tensor]] = {

@@ -1,7 +1,10 @@
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 import torch
 from scipy.spatial.distance import cdist
+from sklearn.base import clone
 from sklearn.ensemble import IsolationForest
 from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import LocalOutlierFactor
@@ -58,6 +61,15 @@ def test_equal_seeds_give_equal_bits_and_a_saved_detector_scores_the_same(detect
     first.save(tmp_path / "detector")
     loaded = type(detector).load(tmp_path / "detector")
     np.testing.assert_array_equal(loaded.decision_function(X), first.decision_function(X))
+
+
+@pytest.mark.parametrize("detector", SMALL, ids=lambda detector: type(detector).__name__)
+def test_a_loaded_network_has_the_memory_layout_of_the_fitted_one(detector, rng, tmp_path):
+    fitted = clone(detector).set_params(epochs=1, n_estimators=1).fit(images(rng))
+    fitted.save(tmp_path / "detector")
+    loaded = type(detector).load(tmp_path / "detector")
+    for name, tensor in fitted.network_.state_dict().items():
+        assert loaded.network_.state_dict()[name].stride() == tensor.stride(), name
 
 
 def test_the_score_of_a_row_does_not_depend_on_its_batch(curve):
@@ -118,12 +130,11 @@ def test_the_share_of_outlier_candidates_keeps_cantellis_bound(cutoff, rng):
         assert scores[candidates.numpy()].min() > scores[~candidates.numpy()].max()
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class OneColumn(KNNDistance):
     """A base detector that looks at one column only."""
 
-    def __init__(self, column=0, n_neighbors=5, method="largest", contamination=0.05):
-        super().__init__(n_neighbors, method, contamination)
-        self.column = column
+    column: int = 0
 
     def _score(self, X):
         return np.abs(X[:, self.column])
@@ -136,7 +147,7 @@ def test_training_repen_beats_the_untrained_network_where_its_base_detector_look
     test[y == 1, 0] = rng.choice([-3.5, 3.5], 200)
     areas = {}
     for epochs, column in ((0, 0), (30, 0), (30, 1)):
-        detector = REPEN(base_detector=OneColumn(column), margin=3.0, epochs=epochs, random_state=0).fit(train)
+        detector = REPEN(base_detector=OneColumn(column=column), margin=3.0, epochs=epochs, random_state=0).fit(train)
         assert len(detector.history_) == epochs
         areas[epochs, column] = roc_auc_score(y, detector.anomaly_score(test))
     assert areas[30, 0] > max(0.9, areas[0, 0] + 0.05)
