@@ -15,6 +15,7 @@ _MODULE_OF = {
     "BiGAN": "detectors.bidirectional_gans",
     "CalibratedDetector": "calibrated",
     "ColumnEncoder": "encoders.columns",
+    "ColumnScaler": "scaling",
     "ConformalThreshold": "thresholds",
     "ContractiveAutoEncoder": "detectors.autoencoders",
     "ContrastiveAlignment": "multimodal.alignment",

@@ -10,6 +10,7 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.utils import check_random_state
 
 from mmad_utils.detector import Detector, DetectorError
+from mmad_utils.scaling import ColumnScaler
 
 __all__ = ["DistanceToCenter", "KNNDistance", "PCAResidual", "RandomScore"]
 
@@ -49,9 +50,7 @@ class DistanceToCenter(Detector):
     Parameters
     ----------
     scaling : {"none", "standard", "robust_arcsinh"}, default="standard"
-        z = x − mean; or (x − mean) / standard deviation; or arcsinh((x − median) / interquartile range), which
-        tames long tails: linear near the median, logarithmic far from it. A column without spread in training
-        is divided by 1, so a test value that differs from the constant still counts.
+        As in ``ColumnScaler``.
     contamination : float in (0, 0.5], default=0.05
 
     Attributes
@@ -71,24 +70,12 @@ class DistanceToCenter(Detector):
     contamination: float = 0.05
 
     def _fit(self, X, y):
-        if self.scaling == "none":
-            center, scale = X.mean(axis=0), np.ones(X.shape[1])
-        elif self.scaling == "standard":
-            center, scale = X.mean(axis=0), X.std(axis=0)
-        elif self.scaling == "robust_arcsinh":
-            low, center, high = np.quantile(X, [0.25, 0.5, 0.75], axis=0)
-            # More than half of the column may be one value; its standard deviation then says the spread.
-            scale = np.where(high > low, high - low, X.std(axis=0))
-        else:
-            raise DetectorError(f"scaling is {self.scaling!r}; choose 'none', 'standard' or 'robust_arcsinh'.")
-        # The spread of a constant column is rounding error, about 1e-16 of its value, not exactly zero.
-        constant = X.max(axis=0) == X.min(axis=0)
-        self.center_, self.scale_ = center, np.where(constant, 1.0, scale)
+        scaler = ColumnScaler(self.scaling).fit(X)
+        self.center_, self.scale_ = scaler.center_, scaler.scale_
 
     def scale(self, X) -> np.ndarray:
         """The scaled rows z, (n, d)."""
-        z = (X - self.center_) / self.scale_
-        return np.arcsinh(z) if self.scaling == "robust_arcsinh" else z
+        return ColumnScaler.scale(self, X)  # type: ignore[arg-type]
 
     def _score(self, X):
         return np.square(self.scale(X)).sum(axis=1)

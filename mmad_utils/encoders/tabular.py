@@ -12,8 +12,8 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
 from mmad_utils.detector import DetectorError
-from mmad_utils.detectors.baselines import DistanceToCenter
 from mmad_utils.networks import mlp
+from mmad_utils.scaling import ColumnScaler
 from mmad_utils.training import seeded, train, update
 
 __all__ = ["TabularEncoder"]
@@ -37,7 +37,7 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
     Parameters
     ----------
     scaling : {"robust_arcsinh", "standard", "none"}, default="robust_arcsinh"
-        As in ``DistanceToCenter``: median and interquartile range, long tails tamed.
+        As in ``ColumnScaler``: median and interquartile range, long tails tamed.
     hidden : sequence of int, default=(128, 128)
         Widths of the hidden layers.
     mask_share : float in [0, 1), default=0.3
@@ -56,7 +56,7 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
     Attributes
     ----------
     network_ : torch.nn.Module, scaled rows (n, d) to features (n, 2d)
-    scaler_ : DistanceToCenter
+    scaler_ : ColumnScaler
     history_ : list of dict, the mean squared error of hidden entries, a dict an epoch
 
     References
@@ -98,7 +98,7 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
                 f"{self.validation_share!r}; give at least 0 steps, and shares in [0, 1)."
             )
         X = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
-        self.scaler_ = DistanceToCenter(self.scaling).fit(X)
+        self.scaler_ = ColumnScaler(self.scaling).fit(X)
         data = torch.from_numpy(self.scaler_.scale(X)).float()
         with seeded(self.random_state) as generator:
             self.network_ = _ColumnPredictor(X.shape[1], self.hidden)
@@ -219,8 +219,8 @@ class _ColumnPredictor(nn.Module):
     def fit_scale(self, rows: Tensor) -> None:
         """Median and interquartile range of the residuals: their tails are as long as those of the columns."""
         with torch.no_grad():
-            ruler = DistanceToCenter("robust_arcsinh").fit(self.residuals(rows).numpy())
-        self.center, self.scale = torch.from_numpy(ruler.center_), torch.from_numpy(ruler.scale_)
+            scaler = ColumnScaler("robust_arcsinh").fit(self.residuals(rows).numpy())
+        self.center, self.scale = torch.from_numpy(scaler.center_), torch.from_numpy(scaler.scale_)
 
     def forward(self, rows: Tensor) -> Tensor:  # (n, d) -> (n, 2d)
         return torch.cat([rows, torch.asinh((self.residuals(rows) - self.center) / self.scale)], dim=1)

@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 from sklearn.base import clone
 
 from mmad_utils.detector import DetectorError
+from mmad_utils.encoders.image import ImageEncoder
+from mmad_utils.encoders.sequences import SeriesEncoder, TextEncoder
+from mmad_utils.encoders.tabular import TabularEncoder
+from mmad_utils.scaling import nonzero_scale
 
-__all__ = ["LatentSpace"]
+__all__ = ["DEFAULT_ENCODERS", "LatentSpace", "chosen_encoders"]
+
+
+DEFAULT_ENCODERS: dict[str, type] = {
+    "image": ImageEncoder,
+    "tabular": TabularEncoder,
+    "text": TextEncoder,
+    "series": SeriesEncoder,
+}
+
+
+def chosen_encoders(encoders: Mapping[str, Any] | None, names: Iterable[str]) -> dict[str, Any]:
+    """The given encoder of each of these modalities, or where none are given the default one."""
+    return {name: encoders[name] if encoders else DEFAULT_ENCODERS[name]() for name in names}
 
 
 class LatentSpace:
@@ -59,8 +76,7 @@ class LatentSpace:
             if len(features) < 2:
                 raise DetectorError(f"modality {name!r} has {len(features)} sample; a distribution needs at least 2.")
             self.means_[name] = features.mean(axis=0)
-            constant = features.max(axis=0) == features.min(axis=0)
-            self.scales_[name] = np.where(constant, 1.0, features.std(axis=0))
+            self.scales_[name] = nonzero_scale(features, features.std(axis=0))
             rng = np.random.default_rng(self._seeds[name][1])
             sides = sorted((features.shape[1], self.latent_dim), reverse=True)
             basis = np.linalg.qr(rng.normal(size=sides))[0]

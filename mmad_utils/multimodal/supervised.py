@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from mmad_utils.datasets.take import take
 from mmad_utils.detector import DetectorError
 from mmad_utils.multimodal.base import MultiModalDetector
-from mmad_utils.multimodal.latent_space import LatentSpace, encode
+from mmad_utils.multimodal.latent_space import DEFAULT_ENCODERS, LatentSpace, chosen_encoders, encode
 from mmad_utils.training import seeded, train, update
 
 __all__ = ["HybridMultiModalAnomalyDetector", "SupervisedMultiModalAnomalyDetector", "focal_loss"]
@@ -188,13 +188,13 @@ class SupervisedMultiModalAnomalyDetector(_HeadTrainer):
     history_ : list of dict, the loss of each epoch
     """
 
-    def __init__(self, encoders, *, latent_dim=256, **training):
+    def __init__(self, encoders=None, *, latent_dim=256, **training):
         super().__init__(**training)
         self.encoders = encoders
         self.latent_dim = latent_dim
 
     def known_modalities(self):
-        return tuple(self.encoders)
+        return tuple(self.encoders or DEFAULT_ENCODERS)
 
     def fit(self, X, y=None):
         """Learn from labelled samples.
@@ -215,7 +215,7 @@ class SupervisedMultiModalAnomalyDetector(_HeadTrainer):
         labels = self._labels(X, y)
         rng = check_random_state(self.random_state)
         normals = {name: take(X[name], np.flatnonzero(labels[name] == 0)) for name in X}
-        self.space_ = LatentSpace({name: self.encoders[name] for name in X}, self.latent_dim, rng).fit(normals)
+        self.space_ = LatentSpace(chosen_encoders(self.encoders, X), self.latent_dim, rng).fit(normals)
         self._train(X, labels, rng)
 
     def _labels(self, X, y) -> dict[str, np.ndarray]:

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from mmad_utils.datasets.images import read_image
 from mmad_utils.detector import DetectorError
-from mmad_utils.detectors.baselines import DistanceToCenter
 from mmad_utils.encoders.image import ImageEncoder, check_pictures
+from mmad_utils.scaling import ColumnScaler, nonzero_scale
 
 __all__ = ["PictureTokens", "TableTokens", "from_patches", "to_patches"]
 
@@ -26,16 +26,15 @@ __all__ = ["PictureTokens", "TableTokens", "from_patches", "to_patches"]
 class TableTokens:
     """A token of one number for each column: arcsinh((x − median) / interquartile range), standardised.
 
-    The first step tames long tails (``DistanceToCenter``), the second gives every column the same weight in a mean
+    The first step tames long tails (``ColumnScaler``), the second gives every column the same weight in a mean
     squared error. A constant column becomes 0.
     """
 
     def fit(self, X) -> TableTokens:
         X = check_array(X, dtype=np.float64, ensure_min_samples=2, input_name="the modality 'tabular'")
-        self.scaler = DistanceToCenter("robust_arcsinh").fit(X)
+        self.scaler = ColumnScaler("robust_arcsinh").fit(X)
         z = self.scaler.scale(X)
-        self.mean, std = z.mean(axis=0), z.std(axis=0)
-        self.std = np.where(X.max(axis=0) > X.min(axis=0), std, 1.0)
+        self.mean, self.std = z.mean(axis=0), nonzero_scale(X, z.std(axis=0))
         return self
 
     def transform(self, X) -> Tensor:

@@ -17,7 +17,7 @@ from mmad_utils.datasets.take import take
 from mmad_utils.detector import DetectorError
 from mmad_utils.detectors.gaussian import GaussianAnomalyScorer
 from mmad_utils.multimodal.base import MultiModalDetector
-from mmad_utils.multimodal.latent_space import LatentSpace
+from mmad_utils.multimodal.latent_space import DEFAULT_ENCODERS, LatentSpace, chosen_encoders
 from mmad_utils.multimodal.scorers import ModalityMixture
 from mmad_utils.thresholds import TailProbability
 
@@ -37,9 +37,10 @@ class MultiModalAnomalyDetector(MultiModalDetector):
 
     Parameters
     ----------
-    encoders : dict of name -> encoder
-        An encoder has ``fit(X)`` and ``transform(X) -> (n, d) float64``: ``ImageEncoder``, ``TabularEncoder``, any
-        transformer of scikit-learn. They are copied, never changed.
+    encoders : dict of name -> encoder or None, default=None
+        None takes ``ImageEncoder`` for "image", ``TabularEncoder`` for "tabular", ``TextEncoder`` for "text" and
+        ``SeriesEncoder`` for "series", for the modalities that ``fit`` is given. Any object with ``fit(X)`` and
+        ``transform(X) -> (n, d) float64`` is an encoder. They are copied, never changed.
     latent_dim : int >= 1, default=256
     scorer : object with ``fit`` and ``score_samples``, default=ModalityMixture()
         Is fitted on the latents of all modalities together: as {name: (n, latent_dim)} if it is a
@@ -71,7 +72,7 @@ class MultiModalAnomalyDetector(MultiModalDetector):
 
     def __init__(
         self,
-        encoders,
+        encoders=None,
         *,
         latent_dim=256,
         scorer=None,
@@ -91,7 +92,7 @@ class MultiModalAnomalyDetector(MultiModalDetector):
         self.random_state = random_state
 
     def known_modalities(self):
-        return tuple(self.encoders)
+        return tuple(self.encoders or DEFAULT_ENCODERS)
 
     def encode(self, X) -> dict[str, np.ndarray]:
         """Latents, as the scorer gets them, {name: (n, latent_dim)} float64."""
@@ -191,7 +192,7 @@ class MultiModalAnomalyDetector(MultiModalDetector):
                     f"at least {least}: give more, or set calibration_folds lower."
                 )
         rng = check_random_state(self.random_state)
-        self.space_ = LatentSpace({name: self.encoders[name] for name in X}, self.latent_dim, rng).fit(X)
+        self.space_ = LatentSpace(chosen_encoders(self.encoders, X), self.latent_dim, rng).fit(X)
         latents = self.space_.transform(X)
         self.alignment_ = self._seeded(self.alignment, rng)
         if self.alignment_ is not None:

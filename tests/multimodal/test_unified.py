@@ -280,3 +280,16 @@ def test_too_few_samples_and_wrong_parameters_are_refused_before_slow_work(table
         detector(calibration_folds=1).fit(tables(40, 40))
     with pytest.raises(DetectorError, match="set calibration_folds"):
         detector(calibration_folds=0).fit(tables(40, 40)).p_values(tables(5, 5))
+
+
+def test_without_arguments_each_modality_gets_its_default_encoder(tables, tmp_path):
+    X = {"tabular": tables(40, 1)["left"], "text": ["one two", "two three", "three one"] * 10}
+    detector = MultiModalAnomalyDetector(random_state=0).fit(X)
+    assert isinstance(detector.space_.encoders_["tabular"], TabularEncoder)
+    assert detector.modalities_ == ("tabular", "text")
+    detector.save(tmp_path / "detector.safetensors")
+    loaded = MultiModalAnomalyDetector.load(tmp_path / "detector.safetensors")
+    for name, scores in detector.anomaly_score(X).items():
+        assert (loaded.anomaly_score(X)[name] == scores).all()
+    with pytest.raises(DetectorError, match="unknown modality 'picture'"):
+        MultiModalAnomalyDetector().fit({"picture": X["tabular"]})
