@@ -18,7 +18,6 @@ import argparse
 
 import numpy as np
 import pandas as pd
-from mmad_utils.datasets.take import take
 from scipy import stats
 from sklearn.ensemble import IsolationForest
 from sklearn.preprocessing import StandardScaler
@@ -39,6 +38,7 @@ from mmad_utils import (
     TabularEncoder,
 )
 from mmad_utils.datasets import Dataset, load
+from mmad_utils.datasets.take import take
 from mmad_utils.metrics import auroc
 
 COUNTS = (0, 1, 5, 10, 20, 50)
@@ -141,7 +141,7 @@ def labels(table: Dataset, seeds: int, counts=COUNTS) -> pd.DataFrame:
         base = MultiModalAnomalyDetector(encoders, random_state=seed).fit({"tabular": table.X_train})
         detectors = {
             "hybrid": HybridMultiModalAnomalyDetector(base, random_state=seed),
-            "hybrid, no restraint": HybridMultiModalAnomalyDetector(base, restraint=0, random_state=seed),
+            "hybrid, no restraint": HybridMultiModalAnomalyDetector(base, head_regularization=0, random_state=seed),
             "hybrid, focal": HybridMultiModalAnomalyDetector(base, loss="focal", random_state=seed),
             "supervised": SupervisedMultiModalAnomalyDetector(encoders, random_state=seed),
         }

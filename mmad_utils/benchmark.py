@@ -36,6 +36,7 @@ import mmad_utils
 from mmad_utils.datasets import Dataset, DatasetError, load, read_image
 from mmad_utils.detector import Detector, DetectorError
 from mmad_utils.detectors.baselines import DistanceToCenter, RandomScore
+from mmad_utils.files import write_atomic
 from mmad_utils.metrics import evaluate
 
 __all__ = ["benchmark", "fit_detector", "make_detector", "measure", "summarise"]
@@ -279,9 +280,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     _print(summarise(runs))
     if options.json:
-        partial = options.json.with_name(f".{options.json.name}.part")
-        partial.write_text(json.dumps(json.loads(runs.to_json(orient="records")), indent=1) + "\n")
-        os.replace(partial, options.json)
+        text = json.dumps(json.loads(runs.to_json(orient="records")), indent=1)
+        write_atomic(options.json, f"{text}\n".encode())
     return 0
 
 

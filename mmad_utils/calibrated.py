@@ -14,7 +14,7 @@ from mmad_utils.datasets.take import take
 from mmad_utils.detector import Detector, DetectorError
 from mmad_utils.thresholds import ConformalThreshold, TailProbability
 
-__all__ = ["CalibratedDetector", "Judgement", "judge"]
+__all__ = ["CalibratedDetector", "CrossFittedScores", "cross_fit_scores"]
 
 CHUNK = 50_000  # rows encoded and scored at a time; a million rows fit into memory as read, not as numbers
 
@@ -121,26 +121,28 @@ class CalibratedDetector(Detector):
 
 
 @dataclass(frozen=True, eq=False)
-class Judgement:
+class CrossFittedScores:
     """Every sample judged by a detector that has not learned from it.
 
     Attributes
     ----------
     detectors : two fitted CalibratedDetector; the first is the one to keep
-    judge : (n,) int, which of the two judged a sample
+    fold : (n,) int, which of the two detectors scored a sample
     scores : (n,) float64, −log of the tail probability, comparable between the two; 3 is about one normal in twenty
     p_values : (n,) float64 in (0, 1]
     alarms : (n,) bool
     """
 
     detectors: tuple[CalibratedDetector, CalibratedDetector]
-    judge: np.ndarray
+    fold: np.ndarray
     scores: np.ndarray
     p_values: np.ndarray
     alarms: np.ndarray
 
 
-def judge(detector: CalibratedDetector, X, y=None, *, most: int = 20_000, seed: int = 0, progress=False) -> Judgement:
+def cross_fit_scores(
+    detector: CalibratedDetector, X, y=None, *, most: int = 20_000, seed: int = 0, progress=False
+) -> CrossFittedScores:
     """Judge all samples, the training ones too, without letting any judge itself.
 
     The normal samples (without labels: all) fall into two random halves. One detector learns from the first and is
@@ -175,4 +177,4 @@ def judge(detector: CalibratedDetector, X, y=None, *, most: int = 20_000, seed: 
                 bar.update(len(part))
             own = taken[1 - number]  # these are among those they are compared with: count each once, not twice
             p[own] = (np.rint(p[own] * (len(own) + 1)) - 1) / len(own)
-    return Judgement((first, second), which, scores, p, p <= detector.contamination)
+    return CrossFittedScores((first, second), which, scores, p, p <= detector.contamination)

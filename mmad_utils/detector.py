@@ -10,7 +10,6 @@ from __future__ import annotations
 import abc
 import inspect
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,8 @@ import safetensors.torch
 import torch
 from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
+
+from mmad_utils.files import atomic_path
 
 __all__ = ["Detector", "DetectorError", "Stateful", "load_state", "save_state"]
 
@@ -191,15 +192,10 @@ def save_state(path, state: dict[str, Any]) -> None:
     DetectorError
         Something in it (a function, a foreign estimator) could only be written by pickle.
     """
-    path = Path(path)
     tensors: dict[str, torch.Tensor] = {}
     text = json.dumps(_encode(state, "", tensors))
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    with atomic_path(path) as partial:
         safetensors.torch.save_file(tensors, partial, metadata={"mmad": text, "format": FILE_FORMAT})
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def load_state(path) -> dict[str, Any]:

@@ -17,9 +17,9 @@ from mmad_utils.benchmark import make_detector
 from mmad_utils.datasets.take import take
 from mmad_utils.detector import Detector, DetectorError
 
-__all__ = ["choose", "compare", "draw", "keepable"]
+__all__ = ["choose", "compare", "first_saveable", "subsample"]
 
-CHANCE = "RandomScore"
+RANDOM_BASELINE = "RandomScore"
 SETS = {
     ("quick", "tabular"): "IsolationForest,KNNDistance,PCAResidual,GaussianAnomalyScorer,DistanceToCenter",
     ("quick", "image"): "PaDiM,PatchCore",
@@ -51,10 +51,10 @@ def choose(detectors: str, modality: str) -> dict[str, Any]:
     for name, detector in chosen.items():
         if modality not in getattr(detector, "modalities", ("tabular",)):
             raise DetectorError(f"{name} does not take {'tables' if modality == 'tabular' else 'pictures'} alone.")
-    return chosen | ({CHANCE: make_detector(CHANCE)} if modality == "tabular" else {})
+    return chosen | ({RANDOM_BASELINE: make_detector(RANDOM_BASELINE)} if modality == "tabular" else {})
 
 
-def draw(n: int, y=None, *, most: int, seed: int = 0) -> np.ndarray:
+def subsample(n: int, y=None, *, most: int, seed: int = 0) -> np.ndarray:
     """Rows to compare on, sorted, at most ``most`` of n at random; of labelled anomalies as many as half of these."""
     rng = np.random.default_rng(seed)
     if n <= most:
@@ -157,7 +157,7 @@ def compare(
     return _table(rows, left_out, minutes)
 
 
-def keepable(detectors: Mapping[str, Any], table: pd.DataFrame) -> str:
+def first_saveable(detectors: Mapping[str, Any], table: pd.DataFrame) -> str:
     """The first detector of ``compare``'s table that can be saved without pickle, which is one of this package.
 
     Raises
@@ -166,7 +166,7 @@ def keepable(detectors: Mapping[str, Any], table: pd.DataFrame) -> str:
         There is none.
     """
     for name in table.index[table["left_out"] == ""]:
-        if isinstance(detectors[name], Detector) and name != CHANCE:
+        if isinstance(detectors[name], Detector) and name != RANDOM_BASELINE:
             return str(name)
     raise DetectorError("none of the compared detectors can be saved: add one of this package, such as KNNDistance.")
 
@@ -252,7 +252,7 @@ def _measure(scores, shuffled, new_to, anomalies, rate):
 def _add_agreement(rows, ranks) -> None:
     """Each detector's correlation with the mean rank of the others, into its latest row."""
     for name, own in ranks.items():
-        others = [other for key, other in ranks.items() if key not in (name, CHANCE)]
+        others = [other for key, other in ranks.items() if key not in (name, RANDOM_BASELINE)]
         if others:
             rows[name][-1]["agreement"] = stats.spearmanr(own, np.mean(others, axis=0)).statistic
 

@@ -31,7 +31,7 @@ def math_over_lines(markdown: mistune.Markdown) -> None:
 
 PLUGINS: list[Any] = ["math", "mistune.plugins.math.math_in_list", math_over_lines, "table"]
 
-SAID_OTHERWISE = (
+LATEX_SUBSTITUTIONS = (
     (r"\\arg(?![A-Za-z])", r"\\operatorname{arg}"),
     (r"\\big[lr](?=\s*\\[lr]Vert)", ""),
 )  # in LaTeX that latex2mathml does not know
@@ -139,7 +139,7 @@ def mathml(latex: str, display: str = "inline") -> str:
     latex = latex.strip()
     try:
         said = latex
-        for unknown, known in SAID_OTHERWISE:
+        for unknown, known in LATEX_SUBSTITUTIONS:
             said = re.sub(unknown, known, said)
         markup = convert(said, display=display)
     except Exception as error:  # latex2mathml raises a dozen unrelated kinds

@@ -13,7 +13,6 @@ Whatever is unknown, stale or typed by hand is reported, all of it at once, and 
 import base64
 import hashlib
 import logging
-import os
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from nbformat import NotebookNode
 from traitlets import Bool, Unicode, default
 
 from mmad_utils.course import project
+from mmad_utils.files import write_atomic
 from report import fonts, markup
 from report.document import Report, ReportError, load_results
 from report.language import WORDS
@@ -123,14 +123,5 @@ class AtomicWriter(FilesWriter):
     ) -> str:
         folder = self.build_directory or resources.get("metadata", {}).get("path", "")
         target = Path(folder) / f"{notebook_name}{resources.get('output_extension', '')}"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.name}.{os.getpid()}.partial")
-        try:
-            if isinstance(output, bytes):
-                temporary.write_bytes(output)
-            else:
-                temporary.write_text(output, encoding="utf-8", newline="\n")
-            os.replace(temporary, target)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_atomic(target, output if isinstance(output, bytes) else output.encode())
         return str(target)

@@ -6,7 +6,7 @@ from scipy.stats import rankdata
 from sklearn.base import clone
 
 from mmad_utils import CalibratedDetector, ColumnEncoder, Detector, DistanceToCenter, GaussianAnomalyScorer, PaDiM
-from mmad_utils.calibrated import judge
+from mmad_utils.calibrated import cross_fit_scores
 from mmad_utils.detector import DetectorError
 
 
@@ -73,18 +73,18 @@ def test_pictures_are_judged_and_saved_as_well(tmp_path):
 
 def test_every_row_is_judged_by_a_detector_that_has_not_learned_from_it(frame, detector):
     frame.loc[7, "a"] = 100.0
-    judgement = judge(detector, frame, seed=0)
-    own = judgement.detectors[judgement.judge[7]]
+    judgement = cross_fit_scores(detector, frame, seed=0)
+    own = judgement.detectors[judgement.fold[7]]
     assert judgement.scores[7] == pytest.approx(own.anomaly_score(frame[7:8])[0])
-    assert np.bincount(judgement.judge).tolist() == [300, 300]
+    assert np.bincount(judgement.fold).tolist() == [300, 300]
     np.testing.assert_array_equal(judgement.alarms, judgement.p_values <= 0.1)
     assert judgement.scores.argmax() == 7
 
 
 def test_a_calibrating_row_has_its_rank_among_all_of_them_as_p_value(frame, detector):
-    judgement = judge(detector, frame, seed=0)
+    judgement = cross_fit_scores(detector, frame, seed=0)
     for number in (0, 1):
-        own = judgement.judge == number
+        own = judgement.fold == number
         ranks = rankdata(-judgement.detectors[number].anomaly_score(frame[own]), method="max")
         np.testing.assert_allclose(judgement.p_values[own], ranks / own.sum())
     assert judgement.alarms.mean() == pytest.approx(0.1)
@@ -95,17 +95,17 @@ def test_labelled_anomalies_teach_nobody(frame, detector):
     y[:100] = 1
     wild = frame.copy()
     wild.loc[:99, "a"] += 1e6
-    scores = judge(detector, frame, y, seed=0).scores[100:]
-    np.testing.assert_array_equal(judge(detector, wild, y, seed=0).scores[100:], scores)
+    scores = cross_fit_scores(detector, frame, y, seed=0).scores[100:]
+    np.testing.assert_array_equal(cross_fit_scores(detector, wild, y, seed=0).scores[100:], scores)
 
 
 def test_chunks_do_not_change_a_judgement(frame, detector, monkeypatch):
-    whole = judge(detector, frame, seed=0)
+    whole = cross_fit_scores(detector, frame, seed=0)
     monkeypatch.setattr("mmad_utils.calibrated.CHUNK", 70)
-    np.testing.assert_allclose(judge(detector, frame, seed=0).scores, whole.scores)
+    np.testing.assert_allclose(cross_fit_scores(detector, frame, seed=0).scores, whole.scores)
 
 
 def test_a_sample_teaches_where_there_are_too_many_rows(frame, detector):
-    judgement = judge(detector, frame, most=100, seed=0)
+    judgement = cross_fit_scores(detector, frame, most=100, seed=0)
     assert [len(one.tail_.calibration_) for one in judgement.detectors] == [50, 50]
     assert len(judgement.scores) == 600

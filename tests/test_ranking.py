@@ -117,17 +117,17 @@ def test_a_detector_whose_scores_are_all_equal_is_left_out(X):
 
 def test_drawn_rows_keep_the_anomalies(X):
     y = (np.arange(1000) % 100 == 0).astype(int)
-    rows = ranking.draw(1000, y, most=100, seed=0)
+    rows = ranking.subsample(1000, y, most=100, seed=0)
     assert len(rows) == 100 and y[rows].sum() == 10 and (np.diff(rows) > 0).all()
-    assert len(ranking.draw(50, most=100)) == 50 and len(ranking.draw(1000, most=100)) == 100
+    assert len(ranking.subsample(50, most=100)) == 50 and len(ranking.subsample(1000, most=100)) == 100
 
 
 def test_the_kept_detector_is_the_best_that_needs_no_pickle():
     detectors = {"IsolationForest": IsolationForest(), "RandomScore": RandomScore(), "KNNDistance": KNNDistance()}
     table = pd.DataFrame({"left_out": ["", "", ""]}, index=list(detectors))
-    assert ranking.keepable(detectors, table) == "KNNDistance"
+    assert ranking.first_saveable(detectors, table) == "KNNDistance"
     with pytest.raises(DetectorError, match="can be saved"):
-        ranking.keepable(detectors, table[:2])
+        ranking.first_saveable(detectors, table[:2])
 
 
 def test_detectors_are_chosen_by_set_or_by_name():

@@ -14,10 +14,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mmad_utils.calibrated import Judgement
-from mmad_utils.course.results import css_width, write_whole
+from mmad_utils.calibrated import CrossFittedScores
+from mmad_utils.course.results import css_width
+from mmad_utils.files import write_atomic
 
-__all__ = ["falls", "first_alarms", "scores_table", "write_page"]
+__all__ = ["first_alarms", "score_drop", "scores_table", "write_page"]
 
 STYLE = """body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1a1a1a}
 table{border-collapse:collapse;font-size:.85rem}td,th{padding:.25rem .6rem;border-bottom:1px solid #ccc;
@@ -33,7 +34,7 @@ HEAD = """<!doctype html>
 Picture = tuple[bytes, str]
 
 
-def scores_table(judgement: Judgement, names, y=None) -> pd.DataFrame:
+def scores_table(judgement: CrossFittedScores, names, y=None) -> pd.DataFrame:
     """``sample`` (row or picture), ``score``, ``p_value``, ``alarm`` (0 or 1) and, where known, ``label``.
 
     A spreadsheet takes a cell that begins with = + - or @ for a formula: ./ before such a path leaves it a path.
@@ -44,7 +45,9 @@ def scores_table(judgement: Judgement, names, y=None) -> pd.DataFrame:
     return table if y is None else table.assign(label=y)
 
 
-def falls(judgement: Judgement, X: pd.DataFrame, rows, *, n_others: int = 30, seed: int = 0) -> pd.DataFrame:
+def score_drop(
+    judgement: CrossFittedScores, X: pd.DataFrame, rows, *, n_others: int = 30, seed: int = 0
+) -> pd.DataFrame:
     """By how much the score of a row falls when one of its values is taken from another row that raised no alarm.
 
     It works for any detector. The mean over other rows is the first-order effect of a column in the sense of
@@ -52,7 +55,7 @@ def falls(judgement: Judgement, X: pd.DataFrame, rows, *, n_others: int = 30, se
 
     Parameters
     ----------
-    judgement : Judgement of X with a ``ColumnEncoder``; a row is scored by the detector that has not seen it
+    judgement : CrossFittedScores of X with a ``ColumnEncoder``; a row is scored by the detector that has not seen it
     X : (n, columns) DataFrame
     rows : (k,) int, rows to explain
     n_others : int, other rows, drawn from those without alarm
@@ -72,12 +75,12 @@ def falls(judgement: Judgement, X: pd.DataFrame, rows, *, n_others: int = 30, se
         for number, name in enumerate(X):
             part = slice(number * len(others), (number + 1) * len(others))
             copies.iloc[part, number] = others[name].to_numpy()
-        scores = judgement.detectors[judgement.judge[row]].anomaly_score(copies)
+        scores = judgement.detectors[judgement.fold[row]].anomaly_score(copies)
         changes.append(judgement.scores[row] - scores.reshape(X.shape[1], -1).mean(axis=1))
     return pd.DataFrame(changes, index=list(rows), columns=list(X))
 
 
-def first_alarms(judgement: Judgement, changes: pd.DataFrame, X, names, *, most: int = 3) -> pd.DataFrame:
+def first_alarms(judgement: CrossFittedScores, changes: pd.DataFrame, X, names, *, most: int = 3) -> pd.DataFrame:
     """A line for each explained row: its name, score, p-value, and the values that raised the alarm."""
     lines = []
     for row, change in changes.iterrows():
@@ -103,7 +106,7 @@ def write_page(path: Path, title: str, sections: Sequence[Sequence[str | pd.Data
         parts.append(f"<section><h2>{html.escape(str(name))}</h2>")
         parts += [_item(item, str(name)) for item in items]
         parts.append("</section>")
-    write_whole(path, "\n".join([*parts, "</main></body></html>\n"]).encode())
+    write_atomic(path, "\n".join([*parts, "</main></body></html>\n"]).encode())
 
 
 def _item(item: str | pd.DataFrame | Picture, name: str) -> str:

@@ -35,7 +35,6 @@ import io
 import json
 import math
 import numbers
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -45,6 +44,7 @@ import numpy as np
 import pandas as pd
 
 from mmad_utils.course import project
+from mmad_utils.files import png_size, write_atomic
 
 SIGNIFICANT_DIGITS = 6  # enough for any reader; the last bits of a double differ between processors
 FORMAT = 2  # of the JSON; a change that older code cannot read raises it
@@ -168,8 +168,8 @@ class Results:
         before = _figures_of(self.path) if self.path.exists() else {}
         text = json.dumps(self.as_dict(), indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
         for relative, content in self._files.items():
-            write_whole(self.output / relative, content)
-        write_whole(self.path, text.encode() + b"\n")
+            write_atomic(self.output / relative, content)
+        write_atomic(self.path, text.encode() + b"\n")
         for id in before.keys() - self.figures.keys():
             for kind in ("png", "svg", "csv"):
                 (self.output / "figures" / f"{id}.{kind}").unlink(missing_ok=True)
@@ -239,7 +239,7 @@ def png_bytes(fig: Any) -> bytes:
 
 def css_width(png: bytes) -> int:
     """The width at which a page shows a picture of `png_bytes`, in CSS pixels of 1/96 inch."""
-    return int.from_bytes(png[16:20], "big") * 96 // DOTS_PER_INCH  # the header holds the width in dots
+    return png_size(png)[0] * 96 // DOTS_PER_INCH
 
 
 def _svg(fig: Any) -> bytes:
@@ -254,17 +254,6 @@ def _svg(fig: Any) -> bytes:
         metadata = {"Date": None, "Creator": None}
         fig.savefig(buffer, format="svg", dpi=DOTS_PER_INCH, bbox_inches="tight", metadata=metadata)
     return buffer.getvalue()
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def read(path: Path) -> dict[str, Any]:

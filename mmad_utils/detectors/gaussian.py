@@ -61,7 +61,7 @@ class GaussianStatistics:
         a, b = self._about(mean), other._about(mean)
         return GaussianStatistics(n, mean, *(first + second for first, second in zip(a, b)))
 
-    def fade(self, factor: float) -> GaussianStatistics:
+    def scale_weights(self, factor: float) -> GaussianStatistics:
         """The same with every weight multiplied by ``factor``."""
         if not self.n:
             return self
@@ -152,7 +152,7 @@ class GaussianAnomalyScorer(Detector):
         self._check_parameters()
         old = getattr(self, "statistics_", GaussianStatistics())
         if self.half_life is not None:
-            old = old.fade(0.5 ** (len(X) / self.half_life))
+            old = old.scale_weights(0.5 ** (len(X) / self.half_life))
         self._learn(old + self._statistics(X))
         singular = self.covariance == "empirical" and not self.regularization
         if self.statistics_.n > (X.shape[1] if singular else 1):

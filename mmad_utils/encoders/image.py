@@ -30,6 +30,7 @@ from mmad_utils.detector import DetectorError
 from mmad_utils.encoders import backbones
 from mmad_utils.encoders.backbones import BackboneError, PooledBackbone, join_layers, pool_layers
 from mmad_utils.encoders.base import Encoder
+from mmad_utils.files import write_atomic
 from mmad_utils.training import resolve_device
 
 __all__ = ["BackboneError", "ImageEncoder", "PixelEncoder", "check_pictures", "join_layers"]
@@ -334,14 +335,8 @@ def _write_cache(path: Path, layer: torch.Tensor) -> bool:
     buffer = io.BytesIO()
     np.save(buffer, layer.numpy(), allow_pickle=False)
     content = buffer.getvalue()
-    partial = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}.part")
     try:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial.write_bytes(content + zlib.crc32(content).to_bytes(4, "big"))
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
+        write_atomic(path, content + zlib.crc32(content).to_bytes(4, "big"))
     except OSError as error:
         warnings.warn(
             f"features are not cached: {error}. They are computed each time; free some disk space or set "

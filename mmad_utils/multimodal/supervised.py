@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -243,8 +244,10 @@ class HybridMultiModalAnomalyDetector(_HeadTrainer):
     ----------
     detector : MultiModalAnomalyDetector
         Is copied and fitted; a fitted one is taken as it is, with its encoders and latent space.
-    restraint : float >= 0, default=1.0
+    head_regularization : float >= 0, default=1.0
         Weight of the head's mean square at differences of two latents, stretched by 1 to 3.
+    restraint : float
+        Deprecated name of ``head_regularization``; will be removed in version 0.3.
     loss, gamma, steps, batch_size, learning_rate, encoder_learning_rate, weight_decay, contamination, random_state :
         see ``SupervisedMultiModalAnomalyDetector``
 
@@ -253,9 +256,10 @@ class HybridMultiModalAnomalyDetector(_HeadTrainer):
     detector_ : the fitted unsupervised detector
     """
 
-    def __init__(self, detector, *, restraint=1.0, **training):
+    def __init__(self, detector, *, head_regularization=1.0, restraint="deprecated", **training):
         super().__init__(**training)
         self.detector = detector
+        self.head_regularization = head_regularization
         self.restraint = restraint
 
     @property
@@ -270,8 +274,12 @@ class HybridMultiModalAnomalyDetector(_HeadTrainer):
         return super().fit(X, y)
 
     def _fit(self, X, y):
-        if not self.restraint >= 0:
-            raise DetectorError(f"restraint is {self.restraint!r}; give a number of at least 0.")
+        self._head_weight = self.head_regularization
+        if self.restraint != "deprecated":
+            warnings.warn("restraint is now called head_regularization", FutureWarning, stacklevel=3)
+            self._head_weight = self.restraint
+        if not self._head_weight >= 0:
+            raise DetectorError(f"head_regularization is {self._head_weight!r}; give a number of at least 0.")
         labels = check_labels(X, y or {}, type(self).__name__, partial=True)
         rng = check_random_state(self.random_state)
         normals = {name: take(X[name], np.flatnonzero(labels[name] == 0)) for name in X}
@@ -291,7 +299,7 @@ class HybridMultiModalAnomalyDetector(_HeadTrainer):
         return np.log(np.maximum(np.logaddexp(0, surprise), 1e-300) / np.logaddexp(0, np.log(20)))
 
     def _restraint(self, inputs, generator):
-        if not self.restraint:
+        if not self._head_weight:
             return 0.0
         squares = []
         for name, rows in inputs.items():
@@ -299,7 +307,7 @@ class HybridMultiModalAnomalyDetector(_HeadTrainer):
             one, other = (self.network_["branches"][name](rows[chosen]) for chosen in pairs)
             stretch = 1 + 2 * torch.rand((len(one), 1), generator=generator)
             squares.append(self.network_["head"](stretch * (one - other)).square().mean())
-        return self.restraint * torch.stack(squares).mean()
+        return self._head_weight * torch.stack(squares).mean()
 
 
 class _Branch(nn.Module):

@@ -30,7 +30,7 @@ from mmad_utils.multimodal.base import MultiModalDetector
 from mmad_utils.multimodal.tokens import PictureTokens, TableTokens
 from mmad_utils.multimodal.transformer_network import CrossModalTransformer
 from mmad_utils.multimodal.transformer_tasks import cut_and_paste, hidden_loss, residuals, swap_columns
-from mmad_utils.multimodal.transformer_training import best_epoch, fingerprint, train_by_turns
+from mmad_utils.multimodal.transformer_training import best_epoch, fingerprint, train_alternating
 from mmad_utils.training import resolve_device, seeded
 
 __all__ = ["MultiModalAnomalyTransformer"]
@@ -38,7 +38,7 @@ __all__ = ["MultiModalAnomalyTransformer"]
 TRAINING = (
     *("steps_per_epoch", "epochs", "batch_size", "learning_rate", "weight_decay"),
     *("checkpoint", "log", "verbose"),
-)  # parameters that go to train_by_turns as they are
+)  # parameters that go to train_alternating as they are
 SCORED_TOGETHER = 64  # samples; the same for any input, so that a score does not depend on the batch's size
 SCORES = ("residual", "error", "latent", "head")
 
@@ -274,7 +274,7 @@ class MultiModalAnomalyTransformer(MultiModalDetector):
                 n = math.ceil(self.validation * len(tokens))
                 held_out[name], trained[name] = tokens[order[:n]], tokens[order[n:]]
             self.network_ = self.build(self.shapes_).to(resolve_device(self.device))
-            self.network_, self.history_ = train_by_turns(
+            self.network_, self.history_ = train_alternating(
                 self.network_,
                 self.losses,
                 partial(self._validation_loss, held_out) if self.validation else None,

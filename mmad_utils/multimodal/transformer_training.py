@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from mmad_utils.training import TrainingError, epoch_log, train, update
 
-__all__ = ["best_epoch", "fingerprint", "train_by_turns"]
+__all__ = ["best_epoch", "fingerprint", "train_alternating"]
 
 
-def train_by_turns(
+def train_alternating(
     network: nn.Module,
     losses: Callable[[str, Tensor, torch.Generator], Mapping[str, Tensor]],
     validation_loss: Callable[[], float] | None,

@@ -54,7 +54,6 @@ seed: int = 0  # of every random draw
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from mmad_utils.datasets.take import take
 from sklearn.base import BaseEstimator
 from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import QuadraticDiscriminantAnalysis
@@ -80,6 +79,7 @@ from mmad_utils import (
     plots,
 )
 from mmad_utils.course import notebook
+from mmad_utils.datasets.take import take
 from mmad_utils.detectors.gaussian import GaussianStatistics
 
 # %%
@@ -534,7 +534,9 @@ for run in range(n_seeds):
         arms = {"hybrid": HybridMultiModalAnomalyDetector(base, random_state=seed)}
         if count:
             plain = {"tabular": TabularEncoder(steps=steps)}
-            arms["hybrid, no restraint"] = HybridMultiModalAnomalyDetector(base, restraint=0, random_state=seed)
+            arms["hybrid, no restraint"] = HybridMultiModalAnomalyDetector(
+                base, head_regularization=0, random_state=seed
+            )
             arms["supervised"] = SupervisedMultiModalAnomalyDetector(plain, random_state=seed)
         for name, arm in arms.items():
             scores = arm.fit(train, labels).anomaly_score({"tabular": table.X_test[kept]})["tabular"]

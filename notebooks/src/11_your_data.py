@@ -66,14 +66,15 @@ from sklearn.decomposition import PCA
 
 # %%
 from mmad_utils import CalibratedDetector, ColumnEncoder, Detector, metrics, plots, ranking
-from mmad_utils.calibrated import judge
+from mmad_utils.calibrated import cross_fit_scores
 from mmad_utils.course import notebook, project
-from mmad_utils.course.alarm_page import falls, first_alarms, scores_table, write_page
-from mmad_utils.course.results import png_bytes, write_whole
+from mmad_utils.course.alarm_page import first_alarms, score_drop, scores_table, write_page
+from mmad_utils.course.results import png_bytes
 from mmad_utils.datasets import user_files as your_data
 from mmad_utils.datasets.record import DatasetError, file_hash
 from mmad_utils.datasets.take import take
 from mmad_utils.encoders.columns import describe_columns, kinds_of
+from mmad_utils.files import write_atomic
 
 # %%
 pd.set_option("display.max_colwidth", None)
@@ -118,7 +119,7 @@ def write_example(path: Path) -> Path:
     days = pd.Timestamp("2023-01-01") + pd.to_timedelta(rng.integers(0, 700, n), unit="D")
     table["examined"], table["unit"] = days.strftime("%Y-%m-%d"), "µm"
     table["diagnosis"] = np.where(y[kept] == 1, "malignant", "benign")
-    write_whole(path, table.to_csv(index=False).encode())
+    write_atomic(path, table.to_csv(index=False).encode())
     return path
 
 
@@ -170,7 +171,7 @@ if example:
 
 # %%
 most = max_samples or (20_000 if table else 200)
-rows = ranking.draw(len(samples.X), samples.y, most=most, seed=seed)
+rows = ranking.subsample(len(samples.X), samples.y, most=most, seed=seed)
 X, y = take(samples.X, rows), None if samples.y is None else samples.y[rows]
 print(f"{len(rows)} of {len(samples.X)} samples are drawn to compare detectors on and to learn from.")
 groups = {"all samples": np.ones(len(samples.X), dtype=bool)}
@@ -225,7 +226,7 @@ reported = reported.where(reported.notna(), "–")
 if not compared["left_out"].any():
     reported = reported.drop(columns="left_out")
 nb.table(reported, "your_ranking", "The detectors compared, best first.")
-best, kept = compared.index[0], ranking.keepable(chosen, compared)
+best, kept = compared.index[0], ranking.first_saveable(chosen, compared)
 if best != kept:
     print(f"{best} comes first, but scikit-learn's estimators can only be saved by pickle. {kept} is kept instead.")
 print(f"Kept: {kept}.")
@@ -235,7 +236,9 @@ if samples.y is not None:
     nb.value("kept_auroc", compared.loc[kept, "auroc"], sd=compared.loc[kept, "auroc_sd"], n=2 * repeats)
     nb.value("kept_average_precision", compared.loc[kept, "average_precision"], n=2 * repeats)
 if example and detectors == "quick":
-    assert compared.loc[kept, "auroc"] > compared.loc[ranking.CHANCE, "auroc"] + 0.2, "it beats a random score"
+    assert compared.loc[kept, "auroc"] > compared.loc[ranking.RANDOM_BASELINE, "auroc"] + 0.2, (
+        "it beats a random score"
+    )
 
 # %% [markdown]
 # ## 4. What a ranking without labels cannot tell
@@ -252,7 +255,7 @@ y_hidden = np.concatenate([np.zeros(len(hidden.X_train), dtype=int), hidden.y_te
 quick = ranking.choose("quick", "tabular")
 blind = ranking.compare(quick, X_hidden, encoder=ColumnEncoder(), repeats=repeats, seed=seed)
 seeing = ranking.compare(quick, X_hidden, y_hidden, encoder=ColumnEncoder(), repeats=repeats, seed=seed)
-lesson = blind[["agreement", "stability", "shuffled"]].assign(AUROC=seeing["auroc"]).drop(ranking.CHANCE)
+lesson = blind[["agreement", "stability", "shuffled"]].assign(AUROC=seeing["auroc"]).drop(ranking.RANDOM_BASELINE)
 nb.table(lesson.round(3), "your_blind_ranking", "What can be measured without labels, and the AUROC that it hides.")
 lesson.round(3)
 
@@ -306,7 +309,7 @@ nb.value("best_hidden_auroc", lesson["AUROC"].max(), n=2 * repeats)
 
 # %%
 calibrated = CalibratedDetector(chosen[kept], encoder, contamination=false_alarms)
-judgement = judge(calibrated, samples.X, samples.y, most=most, seed=seed, progress=True)
+judgement = cross_fit_scores(calibrated, samples.X, samples.y, most=most, seed=seed, progress=True)
 clear_output()
 smallest = 1 / len(judgement.detectors[0].tail_.calibration_)
 too_few = f"With so few samples no p-value is below {smallest:.3f}: no alarm." if smallest > false_alarms else ""
@@ -367,12 +370,12 @@ nb.figure(
 # %%
 top = np.argsort(-judgement.scores, kind="stable")[:5]
 if table:
-    changes = falls(judgement, samples.X, top, seed=seed)
+    changes = score_drop(judgement, samples.X, top, seed=seed)
     reasons = first_alarms(judgement, changes, samples.X, samples.names)
     heatmaps = []
 else:
     reasons = scores_table(judgement, samples.names, samples.y).iloc[top]
-    maps = np.concatenate([judgement.detectors[judgement.judge[i]].anomaly_map(take(samples.X, [i])) for i in top])
+    maps = np.concatenate([judgement.detectors[judgement.fold[i]].anomaly_map(take(samples.X, [i])) for i in top])
     fig = plots.heatmaps(take(samples.X, top), maps, titles=[f"{score:.1f}" for score in judgement.scores[top]])
     heatmaps = [(png_bytes(fig), "The five highest scores, and below each the map of where it is anomalous.")]
     display(fig)
@@ -396,7 +399,7 @@ if example and detectors == "quick":
 
 # %%
 scores = scores_table(judgement, samples.names, samples.y)
-write_whole(folder / "scores.csv", scores.to_csv(index=False, float_format="%.6g").encode())
+write_atomic(folder / "scores.csv", scores.to_csv(index=False, float_format="%.6g").encode())
 judgement.detectors[0].save(folder / "detector.safetensors")
 told = "With labels: detectors are ranked by AUROC on samples that they have not learned from."
 if samples.y is None:
@@ -426,12 +429,12 @@ print(f"scores.csv, detector.safetensors and report.html are in {folder}")
 # ## Exercises
 #
 # **1. Predict: anomalies that nobody labelled.** Take the table of section 4, whose anomalies the Gaussian sees. Hide the
-# labels from `judge`, so that the anomalies help to train and to calibrate. Will it find more of them, or fewer?
+# labels from `cross_fit_scores`, so that the anomalies help to train and to calibrate. Will it find more of them, or fewer?
 
 # %% tags=["solution"]
 gaussian = CalibratedDetector(quick["GaussianAnomalyScorer"], ColumnEncoder())
-with_labels = judge(gaussian, X_hidden, y_hidden, seed=seed)
-without = judge(gaussian, X_hidden, seed=seed)
+with_labels = cross_fit_scores(gaussian, X_hidden, y_hidden, seed=seed)
+without = cross_fit_scores(gaussian, X_hidden, seed=seed)
 areas = {name: metrics.auroc(y_hidden, one.scores) for name, one in (("with", with_labels), ("without", without))}
 recalls = {name: one.alarms[y_hidden == 1].mean() for name, one in (("with", with_labels), ("without", without))}
 assert recalls["without"] <= recalls["with"] or not example
@@ -464,13 +467,13 @@ order[["auroc", "shuffled"]].round(3)
 # %% tags=["solution"]
 loaded = Detector.load(folder / "detector.safetensors")
 again = loaded.p_values(take(samples.X, range(20)))
-mine = judgement.judge[:20] == 0
+mine = judgement.fold[:20] == 0
 assert np.allclose(again[mine], judgement.p_values[:20][mine], atol=2 * smallest)
 pd.DataFrame({"sample": samples.names[:20], "scores.csv": judgement.p_values[:20], "loaded": again}).round(3)
 
 # %% [markdown] tags=["solution"]
 # They are as good as the same for the samples that this copy judged: there each is among those that it is compared
-# with, and `judge` does not count it twice. From the others the copy has learned, and their judge was its twin. A new
+# with, and `cross_fit_scores` does not count it twice. From the others the copy has learned, and their judge was its twin. A new
 # file is read by `your_data.read_table("tomorrow.csv", least=1)`; its `X` is what `p_values` takes.
 
 # %%

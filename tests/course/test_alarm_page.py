@@ -6,8 +6,8 @@ import pytest
 from matplotlib.figure import Figure
 
 from mmad_utils import CalibratedDetector, ColumnEncoder, DistanceToCenter
-from mmad_utils.calibrated import judge
-from mmad_utils.course.alarm_page import falls, first_alarms, scores_table, write_page
+from mmad_utils.calibrated import cross_fit_scores
+from mmad_utils.course.alarm_page import first_alarms, score_drop, scores_table, write_page
 from mmad_utils.course.results import png_bytes
 
 EVIL = "<script>alert(1)</script>\"><img src=x onerror='alert(2)'>&amp;"
@@ -65,12 +65,12 @@ def judged():
     rng = np.random.default_rng(0)
     frame = pd.DataFrame({"a": rng.normal(size=300), "b": rng.normal(size=300), "c": rng.choice(list("xy"), 300)})
     frame.loc[5, "b"], frame["unit"] = 40.0, "mm"
-    return frame, judge(CalibratedDetector(DistanceToCenter(), ColumnEncoder()), frame, seed=0)
+    return frame, cross_fit_scores(CalibratedDetector(DistanceToCenter(), ColumnEncoder()), frame, seed=0)
 
 
 def test_the_value_that_made_the_alarm_is_named_first(judged):
     frame, judgement = judged
-    changes = falls(judgement, frame, [5])
+    changes = score_drop(judgement, frame, [5])
     assert list(changes) == ["a", "b", "c"] and changes.loc[5].idxmax() == "b"
     assert changes.loc[5, "b"] > 3 * changes.loc[5, ["a", "c"]].abs().max()
     lines = first_alarms(judgement, changes, frame, np.arange(2, 302))
@@ -82,8 +82,8 @@ def test_a_fall_is_the_mean_over_rows_without_alarm(judged):
     others = frame[["a", "b", "c"]][~judgement.alarms]
     copies = pd.concat([frame[["a", "b", "c"]].iloc[[5]]] * len(others), ignore_index=True)
     copies["b"] = others["b"].to_numpy()
-    scores = judgement.detectors[judgement.judge[5]].anomaly_score(copies)
-    everyone = falls(judgement, frame, [5], n_others=1000)
+    scores = judgement.detectors[judgement.fold[5]].anomaly_score(copies)
+    everyone = score_drop(judgement, frame, [5], n_others=1000)
     assert everyone.loc[5, "b"] == pytest.approx(judgement.scores[5] - scores.mean())
 
 

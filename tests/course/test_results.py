@@ -216,7 +216,7 @@ def test_nothing_is_written_before_save_and_a_failed_save_keeps_the_earlier_file
     def no_space(old, new):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("mmad_utils.course.results.os.replace", no_space)
+    monkeypatch.setattr("os.replace", no_space)
     with pytest.raises(OSError, match="No space"):
         fuller.save()
     assert files(tmp_path) == before

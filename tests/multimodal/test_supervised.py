@@ -59,7 +59,9 @@ def test_one_label_is_no_worse_than_none_where_the_head_is_restrained(data):
     new, labels = data(200, 200)
     areas = {}
     for restraint in (0.0, 1.0):
-        fitted = HybridMultiModalAnomalyDetector(unsupervised(), restraint=restraint, random_state=0).fit(kept, one)
+        fitted = HybridMultiModalAnomalyDetector(unsupervised(), head_regularization=restraint, random_state=0).fit(
+            kept, one
+        )
         areas[restraint] = roc_auc_score(labels["left"], fitted.anomaly_score(new)["left"])
     before = unsupervised().fit({name: X[name][y[name] == 0] for name in X}).anomaly_score(new)["left"]
     assert areas[1.0] > areas[0.0] + 0.01
@@ -135,3 +137,12 @@ def test_wrong_labels_are_one_clear_error(data, change, message):
     X, y = data(60, 6)
     with pytest.raises(DetectorError, match=message):
         SupervisedMultiModalAnomalyDetector(ENCODERS, latent_dim=12).fit(X, change(y))
+
+
+def test_the_old_name_of_the_head_regularization_still_works_with_a_warning(data):
+    X, labels = data(60, 3)
+    new = HybridMultiModalAnomalyDetector(unsupervised(), head_regularization=0.5, steps=5, random_state=0)
+    old = HybridMultiModalAnomalyDetector(unsupervised(), restraint=0.5, steps=5, random_state=0)
+    with pytest.warns(FutureWarning, match="now called head_regularization"):
+        scores = old.fit(X, labels).anomaly_score(X)
+    np.testing.assert_array_equal(scores["left"], new.fit(X, labels).anomaly_score(X)["left"])
