@@ -26,9 +26,18 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from mmad_utils.detector import Detector, DetectorError, load_state, save_state
+from mmad_utils.detector import Detector, DetectorError, Stateful, load_state, save_state
 
-__all__ = ["DeepDetector", "TrainingError", "epoch_log", "resolve_device", "seeded", "train", "update"]
+__all__ = [
+    "DeepDetector",
+    "NetworkState",
+    "TrainingError",
+    "epoch_log",
+    "resolve_device",
+    "seeded",
+    "train",
+    "update",
+]
 
 
 class TrainingError(RuntimeError):
@@ -197,8 +206,43 @@ def _resume(checkpoint, identity, generator, stateful) -> list[dict[str, float]]
     return saved["history"]
 
 
+class NetworkState(Stateful, abc.ABC):
+    """Saves the fitted attribute ``network_`` as its tensors, and loads them into a network that is built anew.
+
+    It stands before the base class that is ``Stateful``: ``class DeepDetector(NetworkState, Detector)``. A subclass
+    defines ``_rebuild``. Without ``network_``, before ``fit`` for example, the state is that of the base class.
+    """
+
+    network_: Any  # an nn.Module, or an nn.ModuleDict of several
+
+    @abc.abstractmethod
+    def _rebuild(self, weights: Mapping[str, Tensor]) -> nn.Module:
+        """A network with the layers, dtype, device and mode of the fitted one, and any weights.
+
+        The parameters and the other fitted attributes are restored before. The caller fills in ``weights``; where
+        the layers depend on them, their names and shapes can be read here.
+        """
+
+    def get_state(self) -> dict[str, Any]:
+        """As the base class, with the network as its tensors."""
+        state = super().get_state()
+        if "network_" in state["fitted"]:
+            state["fitted"]["network_"] = self.network_.state_dict()
+        return state
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Undo ``get_state`` on a new object; PyTorch's global random generator stays as it is."""
+        fitted = dict(state["fitted"])
+        weights = fitted.pop("network_", None)
+        super().set_state({**state, "fitted": fitted})
+        if weights is not None:
+            with seeded(0):
+                self.network_ = self._rebuild(weights)
+            self.network_.load_state_dict(weights)
+
+
 @dataclass(kw_only=True, eq=False, repr=False)
-class DeepDetector(Detector):
+class DeepDetector(NetworkState, Detector):
     """Base of the detectors that train a network; works on tables and on small images.
 
     A variant defines ``build``, ``loss`` and ``batch_score`` (and ``batch_map`` where it can localise), and overrides
@@ -346,16 +390,14 @@ class DeepDetector(Detector):
             return
         with seeded(self.random_state) as generator:
             device = resolve_device(self.device)
-            self.network_: Any = self.build(self.input_shape_).to(device)
+            self.network_ = self.build(self.input_shape_).to(device)
             self.history_ = self.optimise(data.to(device), generator)
             self.seed_ = int(generator.initial_seed())
-        self._finish()
+        self._prepare_scoring(self.network_)
 
-    def _finish(self):
-        """The trained network as it scores: without dropout, in float64 for tables."""
-        self.network_.eval()
-        if len(self.input_shape_) == 1:
-            self.network_.double()
+    def _prepare_scoring(self, network: nn.Module) -> nn.Module:
+        """The network without dropout, in float64 for tables; it is changed in place."""
+        return network.eval().double() if len(self.input_shape_) == 1 else network.eval()
 
     def _score(self, X):
         if self.n_estimators > 1:
@@ -370,20 +412,5 @@ class DeepDetector(Detector):
             batches = self._tensor(X).split(1024)
             return torch.cat([function(b.to(device), generator).cpu() for b in batches]).double().numpy()
 
-    def get_state(self):
-        """As the base class, with the network as its tensors."""
-        state = super().get_state()
-        if self.n_estimators > 1:
-            return state
-        return {**state, "fitted": {**state["fitted"], "network_": self.network_.state_dict()}}
-
-    def set_state(self, state):
-        """Undo ``get_state``: build the network anew and fill it."""
-        weights = state["fitted"].get("network_")
-        super().set_state({**state, "fitted": {k: v for k, v in state["fitted"].items() if k != "network_"}})
-        if weights is None:
-            return
-        with seeded(0):
-            self.network_ = self.build(tuple(self.input_shape_)).to(resolve_device(self.device))
-        self._finish()
-        self.network_.load_state_dict(weights)
+    def _rebuild(self, weights):
+        return self._prepare_scoring(self.build(tuple(self.input_shape_)).to(resolve_device(self.device)))

@@ -1,5 +1,6 @@
 import json
 import pickle
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +15,11 @@ from mmad_utils.detector import FILE_FORMAT, Detector, DetectorError, load_state
 from mmad_utils.thresholds import ConformalThreshold, QuantileThreshold
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class SquaredDistance(Detector):
     """The smallest detector that keeps the contract."""
 
-    def __init__(self, contamination=0.05):
-        self.contamination = contamination
+    contamination: float = 0.05
 
     def _fit(self, X, y):
         self.mean_ = X.mean(0)

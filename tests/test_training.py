@@ -1,13 +1,15 @@
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 import torch
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, clone
 from sklearn.metrics import roc_auc_score
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from torch import nn
 
 from mmad_utils.detector import DetectorError
-from mmad_utils.training import DeepDetector, TrainingError, epoch_log, seeded, train
+from mmad_utils.training import DeepDetector, NetworkState, TrainingError, epoch_log, seeded, train
 
 
 class SmallAutoEncoder(DeepDetector):
@@ -24,12 +26,12 @@ class SmallAutoEncoder(DeepDetector):
         return self.batch_score(batch, generator).mean()
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class Noisy(SmallAutoEncoder):
     """A variant with a parameter of its own, another default and a map."""
 
-    def __init__(self, *, noise=0.1, epochs=2, **training):
-        super().__init__(epochs=epochs, **training)
-        self.noise = noise
+    noise: float = 0.1
+    epochs: int = 2
 
     def loss(self, batch, generator):
         return super().loss(batch + self.noise * torch.randn(batch.shape, generator=generator), generator)
@@ -63,6 +65,23 @@ def test_a_variant_names_only_its_own_parameters_and_has_all():
     assert (copy.noise, copy.learning_rate, copy.batch_size, copy.epochs) == (1.0, 0.1, 7, 2)
     with pytest.raises(TypeError, match="unexpected keyword"):
         Noisy(nois=1)
+
+
+def test_the_state_of_a_network_fills_one_that_is_built_anew_and_leaves_the_global_generator_alone():
+    class Regression(NetworkState, BaseEstimator):
+        def _rebuild(self, weights):
+            return nn.Linear(self.n_features_in_, len(weights["bias"])).eval()
+
+    fitted, loaded = Regression(), Regression()
+    loaded.set_state(fitted.get_state())
+    assert not hasattr(loaded, "network_")
+    fitted.n_features_in_, fitted.network_ = 3, nn.Linear(3, 2)
+    before = torch.get_rng_state()
+    loaded.set_state(fitted.get_state())
+    assert torch.equal(torch.get_rng_state(), before)
+    assert loaded.n_features_in_ == 3 and not loaded.network_.training
+    assert torch.equal(loaded.network_.weight, fitted.network_.weight)
+    assert loaded.network_.weight.data_ptr() != fitted.network_.weight.data_ptr()
 
 
 def test_several_networks_average_their_standardised_scores_and_survive_the_file(line, tmp_path):

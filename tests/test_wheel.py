@@ -31,7 +31,8 @@ paired = load("paired_digits")
 table, digits = load("breast_cancer").X_train[:40], load("digits/3").X_train[:24]
 images = np.random.default_rng(0).integers(0, 256, (12, 64, 64, 3), dtype=np.uint8)
 both = {"image": images, "tabular": table}
-small = {"epochs": 1, "calibration_folds": 2, "steps": 2, "n_estimators": 1, "min_steps": 2, "n_search": 2, "n_steps": 2, "pretraining_epochs": 1,
+small = {"calibration_folds": 2, "steps": 2, "epochs": 1,
+         "n_estimators": 1, "min_steps": 2, "n_search": 2, "n_steps": 2, "pretraining_epochs": 1,
          "image_size": 64, "n_features": 10, "coreset_ratio": 0.5, "n_rounds": 1, "random_state": 0, "verbose": False}
 
 def make(name, found):
@@ -61,8 +62,8 @@ for name in mmad_utils.__all__:
         continue
     detector = make(name, found)
     X = {"a": table, "b": table} if name == "ModalityMixture" else samples(detector)
-    y = {key: np.arange(len(part)) % 4 == 0 for key, part in X.items()} if name.startswith(("Superv", "Hybrid")) else None
-    detector.fit(X, y)
+    labelled = name.startswith(("Supervised", "Hybrid"))
+    detector.fit(X, {key: np.arange(len(part)) % 4 == 0 for key, part in X.items()} if labelled else None)
     detector.save(f"{name}.safetensors")
     loaded = Detector.load(f"{name}.safetensors")
     scores, again = detector.anomaly_score(X), loaded.anomaly_score(X)

@@ -115,7 +115,8 @@ class GANomaly(GenerativeDetector):
     adversarial_weight, contextual_weight, encoding_weight : float, default=1, 50 and 1
         As in the paper.
 
-    Other parameters are those of GenerativeDetector and DeepDetector.
+    Other parameters are those of GenerativeDetector and DeepDetector; the default of latent_dim is 32, of
+    n_estimators 3.
 
     References
     ----------

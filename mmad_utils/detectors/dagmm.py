@@ -85,6 +85,9 @@ class DAGMM(DeepDetector):
     regularization : float, default=1e-3
         On the diagonal of every covariance, in the units of the standardised z.
 
+    The other parameters are those of ``DeepDetector``; the default of epochs is 50, of batch_size 256, of
+    learning_rate 3e-3, of n_estimators 3.
+
     References
     ----------
     B. Zong et al. (2018), Deep autoencoding Gaussian mixture model for unsupervised anomaly detection, ICLR.

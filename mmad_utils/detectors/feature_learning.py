@@ -118,6 +118,8 @@ class REPEN(DeepDetector):
     subsample_size, n_subsamples : int, default=64 and 20
         Of the score, and of "sp".
 
+    The other parameters are those of ``DeepDetector``; the default of epochs is 30, of batch_size 256.
+
     References
     ----------
     G. Pang, L. Cao, L. Chen, H. Liu (2018), Learning representations of ultrahigh-dimensional data for random
@@ -211,6 +213,9 @@ class RDP(DeepDetector):
     relation_weight, novelty_weight : float, default=1 and 1
         Of the two terms, in the loss and in the score.
     n_references : int, default=64
+
+    The other parameters are those of ``DeepDetector``; the default of epochs is 50, of batch_size 256, of
+    learning_rate 3e-3, of n_estimators 5.
 
     References
     ----------
