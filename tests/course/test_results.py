@@ -453,7 +453,7 @@ def test_the_numbers_behind_figures_are_compared(two_folders):
     assert compare(old, new) == []
     frame.assign(y=frame["y"] - 1.1 * TOLERANCE_RATIO).to_csv(csv, index=False)
     assert len(compare(old, new)) == len(frame)
-    assert "figure 'curve_01', row 1 (0.0), column 'y'" in compare(old, new)[0]
+    assert "figure 'curve_01', row 1 (0), column 'y'" in compare(old, new)[0]
     frame.iloc[1:].to_csv(csv, index=False)
     assert compare(old, new) == ["01_small: figure 'curve_01': had 20 rows, has 19"]
     csv.write_text(text.replace("x,y", "x,z"))
