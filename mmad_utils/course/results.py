@@ -93,7 +93,8 @@ class Results:
         sd : float, optional
             Standard deviation. Without `n` it is shown, and gives `compare` no tolerance.
         n : int, optional
-            Number of seeds behind `mean` and `sd`. Leave it out where `sd` is a spread between classes or data sets.
+            Number of seeds behind `mean` and `sd`, or of measurements behind a mean without `sd`. Leave it out where
+            `sd` is a spread between classes, folds or data sets.
         unit : str, default=""
 
         Raises

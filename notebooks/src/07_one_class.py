@@ -396,7 +396,7 @@ for axis, kind in zip(axes, ("known kind", "new kinds")):
 axes[0].set_ylabel("AUROC")
 fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
 nb.figure(
-    fig, "sad_labels", data=labels.reset_index(),
+    fig, "sad_labels", n=n_seeds, data=labels.reset_index(),
     caption=f"Normal is the digit {digit}, the labelled anomalies are pictures of {known_kind}: AUROC on other "
     f"pictures of {known_kind} and on the remaining digits, mean ± sd over {n_seeds} splits.",
     alt="Two line charts over the number of labelled anomalies. Known kind: both detectors rise. New kinds: Deep SAD "
@@ -417,7 +417,9 @@ assert mean["new kinds", "Deep SAD", most] > mean["new kinds", "logistic regress
 assert mean["new kinds", "Deep SAD", most] > mean["new kinds", "Deep SAD", 0] - 0.03
 nb.value("sad_gain_known_kind", mean["known kind", "Deep SAD", most] - mean["known kind", "Deep SAD", 0])
 nb.value("sad_gain_new_kinds", mean["new kinds", "Deep SAD", most] - mean["new kinds", "Deep SAD", 0])
-nb.table(labels.reset_index().round(3), "sad_labels", f"AUROC by the number of labels, over {n_seeds} splits.")
+nb.table(
+    labels.reset_index().round(3), "sad_labels", f"AUROC by the number of labels, over {n_seeds} splits.", n=n_seeds
+)
 labels["mean"].unstack("labels").round(3)
 
 # %% [markdown]
@@ -755,6 +757,7 @@ nb.table(
     results.reset_index().round(3).assign(untrained=[round(v, 3) if v == v else "none" for v in results["untrained"]]),
     "one_class_comparison",
     f"AUROC, mean and standard deviation over {n_seeds} splits, of the untrained network, and seconds of a fit.",
+    n=n_seeds,
 )  # fmt: skip
 results.loc[hard_datasets].round(3)
 
@@ -763,7 +766,7 @@ picture = results.loc[hard_datasets].rename(columns={"AUROC": "mean"}).reset_ind
 picture["panel"] = picture["data set"].str.replace("injected/dependency/", "dependency\n")
 fig = plots.comparison(picture, "AUROC", group="panel", reference="‖x‖²")
 nb.figure(
-    fig, "one_class_comparison", data=picture.reset_index().drop(columns="panel"),
+    fig, "one_class_comparison", n=n_seeds, data=picture.reset_index().drop(columns="panel"),
     caption="AUROC of the one-class networks and of what they must be held against; dashed: ‖x‖².",
     alt="One panel for each data set. The dashed line of the squared length stands to the left of all trained networks.",
 )  # fmt: skip
