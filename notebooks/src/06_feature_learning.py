@@ -516,6 +516,7 @@ fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", nco
 nb.figure(
     fig,
     "dagmm_landscape",
+    single_run=True,
     data=places,
     caption="Energy over code and relative reconstruction error (dark: high), with the test rows; in brackets the AUROC.",
     alt="Two shaded landscapes with points. Untrained: normal rows and anomalies lie mixed in one valley. Trained: "

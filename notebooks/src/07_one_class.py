@@ -693,16 +693,21 @@ fence_table.round(3)
 
 # %%
 settings = {f"α = {alpha}": {"alpha": alpha} for alpha in (0.3, 0.5, 0.7)} | {"α = 0.5, β = 5": {"beta": 5.0}}
-rows = {}
+rows = []
 for name, setting in settings.items():
     options = {"start_width": 2.0, "generator_learning_rate": 1e-3, "epochs": 50, "n_estimators": 1}
-    detector = FenceGAN(random_state=seed, gradient_penalty=0.3, **options, **setting)
-    points = np.random.default_rng(seed).normal(size=(400, 2))
-    rows[name] = detector.fit(points).history_[-1]
-heights = pd.DataFrame(rows).T[["discrimination", "spread"]]
-heights.columns = ["D on the fence", "mean distance from the centre"]
-nb.table(heights.rename_axis("setting").reset_index().round(3), "fence_height", "Height and width of the fence.")
-width = heights["mean distance from the centre"]
+    for i in range(seed, seed + n_seeds):
+        detector = FenceGAN(random_state=i, gradient_penalty=0.3, **options, **setting)
+        points = np.random.default_rng(i).normal(size=(400, 2))
+        end = detector.fit(points).history_[-1]
+        rows.append(
+            {"setting": name, "D on the fence": end["discrimination"], "distance from the centre": end["spread"]}
+        )
+heights = pd.DataFrame(rows).groupby("setting", sort=False).agg(["mean", "std"])
+heights.columns = [name if kind == "mean" else f"{name} sd" for name, kind in heights.columns]
+caption = f"Height and width of the fence, mean and sd over {n_seeds} seeds."
+nb.table(heights.reset_index().round(3), "fence_height", caption, n=n_seeds)
+width = heights["distance from the centre"]
 assert width["α = 0.3"] > width["α = 0.5"] > width["α = 0.7"], "the lower the fence, the wider"
 assert width["α = 0.5, β = 5"] > width["α = 0.5"], "the more dispersion, the wider"
 heights.round(2)
