@@ -514,14 +514,11 @@ for axis, (name, detector) in zip(axes, landscapes.items()):
 axes[0].set_ylabel("relative error $z_r$")
 fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=2, markerscale=1.5)
 nb.figure(
-    fig,
-    "dagmm_landscape",
-    single_run=True,
-    data=places,
+    fig, "dagmm_landscape", single_run=True, data=places,
     caption="Energy over code and relative reconstruction error (dark: high), with the test rows; in brackets the AUROC.",
     alt="Two shaded landscapes with points. Untrained: normal rows and anomalies lie mixed in one valley. Trained: "
     "normal rows lie in a valley at small error, most anomalies above it on the slope of larger error.",
-)
+)  # fmt: skip
 
 # %% [markdown]
 # Training digs a valley where the codes of normal rows lie and their errors are small, and most anomalies stay above
