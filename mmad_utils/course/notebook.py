@@ -57,11 +57,21 @@ class Notebook:
         """Record a number: see `Results.value`."""
         self.results.value(key, mean, sd=sd, n=n, unit=unit)
 
-    def table(self, frame: Any, id: str, caption: str) -> None:
+    def table(self, frame: Any, id: str, caption: str, *, n: int | None = None, single_run: bool = False) -> None:
         """Record a table: see `Results.table`."""
-        self.results.table(frame, id, caption)
+        self.results.table(frame, id, caption, n=n, single_run=single_run)
 
-    def figure(self, fig: Any, id: str, *, caption: str, alt: str, data: Any) -> None:
+    def figure(
+        self,
+        fig: Any,
+        id: str,
+        *,
+        caption: str,
+        alt: str,
+        data: Any,
+        n: int | None = None,
+        single_run: bool = False,
+    ) -> None:
         """Record a figure (see `Results.figure`), show it with its text alternative, and close it.
 
         Call it in the cell that draws the figure: the notebook then shows the recorded picture, once. A figure
@@ -71,7 +81,7 @@ class Notebook:
         from IPython import get_ipython
         from IPython.display import Image, display
 
-        png = self.results.figure(fig, id, caption=caption, alt=alt, data=data)
+        png = self.results.figure(fig, id, caption=caption, alt=alt, data=data, n=n, single_run=single_run)
         plt.close(fig)
         if get_ipython() is not None:
             display(Image(png, width=css_width(png), alt=alt))

@@ -17,9 +17,11 @@ The JSON (sorted keys, UTF-8, floats rounded to 6 significant digits, no NaN and
         "parameters": {"seed": 0, ...}
       },
       "values": {"padim_auroc": {"value": 0.987, "sd": 0.004 or null, "n": 5 or null, "unit": ""}},
-      "tables": {"comparison": {"caption": "...", "columns": ["detector", "AUROC"], "rows": [["kNN", 0.97]]}},
+      "tables": {"comparison": {"caption": "...", "columns": ["detector", "AUROC"], "rows": [["kNN", 0.97]],
+                                "n": 5 where given, "single_run": true where given}},
       "figures": {"heatmaps": {"caption": "...", "alt": "...", "png": "figures/heatmaps.png",
-                               "svg": "figures/heatmaps.svg", "csv": "figures/heatmaps.csv"}}
+                               "svg": "figures/heatmaps.svg", "csv": "figures/heatmaps.csv",
+                               "n": 5 where given, "single_run": true where given}}
     }
 
 Paths are relative to the output folder. Cells of a table are
@@ -83,7 +85,18 @@ class Results:
         return self.output / "results" / f"{self.name}.json"
 
     def value(self, key: str, mean: float, sd: float | None = None, n: int | None = None, unit: str = "") -> None:
-        """Record a number, or the mean, standard deviation and count of repeated measurements.
+        """Record a number, or the mean of repeated measurements.
+
+        Parameters
+        ----------
+        key : str
+        mean : float
+        sd : float, optional
+            Standard deviation. Without `n` it is shown, and gives `compare` no tolerance.
+        n : int, optional
+            Number of seeds behind `mean` and `sd`, or of measurements behind a mean without `sd`. Leave it out where
+            `sd` is a spread between classes, folds or data sets.
+        unit : str, default=""
 
         Raises
         ------
@@ -91,8 +104,7 @@ class Results:
             If the key is malformed or taken, or a number is NaN, infinite or no number.
         """
         _check_id(key, self.values, "value")
-        if n is not None and (isinstance(n, bool) or not isinstance(n, numbers.Integral) or n < 1):
-            raise ResultsError(f"value {key!r}: n must be a positive whole number, got {n!r}.")
+        _check_count(n, f"value {key!r}")
         self.values[key] = {
             "value": _number(mean, f"value {key!r}"),
             "sd": None if sd is None else _number(sd, f"value {key!r}, sd"),
@@ -100,8 +112,21 @@ class Results:
             "unit": unit,
         }
 
-    def table(self, frame: pd.DataFrame, id: str, caption: str) -> None:
+    def table(
+        self, frame: pd.DataFrame, id: str, caption: str, *, n: int | None = None, single_run: bool = False
+    ) -> None:
         """Record a table. An index that has a name becomes the first column; another index is dropped.
+
+        Parameters
+        ----------
+        frame : pandas.DataFrame
+        id, caption : str
+        n : int, optional
+            Number of seeds behind each spread of the table: "0.91 ± 0.03", or a column "sd" or "AUROC sd". `compare`
+            then lets the means move accordingly. Leave it out where a spread is not one of seeds.
+        single_run : bool, default=False
+            Whether the table shows a single run of a chaotic training, which comes out otherwise on another
+            processor. `compare` then looks at the columns and the number of rows only.
 
         Raises
         ------
@@ -122,9 +147,20 @@ class Results:
             [_cell(cell, f"table {id!r}, row {row}, column {name!r}") for name, cell in zip(columns, cells)]
             for row, cells in enumerate(frame.itertuples(index=False, name=None), start=1)
         ]
-        self.tables[id] = {"caption": caption.strip(), "columns": columns, "rows": rows}
+        comparison = _comparison(n, single_run, f"table {id!r}")
+        self.tables[id] = {"caption": caption.strip(), "columns": columns, "rows": rows, **comparison}
 
-    def figure(self, fig: Any, id: str, *, caption: str, alt: str, data: Any) -> bytes:
+    def figure(
+        self,
+        fig: Any,
+        id: str,
+        *,
+        caption: str,
+        alt: str,
+        data: Any,
+        n: int | None = None,
+        single_run: bool = False,
+    ) -> bytes:
         """Record a Matplotlib figure with its caption, text alternative and the numbers behind it.
 
         Parameters
@@ -135,6 +171,8 @@ class Results:
             What the figure is, and what a reader who cannot see it should know. Neither may be empty.
         data : pandas.DataFrame or mapping of columns
             Becomes the CSV beside the picture. An empty cell stands for a missing number.
+        n, single_run
+            What `compare` may expect of the CSV: as for `table`.
 
         Returns
         -------
@@ -157,6 +195,7 @@ class Results:
         named = any(name is not None for name in frame.index.names)
         csv = frame.to_csv(index=named, float_format=f"%.{SIGNIFICANT_DIGITS}g", lineterminator="\n")
         record: dict[str, Any] = {"caption": caption.strip(), "alt": alt.strip()}
+        record |= _comparison(n, single_run, f"figure {id!r}")
         for kind, content in {"png": png_bytes(fig), "svg": _svg(fig), "csv": csv.encode()}.items():
             record[kind] = f"figures/{id}.{kind}"
             self._files[record[kind]] = content
@@ -201,6 +240,17 @@ def _check_id(id: str, taken: Mapping[str, Any], kind: str) -> None:
         raise ResultsError(f"{kind} {id!r}: use lower-case letters, digits and underscores only.")
     if id in taken:
         raise ResultsError(f"{kind} {id!r} is recorded twice; give the second one another name.")
+
+
+def _check_count(n: Any, where: str) -> None:
+    if n is not None and (isinstance(n, bool) or not isinstance(n, numbers.Integral) or n < 1):
+        raise ResultsError(f"{where}: n must be a positive whole number, got {n!r}.")
+
+
+def _comparison(n: int | None, single_run: bool, where: str) -> dict[str, Any]:
+    """What the record of a table or figure says about its comparison, only where there is something to say."""
+    _check_count(n, where)
+    return ({} if n is None else {"n": int(n)}) | ({"single_run": True} if single_run else {})
 
 
 def _check_text(text: str, where: str, what: str) -> None:

@@ -5,11 +5,14 @@
 
 from __future__ import annotations
 
+import csv
 import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from scipy.special import fdtri
 
 from mmad_utils.course.results import ResultsError, read
 
@@ -19,12 +22,18 @@ TOLERANCE_RATIO = 0.02  # absolute, for numbers between -1 and 1: metrics, share
 TOLERANCE_PERCENT = 100 * TOLERANCE_RATIO  # absolute, for numbers whose unit is "%"
 TOLERANCE_RELATIVE = 0.05  # for all other numbers
 # Training a network is chaotic: after some hundred steps the smallest difference of rounding gives another network,
-# as another seed would. A mean over seeds is therefore allowed to move by what its seeds differ anyway.
-TOLERANCE_SPREADS = 2.0  # standard deviations of a single run, where one is recorded and that is more
+# as another seed would. A mean over n seeds may therefore move as it would with n other seeds: the difference of
+# two such means has the standard deviation sd * sqrt(2 / n). A spread between classes or data sets says nothing of
+# this, and gives no tolerance: only a spread that is recorded with its number of seeds n does.
+TOLERANCE_SPREADS = 2.0  # of these standard deviations, where that is more than the tolerances above
+# The standard deviation of n seeds is an estimate as well. The ratio of two such variances has the F distribution
+# with n - 1 and n - 1 degrees of freedom; a ratio outside of its central 95% is a difference.
+TOLERANCE_F_LEVEL = 0.05
 TIMING_UNITS = frozenset({"s", "ms", "MB", "GB", "times"})  # belong to the machine: only presence is compared
 
 _NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
-_SPREAD = re.compile(r"±\s*(\d+(?:\.\d+)?)")
+_SPREAD = re.compile(r"±\s*$")  # what stands before a number that is a standard deviation
+_SPREAD_COLUMN = re.compile(r"(?:(?P<mean>.+)[ _])?(?:sd|std)")  # "AUROC sd" belongs to "AUROC", "sd" to its left
 _COLUMN_UNIT = re.compile(r"\(([^()]+)\)\s*$")
 
 
@@ -32,9 +41,16 @@ def compare(old: str | Path, new: str | Path) -> list[str]:
     """Differences between two folders of results files beyond the tolerances at the top of this module.
 
     A file, key, table, figure, row or column that appears or vanishes is a difference, and so are a changed
-    unit, count or text. Numbers inside text are held to the same tolerances; a mean with a standard deviation may
-    move by two of them. Timings (unit or column in
-    `TIMING_UNITS`), captions, alt texts, pictures and provenance are not compared.
+    unit, count or text. Numbers inside text are held to the same tolerances, and so are the numbers behind a figure
+    (its CSV). A mean whose standard deviation over n seeds is recorded may move by what n other seeds would change.
+    Of a table or figure of a single run (``single_run``) only columns and the number of rows are compared. Timings
+    (unit or column in `TIMING_UNITS`), captions, alt texts, pictures and provenance are not compared.
+
+    Parameters
+    ----------
+    old, new : str or Path
+        Folders of results files. The figures are looked for where these files say, relative to the output folder:
+        the parent of ``results``, or of ``report/results``.
 
     Returns
     -------
@@ -46,18 +62,40 @@ def compare(old: str | Path, new: str | Path) -> list[str]:
         if not any(folder.glob("*.json")):
             raise ResultsError(f"{folder} holds no results (*.json); run `make report` first.")
     files = [{path.stem: read(path) for path in sorted(folder.glob("*.json"))} for folder in folders]
-    return list(_compare_files(*files))
+    return list(_compare_files(files[0], files[1], output_folder(old), output_folder(new)))
 
 
-def _compare_files(old: dict[str, Any], new: dict[str, Any]) -> Iterator[str]:
+def output_folder(results: str | Path) -> Path:
+    """The folder to which the paths in results files are relative, given the folder of these files."""
+    parent = Path(results).absolute().parent
+    return parent.parent if parent.name == "report" else parent
+
+
+def _compare_files(old: dict[str, Any], new: dict[str, Any], old_output: Path, new_output: Path) -> Iterator[str]:
     yield from _membership(old, new, "notebook")
     for name in sorted(old.keys() & new.keys()):
         for section in ("values", "tables", "figures"):
             yield from _membership(old[name][section], new[name][section], f"{name}: {section[:-1]}")
         for key in sorted(old[name]["values"].keys() & new[name]["values"].keys()):
             yield from _compare_value(old[name]["values"][key], new[name]["values"][key], f"{name}: value {key!r}")
-        for id in sorted(old[name]["tables"].keys() & new[name]["tables"].keys()):
-            yield from _compare_table(old[name]["tables"][id], new[name]["tables"][id], f"{name}: table {id!r}")
+        for section in ("tables", "figures"):
+            for id in sorted(old[name][section].keys() & new[name][section].keys()):
+                where = f"{name}: {section[:-1]} {id!r}"
+                before, after = old[name][section][id], new[name][section][id]
+                if section == "figures":
+                    before, after = (_with_numbers(*one) for one in ((before, old_output), (after, new_output)))
+                yield from _compare_table(before, after, where)
+
+
+def _with_numbers(figure: dict[str, Any], output: Path) -> dict[str, Any]:
+    """The record of a figure with the columns and rows of its CSV."""
+    path = output / figure["csv"]
+    try:
+        with path.open(encoding="utf-8", newline="") as stream:
+            columns, *rows = csv.reader(stream)
+    except (OSError, ValueError) as error:
+        raise ResultsError(f"{path}, the numbers behind a figure, cannot be read: {error!r}") from None
+    return {**figure, "columns": columns, "rows": rows}
 
 
 def _membership(old: dict[str, Any], new: dict[str, Any], what: str) -> Iterator[str]:
@@ -69,35 +107,70 @@ def _compare_value(old: dict[str, Any], new: dict[str, Any], where: str) -> Iter
     for field in ("unit", "n"):
         if old[field] != new[field]:
             yield f"{where}: {field} was {old[field]!r}, is {new[field]!r}"
-    for field in ("value", "sd"):
-        # The standard deviation is held to the tolerance of its mean: it is in the same units, and smaller.
-        tolerance = _tolerance(old["value"], new["value"], old["unit"], old["sd"] or 0.0)
-        if not _alike(old[field], new[field], tolerance):
-            yield f"{where}: {field} was {old[field]}, is {new[field]} (tolerance {tolerance:.3g})"
+    tolerance = _tolerance(old["value"], new["value"], old["unit"])
+    n = old["n"] or 1
+    if not _means_alike(old["value"], new["value"], old["sd"], new["sd"], n, tolerance):
+        yield f"{where}: value was {old['value']}, is {new['value']} (sd {old['sd']} and {new['sd']}, n {old['n']})"
+    if not _spreads_alike(old["sd"], new["sd"], n, tolerance):
+        yield f"{where}: sd was {old['sd']}, is {new['sd']} (n {old['n']})"
 
 
 def _compare_table(old: dict[str, Any], new: dict[str, Any], where: str) -> Iterator[str]:
+    for field, default in (("n", None), ("single_run", False)):
+        if old.get(field, default) != new.get(field, default):
+            yield f"{where}: {field} was {old.get(field, default)!r}, is {new.get(field, default)!r}"
     if old["columns"] != new["columns"]:
         yield f"{where}: columns were {old['columns']}, are {new['columns']}"
     elif len(old["rows"]) != len(new["rows"]):
         yield f"{where}: had {len(old['rows'])} rows, has {len(new['rows'])}"
-    else:
-        for row, (before, after) in enumerate(zip(old["rows"], new["rows"]), start=1):
-            for column, was, now in zip(old["columns"], before, after):
-                unit = _COLUMN_UNIT.search(column)
-                if not _cells_alike(was, now, unit.group(1) if unit else ""):
-                    yield f"{where}, row {row} ({before[0]}), column {column!r}: was {was!r}, is {now!r}"
+    elif not old.get("single_run"):
+        yield from _compare_rows(old, new, where)
 
 
-def _cells_alike(old: Any, new: Any, unit: str, sd: float = 0.0) -> bool:
-    """Numbers and numbers in text within tolerance, all else equal; "0.91 ± 0.03" says its spread itself."""
+def _compare_rows(old: dict[str, Any], new: dict[str, Any], where: str) -> Iterator[str]:
+    columns, n = old["columns"], old.get("n") or 1
+    spread_of = _spread_columns(columns)
+    for row, (before, after) in enumerate(zip(old["rows"], new["rows"]), start=1):
+        for j, (column, was, now) in enumerate(zip(columns, before, after)):
+            unit = _COLUMN_UNIT.search(column)
+            sds = (before[spread_of[j]], after[spread_of[j]]) if j in spread_of else (None, None)
+            if not _cells_alike(was, now, unit.group(1) if unit else "", n, sds, j in spread_of.values()):
+                yield f"{where}, row {row} ({before[0]}), column {column!r}: was {was!r}, is {now!r}"
+
+
+def _spread_columns(columns: list[str]) -> dict[int, int]:
+    """{position of a column of means: position of the column of their standard deviations}."""
+    found: dict[int, int] = {}
+    for j, column in enumerate(columns):
+        match = _SPREAD_COLUMN.fullmatch(column)
+        if match and match["mean"] in columns:
+            found[columns.index(match["mean"])] = j
+        elif match and match["mean"] is None and j:
+            found[j - 1] = j
+    return found
+
+
+def _cells_alike(old: Any, new: Any, unit: str, n: int, sds: tuple[Any, Any], is_spread: bool = False) -> bool:
+    """Numbers and numbers in text within tolerance, all else equal.
+
+    `sds` are the standard deviations of the two cells, where a column holds them; "0.91 ± 0.03" says its own.
+    """
     if isinstance(old, str) and isinstance(new, str):
-        pairs = list(zip(_NUMBER.findall(old), _NUMBER.findall(new)))
-        same_text = _NUMBER.sub("#", old) == _NUMBER.sub("#", new)
-        sd = max(map(float, _SPREAD.findall(old)), default=0.0)
-        return same_text and all(_cells_alike(float(a), float(b), unit, sd) for a, b in pairs)
+        if _NUMBER.sub("#", old) != _NUMBER.sub("#", new):
+            return False
+        a, b = list(_NUMBER.finditer(old)), list(_NUMBER.finditer(new))
+        spread = [bool(_SPREAD.search(old[: match.start()])) for match in a]
+        numbers = [(float(before.group()), float(after.group())) for before, after in zip(a, b)]
+        followers = [numbers[i + 1] if i + 1 < len(a) and spread[i + 1] else sds for i in range(len(a))]
+        return all(
+            _cells_alike(*pair, unit, n, follower, is_spread or itself)
+            for pair, follower, itself in zip(numbers, followers, spread)
+        )
     if _is_number(old) and _is_number(new):
-        return _alike(old, new, _tolerance(old, new, unit, sd))
+        tolerance = _tolerance(old, new, unit)
+        if is_spread:
+            return _spreads_alike(old, new, n, tolerance)
+        return _means_alike(old, new, _as_number(sds[0]), _as_number(sds[1]), n, tolerance)
     return type(old) is type(new) and old == new
 
 
@@ -105,16 +178,37 @@ def _is_number(cell: Any) -> bool:
     return isinstance(cell, int | float) and not isinstance(cell, bool)
 
 
-def _tolerance(old: float, new: float, unit: str, sd: float = 0.0) -> float:
-    """The absolute tolerance for two numbers of this unit, with this standard deviation over seeds."""
+def _as_number(cell: Any) -> float | None:
+    """The number in a cell of a column of standard deviations; None where there is none."""
+    try:
+        return None if cell is None else float(cell)
+    except ValueError:
+        return None
+
+
+def _tolerance(old: float, new: float, unit: str) -> float:
+    """The absolute tolerance for two numbers of this unit, whatever their spread."""
     if unit in TIMING_UNITS:
         return math.inf
     size = max(abs(old), abs(new))
     plain = TOLERANCE_RATIO if size <= 1 else TOLERANCE_RELATIVE * size
-    return max(TOLERANCE_PERCENT if unit == "%" else plain, TOLERANCE_SPREADS * sd)
+    return TOLERANCE_PERCENT if unit == "%" else plain
 
 
-def _alike(old: float | None, new: float | None, tolerance: float) -> bool:
+def _means_alike(
+    old: float, new: float, old_sd: float | None, new_sd: float | None, n: int, tolerance: float
+) -> bool:
+    """Whether two means of n seeds differ by no more than n other seeds would change."""
+    if n > 1 and old_sd is not None and new_sd is not None:
+        pooled = math.sqrt((old_sd**2 + new_sd**2) / 2)
+        tolerance = max(tolerance, TOLERANCE_SPREADS * pooled * math.sqrt(2 / n))
+    return abs(old - new) <= tolerance + 1e-9  # the margin is for 0.98 - 0.96 > 0.02 in binary
+
+
+def _spreads_alike(old: float | None, new: float | None, n: int, tolerance: float) -> bool:
+    """Whether two standard deviations of n seeds can be estimates of one."""
     if old is None or new is None:
         return old is new
-    return abs(old - new) <= tolerance + 1e-9  # the margin is for 0.98 - 0.96 > 0.02 in binary
+    if n > 1 and max(old, new) ** 2 <= fdtri(n - 1, n - 1, 1 - TOLERANCE_F_LEVEL / 2) * min(old, new) ** 2:
+        return True
+    return abs(old - new) <= tolerance + 1e-9

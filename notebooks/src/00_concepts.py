@@ -755,6 +755,7 @@ def draw_gallery(picture, alt):
     nb.figure(
         fig,
         f"family_gallery_{picture}",
+        single_run=True,
         caption=f"Eight families of detectors on {picture}. Darker is more anomalous; the line is the threshold.",
         alt=alt,
         data=pd.DataFrame(X, columns=["x1", "x2"]).assign(y=y, **scores),

@@ -572,6 +572,7 @@ fig = plots.comparison(summary, "AUROC", group="dataset")
 nb.figure(
     fig,
     "padim_comparison",
+    n=n_seeds,
     caption=f"AUROC of pictures, mean and standard deviation over {n_seeds} seeds, for each data set; "
     "random weights and the distance between pixels once.",
     alt="One panel for each data set, one row for each detector. Random scores lie at one half; PaDiM and PatchCore on "
@@ -638,6 +639,7 @@ axis.minorticks_off()
 nb.figure(
     fig,
     "padim_training_size",
+    n=n_seeds,
     caption=f"AUROC of PaDiM against the number of training pictures; mean and standard deviation of {n_seeds} draws.",
     alt="A curve that rises steeply at first and flattens as the number of pictures grows.",
     data=curve.reset_index(),

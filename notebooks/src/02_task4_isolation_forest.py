@@ -752,7 +752,7 @@ for axis in grid.axes.flat:
 grid.set_axis_labels("promised false-alarm rate", "measured false-alarm rate").set_titles("{col_name}")
 worst = thresholds.loc[("Gaussian", "training quantile", promises[0]), "measured"]
 nb.figure(
-    grid.figure, "isolation_forest_thresholds", data=thresholds.reset_index(),
+    grid.figure, "isolation_forest_thresholds", n=n_threshold_splits, data=thresholds.reset_index(),
     caption="Promised and measured rate of false alarms, mean and standard error; grey: promise kept.",
     alt="Two panels of measured against promised false-alarm rate with a grey diagonal. For Isolation Forest all "
     f"thresholds lie near it. The training quantile of the Gaussian measures {worst:.1%} at a promise of {promises[0]:.1%}.",
@@ -910,7 +910,8 @@ growth.round(3)
 # %%
 fig = plots.growth(growth.iloc[:, :3], xlabel="rows n")
 nb.figure(
-    fig, "isolation_forest_time", data=growth.reset_index(),
+    fig, "isolation_forest_time",
+    data=growth.rename(columns=lambda name: name if name.startswith("nodes") else f"{name} (s)").reset_index(),
     caption=f"Seconds to fit and to score n random rows of ten columns with {n_estimators // 2} trees; in the "
     "legend the exponent of the fitted power law.",
     alt="Three lines on logarithmic axes. Fitting with a fixed sub-sample grows least. Fitting with all rows in "
@@ -1113,7 +1114,7 @@ def summary(rows):
 rows = compare(dataset)
 comparison = summary(rows)
 caption = f"Detectors on {dataset}: mean and standard deviation over {n_splits} splits, seconds on this machine."
-nb.table(comparison, "isolation_forest_comparison", caption)
+nb.table(comparison, "isolation_forest_comparison", caption, n=n_splits)
 comparison.round(3)
 
 # %% [markdown]
@@ -1205,7 +1206,7 @@ hard = pd.concat({name: summary(compare(name)) for name in hard_datasets}, names
 caption = (
     f"The same detectors where the distance to the centre fails: mean and standard deviation over {n_splits} splits."
 )
-nb.table(hard, "isolation_forest_hard_comparison", caption)
+nb.table(hard, "isolation_forest_hard_comparison", caption, n=n_splits)
 hard["AUROC"].unstack("data set")[hard_datasets].loc[comparison.index].round(3)
 
 # %% [markdown]
@@ -1220,7 +1221,7 @@ panels = picture.assign(
 )
 fig = plots.comparison(panels, "AUROC", group="panel", reference="ruler, robust")
 nb.figure(
-    fig, "ruler_comparison", data=picture[["data set", "mean", "sd"]].reset_index(),
+    fig, "ruler_comparison", n=n_splits, data=picture[["data set", "mean", "sd"]].reset_index(),
     caption="AUROC of every detector, mean and standard deviation over the splits; dashed: the robust ruler.",
     alt="One panel for each data set. In the first the dashed line of the robust ruler runs through the best "
     "detectors. In the others it stands clearly to the left of the best ones.",
@@ -1252,7 +1253,8 @@ for name in hard_datasets:
 # %%
 promise = min(promises, key=lambda alpha: abs(alpha - contamination))
 thresholds_table = thresholds.reset_index()
-nb.table(thresholds_table, "thresholds", "Promised and measured rate of false alarms and recall, over the splits.")
+caption = "Promised and measured rate of false alarms and recall, over the splits."
+nb.table(thresholds_table, "thresholds", caption, n=n_threshold_splits)
 for key, row in (
     ("isolation_forest", "Isolation Forest"),
     ("ruler_robust", "ruler, robust"),

@@ -687,7 +687,7 @@ fig = picture_rows(
 )
 steps = {f"{name} {i}": distance.min(1) for (name, i), distance in distance_to_moons.items()}
 nb.figure(
-    fig, "moon_walk", data=pd.DataFrame(steps),
+    fig, "moon_walk", single_run=True, data=pd.DataFrame(steps),
     caption="Decoded codes on the straight line from a crescent (left) to a full moon (right).",
     alt="Two rows of nine moons. Both begin with a crescent and end with a full moon. In the middle of the plain "
     "autoencoder's row the dark side lights up evenly, like two pictures laid over each other; in the variational "
@@ -1129,6 +1129,7 @@ for name, table in tables.items():
         table.astype(object).fillna("–"),
         id,
         f"AUROC on {name}: mean and standard deviation of {n_seeds} splits, and times.",
+        n=n_seeds,
     )
 tables[names[0]].round(3)
 
@@ -1144,7 +1145,7 @@ for axis, name in zip(fig.axes, names):
     order = list(dict.fromkeys(everything.index))[::-1]
     axis.plot(untrained, [order.index(key) for key in untrained.index], "x", color="0.45", ms=5)
 nb.figure(
-    fig, "autoencoder_comparison", data=everything.drop(columns="panel").reset_index(),
+    fig, "autoencoder_comparison", n=n_seeds, data=everything.drop(columns="panel").reset_index(),
     caption="AUROC of each detector (dots, with one standard deviation), of its untrained network (crosses), and of the "
     "ruler (dashed line).",
     alt="One panel for each data set. On the digits trained networks stand far to the right of their untrained copies, "

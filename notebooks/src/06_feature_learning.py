@@ -249,7 +249,12 @@ for dataset in hard_datasets:
 teaching = pd.DataFrame(rows).set_index(["data set", "teacher of REPEN"])[
     ["teacher", "untrained", "AUROC", "sd", "gain"]
 ]
-nb.table(printable(teaching), "repen_base_detectors", f"REPEN with five base detectors, mean over {n_seeds} splits.")
+nb.table(
+    printable(teaching),
+    "repen_base_detectors",
+    f"REPEN with five base detectors, mean over {n_seeds} splits.",
+    n=n_seeds,
+)
 teaching.round(3)
 
 # %% [markdown]
@@ -413,7 +418,9 @@ for dataset in hard_datasets:
         relations.append({"data set": dataset, "method": name} | summary("RDP", dataset, **setting))
     relations.append({"data set": dataset, "method": "contrastive"} | contrastive_row(dataset))
 relations = pd.DataFrame(relations).set_index(["data set", "method"])[["untrained", "AUROC", "sd", "gain"]]
-nb.table(relations, "rdp_ablation", f"RDP taken apart, beside contrastive learning, mean over {n_seeds} seeds.")
+nb.table(
+    relations, "rdp_ablation", f"RDP taken apart, beside contrastive learning, mean over {n_seeds} seeds.", n=n_seeds
+)
 relations.round(3)
 
 # %% [markdown]
@@ -507,13 +514,11 @@ for axis, (name, detector) in zip(axes, landscapes.items()):
 axes[0].set_ylabel("relative error $z_r$")
 fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=2, markerscale=1.5)
 nb.figure(
-    fig,
-    "dagmm_landscape",
-    data=places,
+    fig, "dagmm_landscape", single_run=True, data=places,
     caption="Energy over code and relative reconstruction error (dark: high), with the test rows; in brackets the AUROC.",
     alt="Two shaded landscapes with points. Untrained: normal rows and anomalies lie mixed in one valley. Trained: "
     "normal rows lie in a valley at small error, most anomalies above it on the slope of larger error.",
-)
+)  # fmt: skip
 
 # %% [markdown]
 # Training digs a valley where the codes of normal rows lie and their errors are small, and most anomalies stay above
@@ -536,7 +541,7 @@ for i in range(n_seeds):
 pieces = pd.DataFrame(rows).groupby("part of z")["AUROC"].agg(["mean", "std"]).loc[list(parts)]
 if hard_datasets[0].startswith("injected/dependency/"):
     assert pieces.loc["errors alone", "mean"] > pieces.loc["code alone", "mean"]
-nb.table(pieces.reset_index(), "dagmm_parts", f"Energy of parts of z, mean over {n_seeds} trainings.")
+nb.table(pieces.reset_index(), "dagmm_parts", f"Energy of parts of z, mean over {n_seeds} trainings.", n=n_seeds)
 pieces.round(3)
 
 # %% [markdown]
@@ -564,7 +569,7 @@ for dataset in hard_datasets:
         rows.append({"data set": dataset, "setting": name} | found)
 columns = ["untrained", "AUROC", "sd", "clusters used", "squared error"]
 mixtures = pd.DataFrame(rows).set_index(["data set", "setting"])[columns]
-nb.table(mixtures, "dagmm_clusters", f"DAGMM with K clusters, one network, mean over {n_seeds} seeds.")
+nb.table(mixtures, "dagmm_clusters", f"DAGMM with K clusters, one network, mean over {n_seeds} seeds.", n=n_seeds)
 mixtures.round(3)
 
 # %% [markdown]
@@ -669,7 +674,9 @@ for dataset, block in hard.groupby(level="data set", sort=False):
     untrained = untrained.rename(index="{}, untrained".format)
     blocks[dataset] = pd.concat([controls, untrained, block[["AUROC", "sd", "gain", "gain sd", "fit (s)"]]])
 board = pd.concat(blocks, names=["data set", "detector"])
-nb.table(printable(board), "feature_learning_comparison", f"All detectors, mean and sd over {n_seeds} splits.")
+nb.table(
+    printable(board), "feature_learning_comparison", f"All detectors, mean and sd over {n_seeds} splits.", n=n_seeds
+)
 board.round(3)
 
 # %%
@@ -679,6 +686,7 @@ fig = plots.comparison(panels, "AUROC", group="panel", reference="‖x‖²")
 nb.figure(
     fig,
     "feature_learning_comparison",
+    n=n_seeds,
     data=picture[["data set", "mean", "sd"]].reset_index(),
     caption="AUROC of each detector, of its untrained network and of the rulers; dashed: ‖x‖².",
     alt="One panel for each data set. RDP and DAGMM lie far to the right of their untrained networks and of the ruler on "

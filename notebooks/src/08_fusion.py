@@ -210,7 +210,8 @@ for axis, (name, scores) in zip(axes, panels.items()):
 axes[0].set_ylabel("density")
 fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
 nb.figure(
-    fig, "fusion_elephant", data=pd.DataFrame(panels).assign(kind=kinds).query("kind in ('normal', 'mismatch')"),
+    fig, "fusion_elephant", single_run=True,
+    data=pd.DataFrame(panels).assign(kind=kinds).query("kind in ('normal', 'mismatch')"),
     caption="The blind men and the elephant: scores of normal samples and mismatches, by each modality alone and by "
     "all three together.",
     alt="Four histograms. For image, text and series alone the outlines of normal samples and mismatches lie over each "

@@ -395,7 +395,7 @@ comparison = runs.groupby(["data", "score"], sort=False)["AUROC"].agg(["mean", "
 frame = comparison.reset_index("data")
 fig = plots.comparison(frame, "AUROC", group="data", reference="untrained")
 nb.figure(
-    fig, "transformer_comparison", data=frame.reset_index(),
+    fig, "transformer_comparison", n=n_seeds, data=frame.reset_index(),
     caption=f"AUROC of the trained network, {n_seeds} seeds, mean ± sd, beside its controls; dashed: untrained.",
     alt="A panel for each data set. The trained network's residual score is level with the dashed line of the untrained "
     "one or a little to its right; by the error alone trained is far to the right of untrained.",
@@ -411,7 +411,9 @@ nb.figure(
 
 # %%
 wide = found.pivot(index=["data", "seed"], columns="score", values="AUROC")
-nb.table(comparison.fillna(0.0).reset_index().round(4), "transformer_comparison", f"AUROC over {n_seeds} seeds.")
+nb.table(
+    comparison.fillna(0.0).reset_index().round(4), "transformer_comparison", f"AUROC over {n_seeds} seeds.", n=n_seeds
+)
 gains = {}
 for text, key in (("", "residual"), (", error only", "error")):
     gain = (wide[f"trained{text}"] - wide[f"untrained{text}"]).groupby("data").agg(["mean", "std"])

@@ -233,7 +233,7 @@ print(f"Kept: {kept}.")
 
 # %%
 if samples.y is not None:
-    nb.value("kept_auroc", compared.loc[kept, "auroc"], sd=compared.loc[kept, "auroc_sd"], n=2 * repeats)
+    nb.value("kept_auroc", compared.loc[kept, "auroc"], sd=compared.loc[kept, "auroc_sd"])
     nb.value("kept_average_precision", compared.loc[kept, "average_precision"], n=2 * repeats)
 if example and detectors == "quick":
     assert compared.loc[kept, "auroc"] > compared.loc[ranking.RANDOM_BASELINE, "auroc"] + 0.2, (

@@ -474,8 +474,8 @@
 # columns f-AnoGAN reaches {{ value:04_gans.f_anogan_dependency_auroc }}, BiGAN
 # {{ value:04_gans.bigan_dependency_auroc }} and GANomaly {{ value:04_gans.ganomaly_dependency_auroc }}, far above their
 # untrained networks, and PCA is ahead of all three. On breast cancer each of them ends below its own untrained network
-# ({{ ref:gan_comparison }}). {{ ref:f_anogan_table }} repeats the central table of the f-AnoGAN paper with our
-# images. Some things are reproduced: f-AnoGAN is not behind the search, and the critic alone is the worst of the trained
+# ({{ ref:gan_comparison }}). {{ ref:f_anogan_table }} repeats F1 and AUC of the central table of the f-AnoGAN paper
+# with our images. Some things are reproduced: f-AnoGAN is not behind the search, and the critic alone is the worst of the trained
 # methods, for it was taught to tell real from generated, and an anomaly is neither. Others are not: f-AnoGAN has
 # an AUC of {{ value:04_gans.f_anogan_auc }}, but a plain autoencoder and BiGAN have no less, and PCA, which the paper did not try,
 # has {{ value:04_gans.pca_auc_beside_f_anogan }}. The protocols differ. The paper has patches of

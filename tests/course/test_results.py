@@ -19,7 +19,7 @@ from mmad_utils.course import project as course_project
 from mmad_utils.course.__main__ import main
 from mmad_utils.course.provenance import current_provenance
 from mmad_utils.course.results import Results, ResultsError, read
-from mmad_utils.course.tolerances import TOLERANCE_RATIO, TOLERANCE_RELATIVE, compare
+from mmad_utils.course.tolerances import TOLERANCE_RATIO, TOLERANCE_RELATIVE, compare, output_folder
 
 MODULES = ["mmad_utils.a", "mmad_utils.datasets.b"]
 PROVENANCE = {"notebook_source": "a", "modules": {}, "lock": "c", "parameters": {"seed": 0}}
@@ -385,17 +385,98 @@ def test_numbers_in_text_are_held_to_the_same_tolerance(tmp_path):
     assert compare(old, one_cell("d", "0.971 (0.004)"))
 
 
-def test_a_mean_may_move_by_two_of_its_standard_deviations(tmp_path):
-    def recorded(folder, mean, sd):
-        record = Results("x", output=tmp_path / folder, provenance=PROVENANCE)
-        record.value("auroc", mean, sd=sd, n=5)
-        record.table(pd.DataFrame({"AUROC": [f"{mean:.3f} ± {sd:.3f}"]}), "t", "Caption.")
-        return record.save().parent
+def recorded(folder, mean, sd, n, *, table=True, name="x", **options):
+    """Folder of results with one mean and spread as a value, in a cell, in two columns and behind a figure."""
+    record = Results(name, output=folder, provenance=PROVENANCE)
+    record.value("auroc", mean, sd=sd, n=n)
+    if table:
+        columns = pd.DataFrame({"AUROC": [mean], "sd": [sd]})
+        record.table(pd.DataFrame({"AUROC": [f"{mean:.4f} ± {sd:.4f}"]}), "cell", "Caption.", n=n, **options)
+        record.table(columns, "columns", "Caption.", n=n, **options)
+        record.figure(picture()[0], "f", caption="C.", alt="A.", data=columns, n=n, **options)
+    return record.save().parent
 
-    old = recorded("a", 0.8, 0.05)
-    assert not compare(old, recorded("b", 0.89, 0.05))
-    assert len(compare(old, recorded("c", 0.91, 0.05))) == 2  # the value and the table
-    assert len(compare(old, recorded("d", 0.8, 0.16))) == 2  # a spread that grows beyond it is a difference as well
+
+@pytest.mark.parametrize("n", [3, 5, 20])
+def test_a_mean_of_seeds_may_move_as_with_other_seeds(tmp_path, n):
+    allowed = 2 * 0.08 * math.sqrt(2 / n)
+    old = recorded(tmp_path / "a", 0.7, 0.08, n)
+    within = recorded(tmp_path / "b", 0.7 + 0.97 * allowed, 0.08, n)
+    beyond = recorded(tmp_path / "c", 0.7 + 1.03 * allowed, 0.08, n)
+    assert not compare(old, within) and not compare(within, old)
+    assert len(compare(old, beyond)) == len(compare(beyond, old)) == 4  # value, cell, column, figure
+
+
+@pytest.mark.parametrize(("n", "limit"), [(3, 6.245), (5, 3.099), (10, 2.006)])  # sqrt of 97.5% quantiles of F
+def test_a_spread_of_seeds_may_change_as_the_f_test_allows(tmp_path, n, limit):
+    old = recorded(tmp_path / "a", 0.7, 0.03, n)
+    assert not compare(old, recorded(tmp_path / "b", 0.7, 0.03 * limit * 0.99, n))
+    assert len(compare(old, recorded(tmp_path / "c", 0.7, 0.03 * limit * 1.01, n))) == 4
+
+
+def test_two_means_of_seeds_from_one_distribution_rarely_differ(tmp_path, rng):
+    old, new = (Results("x", output=tmp_path / name, provenance=PROVENANCE) for name in ("a", "b"))
+    for i in range(400):
+        for record in (old, new):
+            runs = rng.normal(0.5, 0.1, size=5)
+            record.value(f"v{i}", runs.mean(), sd=runs.std(ddof=1), n=5)
+    found = compare(old.save().parent, new.save().parent)
+    assert len(found) < 0.15 * 400  # two tests of about 5% each, the first with an estimated spread
+    assert len(found) > 0.04 * 400, "and the tolerances are not empty"
+
+
+def test_a_spread_between_classes_gives_no_tolerance(tmp_path):
+    old = recorded(tmp_path / "a", 0.7, 0.1, None)
+    assert len(compare(old, recorded(tmp_path / "b", 0.73, 0.1, None))) == 4
+
+
+def test_a_single_run_is_compared_by_its_shape_only(tmp_path):
+    old = recorded(tmp_path / "a", 0.7, 0.1, 5, single_run=True)
+    new = recorded(tmp_path / "b", 0.1, 0.1, 5, single_run=True)
+    assert [line.split(": ")[1] for line in compare(old, new)] == ["value 'auroc'"]
+    not_marked = recorded(tmp_path / "c", 0.7, 0.1, 5)
+    assert all("single_run was True, is False" in line for line in compare(old, not_marked))
+
+
+def test_marks_of_the_comparison_are_stored_only_where_given(tmp_path):
+    plain, marked = filled(tmp_path / "a"), Results("x", output=tmp_path / "b", provenance=PROVENANCE)
+    fig, data = picture()
+    marked.table(data, "t", "C.", n=5, single_run=True)
+    marked.figure(fig, "f", caption="C.", alt="A.", data=data, n=5, single_run=True)
+    for one in (marked.tables["t"], marked.figures["f"]):
+        assert one["n"] == 5 and one["single_run"] is True
+    for one in (*plain.tables.values(), *plain.figures.values()):
+        assert not {"n", "single_run"} & one.keys()
+    with pytest.raises(ResultsError, match="table 'u': n must be a positive"):
+        marked.table(data, "u", "C.", n=0)
+
+
+def test_the_numbers_behind_figures_are_compared(two_folders):
+    old, new = two_folders.folders
+    csv = output_folder(new) / "figures" / "curve_01.csv"
+    text = csv.read_text()
+    frame = pd.read_csv(csv)
+    frame.assign(y=frame["y"] - 0.9 * TOLERANCE_RATIO).to_csv(csv, index=False)
+    assert compare(old, new) == []
+    frame.assign(y=frame["y"] - 1.1 * TOLERANCE_RATIO).to_csv(csv, index=False)
+    assert len(compare(old, new)) == len(frame)
+    assert "figure 'curve_01', row 1 (0), column 'y'" in compare(old, new)[0]
+    frame.iloc[1:].to_csv(csv, index=False)
+    assert compare(old, new) == ["01_small: figure 'curve_01': had 20 rows, has 19"]
+    csv.write_text(text.replace("x,y", "x,z"))
+    assert "columns were ['x', 'y'], are ['x', 'z']" in compare(old, new)[0]
+
+
+@pytest.mark.parametrize("damage", [lambda csv: csv.unlink(), lambda csv: csv.write_text("")])
+def test_a_figure_without_its_numbers_is_an_error_that_names_the_file(two_folders, damage, capsys):
+    damage(output_folder(two_folders.folders[1]) / "figures" / "curve_01.csv")
+    assert main(["compare", *map(str, two_folders.folders)]) == 1
+    assert "curve_01.csv, the numbers behind a figure, cannot be read" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("layout", ["results", "report/results"])
+def test_figures_are_found_in_both_layouts(tmp_path, layout):
+    assert output_folder(tmp_path / layout) == tmp_path
 
 
 def test_rows_columns_and_notebooks_that_change_are_differences(two_folders):
