@@ -482,7 +482,8 @@
 # retinal scans, a large generator and lesions that are small in the picture; we have whole digits of eight by eight
 # pixels, fewer than a hundred to train on, and a game that was cut short. The paper also chose its thresholds on the
 # test labels, here marked as such; against the honest threshold below it in the table this gains
-# {{ value:04_gans.f_anogan_f1_gained_by_test_labels }} in F1 for f-AnoGAN, and more for most others.
+# {{ value:04_gans.f_anogan_f1_gained_by_test_labels }} in F1 as a mean over the paper’s six methods, and next to nothing for
+# f-AnoGAN.
 
 # %% [markdown]
 # {{ table:gan_comparison }}
