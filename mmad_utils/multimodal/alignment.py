@@ -143,11 +143,6 @@ class ContrastiveAlignment(_TrainedAlignment):
 
     temperature: float = 0.2
     noise: float = 0.3
-    anchor: float = 1.0
-    steps: int = 300
-    batch_size: int = 64
-    learning_rate: float = 1e-3
-    random_state: int | np.random.RandomState | None = None
 
     def objective(self, mapped, helper, generator):
         latents = torch.cat(mapped)
@@ -174,11 +169,6 @@ class AdversarialAlignment(_TrainedAlignment):
     """
 
     strength: float = 1.0
-    anchor: float = 1.0
-    steps: int = 300
-    batch_size: int = 64
-    learning_rate: float = 1e-3
-    random_state: int | np.random.RandomState | None = None
 
     def helper(self, d, n_modalities):
         return mlp([d, 64, n_modalities])
