@@ -8,7 +8,6 @@ the sign that people draw: higher is more anomalous.
 from __future__ import annotations
 
 import abc
-import inspect
 import json
 from pathlib import Path
 from typing import Any
@@ -67,19 +66,6 @@ class Detector(OutlierMixin, Stateful, BaseEstimator, abc.ABC):
     """What ``X`` may be: "tabular", "image" (arrays), or both."""
 
     contamination: float
-
-    def __init_subclass__(cls, **options):
-        """Write out what ``**others`` of an ``__init__`` stands for; one that a dataclass generates has none."""
-        super().__init_subclass__(**options)
-        constructor = vars(cls).get("__init__")
-        if constructor is None:
-            return
-        own = dict(inspect.signature(constructor).parameters)
-        others = [name for name, parameter in own.items() if parameter.kind is parameter.VAR_KEYWORD]
-        if others:
-            del own[others[0]]
-            inherited = inspect.signature(super(cls, cls).__init__).parameters
-            constructor.__signature__ = inspect.Signature(sorted((inherited | own).values(), key=lambda p: p.kind))
 
     def fit(self, X, y=None):
         """Learn what normal samples look like.

@@ -34,5 +34,13 @@ def write_atomic(path: str | Path, content: bytes) -> None:
 
 
 def png_size(png: bytes) -> tuple[int, int]:
-    """Width and height of a PNG in pixels, from its header."""
+    """Width and height of a PNG in pixels, from its header.
+
+    Raises
+    ------
+    ValueError
+        The bytes are no PNG.
+    """
+    if not png.startswith(b"\x89PNG\r\n\x1a\n"):
+        raise ValueError("not a PNG: its signature is missing.")
     return int.from_bytes(png[16:20], "big"), int.from_bytes(png[20:24], "big")

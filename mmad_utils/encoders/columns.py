@@ -7,6 +7,7 @@ logarithm, so that no single cell outshouts a row.
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -112,6 +113,7 @@ def _values(column: pd.Series, kind: str) -> pd.Series:
     return column.astype(object).map(str, na_action="ignore")
 
 
+@dataclass(eq=False, repr=False)
 class ColumnEncoder(Encoder):
     """A table of mixed types as float64 numbers.
 
@@ -138,8 +140,7 @@ class ColumnEncoder(Encoder):
         A column of ``fit`` is missing in ``transform``.
     """
 
-    def __init__(self, kinds=None):
-        self.kinds = kinds
+    kinds: Any = None
 
     def fit(self, X, y=None):
         """Learn from a DataFrame of training rows."""

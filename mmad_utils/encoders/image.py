@@ -13,6 +13,7 @@ import os
 import warnings
 import zlib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -357,6 +358,7 @@ def _read_cache(path: Path) -> torch.Tensor | None:
     return torch.from_numpy(np.load(io.BytesIO(raw[:-4]), allow_pickle=False))
 
 
+@dataclass(eq=False, repr=False)
 class PixelEncoder(Encoder):
     """Pixels in [0, 1], projected on their first principal components, and what the projection leaves out.
 
@@ -375,8 +377,7 @@ class PixelEncoder(Encoder):
     components_ : (n_components, H W C) float64, orthonormal rows
     """
 
-    def __init__(self, n_components=32):
-        self.n_components = n_components
+    n_components: int = 32
 
     def fit(self, X, y=None):
         """Learn the components of (n, H, W, C) uint8 pictures."""

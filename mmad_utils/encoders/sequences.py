@@ -6,6 +6,7 @@ the detector that holds them.
 
 from __future__ import annotations
 
+from dataclasses import KW_ONLY, dataclass
 from functools import lru_cache
 from importlib import import_module
 from typing import Any
@@ -26,6 +27,7 @@ __all__ = ["SeriesEncoder", "TextEncoder", "mel_cepstra", "mel_filters", "series
 TOKEN = r"(?u)\b\w+\b"  # scikit-learn's own pattern drops words of one letter, and with them the numerals
 
 
+@dataclass(eq=False, repr=False)
 class TextEncoder(Encoder):
     """Texts as weighted counts of their words, or as sentence embeddings of a pretrained network.
 
@@ -54,10 +56,10 @@ class TextEncoder(Encoder):
     N. Reimers, I. Gurevych (2019), Sentence-BERT, EMNLP. W. Wang et al. (2020), MiniLM, NeurIPS.
     """
 
-    def __init__(self, method="tfidf", *, max_features=256, min_df=2):
-        self.method = method
-        self.max_features = max_features
-        self.min_df = min_df
+    method: str = "tfidf"
+    _: KW_ONLY
+    max_features: int = 256
+    min_df: int = 2
 
     def fit(self, X, y=None):
         """Learn the vocabulary and the weights of (n,) texts.
@@ -99,6 +101,7 @@ class TextEncoder(Encoder):
         return np.column_stack([vectorizer.transform(texts).toarray(), np.array(unknown)])
 
 
+@dataclass(eq=False, repr=False)
 class SeriesEncoder(Encoder):
     """Series as statistics and spectra, as mel cepstra, or as the code of an autoencoder.
 
@@ -130,22 +133,13 @@ class SeriesEncoder(Encoder):
     P. Malhotra et al. (2016), LSTM-based encoder-decoder for multi-sensor anomaly detection.
     """
 
-    def __init__(
-        self,
-        method="features",
-        *,
-        sampling_rate=16000.0,
-        latent_dim=16,
-        epochs=60,
-        learning_rate=3e-3,
-        random_state=None,
-    ):
-        self.method = method
-        self.sampling_rate = sampling_rate
-        self.latent_dim = latent_dim
-        self.epochs = epochs
-        self.learning_rate = learning_rate
-        self.random_state = random_state
+    method: str = "features"
+    _: KW_ONLY
+    sampling_rate: float = 16000.0
+    latent_dim: int = 16
+    epochs: int = 60
+    learning_rate: float = 3e-3
+    random_state: int | np.random.RandomState | None = None
 
     def fit(self, X, y=None):
         """Learn from (n, length) series.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,7 @@ STEPS_A_LOOK = 20  # updates between two looks at the held-out rows
 PATIENCE = 10  # looks without improvement that end the training
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class TabularEncoder(TransformerMixin, BaseEstimator):
     """Scaled columns, and beside each the part of it that the other columns do not explain.
 
@@ -67,28 +70,15 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
     residual, whose variance is one over the diagonal of the precision matrix.
     """
 
-    def __init__(
-        self,
-        *,
-        scaling="robust_arcsinh",
-        hidden=(128, 128),
-        mask_share=0.3,
-        residuals=True,
-        steps=2000,
-        validation_share=0.2,
-        batch_size=256,
-        learning_rate=1e-3,
-        random_state=None,
-    ):
-        self.scaling = scaling
-        self.hidden = hidden
-        self.mask_share = mask_share
-        self.residuals = residuals
-        self.steps = steps
-        self.validation_share = validation_share
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.random_state = random_state
+    scaling: str = "robust_arcsinh"
+    hidden: Sequence[int] = (128, 128)
+    mask_share: float = 0.3
+    residuals: bool = True
+    steps: int = 2000
+    validation_share: float = 0.2
+    batch_size: int = 256
+    learning_rate: float = 1e-3
+    random_state: int | np.random.RandomState | None = None
 
     def fit(self, X, y=None):
         """Learn scales and relations of the columns from normal rows, (n, d)."""

@@ -6,6 +6,8 @@ invertible in the eye of the reader: a distance after it can still be divided am
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator
@@ -55,6 +57,7 @@ class MomentMatching(Stateful, BaseEstimator):
         return {name: rows @ self.matrices_[name] + self.offsets_[name] for name, rows in latents.items()}
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class _TrainedAlignment(MomentMatching):
     """What the trained ones share: maps that start at the identity of standardised latents, and balanced batches.
 
@@ -70,12 +73,11 @@ class _TrainedAlignment(MomentMatching):
     history_ : list of dict, the mean of each term of the loss, a dict an epoch
     """
 
-    def __init__(self, *, anchor=1.0, steps=300, batch_size=64, learning_rate=1e-3, random_state=None):
-        self.anchor = anchor
-        self.steps = steps
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.random_state = random_state
+    anchor: float = 1.0
+    steps: int = 300
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    random_state: int | np.random.RandomState | None = None
 
     def objective(self, mapped: list[Tensor], helper: nn.Module, generator: torch.Generator) -> Tensor:
         """Scalar to minimise, from a batch of each modality, (b, d) each."""
@@ -120,6 +122,7 @@ class _TrainedAlignment(MomentMatching):
         return self
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class ContrastiveAlignment(_TrainedAlignment):
     """Two noisy views of a sample close together, all other samples of all modalities away (NT-Xent).
 
@@ -138,22 +141,8 @@ class ContrastiveAlignment(_TrainedAlignment):
     T. Chen, S. Kornblith, M. Norouzi, G. Hinton (2020), A simple framework for contrastive learning, ICML: eq. 1.
     """
 
-    def __init__(
-        self,
-        *,
-        temperature=0.2,
-        noise=0.3,
-        anchor=1.0,
-        steps=300,
-        batch_size=64,
-        learning_rate=1e-3,
-        random_state=None,
-    ):
-        super().__init__(
-            anchor=anchor, steps=steps, batch_size=batch_size, learning_rate=learning_rate, random_state=random_state
-        )
-        self.temperature = temperature
-        self.noise = noise
+    temperature: float = 0.2
+    noise: float = 0.3
 
     def objective(self, mapped, helper, generator):
         latents = torch.cat(mapped)
@@ -165,6 +154,7 @@ class ContrastiveAlignment(_TrainedAlignment):
         return F.cross_entropy(similarity, torch.arange(2 * n).roll(n))
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class AdversarialAlignment(_TrainedAlignment):
     """Maps against a discriminator that tells the modalities apart (gradient reversal).
 
@@ -178,11 +168,7 @@ class AdversarialAlignment(_TrainedAlignment):
     Y. Ganin et al. (2016), Domain-adversarial training of neural networks, JMLR 17: eq. 18.
     """
 
-    def __init__(self, *, strength=1.0, anchor=1.0, steps=300, batch_size=64, learning_rate=1e-3, random_state=None):
-        super().__init__(
-            anchor=anchor, steps=steps, batch_size=batch_size, learning_rate=learning_rate, random_state=random_state
-        )
-        self.strength = strength
+    strength: float = 1.0
 
     def helper(self, d, n_modalities):
         return mlp([d, 64, n_modalities])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import combinations
 
 import torch
@@ -15,6 +16,7 @@ from mmad_utils.multimodal.deep_fusion import DeepFusion
 __all__ = ["CrossAttentionFusion", "contrastive_loss"]
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class CrossAttentionFusion(DeepFusion):
     """Attention between the modalities, trained to tell matching parts from shuffled ones.
 
@@ -38,7 +40,7 @@ class CrossAttentionFusion(DeepFusion):
     alignment : float, default=1.0
     temperature : float, default=0.2, of the contrastive loss
     dropout : float, default=0.2, of the input of the projections and in the layers
-    **training : see ``DeepFusion``
+    The other parameters are those of ``DeepFusion``.
 
     References
     ----------
@@ -48,29 +50,16 @@ class CrossAttentionFusion(DeepFusion):
     J. Li et al. (2021), Align before fuse, NeurIPS: sections 3.2 and 3.3.
     """
 
-    def __init__(
-        self,
-        *,
-        width=64,
-        heads=4,
-        layers=2,
-        n_shuffled=2,
-        alignment=1.0,
-        temperature=0.2,
-        dropout=0.2,
-        epochs=60,
-        batch_size=128,
-        learning_rate=3e-3,
-        **training,
-    ):
-        super().__init__(epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, **training)
-        self.width = width
-        self.heads = heads
-        self.layers = layers
-        self.n_shuffled = n_shuffled
-        self.alignment = alignment
-        self.temperature = temperature
-        self.dropout = dropout
+    width: int = 64
+    heads: int = 4
+    layers: int = 2
+    n_shuffled: int = 2
+    alignment: float = 1.0
+    temperature: float = 0.2
+    dropout: float = 0.2
+    epochs: int = 60
+    batch_size: int = 128
+    learning_rate: float = 3e-3
 
     def build(self, shape):
         """Projections to tokens, the layers, and the head."""

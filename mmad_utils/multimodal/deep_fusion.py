@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -17,6 +20,7 @@ __all__ = ["DeepFusion", "SharedLatentFusion"]
 LOG_VARIANCE = (-3.0, 6.0)  # of a column given the code; the codes have columns of mean variance 1
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class DeepFusion(PairedDetector, DeepDetector):
     """Base of the fusions that train a network; a variant defines ``build``, ``loss`` and ``batch_score``.
 
@@ -34,7 +38,7 @@ class DeepFusion(PairedDetector, DeepDetector):
         Share of the parts that training hides.
     held_out : float in (0, 0.5], default=0.15
         Share of the training samples that are not trained on.
-    **training : see ``DeepDetector``
+    The other parameters are those of ``DeepDetector``.
 
     Attributes
     ----------
@@ -42,14 +46,12 @@ class DeepFusion(PairedDetector, DeepDetector):
     pattern_scales_ : (2^m - 1, 2) float64, mean and spread of the normal scores of each pattern of missing parts
     """
 
-    modalities: tuple[str, ...] = ("paired",)
+    modalities = ("paired",)
     least_modalities = 2
 
-    def __init__(self, *, encoders=None, drop_rate=0.1, held_out=0.15, **training):
-        super().__init__(**training)
-        self.encoders = encoders
-        self.drop_rate = drop_rate
-        self.held_out = held_out
+    encoders: Any = None
+    drop_rate: float = 0.1
+    held_out: float = 0.15
 
     def parts(self, batch: Tensor) -> tuple[list[Tensor], Tensor]:
         """Codes of each modality, (n, d_m), and which parts are there, (n, m) bool."""
@@ -124,6 +126,7 @@ class DeepFusion(PairedDetector, DeepDetector):
         return super().get_state() if hasattr(self, "offset_") else Detector.get_state(self)
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class SharedLatentFusion(DeepFusion):
     """A multimodal variational autoencoder: one code for all parts, from any of them.
 
@@ -147,7 +150,7 @@ class SharedLatentFusion(DeepFusion):
     beta : float, default=1.0
     scoring : {"cross", "reconstruction"}, default="cross"
         "reconstruction" takes one z̄ for all, the mean of the posterior given all parts, part m among them.
-    **training : see ``DeepFusion``
+    The other parameters are those of ``DeepFusion``.
 
     References
     ----------
@@ -156,23 +159,13 @@ class SharedLatentFusion(DeepFusion):
     T. M. Sutter, I. Daunhawer, J. E. Vogt (2021), Generalized multimodal ELBO, ICLR: theorem 1.
     """
 
-    def __init__(
-        self,
-        *,
-        latent_dim=16,
-        hidden=64,
-        beta=1.0,
-        scoring="cross",
-        epochs=100,
-        batch_size=128,
-        learning_rate=3e-3,
-        **training,
-    ):
-        super().__init__(epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, **training)
-        self.latent_dim = latent_dim
-        self.hidden = hidden
-        self.beta = beta
-        self.scoring = scoring
+    latent_dim: int = 16
+    hidden: int = 64
+    beta: float = 1.0
+    scoring: str = "cross"
+    epochs: int = 100
+    batch_size: int = 128
+    learning_rate: float = 3e-3
 
     def build(self, shape):
         """Encoders, decoders, and the log variances of the columns."""

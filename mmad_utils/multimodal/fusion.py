@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import KW_ONLY, dataclass
+from typing import Any
 
 import numpy as np
 from scipy import linalg, stats
@@ -27,6 +29,7 @@ from mmad_utils.thresholds import ConformalThreshold
 __all__ = ["EarlyFusion", "LateFusion"]
 
 
+@dataclass(eq=False, repr=False)
 class EarlyFusion(PairedDetector):
     """Concatenate what the encoders give, and let one detector judge the whole row.
 
@@ -51,12 +54,12 @@ class EarlyFusion(PairedDetector):
     pattern_scales_ : (2^m - 1, 2) float64, mean and spread of the normal scores of each pattern of missing parts
     """
 
-    def __init__(self, detector=None, *, encoders=None, folds=5, contamination=0.05, random_state=None):
-        self.detector = detector
-        self.encoders = encoders
-        self.folds = folds
-        self.contamination = contamination
-        self.random_state = random_state
+    detector: Any = None
+    _: KW_ONLY
+    encoders: Any = None
+    folds: int = 5
+    contamination: float = 0.05
+    random_state: int | np.random.RandomState | None = None
 
     def _fit(self, X, y):
         self._fit_encoders(X)
@@ -107,6 +110,7 @@ class EarlyFusion(PairedDetector):
         return filled + self.mean_
 
 
+@dataclass(eq=False, repr=False)
 class LateFusion(PairedDetector):
     """A detector for each modality, and a rule that joins their verdicts.
 
@@ -150,28 +154,16 @@ class LateFusion(PairedDetector):
     S. Bates et al. (2023), Testing for outliers with conformal p-values, Annals of Statistics 51(1).
     """
 
-    def __init__(
-        self,
-        rule="sum",
-        *,
-        detector=None,
-        weights=None,
-        joint=None,
-        alpha=0.05,
-        encoders=None,
-        folds=5,
-        contamination=0.05,
-        random_state=None,
-    ):
-        self.rule = rule
-        self.detector = detector
-        self.weights = weights
-        self.joint = joint
-        self.alpha = alpha
-        self.encoders = encoders
-        self.folds = folds
-        self.contamination = contamination
-        self.random_state = random_state
+    rule: str = "sum"
+    _: KW_ONLY
+    detector: Any = None
+    weights: Any = None
+    joint: Any = None
+    alpha: float = 0.05
+    encoders: Any = None
+    folds: int = 5
+    contamination: float = 0.05
+    random_state: int | np.random.RandomState | None = None
 
     def p_values(self, X) -> dict[str, np.ndarray]:
         """Conformal p-value of each voice, (n,) float64 in (0, 1], NaN where it has nothing to say."""

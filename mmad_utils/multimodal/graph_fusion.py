@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
@@ -18,6 +19,7 @@ from mmad_utils.multimodal.deep_fusion import DeepFusion
 __all__ = ["GraphFusion"]
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class GraphFusion(DeepFusion):
     """Message passing over samples and modalities; the score is how unlikely the links of a sample are.
 
@@ -41,7 +43,7 @@ class GraphFusion(DeepFusion):
     hidden : int, default=64
     temperature : float, default=0.2
     dropout : float, default=0.2, of the input
-    **training : see ``DeepFusion``
+    The other parameters are those of ``DeepFusion``.
 
     Attributes
     ----------
@@ -57,25 +59,14 @@ class GraphFusion(DeepFusion):
     A. Radford et al. (2021), Learning transferable visual models from natural language supervision, ICML.
     """
 
-    def __init__(
-        self,
-        *,
-        n_neighbors=5,
-        latent_dim=32,
-        hidden=64,
-        temperature=0.2,
-        dropout=0.2,
-        epochs=60,
-        batch_size=128,
-        weight_decay=1e-3,
-        **training,
-    ):
-        super().__init__(epochs=epochs, batch_size=batch_size, weight_decay=weight_decay, **training)
-        self.n_neighbors = n_neighbors
-        self.latent_dim = latent_dim
-        self.hidden = hidden
-        self.temperature = temperature
-        self.dropout = dropout
+    n_neighbors: int = 5
+    latent_dim: int = 32
+    hidden: int = 64
+    temperature: float = 0.2
+    dropout: float = 0.2
+    epochs: int = 60
+    batch_size: int = 128
+    weight_decay: float = 1e-3
 
     def build(self, shape):
         """For each modality: a network for its nodes, the two matrices of the second round."""

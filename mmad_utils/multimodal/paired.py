@@ -38,7 +38,7 @@ class PairedDetector(Detector):
     code_scales_ : dict of name -> float
     """
 
-    modalities: tuple[str, ...] = ("paired",)
+    modalities = ("paired",)
     encoders: Mapping[str, Any] | None
     least_modalities = 1
 

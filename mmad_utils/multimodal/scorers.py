@@ -9,6 +9,10 @@ that knows which modality a training sample came from, a normalizing flow, and a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 import torch
 import zuko
@@ -26,6 +30,7 @@ from mmad_utils.training import DeepDetector
 __all__ = ["EnergyModel", "FlowDensity", "ModalityMixture"]
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class ModalityMixture(MultiModalDetector):
     """A mixture of Gaussians with one component a modality, p(z) = Σ_m w_m N(z; μ_m, Σ_m).
 
@@ -50,14 +55,11 @@ class ModalityMixture(MultiModalDetector):
     components_ : dict of name -> GaussianAnomalyScorer
     """
 
-    def __init__(
-        self, *, weights=None, covariance="empirical", regularization=0.3, half_life=None, contamination=0.05
-    ):
-        self.weights = weights
-        self.covariance = covariance
-        self.regularization = regularization
-        self.half_life = half_life
-        self.contamination = contamination
+    weights: Any = None
+    covariance: str = "empirical"
+    regularization: float = 0.3
+    half_life: Any = None
+    contamination: float = 0.05
 
     def known_modalities(self):
         return tuple(self.weights) if self.weights is not None else None
@@ -101,6 +103,7 @@ class ModalityMixture(MultiModalDetector):
         return np.stack(densities, axis=1) + np.log(weights / weights.sum())
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class FlowDensity(DeepDetector):
     """A normalizing flow, −log p(z): an invertible network that turns the data into a standard Gaussian.
 
@@ -121,10 +124,11 @@ class FlowDensity(DeepDetector):
 
     modalities = ("tabular",)
 
-    def __init__(self, *, transforms=3, hidden=(64, 64), epochs=50, batch_size=128, learning_rate=3e-3, **training):
-        super().__init__(epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, **training)
-        self.transforms = transforms
-        self.hidden = hidden
+    transforms: int = 3
+    hidden: Sequence[int] = (64, 64)
+    epochs: int = 50
+    batch_size: int = 128
+    learning_rate: float = 3e-3
 
     def build(self, shape):
         return zuko.flows.MAF(shape[0], transforms=self.transforms, hidden_features=tuple(self.hidden))
@@ -136,6 +140,7 @@ class FlowDensity(DeepDetector):
         return -self.network_().log_prob(batch)
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class EnergyModel(DeepDetector):
     """An energy E(z) = −log q(z) − f(z): a Gaussian q, corrected by a network f.
 
@@ -154,9 +159,10 @@ class EnergyModel(DeepDetector):
 
     modalities = ("tabular",)
 
-    def __init__(self, *, hidden=(64, 64), epochs=50, batch_size=128, weight_decay=1e-4, **training):
-        super().__init__(epochs=epochs, batch_size=batch_size, weight_decay=weight_decay, **training)
-        self.hidden = hidden
+    hidden: Sequence[int] = (64, 64)
+    epochs: int = 50
+    batch_size: int = 128
+    weight_decay: float = 1e-4
 
     def build(self, shape):
         network = mlp([shape[0], *self.hidden, 1])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import numpy as np
@@ -38,33 +39,19 @@ def focal_loss(logits: Tensor, labels: Tensor, gamma: float) -> Tensor:
     return ((1 - torch.exp(-cross_entropy)) ** gamma * cross_entropy).mean()
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class _HeadTrainer(MultiModalDetector):
     """What the two detectors with labels share: a classification head, and how it is trained."""
 
-    network_: Any
-
-    def __init__(
-        self,
-        *,
-        loss="bce",
-        gamma=2.0,
-        steps=300,
-        batch_size=128,
-        learning_rate=1e-3,
-        encoder_learning_rate=1e-4,
-        weight_decay=1e-3,
-        contamination=0.05,
-        random_state=None,
-    ):
-        self.loss = loss
-        self.gamma = gamma
-        self.steps = steps
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.encoder_learning_rate = encoder_learning_rate
-        self.weight_decay = weight_decay
-        self.contamination = contamination
-        self.random_state = random_state
+    loss: str = "bce"
+    gamma: float = 2.0
+    steps: int = 300
+    batch_size: int = 128
+    learning_rate: float = 1e-3
+    encoder_learning_rate: float = 1e-4
+    weight_decay: float = 1e-3
+    contamination: float = 0.05
+    random_state: int | np.random.RandomState | None = None
 
     def _train(self, X, labels, rng):
         """Train ``network_`` on the modalities that have labelled anomalies."""
@@ -76,7 +63,7 @@ class _HeadTrainer(MultiModalDetector):
         gamma = self.gamma if self.loss == "focal" else 0.0
         self.history_ = []
         with seeded(int(rng.randint(np.iinfo(np.int32).max))) as generator:
-            self.network_ = self._build(labels)
+            self.network_: Any = self._build(labels)
             if not labels:
                 return
             inputs = {name: self._inputs(X[name], name) for name in labels}
@@ -159,6 +146,7 @@ class _HeadTrainer(MultiModalDetector):
         self.network_.load_state_dict(weights)
 
 
+@dataclass(eq=False, repr=False)
 class SupervisedMultiModalAnomalyDetector(_HeadTrainer):
     """Encoder of each modality → shared latent space → one classification head, all trained on labels.
 
@@ -189,10 +177,9 @@ class SupervisedMultiModalAnomalyDetector(_HeadTrainer):
     history_ : list of dict, the loss of each epoch
     """
 
-    def __init__(self, encoders=None, *, latent_dim=256, **training):
-        super().__init__(**training)
-        self.encoders = encoders
-        self.latent_dim = latent_dim
+    encoders: Any = None
+    _: KW_ONLY
+    latent_dim: int = 256
 
     def known_modalities(self):
         return tuple(self.encoders or DEFAULT_ENCODERS)
@@ -230,6 +217,7 @@ class SupervisedMultiModalAnomalyDetector(_HeadTrainer):
         return labels
 
 
+@dataclass(eq=False, repr=False)
 class HybridMultiModalAnomalyDetector(_HeadTrainer):
     """The unsupervised detector, corrected by a classifier that a few labelled anomalies train.
 
@@ -256,11 +244,10 @@ class HybridMultiModalAnomalyDetector(_HeadTrainer):
     detector_ : the fitted unsupervised detector
     """
 
-    def __init__(self, detector, *, head_regularization=1.0, restraint="deprecated", **training):
-        super().__init__(**training)
-        self.detector = detector
-        self.head_regularization = head_regularization
-        self.restraint = restraint
+    detector: Any
+    _: KW_ONLY
+    head_regularization: float = 1.0
+    restraint: str = "deprecated"
 
     @property
     def latent_dim(self) -> int:

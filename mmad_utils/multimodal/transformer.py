@@ -13,7 +13,8 @@ all normal samples, has a perfect answer that knows nothing: constant tokens, co
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,7 @@ SCORED_TOGETHER = 64  # samples; the same for any input, so that a score does no
 SCORES = ("residual", "error", "latent", "head")
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class MultiModalAnomalyTransformer(MultiModalDetector):
     """Cross-modal transformer for unpaired pictures and rows, ``{"image": pictures, "tabular": rows}``.
 
@@ -134,62 +136,32 @@ class MultiModalAnomalyTransformer(MultiModalDetector):
     (3,)
     """
 
-    def __init__(
-        self,
-        *,
-        tokens="backbone",
-        grid=7,
-        backbone="efficientnet_lite0",
-        layers=(2, 3),
-        image_size=224,
-        weights=None,
-        width=64,
-        depth=2,
-        n_heads=4,
-        dropout=0.0,
-        epochs=10,
-        steps_per_epoch=20,
-        batch_size=32,
-        learning_rate=1e-3,
-        weight_decay=0.01,
-        mask_share=(0.1, 0.5),
-        head_weight=0.1,
-        score="residual",
-        validation=0.1,
-        checkpoint=None,
-        resume=False,
-        log=None,
-        contamination=0.05,
-        device="auto",
-        random_state=None,
-        verbose=False,
-    ):
-        self.tokens = tokens
-        self.grid = grid
-        self.backbone = backbone
-        self.layers = layers
-        self.image_size = image_size
-        self.weights = weights
-        self.width = width
-        self.depth = depth
-        self.n_heads = n_heads
-        self.dropout = dropout
-        self.epochs = epochs
-        self.steps_per_epoch = steps_per_epoch
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.mask_share = mask_share
-        self.head_weight = head_weight
-        self.score = score
-        self.validation = validation
-        self.checkpoint = checkpoint
-        self.resume = resume
-        self.log = log
-        self.contamination = contamination
-        self.device = device
-        self.random_state = random_state
-        self.verbose = verbose
+    tokens: str = "backbone"
+    grid: int = 7
+    backbone: str = "efficientnet_lite0"
+    layers: Sequence[int] = (2, 3)
+    image_size: int = 224
+    weights: Any = None
+    width: int = 64
+    depth: int = 2
+    n_heads: int = 4
+    dropout: float = 0.0
+    epochs: int = 10
+    steps_per_epoch: int = 20
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.01
+    mask_share: tuple = (0.1, 0.5)
+    head_weight: float = 0.1
+    score: str = "residual"
+    validation: float = 0.1
+    checkpoint: Any = None
+    resume: bool = False
+    log: Any = None
+    contamination: float = 0.05
+    device: str = "auto"
+    random_state: int | np.random.RandomState | None = None
+    verbose: bool = False
 
     def known_modalities(self):
         return ("image", "tabular")

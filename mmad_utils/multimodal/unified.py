@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ __all__ = ["MultiModalAnomalyDetector"]
 SMOOTHING = 4.0  # px, standard deviation of the Gaussian over an anomaly map
 
 
+@dataclass(eq=False, repr=False)
 class MultiModalAnomalyDetector(MultiModalDetector):
     """Anomalies in images, tables and whatever else has an encoder, by one scorer and on one scale.
 
@@ -70,26 +72,15 @@ class MultiModalAnomalyDetector(MultiModalDetector):
     V. Vovk (2015), Cross-conformal predictors, Annals of Mathematics and Artificial Intelligence 74: held-out folds.
     """
 
-    def __init__(
-        self,
-        encoders=None,
-        *,
-        latent_dim=256,
-        scorer=None,
-        alignment=None,
-        balance=True,
-        calibration_folds=5,
-        contamination=0.05,
-        random_state=None,
-    ):
-        self.encoders = encoders
-        self.latent_dim = latent_dim
-        self.scorer = scorer
-        self.alignment = alignment
-        self.balance = balance
-        self.calibration_folds = calibration_folds
-        self.contamination = contamination
-        self.random_state = random_state
+    encoders: Any = None
+    _: KW_ONLY
+    latent_dim: int = 256
+    scorer: Any = None
+    alignment: Any = None
+    balance: bool = True
+    calibration_folds: int = 5
+    contamination: float = 0.05
+    random_state: int | np.random.RandomState | None = None
 
     def known_modalities(self):
         return tuple(self.encoders or DEFAULT_ENCODERS)

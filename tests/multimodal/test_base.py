@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 import pytest
-from mmad_utils.datasets.take import take
 
+from mmad_utils.datasets.take import take
 from mmad_utils.detector import DetectorError
 from mmad_utils.multimodal.base import MultiModalDetector, check_modalities
 
