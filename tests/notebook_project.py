@@ -80,6 +80,15 @@ nb.finish()
 """
 
 
+SETTINGS = """\
+[project]
+name = "mmad"
+
+[tool.jupytext]
+formats = { "notebooks/" = "ipynb", "notebooks/src/" = "py:percent" }
+"""
+
+
 class Project:
     """A project of one notebook in a temporary folder."""
 
@@ -92,7 +101,7 @@ class Project:
         (root / "profiles" / "smoke.yaml").write_text("small: {share: 1}\n")
         ignore = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / "mmad_utils", root / "mmad_utils", ignore=ignore)
-        (root / "pyproject.toml").write_text('[project]\nname = "mmad"\n')
+        (root / "pyproject.toml").write_text(SETTINGS)
         (root / "notebooks" / "glossary.md").write_text("### Anomaly\n")
         self.write(SOURCE)
 

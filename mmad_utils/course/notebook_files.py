@@ -21,6 +21,8 @@ import jupytext
 import nbformat
 import yaml
 from jupytext.combine import combine_inputs_with_outputs
+from jupytext.config import load_jupytext_config, notebook_formats
+from jupytext.paired_paths import InconsistentPath, paired_paths
 
 from mmad_utils.course import project
 from mmad_utils.course.exercises import exercise_problems, without_solutions
@@ -227,6 +229,20 @@ def first_difference(name: str) -> str | None:
     return None if lengths[0] == lengths[1] else f"cell {min(lengths) + 1}"
 
 
+def is_paired(name: str) -> bool:
+    """Whether jupytext pairs the notebook with ``notebooks/src/<name>.py``; JupyterLab then saves both.
+
+    The pairs follow from ``[tool.jupytext]`` in pyproject.toml, or from a setting in the notebook's own metadata.
+    """
+    path = str(notebook_path(name))
+    formats = notebook_formats(read_notebook(notebook_path(name)), load_jupytext_config(path), path)
+    try:
+        paired = paired_paths(path, {"extension": ".ipynb"}, formats)
+    except InconsistentPath:
+        return False
+    return str(source_path(name)) in [other for other, _ in paired]
+
+
 def require_in_step(name: str) -> None:
     """Raise `NotebookError` where the notebook and its source differ."""
     difference = first_difference(name)
@@ -294,6 +310,11 @@ def _problems_of(name: str) -> Iterator[str]:
             yield f"{name}: profiles/default.yaml must leave the parameters to the notebook's own cell"
     if notebook.metadata.get("kernelspec", {}).get("name") != KERNEL["name"]:
         yield f"{name}: papermill needs the kernel {KERNEL['name']!r} in the metadata; run `make notebooks`"
+    if not is_paired(name):
+        yield (
+            f"{name}: jupytext does not pair the notebook with notebooks/src/{name}.py; set formats in "
+            "[tool.jupytext] of pyproject.toml and remove the key jupytext.formats from the notebook's metadata"
+        )
     for key, parameter in parameters_of(notebook, name).items():
         if not parameter.commented:
             yield f"{name}: parameter {key!r} has no comment"

@@ -127,6 +127,7 @@ def test_start_wants_every_parameter(project):
         (lambda content: content.cells.pop(), "differ in cell 15"),
         (lambda content: content.cells[3].update(id=content.cells[4]["id"]), "id of its own"),
         (lambda content: content.metadata.pop("kernelspec"), "needs the kernel 'python3'"),
+        (lambda content: content.metadata.update(jupytext={"formats": "ipynb,py:light"}), "does not pair"),
     ],
 )
 @pytest.mark.filterwarnings("ignore::nbformat.warnings.DuplicateCellId")
@@ -155,6 +156,13 @@ def test_check_names_what_is_wrong_with_a_notebook(project, change, message):
 def test_check_reads_the_code(project, old, new, message):
     project.write(SOURCE.replace(old, new))
     assert any(message in problem for problem in notebook_files.problems())
+
+
+def test_the_settings_of_the_project_pair_notebooks_with_their_sources(project):
+    assert notebook_files.is_paired("small")
+    (project.root / "pyproject.toml").write_text("")
+    assert not notebook_files.is_paired("small")
+    assert any("[tool.jupytext] of pyproject.toml" in problem for problem in notebook_files.problems())
 
 
 def test_check_holds_profiles_and_notebooks_together(project):
