@@ -160,7 +160,10 @@ def _mvtec_category(category: str, file: dict[str, Any], home: Path, remedy: str
     archive, folder = home / file["path"], home / "mvtec" / category
     if folder.is_dir():
         return folder
-    archive.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        archive.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise disk_error(error, archive.parent) from error
     if not archive.exists():
         check_space(archive.parent, file["bytes"])
     download(file["url"], archive, known_hash=file["hash"], remedy=remedy)

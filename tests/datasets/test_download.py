@@ -152,6 +152,14 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path, server):
         download.download(server.url + "/data.bin", tmp_path / "file" / "data.bin")
 
 
+def test_data_that_cannot_be_written_are_not_fetched(tmp_path, monkeypatch):
+    monkeypatch.setattr(download, "_transfer", lambda *_, **__: pytest.fail("transferred"))
+    (tmp_path / "home").write_text("not a folder")
+    for name in ("thyroid", "tables/vowels", "mvtec/hazelnut"):
+        with pytest.raises(DatasetError, match=r"cannot be written(.|\n)*MMAD_DATA_HOME"):
+            download.fetch(name, tmp_path / "home")
+
+
 def test_a_table_that_the_manifest_knows_is_fetched_on_first_use(server, tmp_path, monkeypatch):
     buffer = io.BytesIO()
     np.savez(buffer, X=np.arange(5.0)[:, None], y=[0, 0, 0, 0, 1])

@@ -244,6 +244,14 @@ def test_a_full_disk_while_generating_is_one_clear_error(monkeypatch, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_images_are_not_drawn_for_a_cache_that_cannot_be_written(monkeypatch, tmp_path):
+    (tmp_path / "cache").write_text("a file where the folder should be")
+    monkeypatch.setenv("MMAD_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(synthetic, "draw", lambda *_, **__: pytest.fail("drawn"))
+    with pytest.raises(DatasetError, match=r"cannot be written(.|\n)*MMAD_CACHE_HOME"):
+        load("synthetic/hazelnut")
+
+
 def test_a_category_that_cannot_be_generated_is_refused():
     with pytest.raises(DatasetError, match="hazelnut, zipper"):
         load("synthetic/walnut")

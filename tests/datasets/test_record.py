@@ -1,5 +1,9 @@
 """The record itself: splits, checks, hashes, names."""
 
+import json
+import re
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,9 +11,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from sklearn.datasets import load_breast_cancer, load_digits
 
-from mmad_utils.datasets import Dataset, DatasetError, concrete_names, load, names, one_class_split
+from mmad_utils.datasets import Dataset, DatasetError, concrete_names, load, names, one_class_split, record
 from mmad_utils.datasets.folders import cache_home, data_home
-from mmad_utils.datasets.record import content_hash, manifest
+from mmad_utils.datasets.record import ENTRY_KEYS, content_hash, manifest
 
 
 @settings(deadline=None, max_examples=40)
@@ -146,6 +150,30 @@ def test_every_data_set_of_the_manifest_says_where_it_comes_from():
         for file in entry["files"]:
             algorithm, _, digest = (file["hash"] or "sha256:" + "0" * 64).partition(":")
             assert len(digest) == {"md5": 32, "sha256": 64}[algorithm]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "cannot be read (No such file or directory)"),
+        ("{", "is damaged"),
+        ("[]", "is damaged"),
+        ('{"other": []}', "is damaged (KeyError('datasets'))"),
+        ('{"datasets": ["breast_cancer"]}', "is damaged"),
+        (json.dumps({"datasets": [dict.fromkeys(ENTRY_KEYS - {"fetch"}, "x")]}), "is damaged ('x' has no 'fetch')"),
+    ],
+)
+def test_a_manifest_that_is_missing_or_damaged_is_one_clear_error(content, message, monkeypatch, tmp_path):
+    path = tmp_path / "manifest.json"
+    if content is not None:
+        path.write_text(content)
+    monkeypatch.setattr(record, "resources", SimpleNamespace(files=lambda package: tmp_path))
+    manifest.cache_clear()
+    try:
+        with pytest.raises(DatasetError, match=f"{re.escape(f'{path} {message}')}.*install the package again"):
+            load("breast_cancer")
+    finally:
+        manifest.cache_clear()
 
 
 def test_every_concrete_name_belongs_to_an_entry_of_the_manifest(tmp_path):
