@@ -15,7 +15,6 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from cycler import cycler
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentFormatter
@@ -62,7 +61,7 @@ STYLE: Any = {
     "lines.linewidth": 1.6,
     "figure.dpi": 100,
     "savefig.dpi": 150,
-    "axes.prop_cycle": cycler(color=COLORS),
+    "axes.prop_cycle": plt.cycler(color=COLORS),
 }
 
 

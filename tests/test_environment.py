@@ -1,7 +1,10 @@
 """pyproject.toml, requirements.lock and environment.yml describe one environment."""
 
+import ast
 import re
+import sys
 import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -67,6 +70,26 @@ def test_conda_gets_the_same_names_and_ranges_as_pip(project, wanted):
     by_pip = {requirement.name: requirement.specifier for requirement in map(Requirement, pip["pip"])}
     assert by_pip.keys() == FROM_PIP
     assert {CONDA_NAMES.get(name, name): spec for name, spec in split.items()} | by_pip == wanted
+
+
+def imported_packages(paths):
+    """Names of the packages, other than Python's own and ours, that these files import."""
+    for path in paths:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                yield from (alias.name.partition(".")[0] for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                yield node.module.partition(".")[0]
+
+
+def test_the_library_declares_every_package_that_it_imports(project):
+    package = PROJECT_ROOT / "mmad_utils"
+    library = [path for path in package.rglob("*.py") if package / "course" not in path.parents]
+    imported = set(imported_packages(library)) - sys.stdlib_module_names - {"mmad_utils"}
+    declared = {canonicalize_name(Requirement(line).name) for line in project["dependencies"]}
+    installed = packages_distributions()
+    missing = {name for name in imported if not declared & set(map(canonicalize_name, installed.get(name, [])))}
+    assert missing == set()
 
 
 def test_the_lock_holds_every_package_within_its_range(wanted, lock):

@@ -11,12 +11,20 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-COURSE_TOOLS = ["IPython", "ipywidgets", "jupytext", "jupyterlab", "nbconvert", "papermill", "snakemake", "yaml"]
+COURSE_TOOLS = [
+    *("IPython", "ipywidgets", "jupytext", "jupyterlab", "latex2mathml", "nbclient", "nbconvert", "nbformat"),
+    *("papermill", "pybtex", "shap", "snakemake", "yaml"),
+]
 EVERY_DATA_SET = """
 from mmad_utils.datasets import load
 for name in ("breast_cancer", "digits/3", "digit_scenes/3", "textures/brick", "paired_digits",
              "injected/local/breast_cancer"):
     print(load(name))
+"""
+SYNTHETIC_IMAGES = """
+from mmad_utils.datasets import mvtec
+dataset = mvtec.synthetic("hazelnut", size=64, n_train=4, n_test=20)
+print(dataset.X_train[0])
 """
 EVERY_DETECTOR = """
 import warnings
@@ -128,6 +136,12 @@ def test_generated_images_load(installed):
     assert ran.returncode == 0, ran.stderr
     ran = installed("-m", "mmad_utils.datasets", "--data-home", "d", "check", "mvtec/nut")
     assert ran.returncode == 0, ran.stderr
+
+
+def test_generated_images_are_kept_in_the_users_cache(installed):
+    ran = installed("-c", SYNTHETIC_IMAGES)
+    assert ran.returncode == 0, ran.stderr
+    assert Path(ran.stdout.strip()).is_relative_to(installed.home)
 
 
 def test_every_detector_fits_saves_and_loads(installed):
