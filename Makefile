@@ -46,7 +46,7 @@ test: $(INSTALLED)
 
 lab: FOLDER := notebooks
 lab: $(INSTALLED)
-	$(BIN)/jupyter lab --ServerApp.ip=127.0.0.1 --ServerApp.root_dir=$(abspath $(FOLDER))
+	$(BIN)/jupyter lab --ServerApp.ip=127.0.0.1 --ServerApp.root_dir="$(FOLDER)"
 
 student: $(INSTALLED)
 	$(BIN)/python -m mmad_utils.course student
@@ -68,7 +68,7 @@ lock: $(INSTALLED)
 
 clean:
 	rm -rf build .snakemake .pytest_cache .hypothesis .mypy_cache .ruff_cache *.egg-info
-	find . -name .venv -prune -o -name __pycache__ -type d -print | xargs rm -rf
+	find . -name .venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
 setup: $(INSTALLED)
 
