@@ -1,8 +1,9 @@
-"""How good is a detector, really? Every combination of detectors, data sets and seeds, beside its controls.
+"""Measure every combination of detectors, data sets and seeds, beside controls.
 
-``python -m mmad_utils.benchmark --detectors IsolationForest,KNNDistance --datasets thyroid --seeds 5`` fits and
-scores each on fresh splits and prints a row each. Beside every detector stand a random score, the squared length
-‖x‖² of the same inputs, and the detector's own untrained network where it has one: what they reach, nobody learned.
+``python -m mmad_utils.benchmark --detectors IsolationForest,DeepSVDD --datasets thyroid --seeds 5`` fits and scores
+each on fresh splits and prints one row each. The controls are a random score, the squared length ‖x‖² of the same
+inputs, the PCA residual, a Gaussian and the distance to the nearest neighbours, and the detector's own untrained
+network where it has one.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ import os
 import resource
 import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,15 +38,24 @@ from tqdm import tqdm
 import mmad_utils
 from mmad_utils.datasets import Dataset, DatasetError, load, read_image
 from mmad_utils.detector import Detector, DetectorError
-from mmad_utils.detectors.baselines import DistanceToCenter, RandomScore
-from mmad_utils.files import write_atomic
+from mmad_utils.detectors.baselines import DistanceToCenter, KNNDistance, PCAResidual, RandomScore
+from mmad_utils.detectors.gaussian import GaussianAnomalyScorer
 from mmad_utils.metrics import evaluate
+from mmad_utils.runs import RunFile, RunFileError
 
 __all__ = ["benchmark", "fit_detector", "make_detector", "measure", "summarise"]
 
 BASES = ("Detector", "DeepDetector")  # exported, but no detectors themselves
-CONTROLS = ("untrained", "norm")  # over which a gain is shown
-THUMBNAIL = 32  # px a side; ‖x‖² of a photograph is that of its thumbnail
+CONTROLS: dict[str, Any] = {  # measured on the same split as each detector; on a photograph, on its thumbnail
+    "random": RandomScore(),
+    "norm": DistanceToCenter("none"),
+    "pca": PCAResidual(),
+    "gaussian": GaussianAnomalyScorer(),
+    "knn": KNNDistance(),
+}
+GAINS = ("untrained", "norm", "pca", "gaussian", "knn")  # controls over which a gain in AUROC is shown
+THUMBNAIL = 32  # px a side
+RUN_KEYS = ("detector", "dataset", "seed", "parameters", "split", "anomalies")
 
 
 def make_detector(name: str, **parameters) -> Any:
@@ -101,16 +113,39 @@ def fit_detector(detector, dataset: Dataset) -> tuple[Any, Dataset]:
 
 
 def measure(
-    name: str, dataset_name: str, seed: int, parameters: dict[str, Any] | None = None, own_split: bool = False
+    name: str,
+    dataset_name: str,
+    seed: int,
+    parameters: dict[str, Any] | None = None,
+    own_split: bool = False,
+    anomalies: str = "all",
 ) -> dict[str, Any]:
     """One detector on one data set and one seed: metrics of the detector and of its controls, time, memory.
 
-    The seed is the detector's ``random_state`` and draws the split, unless the data set's own is to be kept. Memory
-    is the peak of this process, libraries included, so it means something only in a fresh one.
+    Parameters
+    ----------
+    name, dataset_name : str
+    seed : int >= 0
+        The detector's ``random_state``; it also draws the split, unless ``own_split``.
+    parameters : dict, optional
+        Of the detector.
+    own_split : bool, default=False
+        Keep the split that the data set comes with.
+    anomalies : {"all", "select", "report"}, default="all"
+        Which half of the anomalies is tested, see ``Dataset.half``.
+
+    Returns
+    -------
+    dict
+        What identifies the run, ``n_train``, ``n_test``, the metrics, ``<control>_auroc`` and
+        ``<control>_average_precision`` of each control, ``fit_seconds``, ``score_seconds``, and ``peak_megabytes`` of
+        this process, libraries included, which means something in a fresh process only.
     """
     dataset = load(dataset_name) if own_split else load(dataset_name, seed=seed).resplit(seed)
     if dataset.modality == "paired":
         raise DetectorError(f"{dataset_name} holds several modalities; benchmarks/fusion.py measures on such data.")
+    if anomalies != "all":
+        dataset = dataset.half(anomalies)
     detector = _with_seed(make_detector(name, **(parameters or {})), seed)
     start = time.perf_counter()
     fitted, shaped = fit_detector(detector, dataset)
@@ -122,6 +157,12 @@ def measure(
         "detector": name,
         "dataset": dataset_name,
         "seed": seed,
+        "parameters": parameters or {},
+        "split": "own" if own_split else "fresh",
+        "anomalies": anomalies,
+        "n_train": len(dataset.X_train),
+        "n_test": len(dataset.y_test),
+        "n_networks": detector.get_params().get("n_estimators", 1) if "epochs" in detector.get_params() else 0,
         "auroc": evaluation.auroc,
         "average_precision": evaluation.average_precision,
         "f1": evaluation.f1,
@@ -133,83 +174,135 @@ def measure(
     last = fitted[-1] if isinstance(fitted, Pipeline) else fitted
     if hasattr(last, "anomaly_map") and dataset.masks_test is not None:
         row |= evaluate(fitted, shaped).pixel or {}
-    controls = {"random": (RandomScore(random_state=seed), shaped), "norm": (DistanceToCenter("none"), shaped)}
+    as_rows = _as_rows(shaped)
+    controls = {key: (_with_seed(clone(control), seed), as_rows) for key, control in CONTROLS.items()}
     if "epochs" in detector.get_params():
         controls["untrained"] = (clone(detector).set_params(epochs=0), shaped)
     for key, (control, data) in controls.items():
-        if key != "untrained":
-            data = _as_rows(data)
         control_evaluation = evaluate(*fit_detector(control, data), maps=False)
         row[f"{key}_auroc"] = control_evaluation.auroc
         row[f"{key}_average_precision"] = control_evaluation.average_precision
-        row[f"{key}_f1"] = control_evaluation.f1
-        row[f"{key}_f1_at_rate"] = control_evaluation.f1_at_rate
     return row
 
 
 def benchmark(
-    detectors, datasets, *, seeds: int = 5, jobs: int = 1, parameters=None, own_split=False, progress=False
+    detectors,
+    datasets,
+    *,
+    seeds: int = 5,
+    first_seed: int = 0,
+    jobs: int = 1,
+    parameters=None,
+    own_split: bool = False,
+    anomalies: str = "all",
+    runs: RunFile | None = None,
+    progress: bool = False,
 ) -> pd.DataFrame:
     """Measure every combination, each in its own process.
 
     Parameters
     ----------
     detectors, datasets : sequences of names
-    seeds : int, the seeds are 0 … seeds - 1
+    seeds, first_seed : int
+        The seeds are first_seed … first_seed + seeds - 1.
     jobs : int, processes at a time; each gets its share of the cores
     parameters : dict, set on every detector
     own_split : bool, keep the split that the data set comes with (that of seed 0) instead of one a seed
+    anomalies : {"all", "select", "report"}, see ``Dataset.half``
+    runs : RunFile, optional
+        Gets each run as it ends; a run that it has is not repeated.
     progress : bool, show a bar
 
     Returns
     -------
-    DataFrame, one row a combination, in the order given
+    DataFrame, one row per combination, in the order given
 
     Raises
     ------
     DetectorError, DatasetError
-        A wrong name, before anything runs.
+        A wrong name, before anything runs. DetectorError also if runs failed, after all others have ended and were
+        written to ``runs``.
     """
-    if seeds < 1 or jobs < 1:
-        raise DetectorError(f"seeds is {seeds} and jobs {jobs}; both must be at least 1.")
+    if seeds < 1 or jobs < 1 or first_seed < 0:
+        raise DetectorError(f"seeds={seeds}, jobs={jobs}, first_seed={first_seed}; give at least 1, 1 and 0.")
     for name in detectors:
         make_detector(name, **(parameters or {}))
     for name in datasets:
-        load(name)
-    combinations = itertools.product(detectors, datasets, range(seeds))
-    tasks = [(*combination, parameters, own_split) for combination in combinations]
-    threads = str(max(1, (os.cpu_count() or 1) // jobs))
+        known = load(name)
+        if anomalies != "all":
+            known.half(anomalies)
+    combinations = list(itertools.product(detectors, datasets, range(first_seed, first_seed + seeds)))
+    split = "own" if own_split else "fresh"
+    keys = [dict(zip(RUN_KEYS, (*each, parameters or {}, split, anomalies))) for each in combinations]
+    found = {} if runs is None else {i: row for i, key in enumerate(keys) if (row := runs.find(key))}
+    failed = []
+    with _threads(max(1, (os.cpu_count() or 1) // jobs)), _pool(jobs) as pool:
+        futures = {
+            pool.submit(measure, *each, parameters, own_split, anomalies): i
+            for i, each in enumerate(combinations)
+            if i not in found
+        }
+        for future in tqdm(as_completed(futures), total=len(futures), disable=not progress, unit="run"):
+            i = futures[future]
+            if error := future.exception():
+                failed.append(f"{' '.join(map(str, combinations[i]))}: {type(error).__name__}: {error}")
+            else:
+                found[i] = future.result() if runs is None else runs.append(future.result())
+    if failed:
+        raise DetectorError("\n".join([f"{len(failed)} of {len(combinations)} runs failed:", *failed]))
+    return pd.DataFrame([found[i] for i in range(len(combinations))])
+
+
+@contextmanager
+def _threads(n: int) -> Iterator[None]:
+    """Processes that are started in this block compute with n threads."""
     before = {key: os.environ.get(key) for key in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
-    os.environ |= dict.fromkeys(before, threads)
+    os.environ |= dict.fromkeys(before, str(n))
     try:
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(jobs, mp_context=context, max_tasks_per_child=1) as pool:
-            futures = {pool.submit(measure, *task): i for i, task in enumerate(tasks)}
-            done = tqdm(as_completed(futures), total=len(tasks), disable=not progress, unit="run")
-            rows = {futures[future]: future.result() for future in done}
+        yield
     finally:
         for key, value in before.items():
             os.environ.pop(key) if value is None else os.environ.update({key: value})
-    return pd.DataFrame([rows[i] for i in range(len(tasks))])
+
+
+def _pool(jobs: int) -> ProcessPoolExecutor:
+    """One process per run, for its peak of memory; where the system can, forked from one that has the imports."""
+    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+    context = multiprocessing.get_context(method)
+    if method == "forkserver":
+        context.set_forkserver_preload(["mmad_utils.training", "mmad_utils.metrics", "pandas", "sklearn.ensemble"])
+    return ProcessPoolExecutor(jobs, mp_context=context, max_tasks_per_child=1)
 
 
 def summarise(runs: pd.DataFrame) -> pd.DataFrame:
-    """Mean of every measure over the seeds, one row a detector and data set; AUROC and AP also with their sd.
+    """Mean of every measure over the seeds, one row per detector and data set; AUROC and AP also with their sd.
 
-    ``above_untrained`` and ``above_norm`` are the mean gain in AUROC over the same seed's untrained network and ‖x‖²,
-    ``…_margin`` the half width of its 95% confidence interval (Student's t).
+    ``above_<control>`` is the mean gain in AUROC over a control on the same split and seed, ``…_margin`` the half
+    width of its 95% confidence interval. Splits of one pool of samples overlap, so the variance s² / n is too small:
+    on fresh splits it is (1/n + n_test/n_train) s², the corrected resampled t interval. It covers the draw of the
+    training set and the randomness of training; it does not cover the choice of the data set. With one split for all
+    seeds it is Student's t, and covers the randomness of training only.
+
+    References
+    ----------
+    C. Nadeau, Y. Bengio (2003), Inference for the generalization error, Machine Learning 52, equation 13.
     """
-    runs = runs.drop(columns="seed")
-    for control in CONTROLS:
-        if f"{control}_auroc" in runs:
-            runs[f"above_{control}"] = runs["auroc"] - runs[f"{control}_auroc"]
+    measures = runs.select_dtypes("number").columns.drop(["seed", "n_train", "n_test"], errors="ignore")
+    gains = {f"above_{key}": runs["auroc"] - runs[f"{key}_auroc"] for key in GAINS if f"{key}_auroc" in runs}
+    runs = runs.assign(**gains, ratio=_test_to_train(runs))
     groups = runs.groupby(["detector", "dataset"], sort=False)
-    table, n = groups.mean(), groups.size()
+    table, n = groups[[*measures, *gains]].mean(), groups.size()
     for key in ("auroc", "average_precision"):
         table.insert(table.columns.get_loc(key) + 1, f"{key}_sd", groups[key].std(ddof=1))
-    for key in [f"above_{control}" for control in CONTROLS if f"above_{control}" in table]:
-        table[f"{key}_margin"] = stats.t.ppf(0.975, n - 1) * groups[key].std(ddof=1) / np.sqrt(n)
+    for key in gains:
+        error = groups[key].std(ddof=1) * np.sqrt(1 / n + groups["ratio"].mean())
+        table[f"{key}_margin"] = stats.t.ppf(0.975, n - 1) * error
     return table.assign(n=n).reset_index()
+
+
+def _test_to_train(runs: pd.DataFrame) -> pd.Series | float:
+    """n_test / n_train of each run, 0 where every seed has the same split."""
+    return (runs["n_test"] / runs["n_train"]).where(runs["split"] == "fresh", 0.0)
 
 
 def _with_seed(detector, seed: int):
@@ -217,7 +310,7 @@ def _with_seed(detector, seed: int):
 
 
 def _as_rows(dataset: Dataset) -> Dataset:
-    """The data set as a table, photographs as thumbnails, for the rulers that know only numbers."""
+    """The data set as a table, photographs as thumbnails, for the controls."""
     if isinstance(dataset.X_train, np.ndarray):
         return dataset.as_table()
 
@@ -235,7 +328,8 @@ def _peak_megabytes() -> float:
 
 
 def _print(table: pd.DataFrame) -> None:
-    shown = table.copy()
+    hidden = [f"{key}_average_precision" for key in (*CONTROLS, "untrained")]
+    shown = table.drop(columns=hidden, errors="ignore")
     for key in ("auroc", "average_precision"):
         sd = shown.pop(f"{key}_sd").map(lambda value: "" if np.isnan(value) else f" ±{value:.3f}")
         shown[key] = shown[key].map("{:.3f}".format) + sd
@@ -260,28 +354,38 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--own-split", action="store_true", help="keep each data set's own split: only the detector's seed changes"
     )
-    parser.add_argument("--json", type=Path, help="also write every single run to this file")
+    parser.add_argument("--first-seed", type=int, default=0, help="the first of the seeds (default: 0)")
+    parser.add_argument(
+        "--anomalies",
+        choices=("all", "select", "report"),
+        default="all",
+        help="test on one of two halves of the anomalies: choose parameters on select, report on report",
+    )
+    parser.add_argument(
+        "--runs",
+        type=Path,
+        metavar="FILE",
+        help="write one JSON line per run as it ends; runs it has are not repeated",
+    )
     options = parser.parse_args(arguments)
     try:
         pairs = [item.partition("=") for item in options.set]
-        parameters = {key: _parse(value) for key, _, value in pairs}
-        names, datasets = (text.split(",") for text in (options.detectors, options.datasets))
         runs = benchmark(
-            names,
-            datasets,
+            options.detectors.split(","),
+            options.datasets.split(","),
             seeds=options.seeds,
+            first_seed=options.first_seed,
             jobs=options.jobs,
-            parameters=parameters,
+            parameters={key: _parse(value) for key, _, value in pairs},
             own_split=options.own_split,
+            anomalies=options.anomalies,
+            runs=RunFile(options.runs, RUN_KEYS) if options.runs else None,
             progress=True,
         )
-    except (DetectorError, DatasetError) as error:
+    except (DetectorError, DatasetError, RunFileError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     _print(summarise(runs))
-    if options.json:
-        text = json.dumps(json.loads(runs.to_json(orient="records")), indent=1)
-        write_atomic(options.json, f"{text}\n".encode())
     return 0
 
 

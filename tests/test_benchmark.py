@@ -1,14 +1,17 @@
-import json
-
 import numpy as np
+import pandas as pd
 import pytest
-from sklearn.covariance import EllipticEnvelope
+from scipy import stats
+from sklearn.covariance import EllipticEnvelope, LedoitWolf
+from sklearn.decomposition import PCA
 from sklearn.metrics import roc_auc_score
+from sklearn.neighbors import NearestNeighbors
 
 from mmad_utils import benchmark as module
 from mmad_utils.benchmark import benchmark, fit_detector, main, make_detector, measure, summarise
 from mmad_utils.datasets import load
 from mmad_utils.detector import DetectorError
+from mmad_utils.runs import RunFile
 
 
 def test_detectors_are_found_by_name_here_and_in_scikit_learn():
@@ -40,6 +43,14 @@ def test_a_measured_row_agrees_with_a_direct_computation():
     scores = -direct.score_samples((data.X_test - mean) / sd)
     assert row["auroc"] == pytest.approx(roc_auc_score(data.y_test, scores))
     assert 0.4 < row["random_auroc"] < 0.6
+    residual = PCA(0.9).fit((data.X_train - mean) / sd)
+    X = (data.X_test - mean) / sd
+    error = np.square(X - residual.inverse_transform(residual.transform(X))).sum(1)
+    assert row["pca_auroc"] == pytest.approx(roc_auc_score(data.y_test, error))
+    nearest = NearestNeighbors(n_neighbors=5).fit((data.X_train - mean) / sd).kneighbors(X)[0][:, -1]
+    assert row["knn_auroc"] == pytest.approx(roc_auc_score(data.y_test, nearest))
+    gaussian = LedoitWolf().fit((data.X_train - mean) / sd).mahalanobis(X)
+    assert row["gaussian_auroc"] == pytest.approx(roc_auc_score(data.y_test, gaussian))
     assert row["fit_seconds"] > 0 and row["peak_megabytes"] > 0
 
 
@@ -72,43 +83,96 @@ def test_paired_modalities_are_measured_elsewhere():
         measure("EarlyFusion", "paired_digits", 0)
 
 
-def test_the_table_has_mean_and_spread_over_the_seeds(tmp_path, capsys):
-    arguments = ["--detectors", "DistanceToCenter", "--datasets", "breast_cancer", "--seeds", "2"]
-    assert main([*arguments, "--json", str(tmp_path / "runs.json")]) == 0
-    runs = json.loads((tmp_path / "runs.json").read_text())
-    assert [run["seed"] for run in runs] == [0, 1]
+def test_the_two_halves_of_the_anomalies_are_measured_apart():
+    rows = {part: measure("KNNDistance", "breast_cancer", 0, anomalies=part) for part in ("select", "report", "all")}
+    assert rows["select"]["n_test"] + rows["report"]["n_test"] - rows["all"]["n_test"] == 179  # normals twice
+    mean = (rows["select"]["auroc"] + rows["report"]["auroc"]) / 2  # of halves of 106 anomalies each
+    assert rows["all"]["auroc"] == pytest.approx(mean)
+
+
+def test_the_number_of_averaged_networks_is_recorded():
+    settings = {"epochs": 1, "n_estimators": 2}
+    assert measure("DeepSVDD", "breast_cancer", 0, settings)["n_networks"] == 2
+    assert measure("KNNDistance", "breast_cancer", 0)["n_networks"] == 0
+
+
+def test_the_table_has_mean_and_spread_over_the_seeds_and_the_file_every_run(tmp_path, capsys):
+    arguments = [
+        "--detectors",
+        "DistanceToCenter",
+        "--datasets",
+        "breast_cancer",
+        "--first-seed",
+        "3",
+        "--seeds",
+        "2",
+    ]
+    assert main([*arguments, "--runs", str(tmp_path / "runs.jsonl")]) == 0
+    runs = RunFile(tmp_path / "runs.jsonl").rows
+    assert [run["seed"] for run in runs] == [3, 4]
     areas = [run["auroc"] for run in runs]
     assert f"{np.mean(areas):.3f} ±{np.std(areas, ddof=1):.3f}" in capsys.readouterr().out
+
+
+def test_one_failing_run_loses_no_other_and_those_on_file_are_not_repeated(tmp_path, monkeypatch):
+    runs = RunFile(tmp_path / "runs.jsonl", module.RUN_KEYS)
+    settings = {"seeds": 1, "parameters": {"n_components": 40}, "runs": runs}
+    with pytest.raises(DetectorError, match=r"1 of 2 runs failed:\nPCAResidual breast_cancer 0: ValueError"):
+        benchmark(["PCAResidual"], ["breast_cancer", "digits/1"], **settings)  # 30 columns, and 64
+    assert [run["dataset"] for run in RunFile(runs.path).rows] == ["digits/1"]
+    monkeypatch.setattr(module, "measure", None)
+    assert benchmark(["PCAResidual"], ["digits/1"], **settings).to_dict("records") == runs.rows
 
 
 def test_wrong_names_stop_before_anything_runs(capsys, monkeypatch):
     monkeypatch.setattr(module, "ProcessPoolExecutor", None)
     assert main(["--detectors", "KNNDistance", "--datasets", "brest_cancer"]) == 2
     assert "breast_cancer" in capsys.readouterr().err
-    with pytest.raises(DetectorError, match="must be at least 1"):
+    assert main(["--detectors", "KNNDistance", "--datasets", "breast_cancer", "--runs", "/dev/null/runs.jsonl"]) == 2
+    assert "cannot be written" in capsys.readouterr().err
+    with pytest.raises(DetectorError, match="give at least 1"):
         benchmark(["KNNDistance"], ["breast_cancer"], seeds=0)
 
 
-def test_summary_keeps_the_order_and_counts_the_seeds():
-    import pandas as pd
-
-    rows = [
-        {"detector": d, "dataset": "x", "seed": s, "auroc": 0.5 + s, "average_precision": 0.1}
-        for d in ("b", "a")
-        for s in (0, 1)
-    ]
-    table = summarise(pd.DataFrame(rows))
-    assert list(table["detector"]) == ["b", "a"] and list(table["n"]) == [2, 2]
-    assert table["auroc"].tolist() == [1.0, 1.0] and table["auroc_sd"].iloc[0] == pytest.approx(np.sqrt(0.5))
+def runs_of(rng, split="fresh", **columns):
+    """A frame as `benchmark` returns it, of one detector and five seeds."""
+    identity = {"detector": "a", "dataset": "x", "seed": range(5), "split": split, "n_train": 100, "n_test": 150}
+    return pd.DataFrame(identity | {"auroc": rng.uniform(0.8, 0.9, 5), "average_precision": 0.1} | columns)
 
 
-def test_the_gain_over_a_control_has_the_interval_of_a_paired_t_test(rng):
-    import pandas as pd
-    from scipy import stats
+def test_summary_keeps_the_order_and_counts_the_seeds(rng):
+    runs = runs_of(rng)
+    table = summarise(pd.concat([runs.assign(detector="b"), runs]))
+    assert list(table["detector"]) == ["b", "a"] and list(table["n"]) == [5, 5]
+    assert table["auroc_sd"].tolist() == pytest.approx([runs["auroc"].std()] * 2)
 
-    auroc, untrained = rng.uniform(0.8, 0.9, 5), rng.uniform(0.5, 0.7, 5)
-    runs = pd.DataFrame({"detector": "a", "dataset": "x", "seed": range(5), "auroc": auroc, "average_precision": 0.1})
-    row = summarise(runs.assign(untrained_auroc=untrained)).iloc[0]
-    low, high = stats.ttest_rel(auroc, untrained).confidence_interval(0.95)
+
+def test_with_one_split_the_gain_over_a_control_has_the_interval_of_a_paired_t_test(rng):
+    runs = runs_of(rng, split="own", untrained_auroc=rng.uniform(0.5, 0.7, 5))
+    row = summarise(runs).iloc[0]
+    low, high = stats.ttest_rel(runs["auroc"], runs["untrained_auroc"]).confidence_interval(0.95)
     assert row["above_untrained"] == pytest.approx((low + high) / 2)
     assert row["above_untrained_margin"] == pytest.approx((high - low) / 2)
+
+
+def test_on_fresh_splits_the_interval_is_the_corrected_resampled_one(rng):
+    runs = runs_of(rng, knn_auroc=rng.uniform(0.7, 0.8, 5))
+    gain = runs["auroc"] - runs["knn_auroc"]
+    variance = (1 / 5 + 150 / 100) * gain.var()  # Nadeau and Bengio, equation 13
+    margin = stats.t(df=4).ppf(0.975) * np.sqrt(variance)
+    assert summarise(runs).iloc[0]["above_knn_margin"] == pytest.approx(margin)
+
+
+def test_the_corrected_interval_covers_the_true_gain_where_the_plain_one_does_not(rng):
+    """Resplits of one sample; the measure is a mean difference, whose true value is 0."""
+    covered = {"fresh": [], "own": []}
+    for _ in range(300):
+        sample, rows = rng.normal(size=60), []
+        for seed in range(5):
+            train, test = np.split(rng.permutation(60), 2)
+            rows.append({"seed": seed, "auroc": sample[test].mean() - 0.2 * sample[train].mean(), "knn_auroc": 0.0})
+        frame = pd.DataFrame(rows).assign(detector="a", dataset="x", average_precision=0.1, n_train=30, n_test=30)
+        for split, inside in covered.items():
+            row = summarise(frame.assign(split=split)).iloc[0]
+            inside.append(abs(row["above_knn"]) <= row["above_knn_margin"])
+    assert np.mean(covered["fresh"]) > 0.9 > 0.85 > np.mean(covered["own"])

@@ -14,7 +14,7 @@ FLOORS = [
     {"encoders"},
     {"detectors"},
     {"multimodal"},
-    {"metrics", "pixel_metrics", "plots", "benchmark", "ranking", "calibrated"},
+    {"metrics", "pixel_metrics", "plots", "runs", "benchmark", "ranking", "calibrated"},
     {"course"},
 ]
 # The list of exported classes, which a saved file may name and a command line may ask for.

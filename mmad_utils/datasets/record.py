@@ -15,6 +15,8 @@ import numpy as np
 
 ENTRY_KEYS = {"name", "modality", "description", "source", "licence", "synthetic", "layout", "files", "fetch"}
 
+HALVES = ("select", "report")  # of the anomalies
+
 Samples = np.ndarray | tuple[Path, ...] | Mapping[str, np.ndarray]
 
 
@@ -165,11 +167,18 @@ class Dataset:
             f"{len(self.y_test) - anomalies} normal and {anomalies} anomalies to test)"
         )
 
-    def resplit(self, seed: int) -> Dataset:
+    def resplit(self, seed: int, anomalies: str = "all") -> Dataset:
         """The normals of train and test pooled and redrawn into the same two sizes.
 
         The anomalies stay in the test set, and every test position keeps its label, mask, kind and
         severity (these are the same for all normals).
+
+        Parameters
+        ----------
+        seed : int >= 0
+            Of the permutation of the normals.
+        anomalies : {"all", "select", "report"}, default="all"
+            "select" and "report" keep one of two disjoint halves of the anomalies, as `half` does.
         """
         n_train = count(self.X_train, self.name)
         rows = np.arange(n_train + len(self.y_test))  # of the training samples followed by the test samples
@@ -177,7 +186,42 @@ class Dataset:
         order = np.random.default_rng(seed).permutation(len(normals))
         rows[:n_train], rows[normals[n_train:]] = normals[np.sort(order[:n_train])], normals[np.sort(order[n_train:])]
         pool = _joined(self.X_train, self.X_test)
-        return replace(self, X_train=_taken(pool, rows[:n_train]), X_test=_taken(pool, rows[n_train:]))
+        drawn = replace(self, X_train=_taken(pool, rows[:n_train]), X_test=_taken(pool, rows[n_train:]))
+        return drawn if anomalies == "all" else drawn.half(anomalies)
+
+    def half(self, part: str) -> Dataset:
+        """The data set with one of two disjoint halves of its anomalies.
+
+        Whoever chooses a parameter by the anomalies of "select" can report on those of "report". The halves are the
+        same for every seed of `resplit`, and each kind of anomaly is halved, where kinds are known.
+
+        Parameters
+        ----------
+        part : {"select", "report"}
+            Of an odd number of anomalies "select" has one more.
+
+        Raises
+        ------
+        DatasetError
+            Another part, or fewer than two anomalies.
+        """
+        if part not in HALVES:
+            raise DatasetError(f"anomalies={part!r}: give 'select', 'report' or 'all'.")
+        anomalies = np.flatnonzero(self.y_test)
+        if len(anomalies) < 2:
+            raise DatasetError(f"{self.name} has one anomaly; two are needed for two halves.")
+        shuffled = np.random.default_rng(0).permutation(anomalies)
+        if self.source.get("kinds_test") is not None:
+            shuffled = shuffled[np.argsort(np.asarray(self.source["kinds_test"])[shuffled], kind="stable")]
+        kept = np.sort(np.concatenate([np.flatnonzero(self.y_test == 0), shuffled[HALVES.index(part) :: 2]]))
+        known = {key: tuple(values[i] for i in kept) for key, values in self.source.items() if key.endswith("_test")}
+        return replace(
+            self,
+            X_test=_taken(self.X_test, kept),
+            y_test=self.y_test[kept],
+            masks_test=None if self.masks_test is None else self.masks_test[kept],
+            source={**self.source, **known},
+        )
 
     def as_table(self) -> Dataset:
         """Array images flattened to (n, H*W*C) float64 in [0, 1]; a table is returned as it is.

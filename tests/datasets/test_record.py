@@ -72,6 +72,39 @@ def test_resplit_changes_the_split_and_the_hash_but_never_the_original():
     assert dataset.source["sha256"] == before == content_hash(dataset.X_train, dataset.X_test, dataset.y_test, None)
 
 
+@pytest.mark.parametrize("name", ["digits/3", "paired_digits", "injected/local/breast_cancer"])
+def test_the_halves_of_the_anomalies_are_disjoint_and_together_all_of_them(name):
+    dataset = load(name)
+    parts = {part: dataset.half(part) for part in ("select", "report")}
+
+    def anomalies(part):
+        X = part.X_test if isinstance(part.X_test, dict) else {"": part.X_test}
+        return [b"".join(x[i].tobytes() for x in X.values()) for i in np.flatnonzero(part.y_test)]
+
+    assert sorted(anomalies(parts["select"]) + anomalies(parts["report"])) == sorted(anomalies(dataset))
+    assert abs(parts["select"].y_test.sum() - parts["report"].y_test.sum()) <= 1
+    for part in parts.values():
+        assert (part.y_test == 0).sum() == (dataset.y_test == 0).sum()
+        kinds = np.array(part.source["kinds_test"])
+        for kind in set(kinds[part.y_test == 1]):
+            whole = np.array(dataset.source["kinds_test"]) == kind
+            assert abs((kinds == kind).sum() - whole.sum() / 2) <= 1
+
+
+def test_the_halves_are_the_same_for_every_split():
+    rows = [load("digits/3", seed=seed).resplit(seed, anomalies="report") for seed in (0, 7)]
+    first, second = (split.X_test[split.y_test == 1] for split in rows)
+    assert np.array_equal(first, second) and not np.array_equal(rows[0].X_train, rows[1].X_train)
+
+
+def test_a_half_that_does_not_exist_is_refused():
+    with pytest.raises(DatasetError, match="give 'select', 'report' or 'all'"):
+        load("digits/3").resplit(0, anomalies="test")
+    single = Dataset("x", "tabular", np.zeros((2, 1)), np.zeros((2, 1)), np.array([0, 1]))
+    with pytest.raises(DatasetError, match="x has one anomaly"):
+        single.half("select")
+
+
 def test_images_become_a_table_of_pixels_between_zero_and_one():
     dataset = load("digits/0")
     table = dataset.as_table()
