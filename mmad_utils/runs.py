@@ -72,7 +72,7 @@ class RunFile:
 
 @lru_cache(maxsize=1)
 def provenance() -> dict[str, str]:
-    """``commit`` (with ``+`` where the package was changed since), ``machine`` (processor, cores) and ``versions``."""
+    """``commit`` (with ``+`` if the package was changed since), ``machine`` (processor, cores) and ``versions``."""
     folder = Path(__file__).resolve().parent
     commit = _git(folder, "rev-parse", "--short=10", "HEAD")
     changed = bool(commit) and bool(_git(folder, "status", "--porcelain", "--untracked-files=no", "--", str(folder)))
