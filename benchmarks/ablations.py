@@ -110,8 +110,11 @@ class NoveltyScore(RDP):
 
 
 class FilteredRDP(NoveltyScore):
-    """As in the authors' code (github.com/billhhh/RDP): each of 8 levels trains new networks on the rows that are left
-    after the most novel 5% are removed, and those of the last level score by the novelty alone."""
+    """As in the authors' code, github.com/billhhh/RDP.
+
+    Each of 8 levels trains new networks on the rows that are left after the most novel 5% were removed. Those of the
+    last level score, by the novelty alone.
+    """
 
     def optimise(self, data, generator):
         history = super().optimise(data, generator)
