@@ -1,57 +1,69 @@
-"""Small defects in small pictures: deep detectors on thumbnails of the generated parts, and where their score looks.
+"""Small defects in small images: deep detectors on thumbnails of the generated parts, for two ways to pool the error.
 
-    python benchmarks/thumbnails.py [--detectors AutoEncoder,FAnoGAN] [--side 32] [--seeds 5] [--json FILE]
+    python benchmarks/thumbnails.py [--detectors AutoEncoder,FAnoGAN] [--side 32] [--seeds 5]
 
-The score of these detectors sums the error over all pixels, and a defect of a few pixels drowns in the rest. Beside
-it stands the largest pixel of the same error map, which is how PaDiM scores a picture. Printed are AUROC, mean and
-standard deviation over the seeds (of the split and of the detector), and the gain over the untrained network and over
-‖x‖² with its 95% interval.
+The score of these detectors sums the error over all pixels, to which a defect of a few pixels contributes little. The
+largest pixel of the same error map is PaDiM's score of an image. Each run is a line of
+benchmarks/runs/thumbnails.jsonl, written as it ends; runs that the file has are not repeated.
 """
 
 import argparse
-import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 
-from mmad_utils.benchmark import make_detector, summarise
+from mmad_utils.benchmark import make_detector, measure_controls, summarise
 from mmad_utils.datasets import load, read_image
 from mmad_utils.metrics import auroc, average_precision
+from mmad_utils.runs import RunFile
 
+RUNS = Path(__file__).resolve().parent / "runs" / "thumbnails.jsonl"
 DETECTORS = (
     "AutoEncoder,DenoisingAutoEncoder,StackedDenoisingAutoEncoder,SparseAutoEncoder,ContractiveAutoEncoder,"
     "VariationalAutoEncoder,AdversarialAutoEncoder,RobustDeepAutoEncoder,AnoGAN,FAnoGAN,BiGAN,GANomaly"
 )
+POOLINGS = ("sum", "largest")
 
 
-def thumbnails(pictures, side: int) -> np.ndarray:
-    small = [Image.fromarray(read_image(item)).resize((side, side), Image.Resampling.BOX) for item in pictures]
-    return np.stack([np.asarray(picture) for picture in small])
+def thumbnails(paths, side: int) -> np.ndarray:
+    small = [Image.fromarray(read_image(path)).resize((side, side), Image.Resampling.BOX) for path in paths]
+    return np.stack([np.asarray(image) for image in small])
 
 
 def runs(detector: str, dataset: str, side: int, seed: int):
-    """Yield a row for the sum over the map and one for its largest pixel."""
-    data = load(dataset).resplit(seed)
-    X_train, X_test = thumbnails(data.X_train, side), thumbnails(data.X_test, side)
-    fitted = make_detector(detector, random_state=seed).fit(X_train)
-    untrained = make_detector(detector, random_state=seed, epochs=0).fit(X_train)
-    norm = auroc(data.y_test, np.square(X_test / 255).sum(axis=(1, 2, 3)))
-    found = {
-        "sum": [each.anomaly_score(X_test) for each in (fitted, untrained)],
-        "largest": [each.anomaly_map(X_test).max(axis=(1, 2)) for each in (fitted, untrained)],
-    }
-    for pooling, (scores, control) in found.items():
+    """Yield a row for the sum over the error map and one for its largest pixel."""
+    data = load(dataset).resplit(seed, anomalies="report")
+    data = replace(
+        data, X_train=thumbnails(data.X_train, side), X_test=thumbnails(data.X_test, side), masks_test=None
+    )
+    fitted = make_detector(detector, random_state=seed).fit(data.X_train)
+    untrained = make_detector(detector, random_state=seed, epochs=0).fit(data.X_train)
+    controls = measure_controls(data, seed)
+    for pooling in POOLINGS:
+        scores, control = (_pooled(each, data.X_test, pooling) for each in (fitted, untrained))
         yield {
-            "detector": f"{detector}, {pooling}",
-            "dataset": dataset,
-            "seed": seed,
+            **_identity(detector, dataset, side, seed, pooling),
+            "split": "fresh",
+            "anomalies": "report",
+            "n_train": len(data.X_train),
+            "n_test": len(data.y_test),
+            "n_networks": fitted.get_params().get("n_estimators", 1),
             "auroc": auroc(data.y_test, scores),
             "average_precision": average_precision(data.y_test, scores),
             "untrained_auroc": auroc(data.y_test, control),
-            "norm_auroc": norm,
+            **controls,
         }
+
+
+def _pooled(detector, images: np.ndarray, pooling: str) -> np.ndarray:
+    return detector.anomaly_score(images) if pooling == "sum" else detector.anomaly_map(images).max(axis=(1, 2))
+
+
+def _identity(detector: str, dataset: str, side: int, seed: int, pooling: str) -> dict:
+    return {"detector": detector, "dataset": dataset, "seed": seed, "parameters": {"side": side, "pooling": pooling}}
 
 
 def main() -> None:
@@ -60,17 +72,18 @@ def main() -> None:
     parser.add_argument("--datasets", default="synthetic/hazelnut,synthetic/zipper")
     parser.add_argument("--side", type=int, default=32)
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--json", type=Path, help="append one line a run")
     options = parser.parse_args()
-    rows = []
+    file, rows = RunFile(RUNS, ("detector", "dataset", "seed", "parameters")), []
     for seed in range(options.seeds):
         for dataset in options.datasets.split(","):
             for detector in options.detectors.split(","):
-                for row in runs(detector, dataset, options.side, seed):
-                    rows.append(row)
-                    if options.json:
-                        with options.json.open("a") as file:
-                            file.write(json.dumps(row) + "\n")
+                keys = [_identity(detector, dataset, options.side, seed, pooling) for pooling in POOLINGS]
+                if not all(map(file.find, keys)):
+                    for row in runs(detector, dataset, options.side, seed):
+                        file.append(row)
+                rows += [
+                    {**file.find(key), "detector": f"{detector}, {key['parameters']['pooling']}"} for key in keys
+                ]
     print(summarise(pd.DataFrame(rows)).round(3).to_string(index=False))
 
 

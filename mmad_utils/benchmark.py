@@ -43,7 +43,7 @@ from mmad_utils.detectors.gaussian import GaussianAnomalyScorer
 from mmad_utils.metrics import evaluate
 from mmad_utils.runs import RunFile, RunFileError
 
-__all__ = ["benchmark", "fit_detector", "make_detector", "measure", "summarise"]
+__all__ = ["benchmark", "fit_detector", "make_detector", "margin", "measure", "measure_controls", "summarise"]
 
 BASES = ("Detector", "DeepDetector")  # exported, but no detectors themselves
 CONTROLS: dict[str, Any] = {  # measured on the same split as each detector; on a photograph, on its thumbnail
@@ -174,15 +174,24 @@ def measure(
     last = fitted[-1] if isinstance(fitted, Pipeline) else fitted
     if hasattr(last, "anomaly_map") and dataset.masks_test is not None:
         row |= evaluate(fitted, shaped).pixel or {}
-    as_rows = _as_rows(shaped)
-    controls = {key: (_with_seed(clone(control), seed), as_rows) for key, control in CONTROLS.items()}
+    row |= measure_controls(shaped, seed)
     if "epochs" in detector.get_params():
-        controls["untrained"] = (clone(detector).set_params(epochs=0), shaped)
-    for key, (control, data) in controls.items():
-        control_evaluation = evaluate(*fit_detector(control, data), maps=False)
-        row[f"{key}_auroc"] = control_evaluation.auroc
-        row[f"{key}_average_precision"] = control_evaluation.average_precision
+        row |= _control("untrained", clone(detector).set_params(epochs=0), shaped)
     return row
+
+
+def measure_controls(dataset: Dataset, seed: int) -> dict[str, float]:
+    """``<control>_auroc`` and ``<control>_average_precision`` of each of ``CONTROLS`` on a data set."""
+    rows = _as_rows(dataset)
+    found: dict[str, float] = {}
+    for key, control in CONTROLS.items():
+        found |= _control(key, _with_seed(clone(control), seed), rows)
+    return found
+
+
+def _control(key: str, control, dataset: Dataset) -> dict[str, float]:
+    evaluation = evaluate(*fit_detector(control, dataset), maps=False)
+    return {f"{key}_auroc": evaluation.auroc, f"{key}_average_precision": evaluation.average_precision}
 
 
 def benchmark(
@@ -289,18 +298,32 @@ def summarise(runs: pd.DataFrame) -> pd.DataFrame:
     """
     measures = runs.select_dtypes("number").columns.drop(["seed", "n_train", "n_test"], errors="ignore")
     gains = {f"above_{key}": runs["auroc"] - runs[f"{key}_auroc"] for key in GAINS if f"{key}_auroc" in runs}
-    runs = runs.assign(**gains, ratio=_test_to_train(runs))
+    runs = runs.assign(**gains, ratio=test_to_train(runs))
     groups = runs.groupby(["detector", "dataset"], sort=False)
     table, n = groups[[*measures, *gains]].mean(), groups.size()
     for key in ("auroc", "average_precision"):
         table.insert(table.columns.get_loc(key) + 1, f"{key}_sd", groups[key].std(ddof=1))
     for key in gains:
-        error = groups[key].std(ddof=1) * np.sqrt(1 / n + groups["ratio"].mean())
-        table[f"{key}_margin"] = stats.t.ppf(0.975, n - 1) * error
+        margins = [margin(group[key], group["ratio"].mean()) for _, group in groups]
+        table[f"{key}_margin"] = margins
     return table.assign(n=n).reset_index()
 
 
-def _test_to_train(runs: pd.DataFrame) -> pd.Series | float:
+def margin(values, test_to_train: float) -> float:
+    """Half width of the 95% interval of a mean over splits of one pool, see `summarise`; NaN for one value.
+
+    Parameters
+    ----------
+    values : (n,) float, one per seed
+    test_to_train : float >= 0
+        n_test / n_train of the splits; 0 where the values are independent, which gives Student's t interval.
+    """
+    n = len(values)
+    error = np.std(values, ddof=1) * np.sqrt(1 / n + test_to_train) if n > 1 else np.nan
+    return float(stats.t.ppf(0.975, n - 1) * error)
+
+
+def test_to_train(runs: pd.DataFrame) -> pd.Series | float:
     """n_test / n_train of each run, 0 where every seed has the same split."""
     return (runs["n_test"] / runs["n_train"]).where(runs["split"] == "fresh", 0.0)
 
