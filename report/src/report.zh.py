@@ -233,7 +233,7 @@
 #
 # | 家族 | 训练目标 | 打分依据 | 在哪里奏效 | 在哪里落败 |
 # |---|---|---|---|---|
-# | 自编码器 | 复制 | 复制的误差 | 相互依赖的列，对齐的图像 | 两者都只与 PCA 打平；会记住训练集里的异常 |
+# | 自编码器 | 复制 | 复制的误差 | 相互依赖的列，对齐的图像 | 两者都只与 PCA 打平；训练久了会记住训练集里的异常 |
 # | 对抗网络 | 模仿 | 模仿不了的部分 | 相互依赖的列 | 落后于 PCA，代价却是它的数百倍 |
 # | 自监督任务 | 说出做了什么操作 | 对正确答案的意外程度 | 照片上的数字，未经整理的图像 | 操作改变不了的类别 |
 # | 特征学习 | 预测距离，或拟合混合分布 | 新奇程度，能量 | 列多而关系弯曲的表 | REPEN 不比自己未训练的网络强 |
@@ -257,10 +257,13 @@
 # {{ table:autoencoders_injected_dependency_breast_cancer }}
 
 # %% [markdown] checked="79030995 6b985d1b"
-# 训练集很少是干净的。训练样本中异常的比例取到最大时，普通自编码器把异常记了下来：要它在训练集里把异常找出来，它只达到 {{ value:03_autoencoders.contaminated_plain_ae }}，稳健自编码器达到 {{ value:03_autoencoders.contaminated_robust_ae }}，孤立森林达到 {{ value:03_autoencoders.contaminated_isolation_forest }}（{{ ref:figure:contamination }}）。换成新样本，次序就颠倒过来，因为稳健网络把少见的正常样本也一并放弃了。它适合用来排查自己手里的数据，而不是给干净的数据上保险。
+# 训练集很少是干净的。训练样本中异常的比例取到最大时，训练 200 轮的普通自编码器会把异常记住：要它在训练集里把异常找出来，AUROC 只有 {{ value:03_autoencoders.contaminated_plain_ae }}；训练同样久的稳健自编码器为 {{ value:03_autoencoders.contaminated_robust_ae }}（{{ ref:figure:contamination }}）。但是，普通自编码器只训练默认的 50 轮就有 {{ value:03_autoencoders.contaminated_default_ae }}，用一条不需要标签的停止规则有 {{ value:03_autoencoders.contaminated_stopped_ae }}；到其余样本中第五近邻的距离不需要训练，也有 {{ value:03_autoencoders.contaminated_knn }}。稳健自编码器解决的是训练过久才会产生的问题，它的好处是不必知道何时停止（{{ ref:figure:contamination_epochs }}）。
 
 # %% [markdown] checked="a048b25e a048b25e"
 # {{ figure:contamination }}
+
+# %% [markdown]
+# {{ figure:contamination_epochs }}
 
 # %% [markdown] checked="1293b176 f6678c49"
 # ### 对抗网络 {#adversarial-networks}
