@@ -59,8 +59,8 @@ class GraphFusion(DeepFusion):
     The messages are a gather and a mean, so that no library for graphs is needed.
 
     From the papers: mean aggregation (Hamilton et al.), the symmetric contrastive loss (Radford et al.). Ours: the
-    graph of parts, and 1 − cos as an anomaly score. What the edges contribute is measured against ``n_neighbors=0``
-    on ``paired_digits``: benchmarks/README.md, "Fusion of paired modalities".
+    graph of parts, and 1 − cos as an anomaly score. On ``paired_digits`` the edges between samples contribute nothing
+    beyond the spread of seeds: benchmarks/README.md, "Fusion of paired modalities".
 
     References
     ----------
