@@ -353,14 +353,14 @@ negatives = pd.Series({
     "no contradiction": np.mean((different == 1) & ~other_time),
 }).rename("share")  # fmt: skip
 nb.table(negatives.rename_axis("what the negative is").round(3).reset_index(), "fusion_negatives", "Share of the training negatives of cross-attention by what is wrong with them.")  # fmt: skip
-for key in ("mismatch", "shifted"):
-    nb.value(f"negatives_{key}", negatives[key])
+for key, kind in (("mismatch", "mismatch"), ("both", "mismatch and shifted"), ("shifted", "shifted")):
+    nb.value(f"negatives_{key}", negatives[kind])
 assert negatives["mismatch"] > 0.5 > 0.06 > negatives["shifted"] and negatives["three digits"] == 0
 negatives.to_frame().round(3)
 
 # %% [markdown]
-# Six of ten negatives are mismatches, and in three of ten the time is wrong as well. A sample that is only shifted is
-# one negative in thirty, when the exchanged part happens to show the same digit. Three different digits do not occur,
+# Six of ten negatives are mismatches, and three of ten are mismatches in which the time is wrong as well. One negative in
+# thirty is only shifted, when the exchanged part happens to show the same digit. Three different digits do not occur,
 # since one exchanged part leaves two that agree. For the graph, whose negatives are single links, three digits are
 # three links of that kind.
 #
@@ -545,7 +545,7 @@ if full_size and n_seeds >= 2:
         name: table.loc[method] - table.loc[name] for method, variants in components.items() for name in variants
     }
     assert change["shared latent, complete only"]["three digits"] > 0.05
-    assert change["cross-attention, not aligned"]["all but mismatch"] > 0.05
+    assert change["cross-attention, not aligned"]["all but mismatch"] > 0.02
     assert change["concatenation"]["all but mismatch"] < 0.02, "attention does not pay"
     assert abs(change["contrastive"]["all but mismatch"]) < 0.04, "neither do the edges"
 
@@ -583,7 +583,7 @@ for name, (marker, line, color) in zip(lines, looks):
         axis.plot(part["share missing"], part[column], marker=marker, ls=line, color=color, ms=4.5, label=name)
 ceiling = missing[missing["method"] == "ceiling"]
 axes[0].plot(ceiling["share missing"], ceiling["all"], color="0.4", lw=1, label="ceiling")
-axes[0].set(title="all anomalies", xlabel="share of parts missing", ylabel="AUROC", ylim=(0.5, 1.01))
+axes[0].set(title="all but mismatches", xlabel="share of parts missing", ylabel="AUROC", ylim=(0.5, 1.01))
 axes[1].set(title="anomalies that are still visible", xlabel="share of parts missing")
 fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
 nb.figure(
@@ -697,7 +697,8 @@ pd.DataFrame({"clean": clean, "noisiest": dirty}).round(3)
 #   scores, have an AUROC near 0.5.
 # - Early fusion and the shared latent space find part of these anomalies and are trained on normal samples only.
 # - Cross-attention and the graph are trained on exchanged parts. They find nearly all mismatches, which are made in the
-#   same way: this test is rehearsed. On shifted samples, one negative in thirty, their lead is smaller.
+#   same way: this test is rehearsed. On shifted samples cross-attention is far ahead of early fusion, the graph is not.
+#   A third of the negatives have a wrong time, nearly all of them beside a wrong digit.
 # - On data whose normal parts share only the digit and the time, exchanged parts yield every cross-modal anomaly, and no
 #   kind is entirely new. "Three digits" is new to cross-attention, and easier than a mismatch.
 # - With missing parts some anomalies cannot be seen any more. Report the ceiling beside the result.

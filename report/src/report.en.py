@@ -768,9 +768,9 @@
 # shared by multiplying experts [@wu2018mvae] are fitted to normal samples as they are. Cross-attention and a graph of
 # parts learn to tell normal samples from samples with exchanged parts. This needs a caveat. A mismatch is a sample with
 # an exchanged part: **the training of these two methods rehearses this test**, as that of ALOCC rehearses broken
-# dependencies. A share of {{ value:08_fusion.negatives_mismatch }} of the negatives of cross-attention are mismatches. Samples that are
-# only shifted make up {{ value:08_fusion.negatives_shifted }}, and three digits do not occur. For the graph, whose negatives are single
-# pairs of parts, no kind of contradiction is new.
+# dependencies. Of the negatives of cross-attention, a share of {{ value:08_fusion.negatives_mismatch }} are mismatches,
+# {{ value:08_fusion.negatives_both }} are mismatches in which the time is wrong as well, {{ value:08_fusion.negatives_shifted }} are only shifted, and
+# three digits do not occur. For the graph, whose negatives are single pairs of parts, no kind of contradiction is new.
 #
 # On shifted samples the best-placed single modality, the caption, has an AUROC of {{ value:08_fusion.shifted_single_auroc }}, and rules
 # that join scores of single parts [@kittler1998combining] cannot exceed chance: late fusion has

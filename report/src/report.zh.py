@@ -419,12 +419,12 @@
 # %% [markdown] checked="83554a11 83554a11"
 # {{ figure:unified_maps }}
 
-# %% [markdown] checked="9ee75cde f20e795c"
+# %% [markdown] checked="7460f5fe f2db925a"
 # ### 同一对象的各部分 {#paired}
 #
 # 笔记本 `08_fusion` 的每个样本有三个部分：一个数字的图像，一句文字说明，一段声音。有些样本的某一部分是坏的。其余异常中，每一部分的分布都与正常样本相同，只有组合不对：在**错配**样本中，有一个部分属于另一个数字；在**错位**样本中，声音出现的时刻与文字所说的不符；在**三个数字**的样本中，三个部分各属于不同的数字。
 #
-# 各方法的训练内容不同。早期融合在拼接的编码上拟合一个高斯模型，它和以专家乘积构成的共享潜在空间 [@wu2018mvae] 都直接用正常样本拟合。交叉注意力和由各部分连成的图，学的是区分正常样本与交换过部分的样本。这里必须说明：错配就是交换了一个部分的样本，**这两种方法的训练预演了这项测试**，正如 ALOCC 的训练预演了依赖关系的破坏。交叉注意力的负样本中，错配的比例为 {{ value:08_fusion.negatives_mismatch }}，仅仅错位的比例为 {{ value:08_fusion.negatives_shifted }}，三个数字的情形不出现。图的负样本是单独的一对部分，因此对它来说没有哪一种矛盾是新的。
+# 各方法的训练内容不同。早期融合在拼接的编码上拟合一个高斯模型，它和以专家乘积构成的共享潜在空间 [@wu2018mvae] 都直接用正常样本拟合。交叉注意力和由各部分连成的图，学的是区分正常样本与交换过部分的样本。这里必须说明：错配就是交换了一个部分的样本，**这两种方法的训练预演了这项测试**，正如 ALOCC 的训练预演了依赖关系的破坏。交叉注意力的负样本中，错配的比例为 {{ value:08_fusion.negatives_mismatch }}，错配同时时刻也不对的为 {{ value:08_fusion.negatives_both }}，仅仅错位的为 {{ value:08_fusion.negatives_shifted }}，三个数字的情形不出现。图的负样本是单独的一对部分，因此对它来说没有哪一种矛盾是新的。
 #
 # 在错位样本上，单一模态中的文字说明 AUROC 为 {{ value:08_fusion.shifted_single_auroc }}，合并各部分分数的规则 [@kittler1998combining] 也不能超过随机水平：后期融合为 {{ value:08_fusion.shifted_late_auroc }}。早期融合能看到线性关系，达到 {{ value:08_fusion.shifted_early_auroc }}，共享潜在空间为 {{ value:08_fusion.shifted_latent_auroc }}，图为 {{ value:08_fusion.shifted_graph_auroc }}。交叉注意力为 {{ value:08_fusion.shifted_attention_auroc }}（未训练为 {{ value:08_fusion.shifted_attention_untrained_auroc }}）。注意力本身贡献不大：在拼接的词元上用感知机，训练方式相同，为 {{ value:08_fusion.shifted_concatenation_auroc }}。在错配以外的所有异常上，两者分别为 {{ value:08_fusion.not_mismatch_attention_auroc }} 和 {{ value:08_fusion.not_mismatch_concatenation_auroc }}。三个数字的样本中，任意两个部分都互相矛盾，因此更容易：早期融合为 {{ value:08_fusion.three_digits_early_auroc }}，共享潜在空间为 {{ value:08_fusion.three_digits_latent_auroc }}，交叉注意力为 {{ value:08_fusion.three_digits_attention_auroc }}。在错配样本上，没有预演的两种方法分别为 {{ value:08_fusion.mismatch_early_auroc }} 和 {{ value:08_fusion.mismatch_latent_auroc }}；预演过的交叉注意力和图分别为 {{ value:08_fusion.mismatch_attention_auroc }} 和 {{ value:08_fusion.mismatch_graph_auroc }}。
 #
