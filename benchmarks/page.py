@@ -78,9 +78,43 @@ def comparison(name: str, mean_over: Sequence[str], shown: Sequence[str] = ()) -
     return pd.DataFrame(rows)
 
 
+def fusion(rows: Sequence[str], columns: Sequence[str]) -> pd.DataFrame:
+    """Mean over seeds of entries of benchmarks/runs/fusion.jsonl, with the standard deviation where it is not 0."""
+    runs = pd.DataFrame(RunFile(HERE / "runs" / "fusion.jsonl", ("detector", "seed", "missing")).rows)
+    runs["broken parts"] = runs[["damaged image", "nonsense text", "spiky series"]].mean(axis=1)
+    groups = runs.groupby("detector")[list(columns)]
+    mean, spread = groups.mean().loc[list(rows)], groups.std().loc[list(rows)]
+    cells = {
+        column: [
+            f"{m:.1f}" * (m == m) if column == "CPU s" else number(m) + f" ± {number(sd)}" * (round(sd, 3) > 0)
+            for m, sd in zip(mean[column], spread[column])
+        ]
+        for column in columns
+    }
+    return pd.DataFrame({"method": list(rows), **cells})
+
+
+FUSIONS = (
+    *("random", "image", "text", "series", "late, sum", "late, max", "late, vote"),
+    *("early, PCA residual", "early, kNN", "early, Gaussian"),
+    *("shared latent, untrained", "cross-attention, untrained", "graph, untrained"),
+    *("shared latent", "cross-attention", "graph", "late, max, with graph"),
+)
+ABLATIONS = (
+    *("shared latent", "shared latent, complete only", "shared latent, reconstruction"),
+    *("cross-attention", "cross-attention, not aligned", "concatenation", "concatenation, not aligned"),
+    *("graph", "graph, no edges"),
+)
+FIT_WITH_GAPS = ("late, max", "early, Gaussian", "shared latent", "cross-attention", "graph", "graph, no edges")
+KINDS = ("broken parts", "shifted", "three digits", "all but mismatch", "mismatch")
+MISSING = ("all", "missing, visible", "missing, all", "missing, ceiling", "missing at fit")
+
 TABLES: dict[str, Callable[[], pd.DataFrame]] = {
     "tables": lambda: comparison("tables", HARD, (*HARD, "thyroid")),
     "digits": lambda: comparison("digits", [f"digits/{k}" for k in range(10)]),
+    "fusion": lambda: fusion(FUSIONS, (*KINDS, "CPU s")),
+    "fusion-ablations": lambda: fusion(ABLATIONS, KINDS),
+    "fusion-missing": lambda: fusion(FIT_WITH_GAPS, MISSING),
 }
 
 
