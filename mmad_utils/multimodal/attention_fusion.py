@@ -84,7 +84,9 @@ class CrossAttentionFusion(DeepFusion):
         projections = (
             nn.Sequential(nn.Dropout(self.dropout), networks.mlp([d, self.width, self.width])) for d in self.widths_
         )
-        layers = [networks.AttentionLayer(self.width, self.heads, self.dropout) for _ in range(self.layers)]
+        layers: list[nn.Module] = [
+            networks.AttentionLayer(self.width, self.heads, self.dropout) for _ in range(self.layers)
+        ]
         if not self.attention:
             layers = [networks.mlp([len(self.widths_) * self.width, 4 * self.width, self.width])]
         return nn.ModuleDict(
