@@ -22,6 +22,7 @@ from mmad_utils.runs import RunFile
 HERE = Path(__file__).resolve().parent
 BLOCK = re.compile(r"(?P<head><!-- table: (?P<name>[\w-]+) -->\n).*?(?P<tail><!-- end -->)", re.DOTALL)
 CONTROLS = {"random": "random score", "norm": "‖x‖²", "pca": "PCA residual", "gaussian": "Gaussian", "knn": "kNN (5)"}
+SAME = ("DistanceToCenter", "PCAResidual", "GaussianAnomalyScorer", "KNNDistance")  # as detectors: the controls again
 HARD = ("tables/vowels", "tables/optdigits", "tables/satellite")
 
 
@@ -62,7 +63,7 @@ def comparison(name: str, mean_over: Sequence[str], shown: Sequence[str] = ()) -
     """Controls and detectors: AUROC over data sets and on each, and gains over untrained network, kNN and ‖x‖²."""
     runs = with_controls(read(name))
     rows = []
-    for detector, group in runs.groupby("detector", sort=False):
+    for detector, group in runs[~runs["detector"].isin(SAME)].groupby("detector", sort=False):
         means = group.groupby("dataset")["auroc"].mean()
         networks = int(group["n_networks"].iloc[0])
         rows.append({
