@@ -47,10 +47,17 @@ class BiGAN(AdversarialDetector):
     feature_weight : float in [0, 1], default=0.1
         λ.
 
-    Other parameters are those of AdversarialDetector, GenerativeDetector and DeepDetector, with these defaults:
-    latent_dim=None, n_critic=1 (all players learn on every batch, as in the paper), averaging=0.995 (ours) and
-    min_steps=4000. ``latent_dim`` should not exceed the dimension of the samples: a deterministic encoder cannot fill
-    a space larger than theirs, and the critic would always know which codes were encoded.
+    Other parameters are those of AdversarialDetector, GenerativeDetector and DeepDetector, with the defaults
+    latent_dim=None, n_critic=1, averaging=0.995 and min_steps=4000. ``latent_dim`` should not exceed the dimension of
+    the samples: a deterministic encoder cannot fill a space larger than theirs, and the critic would always know
+    which codes were encoded.
+
+    Notes
+    -----
+    One step of the critic for each step of the generator and the encoder is the papers' choice. Three things are not:
+    the Wasserstein loss with a gradient penalty (the papers use the original loss), the moving average of the weights
+    (they score with the last weights), and latent_dim=None. The papers' version is
+    ``BiGAN(adversarial="gan", averaging=0)``.
 
     References
     ----------
@@ -117,6 +124,10 @@ class GANomaly(GenerativeDetector):
 
     Other parameters are those of GenerativeDetector and DeepDetector; the default of latent_dim is 32, of
     n_estimators 3.
+
+    Notes
+    -----
+    The paper trains one network, ``n_estimators=1``; that three are averaged is ours.
 
     References
     ----------

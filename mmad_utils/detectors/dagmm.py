@@ -88,6 +88,11 @@ class DAGMM(DeepDetector):
     The other parameters are those of ``DeepDetector``; the default of epochs is 50, of batch_size 256, of
     learning_rate 3e-3, of n_estimators 3.
 
+    Notes
+    -----
+    The paper trains one network, ``n_estimators=1``. That three are averaged, the standardised z and the pretraining
+    by default are ours.
+
     References
     ----------
     B. Zong et al. (2018), Deep autoencoding Gaussian mixture model for unsupervised anomaly detection, ICLR.

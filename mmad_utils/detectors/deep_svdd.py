@@ -57,6 +57,12 @@ class DeepSVDD(DeepDetector):
     epochs, batch_size, weight_decay, n_estimators : 30, 128, 1e-6, 5
         The other parameters, and the meaning of these, are those of ``DeepDetector``.
 
+    Notes
+    -----
+    The paper trains one network, ``n_estimators=1``, after it was pretrained as the encoder of an autoencoder. That
+    five are averaged, and that pretraining is off by default, are ours. The paper finds R² by a line search after
+    every few epochs.
+
     Attributes
     ----------
     network_ : nn.Sequential with buffers ``center`` (latent_dim,) and ``radius``, a scalar in units of the latent
@@ -183,7 +189,7 @@ class DeepSAD(DeepSVDD):
     eta : float >= 0, default=1.0
         Weight of the labelled anomalies.
     objective : as in DeepSVDD, for the unlabelled samples
-        The other parameters are those of ``DeepSVDD`` too.
+        The other parameters are those of ``DeepSVDD`` too; five networks are averaged, the paper trains one.
 
     Attributes
     ----------

@@ -120,6 +120,11 @@ class REPEN(DeepDetector):
 
     The other parameters are those of ``DeepDetector``; the default of epochs is 30, of batch_size 256.
 
+    Notes
+    -----
+    The base detector "lof" and the 64 rows of a subsample are ours. The paper's base detector is "sp", and its
+    subsamples have 8 rows.
+
     References
     ----------
     G. Pang, L. Cao, L. Chen, H. Liu (2018), Learning representations of ultrahigh-dimensional data for random
@@ -216,6 +221,13 @@ class RDP(DeepDetector):
 
     The other parameters are those of ``DeepDetector``; the default of epochs is 50, of batch_size 256, of
     learning_rate 3e-3, of n_estimators 5.
+
+    Notes
+    -----
+    The paper averages several networks too. The authors' code (github.com/billhhh/RDP) averages 30, each the last of
+    8 levels: every level trains new networks on the rows that are left after the most novel 5% were removed, because
+    the paper's training data are contaminated. It scores by the novelty alone and trains with inner products of
+    outputs of unit ℓ1 norm. Here all training rows are kept, both terms score, and outputs are standardised.
 
     References
     ----------

@@ -60,6 +60,11 @@ class ALOCC(DeepDetector):
     epochs, batch_size, n_estimators : 20, 128, 3
         The other parameters, and the meaning of these, are those of ``DeepDetector``.
 
+    Notes
+    -----
+    The paper trains one network, ``n_estimators=1``. That three are averaged, the correction that R adds to its
+    input, and the share ``stop_at`` are ours; so is the logit as a score, which ranks samples as 1 − D does.
+
     Attributes
     ----------
     network_ : nn.ModuleDict of "refiner" and "discriminator" (its output is the logit of D)
@@ -184,6 +189,11 @@ class FenceGAN(DeepDetector):
         Channels after the first convolution of D, for images.
     epochs, batch_size, n_estimators : 10, 128, 3
         The other parameters, and the meaning of these, are those of ``DeepDetector``.
+
+    Notes
+    -----
+    The paper trains one network, ``n_estimators=1``. That three are averaged, the wide first samples of G and the
+    penalty on D's slope are ours.
 
     Attributes
     ----------

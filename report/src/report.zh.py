@@ -265,7 +265,7 @@
 # %% [markdown]
 # {{ figure:contamination_epochs }}
 
-# %% [markdown] checked="1293b176 f6678c49"
+# %% [markdown] checked="9dca03b4 9bb2b0ee"
 # ### 对抗网络 {#adversarial-networks}
 #
 # 学会了模仿正常样本的生成器 [@goodfellow2014gan; @arjovsky2017wgan; @gulrajani2017wgangp]，模仿不出异常。AnoGAN [@schlegl2017anogan] 在生成器的编码空间里为每个样本做上百步梯度搜索，寻找最像的仿品。f-AnoGAN [@schlegl2019fanogan] 训练一个当场作答的编码器，并在像素残差之外加上判别器特征 $h$ 的残差，
@@ -274,7 +274,7 @@
 #
 # BiGAN 在同一场博弈中学习编码器与生成器 [@donahue2017bigan; @zenati2018gan]；对它最后几百次更新的权重取平均 [@yazici2019averaging]，是我们添加的。GANomaly 比较的是编码而不是像素 [@akcay2018ganomaly]。
 #
-# 搜索不能走得太远。在比博弈中所用长得多的编码里，它连异常的仿品也找得到：步数增至四倍，在一个数字上的 AUROC 只剩 {{ value:04_gans.anogan_digit_auroc_long_free_search }}；若让编码不长于随机编码的典型长度（这是我们添加的），则为 {{ value:04_gans.anogan_digit_auroc_long_search_in_ball }}。编码器的速度是搜索的 {{ value:04_gans.f_anogan_speedup }}，效果并不差。在相互依赖的列上，f-AnoGAN 达到 {{ value:04_gans.f_anogan_dependency_auroc }}，BiGAN 达到 {{ value:04_gans.bigan_dependency_auroc }}，GANomaly 达到 {{ value:04_gans.ganomaly_dependency_auroc }}，都远胜于未经训练的网络，而 PCA 比三者都强。在乳腺癌数据上，三者训练之后都低于自己未经训练的网络（{{ ref:gan_comparison }}）。{{ ref:f_anogan_table }}用我们的图像重做了 f-AnoGAN 论文核心表格中的 F1 与 AUC。有些结论得到了复现：f-AnoGAN 不落后于搜索；单独使用判别器，在训练过的方法中垫底，因为它学的是区分真品与仿品，而异常两者都不是。另一些则没有：f-AnoGAN 的 AUC 为 {{ value:04_gans.f_anogan_auc }}，可是普通自编码器和 BiGAN 都不比它低，论文没有尝试的 PCA 则有 {{ value:04_gans.pca_auc_beside_f_anogan }}。实验规程是不同的。论文用的是视网膜扫描的图像块、大型生成器，病灶只占画面的一小块；我们用的是八乘八像素的整个数字，训练样本不到一百个，博弈也提前结束。论文还在测试标签上选取阈值，表中已经注明；与表中靠下的正当阈值相比，这使论文六种方法的 F1 平均多出 {{ value:04_gans.f_anogan_f1_gained_by_test_labels }}，而 f-AnoGAN 自身几乎没有变化。
+# 搜索不能走得太远。在比博弈中所用长得多的编码里，它连异常的仿品也找得到：步数增至四倍，在一个数字上的 AUROC 只剩 {{ value:04_gans.anogan_digit_auroc_long_free_search }}；若让编码不长于随机编码的典型长度（这是我们添加的），则为 {{ value:04_gans.anogan_digit_auroc_long_search_in_ball }}。编码器的速度是搜索的 {{ value:04_gans.f_anogan_speedup }}，效果并不差。在相互依赖的列上，f-AnoGAN 达到 {{ value:04_gans.f_anogan_dependency_auroc }}，BiGAN 达到 {{ value:04_gans.bigan_dependency_auroc }}，GANomaly 达到 {{ value:04_gans.ganomaly_dependency_auroc }}，都远胜于未经训练的网络，而 PCA 比三者都强。这里每种方法只用一个网络。与同一批网络的残差相比，GANomaly 的第二次编码使 AUROC 改变 {{ value:04_gans.ganomaly_gain_by_second_code }}。在乳腺癌数据上，三者训练之后都低于自己未经训练的网络（{{ ref:gan_comparison }}）。{{ ref:f_anogan_table }}用我们的图像重做了 f-AnoGAN 论文核心表格中的 F1 与 AUC。有些结论得到了复现：f-AnoGAN 不落后于搜索；单独使用判别器，在训练过的方法中垫底，因为它学的是区分真品与仿品，而异常两者都不是。另一些则没有：f-AnoGAN 的 AUC 为 {{ value:04_gans.f_anogan_auc }}，可是普通自编码器和 BiGAN 都不比它低，论文没有尝试的 PCA 则有 {{ value:04_gans.pca_auc_beside_f_anogan }}。实验规程是不同的。论文用的是视网膜扫描的图像块、大型生成器，病灶只占画面的一小块；我们用的是八乘八像素的整个数字，训练样本不到一百个，博弈也提前结束。论文还在测试标签上选取阈值，表中已经注明；与表中靠下的正当阈值相比，这使论文六种方法的 F1 平均多出 {{ value:04_gans.f_anogan_f1_gained_by_test_labels }}，而 f-AnoGAN 自身几乎没有变化。
 
 # %% [markdown] checked="97488bcd 97488bcd"
 # {{ table:gan_comparison }}
@@ -303,14 +303,14 @@
 # %% [markdown] checked="51e21a45 51e21a45"
 # {{ table:unsorted_table }}
 
-# %% [markdown] checked="7dd5c71e 91bc1ef3"
+# %% [markdown] checked="7ae55a4d 0729ac1b"
 # ### 特征学习 {#learned-features}
 #
 # REPEN [@pang2018repen] 让一个基础检测器挑选候选样本，学习一个空间，使离群候选离随机正常样本的距离大于该样本与其近邻的距离。RDP [@wang2020rdp] 预测一个随机网络在样本中看到什么，以及成对样本在随机网络眼里的内积，以预测误差为分数。DAGMM [@zong2018dagmm] 把自编码器的编码与误差拼在一起，用混合模型拟合，以能量打分：
 #
 # $$E(z) = -\log \sum_{k=1}^{K} \phi_k \, \mathcal{N}\big(z; \mu_k, \Sigma_k\big).$$
 #
-# {{ ref:feature_learning_comparison }}是整门课程里最让人清醒的一幅图。在相互依赖的列上，与各自未经训练的网络相比，RDP 提高了 {{ value:06_feature_learning.rdp_gain }}，DAGMM 提高了 {{ value:06_feature_learning.dagmm_gain }}：两者都学到了东西。REPEN 则为 {{ value:06_feature_learning.repen_gain }}：它未经训练的网络大体上保持距离不变，就是乔装的 kNN。在同一张表上，kNN 为 {{ value:06_feature_learning.knn_auroc }}，DAGMM 为 {{ value:06_feature_learning.dagmm_auroc }}，PCA 为 {{ value:06_feature_learning.pca_auroc }}。REPEN 的成败取决于教师：在一个只有一列要紧的人造例子里，跟对了教师达到 {{ value:06_feature_learning.repen_right_teacher_auroc }}，跟错了教师只有 {{ value:06_feature_learning.repen_wrong_teacher_auroc }}。
+# {{ ref:feature_learning_comparison }}是整门课程里最让人清醒的一幅图。在相互依赖的列上，与各自未经训练的网络相比，RDP 提高了 {{ value:06_feature_learning.rdp_gain }}，DAGMM 提高了 {{ value:06_feature_learning.dagmm_gain }}：两者都学到了东西。REPEN 则为 {{ value:06_feature_learning.repen_gain }}：它未经训练的网络大体上保持距离不变，就是乔装的 kNN。在同一张表上，kNN 为 {{ value:06_feature_learning.knn_auroc }}，DAGMM 为 {{ value:06_feature_learning.dagmm_auroc }}，PCA 为 {{ value:06_feature_learning.pca_auroc }}。RDP 取五个网络的平均，DAGMM 取三个；只用一个网络时，二者为 {{ value:06_feature_learning.rdp_auroc_one_network }} 与 {{ value:06_feature_learning.dagmm_auroc_one_network }}。在两张相互依赖的表上，RDP 论文的核心，即预测关系，使 AUROC 改变 {{ value:06_feature_learning.rdp_gain_by_relation }}，训练 DAGMM 的混合模型使它改变 {{ value:06_feature_learning.dagmm_gain_by_mixture }}。REPEN 的成败取决于教师：在一个只有一列要紧的人造例子里，跟对了教师达到 {{ value:06_feature_learning.repen_right_teacher_auroc }}，跟错了教师只有 {{ value:06_feature_learning.repen_wrong_teacher_auroc }}。
 #
 # {{ ref:dagmm_published }}转录了 DAGMM 已发表的结果，从中可以看出，离开实验规程，F1 能说明的事情何其之少。阈值取的是数据的异常比例，实际工作中没有人知道它，而 F1 恰恰依赖这个比例：甲状腺这张表，按 AUROC 衡量，尺子几乎就能解决，按 F1 衡量，每种方法都显得很差。笔记本的 course 配置会用两种阈值补上我们自己的一行。Arrhythmia 和 KDDCup 不在课程数据之列，对那几列我们不作任何断言。
 
@@ -320,7 +320,7 @@
 # %% [markdown] checked="05381e7b 05381e7b"
 # {{ table:dagmm_published }}
 
-# %% [markdown] checked="31c8868e 52b5e889"
+# %% [markdown] checked="6a618513 13deb634"
 # ### 单类网络 {#one-class-networks}
 #
 # Deep SVDD [@ruff2018deepsvdd] 学习一个空间，让正常样本聚拢在固定的中心 $c$ 周围，
@@ -330,7 +330,7 @@
 #
 # 常数网络可以完美地求解它，却什么也检测不出来。{{ ref:svdd_collapse }}展示了坍缩的过程：按论文设防，即各层不带偏置、激活函数无界、中心离开原点，训练结束时 AUROC 为 {{ value:07_one_class.collapse_auroc_guarded }}；若把中心放在原点，则为 {{ value:07_one_class.collapse_auroc_center_at_zero }}。ALOCC [@sabokrou2018alocc] 训练一个修复含噪样本的修复器，与判别器对抗。照论文搭建修复器，分数的 AUROC 先升到 {{ value:07_one_class.alocc_bottleneck_peak_auroc }}，随后**翻转**到 {{ value:07_one_class.alocc_bottleneck_last_auroc }}：好的修复器，输出比真实数据更光滑，于是粗糙反而成了真实的标志。只对输入做修正的修复器没有这个毛病，最终为 {{ value:07_one_class.alocc_correction_last_auroc }}。Fence GAN [@ngo2019fencegan] 要求生成器把样本放在数据的周围而不是数据之上；如果样本从内部出发，判决就会颠倒（在双月数据上，从 {{ value:07_one_class.moons_auroc_fence }} 变成 {{ value:07_one_class.moons_auroc_inside }}）。
 #
-# 在相互依赖的列上，取两张表的平均，ALOCC 为 {{ value:07_one_class.alocc_hard_auroc }}，Deep SVDD 为 {{ value:07_one_class.deepsvdd_hard_auroc }}，Fence GAN 为 {{ value:07_one_class.fencegan_hard_auroc }}，kNN 为 {{ value:07_one_class.knn_hard_auroc }}，尺子为 {{ value:07_one_class.norm_hard_auroc }}（{{ ref:table:one_class_comparison }}）。ALOCC 的领先要打个折扣：它的噪声打破列间关系，这些异常的制造方法也是打破列间关系，等于考前做过原题。在乳腺癌数据上，没有一个网络胜过尺子，最好的网络为 {{ value:07_one_class.easy_best_network_auroc }}，尺子为 {{ value:07_one_class.easy_norm_auroc }}。
+# 在相互依赖的列上，取两张表的平均，ALOCC 为 {{ value:07_one_class.alocc_hard_auroc }}，Deep SVDD 为 {{ value:07_one_class.deepsvdd_hard_auroc }}，Fence GAN 为 {{ value:07_one_class.fencegan_hard_auroc }}，kNN 为 {{ value:07_one_class.knn_hard_auroc }}，尺子为 {{ value:07_one_class.norm_hard_auroc }}（{{ ref:table:one_class_comparison }}）。这些是多个网络的平均，Deep SVDD 用五个，另外两种用三个，取平均是我们添加的。像论文那样只用一个网络时，ALOCC 为 {{ value:07_one_class.alocc_hard_auroc_one_network }}，Deep SVDD 为 {{ value:07_one_class.deepsvdd_hard_auroc_one_network }}，Fence GAN 为 {{ value:07_one_class.fencegan_hard_auroc_one_network }}。ALOCC 的领先要打个折扣：它的噪声打破列间关系，这些异常的制造方法也是打破列间关系。训练 ALOCC 的修复器使 AUROC 改变 {{ value:07_one_class.alocc_gain_by_refiner }}，训练 Fence GAN 的生成器使它改变 {{ value:07_one_class.fencegan_gain_by_generator }}：在这些表上，两个判别器主要从对方尚未训练时产生的样本中学习。在乳腺癌数据上，没有一个网络胜过尺子，最好的网络为 {{ value:07_one_class.easy_best_network_auroc }}，尺子为 {{ value:07_one_class.easy_norm_auroc }}。
 
 # %% [markdown] checked="766614d9 766614d9"
 # {{ figure:svdd_collapse }}

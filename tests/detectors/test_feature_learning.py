@@ -79,16 +79,6 @@ def test_the_score_of_a_row_does_not_depend_on_its_batch(curve):
         np.testing.assert_allclose(detector.anomaly_score(test[:3]), scores[:3], rtol=1e-9)
 
 
-def test_training_rdp_beats_the_untrained_network(curve):
-    train, test, y = curve
-    areas = {}
-    for epochs in (0, 40):
-        detector = RDP(n_estimators=1, epochs=epochs, random_state=0).fit(train)
-        assert len(detector.history_) == epochs
-        areas[epochs] = roc_auc_score(y, detector.anomaly_score(test))
-    assert areas[40] > areas[0] + 0.2
-
-
 @pytest.mark.parametrize("detector", [RDP(random_state=0), REPEN(random_state=0)], ids=["RDP", "REPEN"])
 def test_foreign_and_truncated_files_are_refused(detector, rng, tmp_path):
     detector.set_params(epochs=1).fit(rng.normal(size=(60, 3)))
