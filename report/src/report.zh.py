@@ -228,7 +228,7 @@
 #
 # 课程中有五份笔记本从原论文出发实现文献中的深度方法：自编码器、对抗网络、自监督任务、特征学习和单类网络。它们参加的是同一场考试：在数据的多次划分上运行，旁边站着四个对照。一是**随机分数**；二是**尺子** $\lVert x \rVert^2$，即到中心的距离的平方；三是检测器自己的网络在**训练之前**的样子；四是确实会学习的检测器里最便宜的两种，到第五个近邻的距离（kNN）和主成分分析（PCA）的残差。{{ ref:deep_families }}用文字概括结果，以下各节给出数字。
 
-# %% [markdown] checked="5246892f 16c904fd"
+# %% [markdown] checked="4cc27157 d3ed6667"
 # {{ caption:deep_families }} 五类深度方法，以及考试的结果。
 #
 # | 家族 | 训练目标 | 打分依据 | 在哪里奏效 | 在哪里落败 |
@@ -256,13 +256,13 @@
 # %% [markdown] checked="10bbbf81 10bbbf81"
 # {{ table:autoencoders_injected_dependency_breast_cancer }}
 
-# %% [markdown] checked="79030995 6b985d1b"
+# %% [markdown] checked="fb0bc26f 4d691a57"
 # 训练集很少是干净的。训练样本中异常的比例取到最大时，训练 200 轮的普通自编码器会把异常记住：要它在训练集里把异常找出来，AUROC 只有 {{ value:03_autoencoders.contaminated_plain_ae }}；训练同样久的稳健自编码器为 {{ value:03_autoencoders.contaminated_robust_ae }}（{{ ref:figure:contamination }}）。但是，普通自编码器只训练默认的 50 轮就有 {{ value:03_autoencoders.contaminated_default_ae }}，用一条不需要标签的停止规则有 {{ value:03_autoencoders.contaminated_stopped_ae }}；到其余样本中第五近邻的距离不需要训练，也有 {{ value:03_autoencoders.contaminated_knn }}。稳健自编码器解决的是训练过久才会产生的问题，它的好处是不必知道何时停止（{{ ref:figure:contamination_epochs }}）。
 
 # %% [markdown] checked="a048b25e a048b25e"
 # {{ figure:contamination }}
 
-# %% [markdown]
+# %% [markdown] checked="333fec65 333fec65"
 # {{ figure:contamination_epochs }}
 
 # %% [markdown] checked="9dca03b4 9bb2b0ee"

@@ -18,7 +18,7 @@
 # %% [markdown] checked="5fe43e45 5fe43e45"
 # {{ contents }}
 
-# %% [markdown] checked="8a71532e f9e87677"
+# %% [markdown] checked="122fd658 28ee393a"
 # ## 一览 {#at-a-glance}
 #
 # {{ caption:situations }} 从哪里入手。“对照”一栏是尺子（到中心的距离）、未训练的网络或另一个简单的对手，各格注明；“拟合”一栏的短横表示没有记录时间。
@@ -86,7 +86,7 @@
 # - **落败者**：孤立森林，它每一刀只看一列，{{ value:isolation_forest_hard_comparison; injected/dependency/breast_cancer; Isolation Forest; AUROC }} 和 {{ value:isolation_forest_hard_comparison; injected/dependency/digits/8; Isolation Forest; AUROC }}。最好的网络是 ALOCC，在第一张表上为 {{ value:one_class_comparison; injected/dependency/breast_cancer; ALOCC; AUROC }}，{{ value:one_class_comparison; injected/dependency/breast_cancer; ALOCC; fit (s) }}；但它训练时练的就是打破依赖关系，考的也是这个。
 # - **详见**笔记本 [02](notebooks/02_task4_isolation_forest.html)、[06](notebooks/06_feature_learning.html) 与 [07](notebooks/07_one_class.html)。
 
-# %% [markdown] checked="bdcd1258 95cb7ada"
+# %% [markdown] checked="cdcc4e33 310c5ac4"
 # ## 标签 {#labels}
 #
 # ### 数据无人整理，训练样本里混有异常 {#contaminated}
