@@ -531,9 +531,9 @@ ablations.round(3)
 # - **Shared latent space.** The bounds of subsets are the mechanism. Without them every kind loses, three digits and
 #   mismatches most. The score of each part given the others contributes on shifted samples and mismatches only.
 # - **Cross-attention.** The contrastive loss contributes most. Without it the network learns one of the two relations,
-#   digit or time, and which one depends on the seed. The attention contributes a few hundredths on shifted samples and
-#   costs as much on broken parts. Over all anomalies but mismatches the perceptron on concatenated tokens is no worse,
-#   in a quarter of the time. With three tokens per sample, attention has little to select from.
+#   digit or time, and which one depends on the seed. The attention contributes nothing beyond the spread of seeds: the
+#   perceptron on concatenated tokens is no worse, in a quarter of the time. With three tokens per sample, attention has
+#   little to select from.
 # - **Graph.** The edges between samples contribute nothing beyond the spread of seeds: the contrastive loss does the
 #   work.
 #
