@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mmad_utils import networks
-from mmad_utils.detector import Detector, DetectorError
+from mmad_utils.detector import DetectorError
 from mmad_utils.detectors.generative_autoencoders import gaussian_divergence
 from mmad_utils.multimodal.paired import PairedDetector, pattern_scales, patterns_of, present_parts, standardised
 from mmad_utils.training import DeepDetector, seeded
@@ -120,10 +120,6 @@ class DeepFusion(PairedDetector, DeepDetector):
         table = X if isinstance(X, np.ndarray) else self._table(X)
         raw = self._batches(self.batch_score, table)
         return standardised(raw, table[:, -len(self.widths_) :] > 0.5, self.pattern_scales_)
-
-    def get_state(self):
-        """As the base class; before ``fit``, as the joint detector of a LateFusion, there is no network."""
-        return super().get_state() if hasattr(self, "offset_") else Detector.get_state(self)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
