@@ -728,7 +728,7 @@ heights.round(2)
 # %%
 learned = ["DeepSVDD", "ALOCC", "FenceGAN"]
 few_rows = {"epochs": table_epochs, "batch_size": 32}
-arms: dict[str, dict] = dict.fromkeys(["PCAResidual", "GaussianAnomalyScorer", "KNNDistance"], {})
+arms: dict[str, dict] = {"PCAResidual": {}, "GaussianAnomalyScorer": {}, "KNNDistance": {}}
 arms |= dict.fromkeys(learned, few_rows)
 arms |= {f"{key}, one network": few_rows | {"n_estimators": 1} for key in learned}
 
