@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from ablations import gains
 
 from mmad_utils.benchmark import margin, test_to_train
 from mmad_utils.files import write_atomic
@@ -22,6 +23,7 @@ from mmad_utils.runs import RunFile
 HERE = Path(__file__).resolve().parent
 BLOCK = re.compile(r"(?P<head><!-- table: (?P<name>[\w-]+) -->\n).*?(?P<tail><!-- end -->)", re.DOTALL)
 CONTROLS = {"random": "random score", "norm": "‖x‖²", "pca": "PCA residual", "gaussian": "Gaussian", "knn": "kNN (5)"}
+SAME = ("DistanceToCenter", "PCAResidual", "GaussianAnomalyScorer", "KNNDistance")  # as detectors: the controls again
 HARD = ("tables/vowels", "tables/optdigits", "tables/satellite")
 
 
@@ -62,7 +64,7 @@ def comparison(name: str, mean_over: Sequence[str], shown: Sequence[str] = ()) -
     """Controls and detectors: AUROC over data sets and on each, and gains over untrained network, kNN and ‖x‖²."""
     runs = with_controls(read(name))
     rows = []
-    for detector, group in runs.groupby("detector", sort=False):
+    for detector, group in runs[~runs["detector"].isin(SAME)].groupby("detector", sort=False):
         means = group.groupby("dataset")["auroc"].mean()
         networks = int(group["n_networks"].iloc[0])
         rows.append({
@@ -78,9 +80,59 @@ def comparison(name: str, mean_over: Sequence[str], shown: Sequence[str] = ()) -
     return pd.DataFrame(rows)
 
 
+def fusion(rows: Sequence[str], columns: Sequence[str]) -> pd.DataFrame:
+    """Mean over seeds of entries of benchmarks/runs/fusion.jsonl, with the standard deviation where it is not 0."""
+    runs = pd.DataFrame(RunFile(HERE / "runs" / "fusion.jsonl", ("detector", "seed", "missing")).rows)
+    runs["broken parts"] = runs[["damaged image", "nonsense text", "spiky series"]].mean(axis=1)
+    groups = runs.groupby("detector")[list(columns)]
+    mean, spread = groups.mean().loc[list(rows)], groups.std().loc[list(rows)]
+    cells = {
+        column: [
+            f"{m:.1f}" * (m == m) if column == "CPU s" else number(m) + f" ± {number(sd)}" * (round(sd, 3) > 0)
+            for m, sd in zip(mean[column], spread[column])
+        ]
+        for column in columns
+    }
+    return pd.DataFrame({"method": list(rows), **cells})
+
+
+def ablation_gains() -> pd.DataFrame:
+    """One row per part that was left out: AUROC with and without it, and the gain with its spread over the seeds."""
+    runs = [run for run in RunFile(HERE / "runs" / "ablations.jsonl").rows if run["anomalies"] == "report"]
+    table = gains(runs).reset_index()
+    spread = [f" ± {number(sd)}" * (sd == sd) for sd in table["sd of seeds"]]
+    return pd.DataFrame({
+        "detector": table["detector"].str.removesuffix("()"),
+        "trained on": table["training"],
+        "part": table["without"],
+        "with it": table["with it"].map(number),
+        "without it": table["without it"].map(number),
+        "gain": [number(gain, signed=True) + sd for gain, sd in zip(table["gain"], spread)],
+        "runs above 0": [f"{above} of {n}" for above, n in zip(table["above 0"], table["pairs"])],
+    })  # fmt: skip
+
+
+FUSIONS = (
+    *("random", "image", "text", "series", "late, sum", "late, max", "late, vote"),
+    *("early, PCA residual", "early, kNN", "early, Gaussian"),
+    *("shared latent, untrained", "cross-attention, untrained", "graph, untrained"),
+    *("shared latent", "cross-attention", "graph", "late, max, with graph"),
+)
+FUSION_ABLATIONS = (
+    *("shared latent", "shared latent, complete only", "shared latent, reconstruction"),
+    *("cross-attention", "cross-attention, not aligned", "concatenation", "concatenation, not aligned"),
+    *("graph", "graph, no edges"),
+)
+FIT_WITH_GAPS = ("late, max", "early, Gaussian", "shared latent", "cross-attention", "graph", "graph, no edges")
+KINDS = ("broken parts", "shifted", "three digits", "all but mismatch", "mismatch")
+MISSING = ("all", "missing, visible", "missing, all", "missing, ceiling", "missing at fit")
+
 TABLES: dict[str, Callable[[], pd.DataFrame]] = {
     "tables": lambda: comparison("tables", HARD, (*HARD, "thyroid")),
-    "digits": lambda: comparison("digits", [f"digits/{k}" for k in range(10)]),
+    "ablations": lambda: ablation_gains(),
+    "fusion": lambda: fusion(FUSIONS, (*KINDS, "CPU s")),
+    "fusion-ablations": lambda: fusion(FUSION_ABLATIONS, KINDS),
+    "fusion-missing": lambda: fusion(FIT_WITH_GAPS, MISSING),
 }
 
 

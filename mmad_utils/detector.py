@@ -23,7 +23,8 @@ from mmad_utils.files import atomic_path
 
 __all__ = ["Detector", "DetectorError", "Stateful", "load_state", "save_state"]
 
-FILE_FORMAT = "1"  # of what save_state writes; a change that older code cannot read raises it
+FILE_FORMAT = "2"  # of what save_state writes; a change that older code cannot read raises it
+READABLE_FORMATS = ("1", FILE_FORMAT)  # 1: the state of a TabularEncoder had "weights" and "names" of its own
 
 
 class DetectorError(ValueError):
@@ -192,10 +193,10 @@ def load_state(path) -> dict[str, Any]:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             found = metadata["format"]
-            if found != FILE_FORMAT:
+            if found not in READABLE_FORMATS:
                 raise DetectorError(
-                    f"{path} has file format {found}, this version of mmad_utils reads {FILE_FORMAT}: use the "
-                    "version that wrote it, or fit and save again."
+                    f"{path} has file format {found}, this version of mmad_utils reads "
+                    f"{' and '.join(READABLE_FORMATS)}: use the version that wrote it, or fit and save again."
                 )
             # A tensor of the file is a view of its buffer at any offset; BLAS may round differently in memory that is
             # not aligned, so each gets memory of its own.

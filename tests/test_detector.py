@@ -151,7 +151,7 @@ def test_a_pickle_in_disguise_is_refused_and_never_run(tmp_path):
 
 def test_a_file_of_another_format_or_with_foreign_parameters_says_so(tmp_path):
     safetensors.torch.save_file({}, tmp_path / "old", metadata={"mmad": "{}", "format": "0"})
-    with pytest.raises(DetectorError, match="has file format 0, this version of mmad_utils reads 1"):
+    with pytest.raises(DetectorError, match="has file format 0, this version of mmad_utils reads 1 and 2"):
         Detector.load(tmp_path / "old")
     detector = SquaredDistance().fit(np.eye(3))
     state = {"@object": "SquaredDistance", "state": detector.get_state()}

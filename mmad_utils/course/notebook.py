@@ -61,18 +61,10 @@ class Notebook:
         """Record a table: see `Results.table`."""
         self.results.table(frame, id, caption, n=n, single_run=single_run)
 
-    def figure(
-        self,
-        fig: Any,
-        id: str,
-        *,
-        caption: str,
-        alt: str,
-        data: Any,
-        n: int | None = None,
-        single_run: bool = False,
-    ) -> None:
-        """Record a figure (see `Results.figure`), show it with its text alternative, and close it.
+    def figure(self, fig: Any, id: str, *, alt: str, **record: Any) -> None:
+        """Record a figure, show it with its text alternative, and close it.
+
+        `record` is `caption`, `data` and, where they apply, `n` and `single_run`: see `Results.figure`.
 
         Call it in the cell that draws the figure: the notebook then shows the recorded picture, once. A figure
         left open at the end of a cell is shown by Jupyter itself.
@@ -81,7 +73,7 @@ class Notebook:
         from IPython import get_ipython
         from IPython.display import Image, display
 
-        png = self.results.figure(fig, id, caption=caption, alt=alt, data=data, n=n, single_run=single_run)
+        png = self.results.figure(fig, id, alt=alt, **record)
         plt.close(fig)
         if get_ipython() is not None:
             display(Image(png, width=css_width(png), alt=alt))

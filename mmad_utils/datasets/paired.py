@@ -1,4 +1,4 @@
-"""`paired_digits`: picture, caption and series of the same digit; anomalies in the parts and between them."""
+"""`paired_digits`: image, caption and series of the same digit; anomalies in the parts and between them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,14 @@ ONSETS = {"early": (0, 16), "late": (32, 48)}  # first step of the burst, from a
 NOISE = 0.25  # standard deviation added to the series, whose tones have amplitude 0.7 to 1.3
 TYPO_RATE = 0.03  # of the words that name neither the digit nor the time
 
-SHARES = {"damaged image": 0.08, "nonsense text": 0.08, "spiky series": 0.08, "mismatch": 0.18, "shifted": 0.10}
+SHARES = {
+    "damaged image": 0.08,
+    "nonsense text": 0.08,
+    "spiky series": 0.08,
+    "mismatch": 0.18,
+    "shifted": 0.10,
+    "three digits": 0.08,
+}
 """Kinds of anomaly and their share of the test samples; the others are normal."""
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -72,7 +79,8 @@ def paired_digits(seed: int = 0, *, shares: Mapping[str, float] = SHARES) -> Dat
     - "damaged image", "nonsense text", "spiky series": one part is broken, and can be seen alone;
     - "mismatch": one of the three parts shows another digit. The odd parts are exchanged among the mismatches, so
       that each part alone has exactly the distribution of normal parts;
-    - "shifted": the tone comes early where the caption says late, or the reverse; onsets are exchanged likewise.
+    - "shifted": the tone comes early where the caption says late, or the reverse; onsets are exchanged likewise;
+    - "three digits": image, caption and series show three different digits, exchanged likewise; the times agree.
 
     Parameters
     ----------
@@ -82,7 +90,8 @@ def paired_digits(seed: int = 0, *, shares: Mapping[str, float] = SHARES) -> Dat
     Returns
     -------
     Dataset of modality "paired"; `source` holds `kinds_test` ("normal" for the others) and `parts_test`, the part
-    that is wrong ("image", "text", "series", "" for normal samples). Of a shifted sample it is the series.
+    that is wrong ("image", "text", "series", or "": normal samples and "three digits", where no two parts agree). Of
+    a shifted sample it is the series.
 
     Raises
     ------
@@ -93,6 +102,17 @@ def paired_digits(seed: int = 0, *, shares: Mapping[str, float] = SHARES) -> Dat
     -----
     Pictures: E. Alpaydin, C. Kaynak (1998), Optical Recognition of Handwritten Digits, UCI. Captions and series are
     generated here.
+
+    The parts of a normal sample share the digit (all three) and the time (caption and series), and nothing else: all
+    other attributes are drawn independently. An anomaly whose parts are each distributed as normal parts therefore
+    breaks the agreement in the digit, in the time, or in both. A method that is trained on exchanged parts meets most
+    of these combinations in training. If one part at a time is exchanged, as in ``CrossAttentionFusion``, two parts
+    always agree in the digit, and "three digits" does not occur. If pairs of parts of different samples are the
+    negatives, as in ``GraphFusion``, every such combination occurs. A series reversed in time is no further kind: the
+    envelope is symmetric and the phase random, so that it equals a series with the other onset.
+
+    The captions and series of "three digits" come from a random generator of their own. With their share set to 0
+    every other sample stays the same bitwise.
     """
     rng = np.random.default_rng(seed)
     data = load_digits()
@@ -103,6 +123,7 @@ def paired_digits(seed: int = 0, *, shares: Mapping[str, float] = SHARES) -> Dat
     X_train, _ = _views(pictures[train], data.target[train], np.full(len(train), "normal"), rng)
     X_test, odd = _views(pictures[test], data.target[test], kinds, rng)
     _damage(X_test, kinds, rng)
+    _contradict(X_test, data.target[test], np.flatnonzero(kinds == "three digits"), np.random.default_rng([seed, 1]))
     broken = {"damaged image": "image", "nonsense text": "text", "spiky series": "series", "shifted": "series"}
     parts = np.array([broken.get(kind, part) for kind, part in zip(kinds, odd)])
     known = origin("paired_digits", kinds_test=tuple(kinds.tolist()), parts_test=tuple(parts.tolist()))
@@ -156,13 +177,14 @@ def drop_parts(X: Mapping[str, Any], share: float, seed: int = 0) -> dict[str, l
 def still_visible(dataset: Dataset, X: Mapping[str, Any]) -> np.ndarray:
     """Which test samples still hold what makes them anomalous after ``drop_parts``; True for normal samples, (n,).
 
-    A broken part must be there. A mismatch needs its odd part and one other; a shifted sample series and caption.
+    A broken part must be there. A mismatch needs its odd part and one other, a sample of three digits any two parts,
+    a shifted sample series and caption.
     """
     present = {name: np.array([part is not None for part in samples]) for name, samples in X.items()}
     kinds, parts = np.array(dataset.source["kinds_test"]), np.array(dataset.source["parts_test"])
     wrong = np.select([parts == name for name in present], list(present.values()), True)
     enough = np.select(
-        [kinds == "mismatch", kinds == "shifted"],
+        [np.isin(kinds, ("mismatch", "three digits")), kinds == "shifted"],
         [sum(present.values()) >= 2, present["text"] & present["series"]],
         True,
     )
@@ -230,25 +252,41 @@ def _halves(n: int, rng: np.random.Generator) -> np.ndarray:
     return rng.permutation(np.arange(n) % 2 == 1)
 
 
-def exchanged(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The same labels in an order in which none stands where an equal one stood.
+def exchanged(labels: np.ndarray, rng: np.random.Generator, *others: np.ndarray) -> np.ndarray:
+    """The same labels in an order that differs at each position from ``labels`` and from each of ``others``.
+
+    ``others`` are orders of the same labels.
 
     Raises
     ------
     DatasetError
-        One label makes up more than half of them, so that there is no such order.
+        One label is so frequent that there may be no such order: with no others, if it makes up more than half.
     """
-    if len(labels) and 2 * np.bincount(labels).max() > len(labels):
+    forbidden = np.stack([labels, *others])
+    if len(labels) and 2 * len(forbidden) * np.bincount(labels).max() > len(labels):
         raise DatasetError(
-            f"paired_digits: {len(labels)} samples cannot exchange parts; give mismatches a larger share."
+            f"paired_digits: {len(labels)} samples cannot exchange parts; give their kind a larger share."
         )
     mixed = rng.permutation(labels)
-    while (mixed == labels).any():
-        i = int(rng.choice(np.flatnonzero(mixed == labels)))
-        fitting = np.flatnonzero((mixed != labels[i]) & (labels != mixed[i]))
-        j = int(rng.choice(fitting))
+    while (equal := (mixed == forbidden).any(axis=0)).any():
+        i = int(rng.choice(np.flatnonzero(equal)))
+        fitting = (mixed != forbidden[:, i, None]).all(axis=0) & (forbidden != mixed[i]).all(axis=0)
+        j = int(rng.choice(np.flatnonzero(fitting)))
         mixed[i], mixed[j] = mixed[j], mixed[i]
     return mixed
+
+
+def _contradict(X: dict[str, np.ndarray], digits: np.ndarray, rows: np.ndarray, rng: np.random.Generator) -> None:
+    """Give these samples a caption and a series of two other digits that agree in the time, in place."""
+    texts = exchanged(digits[rows], rng)
+    series = exchanged(digits[rows], rng, texts)
+    times = np.array(list(ONSETS))[_halves(len(rows), rng).astype(int)]
+    captions = [caption(digit, time, rng) for digit, time in zip(texts, times)]
+    tones = [tone(digit, int(rng.integers(*ONSETS[time])), rng) for digit, time in zip(series, times)]
+    sentences = X["text"].astype(object)  # strings of any length
+    for i, sentence, values in zip(rows, captions, tones):
+        sentences[i], X["series"][i] = sentence, values
+    X["text"] = sentences.astype(str)
 
 
 def _damage(X: dict[str, np.ndarray], kinds: np.ndarray, rng: np.random.Generator) -> None:

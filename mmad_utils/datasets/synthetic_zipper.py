@@ -25,6 +25,16 @@ class _Teeth(NamedTuple):
     rise: np.ndarray  # height, 1 if sound
 
 
+class _Tape(NamedTuple):
+    """Fabric of both sides, one entry per pixel."""
+
+    colour: np.ndarray  # (h, w, 3)
+    inside: np.ndarray  # coverage, (h, w)
+    u: np.ndarray
+    v: np.ndarray
+    unit: float  # pixels in a 256th of the side
+
+
 def render(
     rng: np.random.Generator, size: int, defect: str | None, severity: float, defect_rng: np.random.Generator
 ) -> np.ndarray:
@@ -51,15 +61,14 @@ def render(
         teeth = _break(defect_rng, teeth, severity)
 
     side = np.where(u < 0, -1, 1)
-    tape_u = u - side * opening
-    tape, inside = _tape(rng, tape_u, v, unit)
+    tape = _tape(rng, u - side * opening, v, unit)
     ground = _ground(rng, size)
     if defect in ("fabric_border", "fabric_interior"):
         damage = _fray if defect == "fabric_border" else _tear
-        tape, inside = damage(defect_rng, tape, inside, tape_u, v, severity, unit)
-    cast = ndimage.gaussian_filter(inside, 3.5 * unit)
+        tape = damage(defect_rng, tape, severity)
+    cast = ndimage.gaussian_filter(tape.inside, 3.5 * unit)
     cast = ndimage.shift(cast, (2.0 * unit, 1.5 * unit), order=1, mode="nearest")
-    picture = blend(ground * (1 - 0.45 * cast)[..., None], tape, inside)
+    picture = blend(ground * (1 - 0.45 * cast)[..., None], tape.colour, tape.inside)
     gap = step(np.abs(u), 1.2 + opening, 0.4 + opening * 0.9)
     picture = picture * (1 - 0.75 * gap * (1 - 0.55 * step(opening, 2, 12)))[..., None]
 
@@ -150,8 +159,8 @@ def _box(a: np.ndarray, b: np.ndarray, middle: float, half_length: float, half_w
     return outside + np.minimum(np.maximum(over_a, over_b), 0) - corner
 
 
-def _tape(rng: np.random.Generator, u: np.ndarray, v: np.ndarray, unit: float) -> tuple[np.ndarray, np.ndarray]:
-    """Herringbone fabric with its cord under the teeth: colour (h, w, 3), coverage (h, w)."""
+def _tape(rng: np.random.Generator, u: np.ndarray, v: np.ndarray, unit: float) -> _Tape:
+    """Herringbone fabric with its cord under the teeth."""
     wale, course = max(6.4, 4.5 / unit), max(3.5, 3.0 / unit)
     wander = random_field(rng, (64, 64), (4, 4))
     away = np.abs(u)
@@ -176,7 +185,7 @@ def _tape(rng: np.random.Generator, u: np.ndarray, v: np.ndarray, unit: float) -
     lightness = lightness * (1 - 0.30 * step(away, 23, 8)) * (1 + 0.05 * sample(wander, v / 8 + 9, u / 8))
     dye = rng.uniform(0.165, 0.20) * np.array([1.0, 1.01, 1.06], np.float32)
     inside = step(half_width + 0.3 * fuzz - away, -0.6 / unit, 0.6 / unit)
-    return np.clip(lightness, 0.15, 3)[..., None] * dye, inside
+    return _Tape(np.clip(lightness, 0.15, 3)[..., None] * dye, inside, u, v, unit)
 
 
 def _ground(rng: np.random.Generator, size: int) -> np.ndarray:
@@ -227,16 +236,9 @@ def _break(rng: np.random.Generator, teeth: _Teeth, severity: float) -> _Teeth:
     return teeth._replace(kept=kept)
 
 
-def _fray(
-    rng: np.random.Generator,
-    tape: np.ndarray,
-    inside: np.ndarray,
-    u: np.ndarray,
-    v: np.ndarray,
-    severity: float,
-    unit: float,
-) -> tuple[np.ndarray, np.ndarray]:
+def _fray(rng: np.random.Generator, tape: _Tape, severity: float) -> _Tape:
     """Tear the outer border of one tape, leaving loose threads."""
+    colour, inside, u, v, unit = tape
     side, middle = rng.choice([-1, 1]), rng.uniform(-85, 85)
     length = 7 + 26 * severity
     ragged = 1 + 0.35 * polyline(rng, (v - middle) / 64, 0.05)
@@ -246,20 +248,15 @@ def _fray(
     threads = step(np.sin((v + 0.10 * (u - side * 91)) * 2.1 + 2 * polyline(rng, u / 64, 0.1)), 0.55, 0.95)
     threads = threads * step(edge, -0.75 * depth - 0.5, -0.1) * (depth > 1.5)
     worn = step(edge, 5 * severity + 1, 0) * step(depth, 0, 2) * (0.25 + 0.5 * severity)
-    tape = blend(tape, tape * 1.2 + np.float32(0.10), worn)
-    return tape, inside * np.clip(np.maximum(kept, 0.8 * threads), 0, 1)
+    return tape._replace(
+        colour=blend(colour, colour * 1.2 + np.float32(0.10), worn),
+        inside=inside * np.clip(np.maximum(kept, 0.8 * threads), 0, 1),
+    )
 
 
-def _tear(
-    rng: np.random.Generator,
-    tape: np.ndarray,
-    inside: np.ndarray,
-    u: np.ndarray,
-    v: np.ndarray,
-    severity: float,
-    unit: float,
-) -> tuple[np.ndarray, np.ndarray]:
+def _tear(rng: np.random.Generator, tape: _Tape, severity: float) -> _Tape:
     """Wear the weave thin inside one tape, and at last through."""
+    colour, inside, u, v, unit = tape
     x = u - rng.choice([-1, 1]) * rng.uniform(50, 74)
     y = v - rng.uniform(-90, 90)
     angle, aspect = rng.uniform(0, np.pi), rng.uniform(1.0, 2.2)
@@ -269,7 +266,7 @@ def _tear(
     radius = (3.0 + 10 * severity) * (1 + 0.3 * polyline(rng, direction, 0.13))
     worn = step(distance, 1.25 * radius, 0.5 * radius) * (0.2 + 0.6 * severity)
     lint = random_field(rng, u.shape, (0.7, 0.7))
-    tape = blend(tape, (0.34 + 0.07 * lint)[..., None] * np.array([1.0, 1.0, 1.03]), worn)
+    colour = blend(colour, (0.34 + 0.07 * lint)[..., None] * np.array([1.0, 1.0, 1.03]), worn)
     through = step(radius * (1.15 * severity - 0.25) - distance, -0.7 / unit, 0.7 / unit)
     threads = step(np.sin(a * 1.6 + 2 * polyline(rng, b / 32, 0.1)), 0.5, 0.95)
-    return tape, inside * (1 - through * (1 - 0.8 * threads))
+    return tape._replace(colour=colour, inside=inside * (1 - through * (1 - 0.8 * threads)))

@@ -20,7 +20,7 @@ from torch import nn
 
 from mmad_utils.detector import DetectorError
 from mmad_utils.encoders.base import Encoder
-from mmad_utils.training import seeded, train, update
+from mmad_utils.training import NetworkState, seeded, train, update
 
 __all__ = ["SeriesEncoder", "TextEncoder", "mel_cepstra", "mel_filters", "series_features"]
 
@@ -102,7 +102,7 @@ class TextEncoder(Encoder):
 
 
 @dataclass(eq=False, repr=False)
-class SeriesEncoder(Encoder):
+class SeriesEncoder(NetworkState, Encoder):
     """Series as statistics and spectra, as mel cepstra, or as the code of an autoencoder.
 
     Parameters
@@ -201,22 +201,8 @@ class SeriesEncoder(Encoder):
             self.history_ = train(step, (self._tensor(X),), epochs=self.epochs, batch_size=64, generator=generator)
         self.network_.eval()
 
-    def get_state(self):
-        """As the base class, with the network as its tensors."""
-        state = super().get_state()
-        if hasattr(self, "network_"):
-            state["fitted"] = {**state["fitted"], "network_": self.network_.state_dict()}
-        return state
-
-    def set_state(self, state):
-        """Undo ``get_state``: build the network anew and fill it."""
-        fitted = dict(state["fitted"])
-        weights = fitted.pop("network_", None)
-        super().set_state({**state, "fitted": fitted})
-        if weights is not None:
-            with seeded(0):
-                self.network_ = self._build().eval()
-            self.network_.load_state_dict(weights)
+    def _rebuild(self, weights):
+        return self._build().eval()
 
 
 class ConvolutionAutoEncoder(nn.Module):

@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
 from mmad_utils.detector import DetectorError
+from mmad_utils.encoders.base import Encoder
 from mmad_utils.networks import mlp
 from mmad_utils.scaling import ColumnScaler
-from mmad_utils.training import seeded, train, update
+from mmad_utils.training import NetworkState, seeded, train, update
 
 __all__ = ["TabularEncoder"]
 
@@ -26,7 +26,7 @@ PATIENCE = 10  # looks without improvement that end the training
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class TabularEncoder(TransformerMixin, BaseEstimator):
+class TabularEncoder(NetworkState, Encoder):
     """Scaled columns, and beside each the part of it that the other columns do not explain.
 
     A perceptron sees a row in which a random part of the columns is hidden, and is told which, and predicts what is
@@ -118,27 +118,17 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
         """A copy of the network, from ``inputs`` to the features of ``transform``, to be trained on."""
         return copy.deepcopy(self._module()).float()
 
-    def get_state(self) -> dict[str, Any]:
-        """Parameters and, where fitted, scales and weights."""
-        state: dict[str, Any] = {"parameters": self.get_params(deep=False)}
-        if hasattr(self, "network_"):
-            names = getattr(self, "feature_names_in_", None)
-            fitted = {"scaler_": self.scaler_, "history_": self.history_, "n_features_in_": self.n_features_in_}
-            state |= {"fitted": fitted, "names": names, "weights": self.network_.state_dict()}
-        return state
-
     def set_state(self, state: dict[str, Any]) -> None:
-        """Undo ``get_state`` on a new object."""
-        self.__init__(**state["parameters"])  # type: ignore[misc]
-        if "weights" not in state:
-            return
-        for name, value in state["fitted"].items():
-            setattr(self, name, value)
-        if state["names"] is not None:
-            self.feature_names_in_ = state["names"]
-        with seeded(0):
-            self.network_ = _ColumnPredictor(self.n_features_in_, self.hidden).eval().double()
-        self.network_.load_state_dict(state["weights"])
+        """Undo ``get_state`` on a new object; files of format 1 hold weights and column names apart."""
+        fitted = dict(state.get("fitted", {}))
+        if "weights" in state:
+            fitted["network_"] = state["weights"]
+        if state.get("names") is not None:
+            fitted["feature_names_in_"] = state["names"]
+        super().set_state({"parameters": state["parameters"], "fitted": fitted})
+
+    def _rebuild(self, weights):
+        return _ColumnPredictor(self.n_features_in_, self.hidden).eval().double()
 
     def _module(self) -> nn.Module:
         return self.network_ if self.residuals else nn.Identity()

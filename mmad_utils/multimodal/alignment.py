@@ -6,6 +6,7 @@ invertible in the eye of the reader: a distance after it can still be divided am
 
 from __future__ import annotations
 
+import abc
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,7 +59,7 @@ class MomentMatching(Stateful, BaseEstimator):
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class _TrainedAlignment(MomentMatching):
+class _TrainedAlignment(MomentMatching, abc.ABC):
     """What the trained ones share: maps that start at the identity of standardised latents, and balanced batches.
 
     Parameters
@@ -79,9 +80,9 @@ class _TrainedAlignment(MomentMatching):
     learning_rate: float = 1e-3
     random_state: int | np.random.RandomState | None = None
 
+    @abc.abstractmethod
     def objective(self, mapped: list[Tensor], helper: nn.Module, generator: torch.Generator) -> Tensor:
         """Scalar to minimise, from a batch of each modality, (b, d) each."""
-        raise TypeError(f"{type(self).__name__} does not say what it minimises: define objective.")
 
     def helper(self, d: int, n_modalities: int) -> nn.Module:
         """A network that is trained beside the maps, if any."""

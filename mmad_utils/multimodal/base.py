@@ -9,6 +9,7 @@ gets its own scores and its own threshold.
 
 from __future__ import annotations
 
+import abc
 import difflib
 from collections.abc import Mapping
 from typing import Any
@@ -62,8 +63,9 @@ class MultiModalDetector(Detector):
     modalities = ("multimodal",)
     modalities_: tuple[str, ...]
 
+    @abc.abstractmethod
     def known_modalities(self) -> tuple[str, ...]:
-        raise TypeError(f"{type(self).__name__} does not say what it can learn: define known_modalities().")
+        """Names of the modalities that ``fit`` accepts."""
 
     def score_samples(self, X) -> dict[str, np.ndarray]:
         """Scores of each modality, (n,) float64 each; lower is more anomalous."""

@@ -34,7 +34,8 @@ class EarlyFusion(PairedDetector):
     """Concatenate what the encoders give, and let one detector judge the whole row.
 
     Parts that are missing are filled in by their conditional mean under one Gaussian of all columns, and the score is
-    standardised by what normal training rows get that lack the same parts (cross-fitted).
+    standardised by what normal training rows get that lack the same parts (cross-fitted). No negatives are used:
+    training rehearses no kind of anomaly.
 
     Parameters
     ----------
@@ -132,7 +133,8 @@ class LateFusion(PairedDetector):
         None is a GaussianAnomalyScorer for each modality.
     weights : dict of name -> float > 0, for "weighted"; the joint voice is called "joint"
     joint : PairedDetector or None, default=None
-        Has its say on samples with at least two parts.
+        Scores the samples with at least two parts. CrossAttentionFusion and GraphFusion rehearse exchanged parts in
+        training; see there.
     alpha : float in (0, 1), default=0.05, for "vote"
     encoders : dict of name -> transformer, default None (see ``PairedDetector``)
     folds : int, default=5

@@ -29,12 +29,17 @@ class GraphFusion(DeepFusion):
 
         h_im = MLP_m(x_im),    g_im = U h_im + V mean_{j ∈ N_m(i)} mean_{m' ≠ m} h_jm'.
 
-    The second sum walks two edges: to a similar picture, and from there to *its* caption. So the node of a picture
-    hears what pictures like it are called. A link between two parts of a sample has the logit cos(g_im, g_im') / τ;
-    training tells true links from those between parts of different samples of the batch (InfoNCE in both directions,
-    no anomaly needed). The score is the mean of 1 − cos over the links of the sample.
+    The second sum follows two edges: from an image to a similar image, and from there to the other parts of that
+    sample. A link between two parts of a sample has the logit cos(g_im, g_im') / τ; training tells true links from
+    those between parts of different samples of the batch (InfoNCE in both directions). The score is the mean of
+    1 − cos over the links of the sample.
 
-    With ``n_neighbors=0`` there is no graph left, only a joint latent space learned by contrast, as in CLIP.
+    **The training rehearses the test** where an anomaly is a sample with a part of another sample: its links are
+    those of the negatives. The kind "mismatch" of ``paired_digits`` is made in this way, and so are the single links
+    of every other cross-modal anomaly whose parts are each normal.
+
+    With ``n_neighbors=0`` there are no edges between samples, only a joint latent space learned by contrast, as in
+    CLIP.
 
     Parameters
     ----------
@@ -52,6 +57,10 @@ class GraphFusion(DeepFusion):
     Notes
     -----
     The messages are a gather and a mean, so that no library for graphs is needed.
+
+    From the papers: mean aggregation (Hamilton et al.), the symmetric contrastive loss (Radford et al.). Ours: the
+    graph of parts, and 1 − cos as an anomaly score. On ``paired_digits`` the edges between samples contribute nothing
+    beyond the spread of seeds: benchmarks/README.md, "Fusion of paired modalities".
 
     References
     ----------

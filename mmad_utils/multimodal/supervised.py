@@ -21,7 +21,7 @@ from mmad_utils.datasets.take import take
 from mmad_utils.detector import DetectorError
 from mmad_utils.multimodal.base import MultiModalDetector
 from mmad_utils.multimodal.latent_space import DEFAULT_ENCODERS, LatentSpace, chosen_encoders, encode
-from mmad_utils.training import seeded, train, update
+from mmad_utils.training import NetworkState, seeded, train, update
 
 __all__ = ["HybridMultiModalAnomalyDetector", "SupervisedMultiModalAnomalyDetector", "focal_loss"]
 
@@ -40,7 +40,7 @@ def focal_loss(logits: Tensor, labels: Tensor, gamma: float) -> Tensor:
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class _HeadTrainer(MultiModalDetector):
+class _HeadTrainer(NetworkState, MultiModalDetector):
     """What the two detectors with labels share: a classification head, and how it is trained."""
 
     loss: str = "bce"
@@ -63,7 +63,7 @@ class _HeadTrainer(MultiModalDetector):
         gamma = self.gamma if self.loss == "focal" else 0.0
         self.history_ = []
         with seeded(int(rng.randint(np.iinfo(np.int32).max))) as generator:
-            self.network_: Any = self._build(labels)
+            self.network_ = self._build(labels)
             if not labels:
                 return
             inputs = {name: self._inputs(X[name], name) for name in labels}
@@ -131,19 +131,9 @@ class _HeadTrainer(MultiModalDetector):
                     scores[name] = scores[name] + self.network_["head"](torch.cat(batches))[:, 0].double().numpy()
         return scores
 
-    def get_state(self):
-        """As the base class, with the network as its tensors."""
-        state = super().get_state()
-        return {**state, "fitted": {**state["fitted"], "network_": self.network_.state_dict()}}
-
-    def set_state(self, state):
-        """Undo ``get_state``: build the network anew and fill it."""
-        fitted = dict(state["fitted"])
-        weights = fitted.pop("network_")
-        super().set_state({**state, "fitted": fitted})
+    def _rebuild(self, weights):
         names = dict.fromkeys(key.split(".")[1] for key in weights if key.startswith("branches."))
-        self.network_ = self._build(names).eval()
-        self.network_.load_state_dict(weights)
+        return self._build(names).eval()
 
 
 @dataclass(eq=False, repr=False)

@@ -32,7 +32,7 @@ from mmad_utils.multimodal.tokens import PictureTokens, TableTokens
 from mmad_utils.multimodal.transformer_network import CrossModalTransformer
 from mmad_utils.multimodal.transformer_tasks import cut_and_paste, hidden_loss, residuals, swap_columns
 from mmad_utils.multimodal.transformer_training import best_epoch, fingerprint, train_alternating
-from mmad_utils.training import resolve_device, seeded
+from mmad_utils.training import NetworkState, resolve_device, seeded
 
 __all__ = ["MultiModalAnomalyTransformer"]
 
@@ -45,7 +45,7 @@ SCORES = ("residual", "error", "latent", "head")
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class MultiModalAnomalyTransformer(MultiModalDetector):
+class MultiModalAnomalyTransformer(NetworkState, MultiModalDetector):
     """Cross-modal transformer for unpaired pictures and rows, ``{"image": pictures, "tabular": rows}``.
 
     Trained by turns on a batch of each modality, to minimise
@@ -350,19 +350,16 @@ class MultiModalAnomalyTransformer(MultiModalDetector):
             )
 
     def get_state(self):
-        """As the base class, the network as its tensors and the tokens as their centres and spreads."""
-        state = super().get_state()
+        """As the base class, with the centres and spreads of the tokens."""
         tokenisers = {name: tokeniser.get_state() for name, tokeniser in self._tokenisers.items()}
-        fitted = {**state["fitted"], "network_": self.network_.state_dict()}
-        return {**state, "fitted": fitted, "tokenisers": tokenisers}
+        return super().get_state() | {"tokenisers": tokenisers}
 
     def set_state(self, state):
-        """Undo ``get_state``: build the network anew and fill it."""
-        weights = state["fitted"]["network_"]
-        super().set_state({**state, "fitted": {k: v for k, v in state["fitted"].items() if k != "network_"}})
+        """Undo ``get_state`` on a new object."""
+        super().set_state(state)
         self._tokenisers = {name: self._tokeniser(name) for name in self.modalities_}
         for name, tokeniser in self._tokenisers.items():
             tokeniser.set_state(state["tokenisers"][name])
-        with seeded(0):
-            self.network_ = self.build(self.shapes_).to(resolve_device(self.device)).eval()
-        self.network_.load_state_dict(weights)
+
+    def _rebuild(self, weights):
+        return self.build(self.shapes_).to(resolve_device(self.device)).eval()

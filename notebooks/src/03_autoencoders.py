@@ -49,7 +49,8 @@ epochs: int = 50  # passes over the training data
 code_lengths: list[int] = [1, 2, 4, 8, 16, 32, 64]  # widths of the bottleneck to compare
 betas: list[float] = [0.0, 0.1, 1.0, 10.0, 100.0]  # weights of the divergence in the variational autoencoder
 shares: list[float] = [0.0, 0.05, 0.1, 0.2]  # shares of anomalies among the training samples
-robust_seeds: int = 2  # trainings for each of these shares
+robust_seeds: int = 3  # trainings for each of these shares
+epoch_counts: list[int] = [10, 20, 50, 100, 200]  # epochs of the plain and the robust autoencoder
 family: list[str] = [
     "AutoEncoder",
     "DenoisingAutoEncoder",
@@ -74,6 +75,7 @@ from sklearn.ensemble import IsolationForest
 from sklearn.neighbors import NearestNeighbors
 from torch import nn
 
+# %%
 from mmad_utils import metrics, plots
 from mmad_utils.benchmark import measure
 from mmad_utils.course import notebook, widgets
@@ -84,9 +86,11 @@ from mmad_utils.detectors.autoencoders import (
     SparseAutoEncoder,
     StackedDenoisingAutoEncoder,
 )
+from mmad_utils.detectors.baselines import PCAResidual
 from mmad_utils.detectors.generative_autoencoders import AdversarialAutoEncoder, VariationalAutoEncoder
 from mmad_utils.detectors.robust_autoencoders import RobustDeepAutoEncoder, RobustPCA
 from mmad_utils.metrics import evaluate
+from mmad_utils.training import update
 
 # %%
 nb = notebook.start(
@@ -101,6 +105,7 @@ nb = notebook.start(
     betas=betas,
     shares=shares,
     robust_seeds=robust_seeds,
+    epoch_counts=epoch_counts,
     family=family,
 )
 
@@ -883,10 +888,15 @@ nb.value("robust_pca_spikes_auroc", found)
 # to copy of a group then lies at most $\tau$ away from what it copies already: **no anomaly can pull with more than
 # $\tau$**, however large it is.
 #
-# The experiment: some of the training samples are anomalies, unlabelled, and their share grows from none to 20%. We
-# compare the robust with the plain autoencoder of the same network and training, and with Isolation Forest. Two test
-# sets: the **training samples themselves** (the paper's setting: find what is wrong in the data that you have), and
-# **fresh samples**, normal digits and anomalies that were not in training.
+# The experiment: some of the training samples are anomalies, unlabelled, and their share grows from none to 20%. There
+# are two test sets: the **training samples themselves** (the paper's setting: find what is wrong in the data that you
+# have), and **fresh samples**, normal digits and anomalies that were not in training.
+#
+# With what should the robust autoencoder be compared? It trains for 200 epochs, four times the default of the plain
+# autoencoder, and a network that trains longer memorises more. So the plain autoencoder has three rows: 200 epochs,
+# its default of 50, and a stopping rule that needs no labels. Beside them stand methods without a network: the residual
+# of PCA, the distance to the fifth nearest neighbour (of a training sample: among the *other* training samples), and
+# Isolation Forest.
 
 
 # %%
@@ -900,71 +910,160 @@ def contaminated(dataset, share, seed):
     return X, y, dataset.X_test[fresh], dataset.y_test[fresh]
 
 
-class FlatForest(IsolationForest):
-    """Isolation Forest on rows of pixels."""
+# %% [markdown]
+# The stopping rule holds out every fifth training sample. A network that memorises has a smaller error on the samples
+# that it trains on than on the others, so training stops when the held-out error is 1.2 times the training error. The
+# factor was chosen on the digits 0, 3 and 8. (A usual rule, to stop when the held-out error no longer falls, does not
+# help here: this error still falls after 200 epochs.)
 
-    def fit(self, X):
-        return super().fit(X.reshape(len(X), -1))
+# %%
+MAX_RATIO = 1.2
 
-    def anomaly_score(self, X):
-        return -self.score_samples(X.reshape(len(X), -1))
 
+class StoppedAutoEncoder(AutoEncoder):
+    """Trains on four of five samples until the error on the others is MAX_RATIO times as large."""
+
+    def optimise(self, data, generator):
+        optimizer = torch.optim.Adam(self.network_.parameters(), lr=self.learning_rate)
+        held_out = torch.arange(len(data)) % 5 == 0
+
+        def step(batch):
+            loss = self.loss(batch, generator)
+            update(optimizer, loss)
+            return {"loss": loss.detach()}
+
+        @torch.no_grad()
+        def memorises(history):
+            self.network_.eval()
+            error = self.batch_score(data, generator)
+            self.network_.train()
+            return error[held_out].mean() > MAX_RATIO * error[~held_out].mean()
+
+        return self.run(step, data[~held_out], generator, after_epoch=memorises)
+
+
+# %% [markdown]
+# First the number of epochs alone. Each point is a training of its own; labels serve the AUROC only.
+
+
+# %%
+def flat(X):
+    return X.reshape(len(X), -1) / 255.0
+
+
+def neighbour_distance(rows, new=None):
+    """Distance to the fifth nearest row; without `new`, of each row to the others."""
+    return NearestNeighbors(n_neighbors=5).fit(rows).kneighbors(new)[0][:, -1]
+
+
+share, rows, stops = 0.1, [], []
+for i in range(robust_seeds):
+    X, y, *_ = contaminated(data, share, seed + i)
+    for count in epoch_counts:
+        for kind in (AutoEncoder, RobustDeepAutoEncoder):
+            scores = kind(epochs=count, random_state=seed + i).fit(X).anomaly_score(X)
+            name = "plain AE" if kind is AutoEncoder else "robust AE"
+            rows.append({"detector": name, "epochs": count, "AUROC": metrics.auroc(y, scores)})
+    stops.append(len(StoppedAutoEncoder(epochs=200, random_state=seed + i).fit(X).history_))
+    rows.append({"detector": "kNN", "epochs": 0, "AUROC": metrics.auroc(y, neighbour_distance(flat(X)))})
+over_epochs = pd.DataFrame(rows).groupby(["detector", "epochs"])["AUROC"].agg(["mean", "std"])
+over_epochs["mean"].unstack().round(3)
+
+# %%
+fig, axis = plt.subplots(figsize=(5.2, 2.9), layout="constrained")
+for name, style in (("plain AE", "s--"), ("robust AE", "o-")):
+    part = over_epochs.loc[name]
+    axis.errorbar(part.index, part["mean"], part["std"], fmt=style, capsize=3, label=name)
+axis.axhline(over_epochs.loc["kNN", "mean"].iloc[0], color="0.4", ls=":", label="kNN")
+axis.axvline(np.mean(stops), color="C2", lw=1, label="stopping rule (mean)")
+axis.set(xscale="log", xticks=epoch_counts, xticklabels=epoch_counts, xlabel="epochs", ylabel="AUROC")
+axis.minorticks_off()
+axis.legend(fontsize=8)
+nb.figure(
+    fig, "contamination_epochs", data=over_epochs.reset_index().rename(columns={"std": "sd"}), n=robust_seeds,
+    caption=f"AUROC on training samples of which {share:.0%} are anomalies, against the number of epochs; mean and "
+    f"standard deviation of {robust_seeds} seeds.",
+    alt="The plain autoencoder rises to about 50 epochs and falls after them. The robust one rises up to 200 epochs, "
+    "to the height that the plain one had at 50. The line of kNN lies slightly above both.",
+)  # fmt: skip
+
+# %% [markdown]
+# The plain autoencoder is best at about 50 epochs, where the stopping rule stops it. After that it memorises the
+# anomalies. The robust one needs long training, which it tolerates, and reaches the same height.
+#
+# Now all shares, and all methods.
 
 # %%
 rows, kept_detectors = [], {}
 for share in shares:
     for i in range(robust_seeds):
         X, y, X_fresh, y_fresh = contaminated(data, share, seed + i)
-        for name, detector in {
-            "plain AE": AutoEncoder(epochs=200, random_state=seed + i),
+        detectors = {
+            "plain AE, 200 epochs": AutoEncoder(epochs=200, random_state=seed + i),
+            "plain AE, default": AutoEncoder(random_state=seed + i),
+            "plain AE, stopped": StoppedAutoEncoder(epochs=200, random_state=seed + i),
             "robust AE": RobustDeepAutoEncoder(random_state=seed + i),
-            "Isolation Forest": FlatForest(random_state=seed + i),
-        }.items():
-            detector.fit(X)
-            row = {"detector": name, "share (%)": 100 * share, "run": i}
-            row["training samples"] = metrics.auroc(y, detector.anomaly_score(X)) if y.any() else np.nan
-            row["fresh samples"] = metrics.auroc(y_fresh, detector.anomaly_score(X_fresh))
-            rows.append(row)
-            kept_detectors[name, share, i] = detector
-contamination_runs = pd.DataFrame(rows)
-contamination = contamination_runs.groupby(["share (%)", "detector"], sort=False).mean().drop(columns="run")
-contamination.unstack().round(3)
+        }
+        found = {name: [d.fit(X).anomaly_score(X), d.anomaly_score(X_fresh)] for name, d in detectors.items()}
+        kept_detectors |= {(name, share, i): detector for name, detector in detectors.items()}
+        train, fresh = flat(X), flat(X_fresh)
+        for name, d in (
+            ("Isolation Forest", IsolationForest(random_state=seed + i)),
+            ("PCA residual", PCAResidual()),
+        ):
+            found[name] = [-d.fit(train).score_samples(train), -d.score_samples(fresh)]
+        found["kNN"] = [neighbour_distance(train), neighbour_distance(train, fresh)]
+        for name, (own, new) in found.items():
+            area = metrics.auroc(y, own) if y.any() else np.nan
+            rows.append([100 * share, name, area, metrics.auroc(y_fresh, new)])
 
 # %%
-fig, axes = plt.subplots(1, 2, figsize=(plots.WIDTH, 2.9), layout="constrained", sharex=True, sharey=True)
+contamination_runs = pd.DataFrame(rows, columns=["share (%)", "detector", "training samples", "fresh samples"])
+groups = contamination_runs.groupby(["share (%)", "detector"], sort=False)
+contamination = groups.mean()
+for column in ("training samples", "fresh samples"):
+    contamination.insert(contamination.columns.get_loc(column) + 1, f"{column} sd", groups[column].std())
+contamination.round(3)
+
+# %%
+fig, axes = plt.subplots(1, 2, figsize=(plots.WIDTH, 3.2), layout="constrained", sharex=True, sharey=True)
+styles = ("s--", "v--", "^--", "o-", "x:", "+:", "d:")
 for axis, where in zip(axes, ("training samples", "fresh samples")):
-    for (name, part), style in zip(contamination.groupby("detector", sort=False), ("s--", "o-", "^:")):
+    for (name, part), style in zip(contamination.groupby("detector", sort=False), styles):
         part = part[where].dropna().droplevel("detector")
         axis.plot(part.index, part, style, label=name)
     axis.set(title=where, xlabel="anomalies among the training samples (%)")
 axes[0].set_ylabel("AUROC")
-fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
+fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4, fontsize=8)
 nb.figure(
-    fig, "contamination", data=contamination.reset_index(),
+    fig, "contamination", data=contamination.reset_index(), n=robust_seeds,
     caption="AUROC against the share of unlabelled anomalies among the training samples, on these samples themselves "
     "(left) and on fresh ones (right).",
-    alt="Left: the plain autoencoder lies far below the robust one and below Isolation Forest; the robust one is on "
-    "top. Right: on fresh samples both autoencoders fall slowly, the plain one is not behind.",
+    alt="Left: the plain autoencoder after 200 epochs lies far below all others except PCA; the plain one with fewer "
+    "epochs, the robust one and kNN are close together at the top. Right: all are close together; the plain "
+    "autoencoder after 200 epochs is ahead of the other autoencoders.",
 )  # fmt: skip
 
 # %% [markdown]
-# On the left the plain autoencoder has *memorised* the anomalies that it was trained on: it copies just these well,
-# and ranks them far below what the robust one reaches. On the right, where anomalies are fresh, this does not matter:
-# what one odd digit taught the network helps little to copy another, and the plain autoencoder is not behind. It is
-# even ahead at most shares, because the robust one gives up some unusual normal samples as well; that is its price,
-# also where there is no anomaly at all. So it pays when you search your own training data, which is what the paper set
-# out to do, and not as a precaution for clean data.
+# On the left, the plain autoencoder that trained for 200 epochs has memorised the anomalies and ranks them far below
+# what the robust one reaches. With its default number of epochs, or stopped by the rule, it reaches what the robust one
+# reaches. kNN, which has no training at all, is as good as any of them. On the right, where anomalies are fresh,
+# memorising does not matter, because the ability to reconstruct one odd digit helps little to reconstruct another; there
+# long training is even the best.
+#
+# So the robust autoencoder solves a problem that training for too long creates. Its advantage is that nobody has to
+# know when to stop.
 
 # %% [markdown]
-# Turn the dial from a few anomalies to many, and watch where the *hidden* ones go: the scores that each network gives to
-# the samples it was trained on, in ranks, since their units differ. (A page shows the largest share.)
+# Move the slider from a few anomalies to many. The histograms show the *ranks* of the hidden anomalies among the
+# training samples, because the units of the two scores differ. (A page shows the largest share.)
 
 # %%
 dirty_shares = [share for share in shares if share > 0]
 hidden_ranks = {}
 for share in dirty_shares:
     X, y, _, _ = contaminated(data, share, seed)
-    for name in ("plain AE", "robust AE"):
+    for name in ("plain AE, 200 epochs", "robust AE"):
         ranks = kept_detectors[name, share, 0].anomaly_score(X).argsort().argsort() / (len(X) - 1)
         hidden_ranks[name, share] = ranks[y == 1]
 
@@ -972,7 +1071,7 @@ for share in dirty_shares:
 def at_share(share):
     """Where the hidden anomalies stand among the training samples, by each network."""
     fig, axes = plt.subplots(1, 2, figsize=(5, 1.9), layout="constrained", sharey=True)
-    for axis, name in zip(axes, ("plain AE", "robust AE")):
+    for axis, name in zip(axes, ("plain AE, 200 epochs", "robust AE")):
         axis.hist(hidden_ranks[name, share], bins=np.linspace(0, 1, 21), density=True, color="C1")
         axis.axhline(1, color="0.4", ls="--", lw=1)
         axis.set(title=name, xlabel="rank of the hidden anomalies", ylim=(0, 20))
@@ -989,31 +1088,68 @@ widgets.Dial(
     text="{:.0%}".format,
     alt=lambda share: (
         f"With {share:.0%} anomalies in training, two histograms of their ranks among the training samples: "
-        + ", ".join(f"{name}, mean rank {hidden_ranks[name, share].mean():.2f}" for name in ("plain AE", "robust AE"))
+        + ", ".join(
+            f"{name}, mean rank {hidden_ranks[name, share].mean():.2f}"
+            for name in ("plain AE, 200 epochs", "robust AE")
+        )
         + "."
     ),
 )
 
 # %% [markdown]
-# The dashed line is what chance would give. Ranks at the right end are anomalies that the network refused to copy; the
-# plain autoencoder has let many of them slip to the left.
+# The dashed line is the density of random ranks. The plain autoencoder gives many anomalies low ranks.
 
 # %%
 mean_ranks = pd.Series({key: ranks.mean() for key, ranks in hidden_ranks.items()}).unstack()
-assert (mean_ranks.loc["robust AE"] > mean_ranks.loc["plain AE"]).all()
+assert (mean_ranks.loc["robust AE"] > mean_ranks.loc["plain AE, 200 epochs"]).all()
 
 # %%
 for share in [share for share in shares if share > 0]:
     area = contamination.loc[100 * share, "training samples"]
-    assert area["robust AE"] > area["plain AE"] + 0.03
+    assert area["robust AE"] > area["plain AE, 200 epochs"] + 0.03
+    assert abs(area["robust AE"] - area["plain AE, default"]) < 0.06, "a draw with the plain one at its default"
+    assert area["kNN"] > area["robust AE"] - 0.03
 assert contamination.loc[100 * max(shares), "training samples"]["robust AE"] > 0.85
-fresh = contamination["fresh samples"].unstack().mean()
-assert fresh["plain AE"] > fresh["robust AE"] - 0.03, "on fresh anomalies the robust one gains little or nothing"
 nb.table(
     contamination.reset_index().astype(object).fillna("–"),
     "contamination",
-    f"AUROC with anomalies among the training samples, mean of {robust_seeds} runs.",
+    f"AUROC with anomalies among the training samples, mean and standard deviation of {robust_seeds} seeds.",
+    n=robust_seeds,
 )
+
+# %% [markdown]
+# ### How sparse is S?
+#
+# The paper calls a sample anomalous when its row of $S$ is not zero. That needs a $\lambda$ for which most rows are
+# zero. The default of the class is smaller, because the ranking is better with it, and then *every* row has a part in
+# $S$. We count the rows, and how many of them are anomalies.
+
+# %%
+share, rows = 0.1, []
+for i in range(robust_seeds):
+    X, y, *_ = contaminated(data, share, seed + i)
+    for strength in (0.1, 0.3, 0.5):
+        detector = RobustDeepAutoEncoder(regularization=strength, random_state=seed + i).fit(X)
+        held = np.abs(detector.sparse_).reshape(len(X), -1).any(axis=1)
+        precision = y[held].mean() if held.any() else np.nan
+        rows.append([strength, 100 * held.mean(), 100 * precision, metrics.auroc(y, detector.anomaly_score(X))])
+titles = ["λ", "rows in S (%)", "anomalies among them (%)", "AUROC"]
+sparsity = pd.DataFrame(rows, columns=titles).groupby("λ").agg(["mean", "std"])
+sparsity.columns = [name if kind == "mean" else f"{name} sd" for name, kind in sparsity.columns]
+nb.table(
+    sparsity.reset_index().round(3), "robust_sparsity",
+    f"Rows of S that are not zero, with {share:.0%} anomalies; mean and sd of {robust_seeds} seeds.", n=robust_seeds,
+)  # fmt: skip
+sparsity.round(2)
+
+# %%
+assert sparsity.loc[0.1, "rows in S (%)"] == 100
+assert sparsity["rows in S (%)"].is_monotonic_decreasing
+assert sparsity.loc[0.1, "AUROC"] > sparsity.loc[0.5, "AUROC"], "a sparse S ranks less well"
+
+# %% [markdown]
+# A sparse $S$ is bought with ranking: where it holds anomalies only, it holds few of them, and the rest is memorised as
+# by a plain autoencoder. So we rank by the reconstruction error, and keep the small $\lambda$.
 
 # %% [markdown]
 # ### What S holds
@@ -1089,18 +1225,24 @@ nb.value("robust_autoencoder_spikes_auroc", spike_area)
 # ## 6. All of them, measured
 #
 # Every detector of the family with its default parameters (one set for all data), on fresh splits, beside its
-# controls: a random score, the squared distance to the centre $\lVert x \rVert^2$ ("ruler"), the residual of PCA, the
-# distance to the fifth nearest neighbour, and the *untrained* network of the same shape. The tables first go through a
-# standardisation. `hard_datasets` are chosen because the ruler fails there.
+# controls: a random score, the squared distance to the centre $\lVert x \rVert^2$ ("ruler"), the residual of PCA, a
+# Gaussian, the distance to the fifth nearest neighbour, and the *untrained* network of the same shape. Tables are
+# standardised. `hard_datasets` are chosen because the ruler fails there. Half of the anomalies are left out: defaults
+# were chosen on that half.
 
 # %%
-baselines = ["PCAResidual", "KNNDistance"]
+baselines = ["PCAResidual", "GaussianAnomalyScorer", "KNNDistance"]
 names = [f"digits/{digit}", *hard_datasets, easy_dataset]
 for name in names:
     for i in range(n_seeds):
         nb.load(name, seed=i)
 runs = pd.DataFrame(
-    [measure(detector, name, i) for name in names for detector in baselines + family for i in range(n_seeds)]
+    [
+        measure(detector, name, i, anomalies="report")
+        for name in names
+        for detector in baselines + family
+        for i in range(n_seeds)
+    ]
 )
 len(runs)
 
@@ -1204,15 +1346,17 @@ points = [
     ("good", "any kind of data: images", "6", tables[names[0]]["AUROC"][family].max()),
     ("good", "any kind of data: tables", "6", hard.loc["best of the family", hard_datasets[0]]),
     ("good", "says where: share of the error in the brightest 8 of 64 pixels", "1", None),
-    ("good", "variants mend particular faults: with anomalies in training, robust AE", "5", worst["robust AE"]),
-    ("bad", "it follows whatever is in the training set: the same, plain AE", "5", worst["plain AE"]),
+    ("good", "with anomalies in training: AE with its default epochs", "5", worst["plain AE, default"]),
+    ("good", "the same, robust AE", "5", worst["robust AE"]),
+    ("bad", "trained for long it memorises such anomalies: AE, 200 epochs", "5", worst["plain AE, 200 epochs"]),
+    ("bad", "a method without training ranks them as well: kNN", "5", worst["kNN"]),
     ("bad", "the loss is not made for detection: share of the anomalies' error lost to longer codes", "1", None),
     ("bad", "a simple method may do as well: the better of PCA and kNN on the hard table", "6", simple),
 ]
 sorted_map = np.sort(maps[4:].reshape(len(maps) - 4, -1), axis=1)
 measured = {
     3: (sorted_map[:, -8:].sum(1) / sorted_map.sum(1)).mean(),
-    6: 1 - bottleneck["error, anomaly"].iloc[-1] / bottleneck["error, anomaly"].iloc[0],
+    8: 1 - bottleneck["error, anomaly"].iloc[-1] / bottleneck["error, anomaly"].iloc[0],
 }
 verdict = pd.DataFrame(points, columns=["verdict", "point", "section", "number"])
 verdict["number"] = verdict["number"].fillna(pd.Series(measured)).astype(float)
@@ -1225,16 +1369,18 @@ verdict.round(3)
 # are harder to solve for anomalies than copying is (05).
 
 # %%
-assert worst["robust AE"] > worst["plain AE"]
 for key, column in (("trained", "AUROC"), ("untrained", "untrained")):
     for name, short in ((names[0], "digits"), (hard_datasets[0], "hard"), (easy_dataset, "easy")):
         nb.value(f"autoencoder_{short}_{key}", tables[name].loc["AutoEncoder", column], n=n_seeds)
 for name, short in ((names[0], "digits"), (hard_datasets[0], "hard"), (easy_dataset, "easy")):
     nb.value(f"ruler_{short}", tables[name].loc["ruler ‖x‖²", "AUROC"], n=n_seeds)
     nb.value(f"best_autoencoder_{short}", tables[name]["AUROC"][family].max(), n=n_seeds)
-for name in ("robust AE", "plain AE", "Isolation Forest"):
-    key = "contaminated_" + name.lower().replace(" ", "_")
-    nb.value(key, worst[name], n=robust_seeds)
+spread = contamination.loc[100 * max(shares), "training samples sd"]
+for name, key in (
+    ("robust AE", "robust_ae"), ("plain AE, 200 epochs", "plain_ae"), ("plain AE, default", "default_ae"),
+    ("plain AE, stopped", "stopped_ae"), ("kNN", "knn"), ("Isolation Forest", "isolation_forest"),
+):  # fmt: skip
+    nb.value(f"contaminated_{key}", worst[name], sd=spread[name], n=robust_seeds)
 
 # %% [markdown]
 # ## In this notebook
@@ -1246,8 +1392,10 @@ for name in ("robust AE", "plain AE", "Isolation Forest"):
 #   sigmoid, the second shrinks what the copy does not need.
 # - A **variational** code is a distribution. The divergence keeps draws and means comparable; without it the network
 #   is a plain autoencoder, with too much of it the code says nothing. Random codes decode to plausible samples.
-# - With anomalies in the training set a plain autoencoder memorises them. **Robust PCA** and the **robust deep
-#   autoencoder** move them into $S$: entries, columns or rows.
+# - **Robust PCA** and the **robust deep autoencoder** move what is anomalous in the training set into $S$: entries,
+#   columns or rows.
+# - With anomalies in the training set a plain autoencoder memorises them if it trains for long. One that stops early
+#   ranks them as well as the robust one, and so does kNN without any training.
 # - On data that a ruler solves, an untrained network does as well. Always show both.
 #
 # ## Exercises

@@ -937,6 +937,7 @@ settings: dict[str, dict] = {
     "BiGAN, last": {"epochs": 1, "min_steps": 2 * min_steps, "averaging": 0.0},
     "GANomaly": {"epochs": 1, "min_steps": min_steps, "n_estimators": 1},
     "PCAResidual": {},
+    "GaussianAnomalyScorer": {},
     "KNNDistance": {},
 }
 for name in tables:

@@ -728,7 +728,8 @@ heights.round(2)
 # %%
 learned = ["DeepSVDD", "ALOCC", "FenceGAN"]
 few_rows = {"epochs": table_epochs, "batch_size": 32}
-arms: dict[str, dict] = {"PCAResidual": {}, "KNNDistance": {}} | dict.fromkeys(learned, few_rows)
+arms: dict[str, dict] = {"PCAResidual": {}, "GaussianAnomalyScorer": {}, "KNNDistance": {}}
+arms |= dict.fromkeys(learned, few_rows)
 arms |= {f"{key}, one network": few_rows | {"n_estimators": 1} for key in learned}
 
 

@@ -12,24 +12,22 @@
 # ---
 
 # %% [markdown]
-# # Fusion: anomalies that no single view shows
+# # Fusion: anomalies that no single modality shows
 #
-# In an old story six blind men meet an elephant. One feels the trunk and says: a snake. One feels a leg and says: a
-# tree. Each is right about what he touches, and none of them knows what stands before him. A machine with a camera, a
-# logbook and a vibration sensor has the same problem. Its picture may be fine, its log entry may be fine, its
-# vibration may be fine, and the three may belong to three different states.
-#
-# The detectors of the earlier notebooks judge *one* view. This one judges several views of the same thing at once.
+# A machine has a camera, a logbook and a vibration sensor. The image, the log entry and the vibration may each be
+# normal, and the three may still belong to different states of the machine. A detector of one modality cannot find
+# such a sample. The detectors of this notebook look at several modalities of the same object at once.
 #
 # **You will learn**
 #
-# - what a joint anomaly is, and why a detector of one modality cannot find it however good it is;
-# - how pictures, texts and series become numbers that can be put side by side;
-# - early fusion (join the numbers), late fusion (join the verdicts), and three ways in between: a shared latent space,
+# - what a cross-modal anomaly is, and why a detector of one modality cannot find it;
+# - how images, texts and series are encoded as vectors that can be joined;
+# - early fusion (join the codes), late fusion (join the scores), and three methods in between: a shared latent space,
 #   attention between modalities, and a graph;
-# - how to train a network on relations without a single anomaly: shuffle the pairs;
-# - what happens when modalities are missing or noisy, and what *nobody* can find then;
-# - when each of the fusions is the right one.
+# - how a network learns relations from exchanged parts of normal samples, and which test this training rehearses;
+# - which component of each method contributes to its result;
+# - what happens when modalities are missing or noisy, and what no detector can find then;
+# - when to use which fusion.
 #
 # Key words, explained in English and Chinese in the [glossary](glossary.md): [mismatch](glossary.md#Mismatch), [early
 # fusion](glossary.md#Early-fusion), [late fusion](glossary.md#Late-fusion),
@@ -39,7 +37,7 @@
 # ## Parameters
 
 # %% tags=["parameters"]
-seed: int = 0  # of the data and of every random draw
+seed: int = 1  # of the data and of every random draw; the defaults of the detectors were chosen on seed 0
 n_seeds: int = 2  # data sets and seeds where a mean is shown
 n_train: int = 898  # training samples to use, at most 898
 attention_epochs: int = 60  # of cross-attention, the slowest method
@@ -54,13 +52,17 @@ import re
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import torch
 from sklearn.linear_model import LogisticRegression
 
+# %%
 from mmad_utils import (
     CrossAttentionFusion,
     EarlyFusion,
     GraphFusion,
+    KNNDistance,
     LateFusion,
+    PCAResidual,
     PixelEncoder,
     RandomScore,
     SeriesEncoder,
@@ -70,7 +72,8 @@ from mmad_utils import (
     plots,
 )
 from mmad_utils.course import notebook
-from mmad_utils.datasets.paired import SHARES, WORDS, add_noise, drop_parts, still_visible
+from mmad_utils.datasets.paired import SHARES, TIMES, WORDS, add_noise, drop_parts, still_visible
+from mmad_utils.multimodal.attention_fusion import shuffled
 
 # %%
 nb = notebook.start(
@@ -103,11 +106,11 @@ kinds = np.array(data.source["kinds_test"])
 data
 
 # %% [markdown]
-# One sample of each kind, normal first. Cover the labels and try to find what is wrong.
+# One sample of each kind, normal first.
 
 # %%
 examples = {kind: int(np.flatnonzero(kinds == kind)[1]) for kind in ("normal", *SHARES)}
-fig, axes = plt.subplots(6, 2, figsize=(7, 7.4), width_ratios=(1, 5), layout="constrained")
+fig, axes = plt.subplots(len(examples), 2, figsize=(7, 8.6), width_ratios=(1, 5), layout="constrained")
 for (kind, i), (left, right) in zip(examples.items(), axes):
     left.imshow(X_test["image"][i, :, :, 0], cmap="gray", vmin=0, vmax=255)
     left.axis("off")
@@ -117,19 +120,22 @@ for (kind, i), (left, right) in zip(examples.items(), axes):
 axes[-1, 1].set_xlabel("step of the series")
 nb.figure(
     fig, "fusion_samples", data=pd.DataFrame({kind: X_test["series"][i] for kind, i in examples.items()}),
-    caption="One sample of each kind: picture, caption and series.",
-    alt="Six rows, each a small picture of a digit, a sentence and a curve with a burst of oscillation. In the rows of "
-    "broken parts the picture is scrambled, the sentence is made of nonsense words, or the curve has spikes.",
+    caption="One sample of each kind: image, caption and series.",
+    alt="Seven rows, each a small image of a digit, a sentence and a curve with a burst of oscillation. In the rows of "
+    "broken parts the image is scrambled, the sentence is made of nonsense words, or the curve has spikes.",
 )  # fmt: skip
 
 # %% [markdown]
-# Three of the kinds are broken *within* one part and can be seen there. The other two are not. In a **mismatch** each
-# part is as good as any, but one of the three shows another digit. In a **shifted** sample the tone comes at a time
-# that contradicts the caption.
+# Three of the kinds are broken *within* one part. In the other three each part is normal, and the parts do not belong
+# together:
 #
-# The mismatches were made with care. Their odd parts were *exchanged* among them: no part was made up, only the
-# partners are wrong. So the pictures of the mismatches, taken alone, are distributed exactly as normal pictures are,
-# and the same holds for captions and series. Whoever looks at one part has nothing to find, by construction.
+# - **mismatch**: one of the three parts shows another digit;
+# - **shifted**: the tone comes at another time than the caption says;
+# - **three digits**: the three parts show three different digits.
+#
+# The odd parts were *exchanged* among the samples of a kind. The images of the mismatches, taken alone, therefore have
+# the distribution of normal images, and the same holds for captions and series and for the other two kinds. A detector
+# of one part has an expected AUROC of 0.5 on them, by construction.
 
 # %%
 pd.Series(kinds).value_counts().rename_axis("kind").to_frame("test samples")
@@ -179,9 +185,9 @@ encoder_table.round(3)
 # is random, before anything else pays. A power spectrum throws the phase away. An encoder is an opinion about what
 # does not matter.
 #
-# ## 3. The blind men
+# ## 3. Single-modality baselines
 #
-# One detector a modality (a Gaussian with shrinkage on its codes), each tested on the broken part of its own and on
+# One detector per modality (a Gaussian with shrinkage on its codes), each tested on the broken part of its own and on
 # the mismatches.
 
 # %%
@@ -192,15 +198,16 @@ own_kind = dict(zip(names, ("damaged image", "nonsense text", "spiky series")))
 
 
 def area(scores, kind, X_kinds=kinds):
-    """AUROC of the normal test samples against one kind of anomaly, or against all."""
-    rows = np.ones(len(X_kinds), bool) if kind == "all" else (X_kinds == "normal") | (X_kinds == kind)
+    """AUROC of the normal test samples against one kind of anomaly, or against "all but mismatch", or "all"."""
+    groups = {"all": X_kinds != "", "all but mismatch": X_kinds != "mismatch"}
+    rows = groups.get(kind, np.isin(X_kinds, ("normal", kind)))
     return metrics.auroc(X_kinds[rows] != "normal", scores[rows])
 
 
 # %%
-joint = GraphFusion(epochs=graph_epochs, random_state=seed).fit(X_train)
-scores_joint = joint.anomaly_score(X_test)
-panels = {**{f"{name} alone": scores_alone[name] for name in names}, "all three (graph)": scores_joint}
+early = EarlyFusion(random_state=seed).fit(X_train)
+early_score = early.anomaly_score(X_test)
+panels = {**{f"{name} alone": scores_alone[name] for name in names}, "early fusion": early_score}
 fig, axes = plt.subplots(1, 4, figsize=(7, 2.7), layout="constrained", sharey=True)
 for axis, (name, scores) in zip(axes, panels.items()):
     ranks = pd.Series(scores).rank(pct=True).to_numpy()
@@ -212,41 +219,42 @@ fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", nco
 nb.figure(
     fig, "fusion_elephant", single_run=True,
     data=pd.DataFrame(panels).assign(kind=kinds).query("kind in ('normal', 'mismatch')"),
-    caption="The blind men and the elephant: scores of normal samples and mismatches, by each modality alone and by "
-    "all three together.",
+    caption="Scores of normal samples and mismatches, by each modality alone and by early fusion of all three.",
     alt="Four histograms. For image, text and series alone the outlines of normal samples and mismatches lie over each "
-    "other. For all three together the mismatches lie to the right of nearly all normal samples.",
+    "other. For early fusion the mismatches lie to the right of most normal samples.",
 )  # fmt: skip
 
 # %% [markdown]
-# Three times the two outlines lie over each other, as they must. In the fourth panel somebody has compared the parts.
+# In the first three panels the two outlines lie over each other. The fourth detector is one Gaussian for the joined
+# codes of all parts (section 5). It learns from normal samples alone which parts go together.
 
 # %%
 blind = {name: area(scores, "mismatch") for name, scores in scores_alone.items()}
 seen = {name: area(scores_alone[name], own_kind[name]) for name in names}
 assert max(abs(value - 0.5) for value in blind.values()) < 0.1, "no part of a mismatch is strange"
 assert min(seen.values()) > 0.95, "each detector sees what is broken in its own part"
-assert area(scores_joint, "mismatch") > 0.9 or not full_size
+assert area(early_score, "mismatch") > 0.75 or not full_size
 pd.DataFrame({"own broken part": seen, "mismatch": blind}).round(3)
 
 # %% [markdown]
-# ## 4. Late fusion: join the verdicts
+# ## 4. Late fusion: join the scores
 #
 # Every modality has its own detector, and a rule joins the scores. But the scores have different units: a distance of
-# 12 may be much for pictures and little for texts. They are first made **p-values**. The conformal p-value of a score
-# is its rank among scores of normal samples that the detector has not been fitted on,
+# 12 may be much for images and little for texts. They are first converted to **p-values**. The conformal p-value of a
+# score is its rank among scores of normal samples that the detector has not been fitted on,
 #
 # $$p = \frac{1 + \#\{\text{calibration scores} \ge \text{score}\}}{n + 1},$$
 #
 # and it is uniform for normal samples, whatever the detector. The calibration scores come from cross-fitting: five
-# times, four fifths are fitted on and one fifth is scored. Now the voices speak one language, and rules have meanings:
+# times, four fifths are fitted on and one fifth is scored. P-values of different modalities are comparable, and the
+# rules have statistical meanings:
 #
-# | rule | score | it asks |
+# | rule | score | large if |
 # |---|---|---|
-# | sum | Fisher: $-\log P(\chi^2_{2k} > -2\sum\log p_m)$ | is the evidence of all voices together too much? |
-# | mean, weighted | $-\sum w_m \log p_m / \sum w_m$ | the same, with trust |
-# | max | $-\log(1 - (1 - \min p)^k)$ | does *any* voice cry? |
-# | vote | share of voices with $p \le 0.05$ | how many cry? |
+# | sum | Fisher: $-\log P(\chi^2_{2k} > -2\sum\log p_m)$ | the scores together are unusual |
+# | mean, weighted | $-\sum w_m \log p_m / \sum w_m$ | the same, with weights |
+# | max | $-\log(1 - (1 - \min p)^k)$ | at least one score is unusual |
+# | vote | share of modalities with $p \le 0.05$ | many scores are unusual |
 
 # %%
 rules = {
@@ -259,35 +267,34 @@ late = pd.DataFrame(
     {rule: {kind: area(d.fit(X_train).anomaly_score(X_test), kind) for kind in SHARES} for rule, d in rules.items()}
 ).T
 nb.table(late.rename_axis("rule").reset_index().round(3), "fusion_late", "AUROC of the rules of late fusion by kind of anomaly.")  # fmt: skip
-assert late["mismatch"].max() < 0.6 and late["shifted"].max() < 0.63, "verdicts hold no relation"
+assert late[["mismatch", "shifted", "three digits"]].to_numpy().max() < 0.65, "the rules see no relation"
 assert late.loc["max", "damaged image"] >= late.loc["vote", "damaged image"]
 late.round(3)
 
 # %% [markdown]
-# For broken parts the maximum is the best rule: one voice knows, and the others only add noise to a sum. Trusting the
-# picture twice helps with pictures and costs with the others. The vote throws most of the information away. And *no* rule finds the mismatches. This is not a weakness of the rules. Each
-# voice has been asked about its own part, and everything about the relations was lost before the rule began.
+# For broken parts the maximum is the best rule: one score is informative, and the others add noise to a sum. The weight
+# of the image helps with images and costs with the other parts. The vote discards most of the information. *No* rule
+# finds cross-modal anomalies. Each detector has seen its own part only, and the relations between the parts were lost
+# before the rule was applied.
 #
-# ## 5. Early fusion: join the numbers
+# ## 5. Early fusion: join the codes
 #
 # The other extreme puts all codes side by side and asks one detector. A Gaussian of the joined row holds the
 # covariances *between* modalities, so it expects, say, high pitch where the caption says "nine". Two details matter:
 #
-# - **Loudness.** More than a hundred columns of text would outvote 33 of pixels. The codes of each modality are divided by one number,
-#   so that their columns have mean variance 1.
+# - **Scale.** The codes of each modality are divided by one number, so that their columns have mean variance 1.
+#   Otherwise more than a hundred columns of text would dominate 33 of images.
 # - **Gaps.** A missing part is filled in with its conditional mean given the others,
 #   $\mu_g + \Sigma_{gp}\Sigma_{pp}^{-1}(x_p - \mu_p)$. A row with one part has fewer ways to be strange than a row
 #   with three, so scores are standardised by what normal rows *with the same parts* get.
 
 # %%
-early = EarlyFusion(random_state=seed).fit(X_train)
-early_score = early.anomaly_score(X_test)
 assert area(early_score, "mismatch") > max(late["mismatch"]) + 0.1, "covariances see relations"
 {kind: round(area(early_score, kind), 3) for kind in SHARES}
 
 # %% [markdown]
-# Far better, and for half a second of work. What is left to gain? A covariance is a *linear* relation: "more of this
-# word, more of that frequency". That a picture is a three is not linear in its pixels.
+# Early fusion finds cross-modal anomalies in half a second of computation. A covariance is a *linear* relation: "more
+# of this word, more of that frequency". That an image shows a three is not linear in its pixels.
 #
 # ## 6. In between: let a network learn the relation
 #
@@ -304,22 +311,63 @@ assert area(early_score, "mismatch") > max(late["mismatch"]) + 0.1, "covariances
 # A missing part is a missing factor: nothing needs to be filled in. The score asks each part *of the others*: how
 # unlikely is this caption given the code that picture and series agree on?
 #
-# ### Attention, trained on shuffled pairs
+# ### Attention, trained on exchanged parts
 #
-# How can a network learn what "belongs together" means without an anomaly? Make the negatives. Take a batch of normal
-# samples, replace one part of each by that of another sample, and train a classifier to tell true from shuffled. In
-# `CrossAttentionFusion` each part is a token, and a token may attend only to the tokens of the *other* modalities. A
-# contrastive loss first brings the tokens of one sample together ("align before fuse", Li et al. 2021).
+# The negatives of `CrossAttentionFusion` are made from normal samples: one part of each sample of a batch is replaced
+# by that of another sample, and a classifier learns to tell true from exchanged. Each part is a token, and a token may
+# attend only to the tokens of the *other* modalities. A contrastive loss brings the tokens of one sample together
+# first ("align before fuse", Li et al. 2021).
 #
 # ### A graph
 #
 # `GraphFusion` makes every part a node. Edges join the parts of one sample, and a part with the five most similar parts
-# of training samples. Messages run along the edges: a picture hears *what pictures like it are called*. Whether two
-# parts belong together is then a link to be predicted, and links between different samples are the negatives.
-# Without the edges between samples, `n_neighbors=0`, what is left is a contrastive latent space as in CLIP.
+# of training samples, so that an image receives messages from the captions of similar images. Whether two parts belong
+# together is a link to be predicted, and links between different samples are the negatives. Without the edges between
+# samples, `n_neighbors=0`, a contrastive latent space as in CLIP remains.
 #
-# The last method of the table is a union: late fusion with a *fourth voice*, the contrastive space, beside the three
-# detectors of single parts.
+# The last method of the table is late fusion with a *joint* score, that of the contrastive space, beside the three
+# scores of single parts.
+#
+# ### The training rehearses mismatches
+#
+# A mismatch is a sample with one part of another sample, and so are the negatives of cross-attention. A link of a
+# mismatch is a negative of the graph. **The training of these two methods rehearses this test.** Their AUROC on
+# mismatches shows that a network can learn to classify anomalies that it was trained on; it says nothing about others.
+# Early fusion and the shared latent space use no negatives and rehearse nothing.
+#
+# How much of each kind do the negatives contain? We exchange parts as `CrossAttentionFusion` does and read the digit
+# and the time from the captions.
+
+# %%
+late_time = np.array([any(re.search(rf"\b{phrase}\b", text) for phrase in TIMES["late"]) for text in X_train["text"]])
+labels = torch.tensor(np.stack([digits, late_time], axis=1))[:, None].repeat(1, 3, 1)  # (n, 3 parts, digit and time)
+generator = torch.Generator().manual_seed(seed)
+everything = torch.ones(labels.shape[:2], dtype=torch.bool)
+mixed = torch.cat([shuffled(labels, everything, generator)[0] for _ in range(20)])
+shown = np.sort(mixed[..., 0].numpy(), axis=1)
+different = 1 + (np.diff(shown, axis=1) != 0).sum(axis=1)  # digits that the parts show
+other_time = (mixed[:, 1, 1] != mixed[:, 2, 1]).numpy()  # text and series
+negatives = pd.Series({
+    "mismatch": np.mean((different == 2) & ~other_time), "mismatch and shifted": np.mean((different == 2) & other_time),
+    "shifted": np.mean((different == 1) & other_time), "three digits": np.mean(different == 3),
+    "no contradiction": np.mean((different == 1) & ~other_time),
+}).rename("share")  # fmt: skip
+nb.table(negatives.rename_axis("what the negative is").round(3).reset_index(), "fusion_negatives", "Share of the training negatives of cross-attention by what is wrong with them.")  # fmt: skip
+for key, kind in (("mismatch", "mismatch"), ("both", "mismatch and shifted"), ("shifted", "shifted")):
+    nb.value(f"negatives_{key}", negatives[kind])
+assert negatives["mismatch"] > 0.5 > 0.06 > negatives["shifted"] and negatives["three digits"] == 0
+negatives.to_frame().round(3)
+
+# %% [markdown]
+# Six of ten negatives are mismatches, and three of ten are mismatches in which the time is wrong as well. One negative in
+# thirty is only shifted, when the exchanged part happens to show the same digit. Three different digits do not occur,
+# since one exchanged part leaves two that agree. For the graph, whose negatives are single links, three digits are
+# three links of that kind.
+#
+# No kind is entirely new to both methods. The parts of these samples share the digit and the time and nothing else, and
+# exchanging parts yields every pair of parts that normal samples have. Each cross-modal anomaly with normal parts is
+# such a combination. We therefore report **shifted samples, three digits and broken parts first**, and mark mismatches
+# as rehearsed.
 
 
 # %%
@@ -335,142 +383,196 @@ def learned(seed, trained=True):
 
 
 def simple(seed):
-    """Late and early fusion, and late fusion in which the contrastive space is a fourth voice."""
-    fourth = GraphFusion(n_neighbors=0, epochs=graph_epochs, random_state=seed)
+    """Late and early fusion, early fusion with other detectors, and late fusion with a joint score."""
+    joint = GraphFusion(n_neighbors=0, epochs=graph_epochs, random_state=seed)
     return {
         "late, sum": LateFusion("sum", random_state=seed),
         "late, max": LateFusion("max", random_state=seed),
+        "early, PCA": EarlyFusion(PCAResidual(), random_state=seed),
+        "early, kNN": EarlyFusion(KNNDistance(), random_state=seed),
         "early": EarlyFusion(random_state=seed),
-        "late, max, joint": LateFusion("max", joint=fourth, folds=3, random_state=seed),
+        "late, max, joint": LateFusion("max", joint=joint, folds=3, random_state=seed),
+    }
+
+
+# %%
+def ablated(seed):
+    """The learned fusions, each without one of its components."""
+    attention = {"random_state": seed, "epochs": attention_epochs}
+    latent = {"random_state": seed, "epochs": latent_epochs}
+    return {
+        "shared latent, complete only": SharedLatentFusion(subsets=False, **latent),
+        "shared latent, reconstruction": SharedLatentFusion(scoring="reconstruction", **latent),
+        "cross-attention, not aligned": CrossAttentionFusion(alignment=0.0, **attention),
+        "concatenation": CrossAttentionFusion(attention=False, **attention),
+        "concatenation, not aligned": CrossAttentionFusion(attention=False, alignment=0.0, **attention),
     }
 
 
 # %% [markdown]
-# ## 7. The table: method × kind of anomaly
+# ## 7. Methods and kinds of anomaly
 #
-# Everything in one table, over several seeds (each makes a new data set). Chance, single modalities and untrained
-# copies stand beside the methods, because a number means nothing alone.
+# All methods in one table, over several seeds, each of which makes a new data set. A random score, single modalities,
+# a PCA residual and kNN on the joined codes, and untrained networks are the controls. `all but mismatch` has all
+# anomalies that are not mismatches.
 
 # %%
-fitted, measured = {}, []
+columns = [*(kind for kind in SHARES if kind != "mismatch"), "all but mismatch", "mismatch"]
+fitted, tests, measured = {}, {}, []
 for s in range(seed, seed + n_seeds):
-    made = nb.load("paired_digits", seed=s)
+    made = tests[s] = nb.load("paired_digits", seed=s)
     train = {name: part[rows] for name, part in made.X_train.items()}
     these = np.array(made.source["kinds_test"])
     scored = {"random score": RandomScore(s).fit(train["series"]).anomaly_score(made.X_test["series"])}
     for name in names:
         one = LateFusion(random_state=s).fit({name: train[name]})
         scored[f"{name} alone"] = one.anomaly_score({name: made.X_test[name]})
-    for name, detector in {**simple(s), **learned(s)}.items():
+    for name, detector in {**simple(s), **learned(s), **ablated(s)}.items():
         scored[name] = detector.fit(train).anomaly_score(made.X_test)
         fitted[name, s] = detector
     for name, detector in learned(s, trained=False).items():
         scored[f"{name}, untrained"] = detector.fit(train).anomaly_score(made.X_test)
-    measured += [(name, kind, area(v, kind, these)) for name, v in scored.items() for kind in (*SHARES, "all")]
+    measured += [(name, kind, area(v, kind, these)) for kind in columns for name, v in scored.items()]
 
 # %%
 runs = pd.DataFrame(measured, columns=["method", "kind", "AUROC"])
 table = runs.pivot_table("AUROC", "method", "kind", sort=False)
 spread = runs.pivot_table("AUROC", "method", "kind", aggfunc="std", sort=False)
-nb.table(table.reset_index().round(3), "fusion_by_kind", f"AUROC by kind of anomaly, mean over {n_seeds} seeds.")
-table.round(3)
+shown = table.drop(index=list(ablated(seed)))
+rehearsed = ["late, max, joint", "cross-attention", "graph", "contrastive"]
+nb.table(shown.reset_index().round(3), "fusion_by_kind", f"AUROC by kind of anomaly, mean over {n_seeds} seeds. The training of cross-attention, graph, contrastive space and joint score rehearses mismatches.")  # fmt: skip
+shown.round(3)
 
 # %%
-shown = table[[*SHARES, "all"]]
 fig, axis = plt.subplots(figsize=(7, 0.9 + 0.27 * len(shown)), layout="constrained")
 axis.imshow(shown, cmap="cividis", vmin=0.4, vmax=1.0, aspect="auto")
 for i, row in enumerate(shown.to_numpy()):
     for j, value in enumerate(row):
-        axis.text(
-            j, i, f"{value:.2f}", ha="center", va="center", fontsize=8.5, color="white" if value < 0.72 else "black"
-        )
+        mark = "*" if shown.index[i] in rehearsed and shown.columns[j] == "mismatch" else ""
+        axis.text(j, i, f"{value:.2f}{mark}", ha="center", va="center", fontsize=8.5, color="white" if value < 0.72 else "black")  # fmt: skip
 axis.set_xticks(range(len(shown.columns)), [kind.replace(" ", "\n") for kind in shown.columns])
 axis.set_yticks(range(len(shown)), shown.index)
 axis.xaxis.tick_top()
 axis.grid(False)
 nb.figure(
-    fig, "fusion_by_kind", data=table.reset_index(),
-    caption=f"AUROC of every method on every kind of anomaly, mean over {n_seeds} seeds. Bright is good.",
+    fig, "fusion_by_kind", data=shown.reset_index(),
+    caption=f"AUROC of every method on every kind of anomaly, mean over {n_seeds} seeds; * rehearsed in training.",
     alt="A table of shaded numbers. Single modalities are bright for one kind only. Late fusion is bright for the three "
-    "kinds of broken parts. The trained networks are bright for mismatches, their untrained copies are not.",
+    "kinds of broken parts. On shifted samples cross-attention is brightest, and untrained networks are dark.",
 )  # fmt: skip
 
 # %% [markdown]
-# Read the columns. The broken parts are the business of the verdicts: late fusion with the maximum is perfect there.
-# In the column of the mismatches it is at chance, with all single modalities, and the trained networks are near 1. Their
-# untrained copies are not, so the relation has been *learned*. The shared latent space stands between: it models
-# everything, the style of a stroke as well as the digit, and pays for it.
+# **Broken parts.** Late fusion with the maximum is best: one score reacts, and the maximum keeps it. The methods that
+# compare parts lose here, since a broken part is only indirectly a contradiction.
 #
-# The shifted samples are the hardest. Only two parts are concerned, and of these only one word and one onset. The
-# networks had no reason to prefer this relation over the digit, which tells pairs apart better.
+# **Shifted samples** are the hardest kind. Only two parts are concerned, and of these one phrase and one onset.
+# Cross-attention is clearly ahead of early fusion and the shared latent space. Its negatives do contain the wrong time,
+# mostly beside a wrong digit. The joint score of late fusion is one of four and is diluted by the others.
+#
+# **Three digits** contradict each other in every pair of parts, more than a mismatch does. Every method that looks at
+# relations finds more of them than of mismatches, also early fusion and the shared latent space, which have seen no
+# negatives. That cross-attention finds them shows that its score extends to contradictions that it was not trained on;
+# it is not a hard test.
+#
+# **Mismatches**, rehearsed: the networks that exchange parts are near 1. The two methods that do not rehearse them,
+# early fusion and the shared latent space, are the fair comparison between each other; single modalities and late
+# fusion stay near 0.5.
 
 # %%
-intermediate = ["shared latent", "cross-attention", "graph", "contrastive"]
+learned_names = list(learned(seed))
 single = [f"{name} alone" for name in names]
-best = table.loc[intermediate, "mismatch"].idxmax()
-assert table.loc[single, "mismatch"].max() < 0.6 and table.loc[["late, sum", "late, max"], "mismatch"].max() < 0.6
+relations = ["shifted", "three digits", "mismatch"]
+assert table.loc[[*single, "late, sum", "late, max"], relations].to_numpy().max() < 0.65
 if full_size and n_seeds >= 2:
-    assert table.loc[best, "mismatch"] > 0.97
-    assert table.loc["cross-attention", "mismatch"] > table.loc["early", "mismatch"]
-for name in intermediate:
-    gain = table.loc[name, "mismatch"] - table.loc[f"{name}, untrained", "mismatch"]
-    assert gain > 0.1 or not full_size, "training is what finds mismatches"
+    assert table.loc["cross-attention", "shifted"] > table.loc["shared latent", "shifted"] + 0.05
+    assert (
+        table.loc[["early", "shared latent"], "three digits"] > table.loc[["early", "shared latent"], "mismatch"]
+    ).all()
+    assert table.loc["late, max", ["damaged image", "nonsense text", "spiky series"]].min() > 0.97
+for name in learned_names:
+    gain = table.loc[name, "three digits"] - table.loc[f"{name}, untrained", "three digits"]
+    assert gain > 0.1 or not full_size, "training is what finds contradictions"
 
 # %%
-for key, name in (("single", table.loc[single, "mismatch"].idxmax()), ("late", "late, sum"), ("early", "early"),
-                  ("best", best), ("latent", "shared latent"), ("attention", "cross-attention"), ("graph", "graph")):  # fmt: skip
-    sd = spread.loc[name, "mismatch"] if n_seeds > 1 else None
-    nb.value(f"mismatch_{key}_auroc", table.loc[name, "mismatch"], sd=sd, n=n_seeds)
-nb.value("mismatch_untrained_auroc", table.loc[f"{best}, untrained", "mismatch"], n=n_seeds)
+recorded = {"single": "text alone", "late": "late, max", "early": "early", "latent": "shared latent",
+            "attention": "cross-attention", "graph": "graph", "contrastive": "contrastive", "joint": "late, max, joint",
+            "attention_untrained": "cross-attention, untrained", "concatenation": "concatenation"}  # fmt: skip
+for kind, start in (("shifted", "shifted"), ("three digits", "three_digits"), ("mismatch", "mismatch"),
+                    ("all but mismatch", "not_mismatch")):  # fmt: skip
+    for key, name in recorded.items():
+        sd = spread.loc[name, kind] if n_seeds > 1 else None
+        nb.value(f"{start}_{key}_auroc", table.loc[name, kind], sd=sd, n=n_seeds)
 
 # %% [markdown]
-# ### Does the alignment matter?
+# ### Ablations
 #
-# Cross-attention has two losses. Without the contrastive one it must discover from "true or shuffled?" alone that a
-# picture and a word have something in common. A quarter of the training is enough to see what happens.
+# What does each component contribute? Each row leaves one out.
+#
+# - *Shared latent, complete only* trains on the bound of all parts together, without the bounds of subsets: no part
+#   learns to predict another. *Reconstruction* has the subsets, but scores each part given all parts, itself included.
+# - *Cross-attention, not aligned* has no contrastive loss. *Concatenation* has it, and replaces the attention layers by
+#   a perceptron on the concatenated tokens.
+# - *Contrastive* is the graph without edges between samples.
 
 # %%
-short = max(1, attention_epochs // 4)
-unaligned = CrossAttentionFusion(alignment=0.0, epochs=short, random_state=seed).fit(X_train)
-aligned = CrossAttentionFusion(epochs=short, random_state=seed).fit(X_train)
-alignment = {
-    name: area(d.anomaly_score(X_test), "mismatch") for name, d in (("without", unaligned), ("with", aligned))
+components = {
+    "shared latent": ["shared latent, complete only", "shared latent, reconstruction"],
+    "cross-attention": ["cross-attention, not aligned", "concatenation", "concatenation, not aligned"],
+    "graph": ["contrastive"],
 }
-print(
-    f"loss of true against shuffled without alignment: {unaligned.history_[-1]['loss']:.3f} (log 2 = {np.log(2):.3f})"
-)
-assert alignment["with"] > alignment["without"] + 0.1 or not full_size
-{name: round(value, 3) for name, value in alignment.items()}
+order = [name for method, variants in components.items() for name in (method, *variants)]
+ablations = table.loc[order, ["shifted", "three digits", "all but mismatch", "mismatch"]]
+if n_seeds > 1:
+    ablations.insert(1, "shifted, sd", spread["shifted"][order])
+nb.table(ablations.reset_index().round(3), "fusion_ablations", f"AUROC of the learned fusions and of their ablations, mean over {n_seeds} seeds.")  # fmt: skip
+ablations.round(3)
 
 # %% [markdown]
-# The loss stays at log 2, a coin. Comparing two parts is a product of what each of them says, and as long as neither
-# says anything, the gradient of the product is near zero. The contrastive loss compares *all* pairs of a batch at once
-# and has a gradient from the first step.
+# - **Shared latent space.** The bounds of subsets are the mechanism. Without them every kind loses, three digits and
+#   mismatches most. The score of each part given the others contributes on shifted samples and mismatches only.
+# - **Cross-attention.** The contrastive loss contributes most. Without it the network learns one of the two relations,
+#   digit or time, and which one depends on the seed. The attention contributes nothing beyond the spread of seeds: the
+#   perceptron on concatenated tokens is no worse, in a quarter of the time. With three tokens per sample, attention has
+#   little to select from.
+# - **Graph.** The edges between samples contribute nothing beyond the spread of seeds: the contrastive loss does the
+#   work.
 #
+# benchmarks/README.md has the same table over five seeds.
+
+# %%
+if full_size and n_seeds >= 2:
+    change = {
+        name: table.loc[method] - table.loc[name] for method, variants in components.items() for name in variants
+    }
+    assert change["shared latent, complete only"]["three digits"] > 0.05
+    assert change["cross-attention, not aligned"]["all but mismatch"] > 0.02
+    assert change["concatenation"]["all but mismatch"] < 0.02, "attention does not pay"
+    assert abs(change["contrastive"]["all but mismatch"]) < 0.04, "neither do the edges"
+
+# %% [markdown]
 # ## 8. Missing modalities
 #
-# A sensor fails, a caption was never written. Every method here accepts `None`. We drop parts of the *test* samples at
-# random (each sample keeps at least one), and must first ask a question of principle: **is a mismatch whose odd part is
-# missing still an anomaly?** What is left of it agrees. No detector can find it, and none should. So two numbers are
-# shown: AUROC over all samples with their old labels, which falls for everybody, with the ceiling that a perfect
-# detector would reach (the visible anomalies first, the others in any order); and over the samples whose anomaly is
-# still visible.
+# A sensor fails, or a caption was never written. Every method here accepts `None`. We drop parts of the *test* samples
+# at random; each sample keeps at least one. A sample whose wrong part is missing has become normal: what is left of it
+# agrees, and no detector can find it. So two numbers are shown: AUROC over all samples with their old labels, with the
+# **ceiling** that a perfect detector would reach (the visible anomalies first, the others in any order); and AUROC over
+# the samples whose anomaly is still visible. Mismatches are left out, since two of the methods rehearse them.
 
 # %%
-lines = {
-    name: fitted[name, seed] for name in ("late, max, joint", "early", "shared latent", "cross-attention", "graph")
-}
+lines = ["late, max, joint", "early", "shared latent", "cross-attention", "graph"]
 rows_missing = []
-for share in missing_shares:
-    dropped = drop_parts(X_test, share, seed)
-    visible = still_visible(data, dropped)
-    rows_missing.append(("ceiling", share, metrics.auroc(y_test, y_test * visible), 1.0))
-    for name, detector in lines.items():
-        scores = detector.anomaly_score(dropped)
-        rows_missing.append(
-            (name, share, metrics.auroc(y_test, scores), metrics.auroc(y_test[visible], scores[visible]))
-        )
-missing = pd.DataFrame(rows_missing, columns=["method", "share missing", "all", "visible"])
+for s, made in tests.items():
+    rest = np.array(made.source["kinds_test"]) != "mismatch"
+    for share in missing_shares:
+        dropped = drop_parts(made.X_test, share, s)
+        seen = rest & still_visible(made, dropped)
+        rows_missing.append(("ceiling", s, share, metrics.auroc(made.y_test[rest], (made.y_test * seen)[rest]), 1.0))
+        for name in lines:
+            scores = fitted[name, s].anomaly_score(dropped)
+            areas = [metrics.auroc(made.y_test[group], scores[group]) for group in (rest, seen)]
+            rows_missing.append((name, s, share, *areas))
+each = pd.DataFrame(rows_missing, columns=["method", "seed", "share missing", "all", "visible"])
+missing = each.groupby(["method", "share missing"], sort=False)[["all", "visible"]].mean().reset_index()
 
 # %%
 fig, axes = plt.subplots(1, 2, figsize=(7, 3.3), layout="constrained", sharey=True)
@@ -481,39 +583,41 @@ for name, (marker, line, color) in zip(lines, looks):
         axis.plot(part["share missing"], part[column], marker=marker, ls=line, color=color, ms=4.5, label=name)
 ceiling = missing[missing["method"] == "ceiling"]
 axes[0].plot(ceiling["share missing"], ceiling["all"], color="0.4", lw=1, label="ceiling")
-axes[0].set(title="all anomalies", xlabel="share of parts missing", ylabel="AUROC", ylim=(0.5, 1.01))
+axes[0].set(title="all but mismatches", xlabel="share of parts missing", ylabel="AUROC", ylim=(0.5, 1.01))
 axes[1].set(title="anomalies that are still visible", xlabel="share of parts missing")
 fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
 nb.figure(
     fig, "fusion_missing", data=missing,
-    caption="AUROC when parts of the test samples are missing: over all samples, with the ceiling of a perfect "
-    "detector, and over the samples whose anomaly is still visible.",
-    alt="Two panels. Over all anomalies every line falls together with the ceiling. Over the visible anomalies the lines "
-    "stay level up to 30 percent; then cross-attention and the graph fall and the others rise a little.",
+    caption="AUROC without mismatches when parts of the test samples are missing: over all samples, with the ceiling "
+    f"of a perfect detector, and over the samples whose anomaly is still visible; mean over {n_seeds} seeds.",
+    alt="Two panels. Over all anomalies every line falls together with the ceiling. Over the visible anomalies "
+    "cross-attention and the graph fall and the others rise.",
 )  # fmt: skip
 
 # %% [markdown]
-# Left, every line falls because the ceiling does. (Near the right end a line may lie a little above it: the order of
-# what cannot be seen is luck.) Whoever reports only the left panel blames the detector for the sensor.
+# Left, every line falls because the ceiling does.
 #
-# Right, with a third of the parts missing all methods find nearly as much of what can be found as before. Beyond that
-# they part. Cross-attention and the graph *compare* parts, and a sample with one part left has nothing to compare: its
-# broken part goes unnoticed. Late fusion with a joint voice, early fusion and the shared latent space also know what
-# each part looks like by itself. Their lines even rise, because what stays visible is more and more often a broken
-# part, which is the easy kind.
+# Right, only the anomalies that can still be found count. Cross-attention and the graph *compare* parts, and a sample
+# with one part left has nothing to compare: its broken part is not found. Late fusion with a joint score, early fusion
+# and the shared latent space also model each part by itself. Their lines rise, because more and more of the visible
+# anomalies are broken parts, which are easy.
 
 # %%
 at = min(missing_shares, key=lambda share: abs(share - 0.3))
-by_share = missing.pivot(index="method", columns="share missing", values="visible").loc[list(lines)]
+by_share = missing.pivot(index="method", columns="share missing", values="visible").loc[lines]
 loss = by_share[min(missing_shares)] - by_share[at]
-most = by_share[min(missing_shares)].idxmax()
-assert loss[most] < 0.05 or not full_size, "the best fusion loses little of what can be seen"
+by_seed = each.pivot(index=["method", "seed"], columns="share missing", values="visible").loc["cross-attention"]
+losses, ceiling_at = (
+    by_seed[min(missing_shares)] - by_seed[at],
+    each.query("method == 'ceiling'").groupby("share missing")["all"],
+)
 last = by_share[max(missing_shares)]
 if full_size and max(missing_shares) >= 0.6:
     assert last[["late, max, joint", "early", "shared latent"]].min() > last[["cross-attention", "graph"]].max()
-nb.value("missing_loss_visible", loss[most])
-nb.value("missing_ceiling", ceiling.set_index("share missing")["all"][at])
-nb.table(missing.round(3), "fusion_missing", "AUROC with missing parts, over all and over still visible anomalies.")
+sd = {"loss": losses.std(), "ceiling": ceiling_at.std()[at]} if n_seeds > 1 else {"loss": None, "ceiling": None}
+nb.value("missing_loss_visible", losses.mean(), sd=sd["loss"], n=n_seeds)
+nb.value("missing_ceiling", ceiling_at.mean()[at], sd=sd["ceiling"], n=n_seeds)
+nb.table(missing.round(3), "fusion_missing", f"AUROC without mismatches with missing parts, over all and over still visible anomalies, mean over {n_seeds} seeds.")  # fmt: skip
 loss.round(3)
 
 # %% [markdown]
@@ -524,8 +628,8 @@ loss.round(3)
 gappy = drop_parts(X_train, 0.3, seed + 1)
 at_fit = {}
 for name, detector in {"early": EarlyFusion(random_state=seed), "graph": learned(seed)["graph"]}.items():
-    at_fit[name] = {"complete": area(fitted[name, seed].anomaly_score(X_test), "all"),
-                    "30% missing at fit": area(detector.fit(gappy).anomaly_score(X_test), "all")}  # fmt: skip
+    at_fit[name] = {"complete": area(fitted[name, seed].anomaly_score(X_test), "all but mismatch"),
+                    "30% missing at fit": area(detector.fit(gappy).anomaly_score(X_test), "all but mismatch")}  # fmt: skip
 assert all(row["30% missing at fit"] > row["complete"] - 0.1 for row in at_fit.values()) or not full_size
 pd.DataFrame(at_fit).T.round(3)
 
@@ -543,35 +647,36 @@ for level in noise_levels:
                   "shared latent": learned(seed)["shared latent"], "contrastive": learned(seed)["contrastive"]}  # fmt: skip
     for name, detector in contenders.items():
         scores = detector.fit(train).anomaly_score(test)
-        noisy_rows.append((name, level, area(scores, "mismatch"), area(scores, "all")))
-noise = pd.DataFrame(noisy_rows, columns=["method", "noise", "mismatch", "all"])
+        noisy_rows.append((name, level, *(area(scores, kind) for kind in ("all but mismatch", "mismatch"))))
+noise = pd.DataFrame(noisy_rows, columns=["method", "noise", "all but mismatch", "mismatch"])
 
 # %%
 fig, axes = plt.subplots(1, 2, figsize=(7, 3.0), layout="constrained", sharey=True)
 for (name, part), (marker, line, color) in zip(noise.groupby("method", sort=False), looks):
-    for axis, column in zip(axes, ("mismatch", "all")):
+    for axis, column in zip(axes, ("all but mismatch", "mismatch")):
         axis.plot(part["noise"], part[column], marker=marker, ls=line, color=color, ms=4.5, label=name)
-axes[0].set(title="mismatches", xlabel="noise level", ylabel="AUROC", ylim=(0.4, 1.01))
-axes[1].set(title="all anomalies", xlabel="noise level")
+axes[0].set(title="all but mismatches", xlabel="noise level", ylabel="AUROC", ylim=(0.4, 1.01))
+axes[1].set(title="mismatches (contrastive: rehearsed)", xlabel="noise level")
 fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
 nb.figure(
     fig, "fusion_noise", data=noise,
     caption="AUROC against the level of noise on all parts, in training and test.",
-    alt="Two panels. On mismatches late fusion stays at one half; the other lines start high and fall with the noise, "
-    "the contrastive one starts highest and falls least.",
+    alt="Two panels. Left, on all anomalies but mismatches, all lines fall with the noise. Right, on mismatches, late "
+    "fusion stays at one half; the other lines start higher and fall with the noise.",
 )  # fmt: skip
 
 # %% [markdown]
-# Noise is paid for by every method that looks at relations, and the contrastive space keeps most. It learns only what
-# the parts have in common, and noise is not shared. Early fusion and the latent space model all that is in a part, noise
-# included. On the right even late fusion falls, because a broken part drowns in noise like everything else.
+# Every method loses with noise, late fusion too, since a broken part is less visible in a noisy part. The contrastive
+# space learns only what the parts have in common, and noise is not shared; early fusion and the latent space model all
+# that is in a part, noise included. On mismatches the contrastive space has also been trained on this kind of anomaly,
+# so that the right panel does not compare it fairly with the others.
 
 # %%
 clean = noise[noise["noise"] == min(noise_levels)].set_index("method")["mismatch"]
 dirty = noise[noise["noise"] == max(noise_levels)].set_index("method")["mismatch"]
-nb.table(noise.round(3), "fusion_noise", "AUROC against noise, on mismatches and on all anomalies.")
+nb.table(noise.round(3), "fusion_noise", "AUROC against noise, on all anomalies but mismatches and on mismatches.")
 assert (dirty < clean)[["early", "shared latent", "contrastive"]].all() or not full_size
-assert abs(dirty["late, max"] - 0.5) < 0.12, "late fusion has nothing to lose here"
+assert abs(dirty["late, max"] - 0.5) < 0.12, "late fusion does not see mismatches at any level"
 pd.DataFrame({"clean": clean, "noisiest": dirty}).round(3)
 
 # %% [markdown]
@@ -579,27 +684,30 @@ pd.DataFrame({"clean": clean, "noisiest": dirty}).round(3)
 #
 # | fusion | take it when | beware |
 # |---|---|---|
-# | late | anomalies are inside single parts; teams or vendors own the detectors; modalities are often missing; you must say *which* part is strange | blind to every mismatch, by construction |
-# | early | relations are near linear, data are few, it must be running by tonight | loudness, gaps, many columns |
-# | shared latent | one model for everything; parts must be predicted from others | it models style as well as content |
-# | cross-attention | relations are complex and samples many | needs alignment first; slow; the score says little about broken parts |
-# | graph, contrastive | the question is "do these belong together?" | what only one part shows is a by-product |
-# | late with a joint voice | you do not know which anomalies will come | cross-fitting trains the joint detector several times; each voice dilutes the others a little |
+# | late | anomalies are inside single parts; detectors belong to different teams; modalities are often missing; the report must say *which* part is anomalous | sees no cross-modal anomaly, by construction |
+# | early | relations are near linear, data are few, fitting must be quick | scales, missing parts, many columns |
+# | shared latent | anomalies are not known in advance, and relations are not linear; parts must be predicted from others | models style as well as content |
+# | cross-attention | the anomalies are exchanged parts, as its negatives are | rehearses that test; needs alignment; slow; weak on broken parts |
+# | graph, contrastive | the same | the same, except that it is fast |
+# | late with a joint score | both broken parts and exchanged parts may occur | cross-fitting trains the joint detector several times; each score dilutes the others |
 #
 # ## In this notebook
 #
-# - A joint anomaly is in the relation, not in the parts. Each part of a mismatch is normal, so single modalities, and
-#   every rule that joins their verdicts, are at chance.
-# - Early fusion sees linear relations. A network that is trained to tell true pairs from shuffled ones sees the others,
-#   and it needs no anomaly for that.
-# - Alignment first: attention on tokens with nothing in common does not learn to compare them.
-# - With missing parts some anomalies cannot be seen any more. Say what the ceiling is before you blame a method.
-# - No fusion is best for all kinds. Verdicts for the parts, a joint voice for the relations.
+# - A cross-modal anomaly is in the relation, not in the parts. Single modalities, and every rule that joins their
+#   scores, have an AUROC near 0.5.
+# - Early fusion and the shared latent space find part of these anomalies and are trained on normal samples only.
+# - Cross-attention and the graph are trained on exchanged parts. They find nearly all mismatches, which are made in the
+#   same way: this test is rehearsed. On shifted samples cross-attention is far ahead of early fusion, the graph is not.
+#   A third of the negatives have a wrong time, nearly all of them beside a wrong digit.
+# - On data whose normal parts share only the digit and the time, exchanged parts yield every cross-modal anomaly, and no
+#   kind is entirely new. "Three digits" is new to cross-attention, and easier than a mismatch.
+# - With missing parts some anomalies cannot be seen any more. Report the ceiling beside the result.
+# - No fusion is best for all kinds.
 #
 # ## Exercises
 #
-# **1. Predict: two witnesses of three.** Leave out the picture. Will caption and series alone find the mismatches whose
-# odd part is the picture? And the others?
+# **1. Predict: without the image.** Leave out the image. Will caption and series alone find the mismatches whose odd part
+# is the image? And the others?
 
 # %% tags=["solution"]
 two = GraphFusion(n_neighbors=0, epochs=graph_epochs, random_state=seed)
@@ -614,27 +722,26 @@ assert by_odd["image"] < 0.65 and (min(by_odd["text"], by_odd["series"]) > 0.8 o
 {part: round(value, 3) for part, value in by_odd.items()}
 
 # %% [markdown] tags=["solution"]
-# Where the picture is odd, caption and series agree with each other: nothing to see. The other two are found as
+# Where the image is odd, caption and series agree with each other, and nothing can be found. The other two are found as
 # before.
 
 # %% [markdown]
-# **2. Change: ask without listening.** `SharedLatentFusion(scoring="reconstruction")` reconstructs each part from the
-# code of *all* parts, itself among them, as an ordinary autoencoder would. Predict what that does to mismatches.
+# **2. Change: another score.** `SharedLatentFusion(scoring="reconstruction")` reconstructs each part from the code of
+# *all* parts, itself included, as an ordinary autoencoder does. Predict what that does to mismatches.
 
 # %% tags=["solution"]
-asked = fitted["shared latent", seed]
-cross = area(asked.anomaly_score(X_test), "mismatch")
-reconstruction = SharedLatentFusion(epochs=latent_epochs, scoring="reconstruction", random_state=seed).fit(X_train)
-listening = area(reconstruction.anomaly_score(X_test), "mismatch")
-assert cross > listening or not full_size
-print(f"asking the others: {cross:.3f}, asking all: {listening:.3f}")
+cross, reconstruction = (
+    area(fitted[name, seed].anomaly_score(X_test), "mismatch")
+    for name in ("shared latent", "shared latent, reconstruction")
+)
+assert cross > reconstruction or not full_size
+print(f"given the other parts: {cross:.3f}, given all parts: {reconstruction:.3f}")
 
 # %% [markdown] tags=["solution"]
-# Worse: the odd part has its say in the code and draws it to a compromise from which every part is rebuilt half well.
-# Ask a witness about *somebody else*.
+# Worse: the odd part contributes to the code from which it is reconstructed, and its error becomes smaller.
 
 # %% [markdown]
-# **3. Build: name the culprit.** For a mismatch it helps to know *which* part is odd. Use `fitted["graph", seed]`:
+# **3. Build: find the odd part.** For a mismatch it helps to know *which* part is odd. Use `fitted["graph", seed]`:
 # score each sample three times, each time with one part hidden. What happens to the score when the odd part is the
 # hidden one?
 
@@ -645,11 +752,11 @@ without = np.stack([graph.anomaly_score({**mismatches, name: None}) for name in 
 named = np.array(names)[without.argmin(axis=1)]
 accuracy = (named == odd[kinds == "mismatch"]).mean()
 assert accuracy > 0.5 or not full_size
-print(f"culprit named rightly: {accuracy:.2f} (chance 0.33)")
+print(f"odd part found: {accuracy:.2f} (at random 0.33)")
 
 # %% [markdown] tags=["solution"]
-# The score falls to normal when the odd part is hidden, because the other two agree. Leaving out one witness at a time
-# is an explanation that works for every detector that accepts missing parts.
+# The score falls to that of normal samples when the odd part is hidden, because the other two agree. Hiding one part at
+# a time explains every detector that accepts missing parts.
 
 # %%
 nb.finish()

@@ -13,10 +13,10 @@
 # %% [markdown] checked="31de3883 3f145dd5"
 # # 图像与表格中的异常检测：一个问题，两种模态，一套框架？
 
-# %% [markdown] checked="64456bb3 b241239e"
+# %% [markdown] checked="6edabe89 0f9d1a45"
 # ## 摘要 {#abstract}
 #
-# 异常检测要找的是不合群的样本：传送带上一颗开裂的坚果，一位血液指标不符合任何健康规律的病人。本报告跟随课程中的两个任务，从原始数据一直走到可信的测量结果。第一个任务在图像中寻找缺陷，做法是用预训练卷积网络提取特征，为图像的每个位置建立一个高斯模型，再以马氏距离打分；第二个任务用孤立森林在一张医学数据表中寻找异常。在生成的榛子照片上，图像检测器把次品排在正品之前的 AUROC 为 {{ value:01_task2_padim.hazelnut_padim_image_auroc }}；在表格上，孤立森林达到 {{ value:02_task4_isolation_forest.isolation_forest_auroc }}，而仅仅计算到中心的距离就有 {{ value:02_task4_isolation_forest.ruler_standard_auroc }}。这一对比说明方法的成分，并不比说明数据的成分更多。两个任务的目标、实验规程和评分方式是一致的，而从数据到分数之间的一切几乎都不相同。我们还按照原论文实现了五类深度方法，让它们接受同一场考试，其中不止一个输给了近邻法，甚至输给了自己未经训练的网络。随后，我们搭建并实测由模态编码器、共享潜在空间和统一评分器构成的框架，分没有标签、标签充足、标签很少三种情形。留出样本的 p 值使互不相干的模态有了同一个尺度；各模态描述同一对象时，联合空间才物有所值：任何单一模态都看不见的错配，它找出来的 AUROC 为 {{ value:08_fusion.mismatch_best_auroc }}。
+# 异常检测要找的是不合群的样本：传送带上一颗开裂的坚果，一位血液指标不符合任何健康规律的病人。本报告跟随课程中的两个任务，从原始数据一直走到可信的测量结果。第一个任务在图像中寻找缺陷，做法是用预训练卷积网络提取特征，为图像的每个位置建立一个高斯模型，再以马氏距离打分；第二个任务用孤立森林在一张医学数据表中寻找异常。在生成的榛子照片上，图像检测器把次品排在正品之前的 AUROC 为 {{ value:01_task2_padim.hazelnut_padim_image_auroc }}；在表格上，孤立森林达到 {{ value:02_task4_isolation_forest.isolation_forest_auroc }}，而仅仅计算到中心的距离就有 {{ value:02_task4_isolation_forest.ruler_standard_auroc }}。这一对比说明方法的成分，并不比说明数据的成分更多。两个任务的目标、实验规程和评分方式是一致的，而从数据到分数之间的一切几乎都不相同。我们还按照原论文实现了五类深度方法，让它们接受同一场考试，其中不止一个输给了近邻法，甚至输给了自己未经训练的网络。随后，我们搭建并实测由模态编码器、共享潜在空间和统一评分器构成的框架，分没有标签、标签充足、标签很少三种情形。留出样本的 p 值使互不相干的模态有了同一个尺度；各模态描述同一对象时，联合模型能发现任何单一模态都看不出的矛盾：声音出现的时刻与文字所说不符，交叉注意力的 AUROC 为 {{ value:08_fusion.shifted_attention_auroc }}，它的训练使用交换过的部分；有一个部分属于另一个对象，共享潜在空间的 AUROC 为 {{ value:08_fusion.mismatch_latent_auroc }}，它只用未经改动的正常样本训练。
 #
 # 文中没有一个数字是人手敲进去的。每个数字都读自课程笔记本运行时写下的文件；缺少或者过期一个数字，报告就无法生成。
 
@@ -228,12 +228,12 @@
 #
 # 课程中有五份笔记本从原论文出发实现文献中的深度方法：自编码器、对抗网络、自监督任务、特征学习和单类网络。它们参加的是同一场考试：在数据的多次划分上运行，旁边站着四个对照。一是**随机分数**；二是**尺子** $\lVert x \rVert^2$，即到中心的距离的平方；三是检测器自己的网络在**训练之前**的样子；四是确实会学习的检测器里最便宜的两种，到第五个近邻的距离（kNN）和主成分分析（PCA）的残差。{{ ref:deep_families }}用文字概括结果，以下各节给出数字。
 
-# %% [markdown] checked="5246892f 16c904fd"
+# %% [markdown] checked="4cc27157 d3ed6667"
 # {{ caption:deep_families }} 五类深度方法，以及考试的结果。
 #
 # | 家族 | 训练目标 | 打分依据 | 在哪里奏效 | 在哪里落败 |
 # |---|---|---|---|---|
-# | 自编码器 | 复制 | 复制的误差 | 相互依赖的列，对齐的图像 | 两者都只与 PCA 打平；会记住训练集里的异常 |
+# | 自编码器 | 复制 | 复制的误差 | 相互依赖的列，对齐的图像 | 两者都只与 PCA 打平；训练久了会记住训练集里的异常 |
 # | 对抗网络 | 模仿 | 模仿不了的部分 | 相互依赖的列 | 落后于 PCA，代价却是它的数百倍 |
 # | 自监督任务 | 说出做了什么操作 | 对正确答案的意外程度 | 照片上的数字，未经整理的图像 | 操作改变不了的类别 |
 # | 特征学习 | 预测距离，或拟合混合分布 | 新奇程度，能量 | 列多而关系弯曲的表 | REPEN 不比自己未训练的网络强 |
@@ -256,11 +256,14 @@
 # %% [markdown] checked="10bbbf81 10bbbf81"
 # {{ table:autoencoders_injected_dependency_breast_cancer }}
 
-# %% [markdown] checked="79030995 6b985d1b"
-# 训练集很少是干净的。训练样本中异常的比例取到最大时，普通自编码器把异常记了下来：要它在训练集里把异常找出来，它只达到 {{ value:03_autoencoders.contaminated_plain_ae }}，稳健自编码器达到 {{ value:03_autoencoders.contaminated_robust_ae }}，孤立森林达到 {{ value:03_autoencoders.contaminated_isolation_forest }}（{{ ref:figure:contamination }}）。换成新样本，次序就颠倒过来，因为稳健网络把少见的正常样本也一并放弃了。它适合用来排查自己手里的数据，而不是给干净的数据上保险。
+# %% [markdown] checked="fb0bc26f 4d691a57"
+# 训练集很少是干净的。训练样本中异常的比例取到最大时，训练 200 轮的普通自编码器会把异常记住：要它在训练集里把异常找出来，AUROC 只有 {{ value:03_autoencoders.contaminated_plain_ae }}；训练同样久的稳健自编码器为 {{ value:03_autoencoders.contaminated_robust_ae }}（{{ ref:figure:contamination }}）。但是，普通自编码器只训练默认的 50 轮就有 {{ value:03_autoencoders.contaminated_default_ae }}，用一条不需要标签的停止规则有 {{ value:03_autoencoders.contaminated_stopped_ae }}；到其余样本中第五近邻的距离不需要训练，也有 {{ value:03_autoencoders.contaminated_knn }}。稳健自编码器解决的是训练过久才会产生的问题，它的好处是不必知道何时停止（{{ ref:figure:contamination_epochs }}）。
 
 # %% [markdown] checked="a048b25e a048b25e"
 # {{ figure:contamination }}
+
+# %% [markdown] checked="333fec65 333fec65"
+# {{ figure:contamination_epochs }}
 
 # %% [markdown] checked="9dca03b4 9bb2b0ee"
 # ### 对抗网络 {#adversarial-networks}
@@ -419,14 +422,16 @@
 # %% [markdown] checked="83554a11 83554a11"
 # {{ figure:unified_maps }}
 
-# %% [markdown] checked="78331464 ce804180"
-# ### 同一对象的各部分：盲人摸象 {#paired}
+# %% [markdown] checked="7460f5fe f2db925a"
+# ### 同一对象的各部分 {#paired}
 #
-# 摸象的盲人，每一个对自己摸到的部分都没有说错。笔记本 `08_fusion` 的每个样本有三个部分：一个数字的图片，一句文字说明，一段声音。有些样本的某一部分是坏的。而在**错配**样本中没有任何部分是坏的：各部分在样本之间作了交换，单看每一部分，分布与正常样本相同，不对的只是搭配。在**错位**样本中，声音出现的时刻与文字所说的不符。
+# 笔记本 `08_fusion` 的每个样本有三个部分：一个数字的图像，一句文字说明，一段声音。有些样本的某一部分是坏的。其余异常中，每一部分的分布都与正常样本相同，只有组合不对：在**错配**样本中，有一个部分属于另一个数字；在**错位**样本中，声音出现的时刻与文字所说的不符；在**三个数字**的样本中，三个部分各属于不同的数字。
 #
-# 在错配样本上，最好的单一模态 AUROC 为 {{ value:08_fusion.mismatch_single_auroc }}；凡是合并各方裁决的规则 [@kittler1998combining] 也只能如此：后期融合为 {{ value:08_fusion.mismatch_late_auroc }}。早期融合在拼接的编码上拟合一个高斯模型，看得见线性关系，达到 {{ value:08_fusion.mismatch_early_auroc }}。其余的要靠网络，训练时一个异常也不用。以专家乘积构成的共享潜在空间 [@wu2018mvae] 就每一部分去问其他部分，为 {{ value:08_fusion.mismatch_latent_auroc }}。交叉注意力和由各部分连成的图学的是区分真实样本与打乱搭配的样本，分别为 {{ value:08_fusion.mismatch_attention_auroc }} 和 {{ value:08_fusion.mismatch_graph_auroc }}；最好的网络在训练之前为 {{ value:08_fusion.mismatch_untrained_auroc }}。注意力要先对齐 [@li2021albef]：没有对比损失，它自己的损失停在抛硬币的水平上。
+# 各方法的训练内容不同。早期融合在拼接的编码上拟合一个高斯模型，它和以专家乘积构成的共享潜在空间 [@wu2018mvae] 都直接用正常样本拟合。交叉注意力和由各部分连成的图，学的是区分正常样本与交换过部分的样本。这里必须说明：错配就是交换了一个部分的样本，**这两种方法的训练预演了这项测试**，正如 ALOCC 的训练预演了依赖关系的破坏。交叉注意力的负样本中，错配的比例为 {{ value:08_fusion.negatives_mismatch }}，错配同时时刻也不对的为 {{ value:08_fusion.negatives_both }}，仅仅错位的为 {{ value:08_fusion.negatives_shifted }}，三个数字的情形不出现。图的负样本是单独的一对部分，因此对它来说没有哪一种矛盾是新的。
 #
-# 没有哪种融合处处取胜（{{ ref:fusion_by_kind }}）。坏掉的部分归各方裁决管，注意力和图在那里落后。在后期融合的各方之中加上一个联合的声音，两种情况都接近最好，不知道会来哪种异常时就选它；代价在错位样本上，那只是一个词对一个时刻，对所有看得见关系的方法都最难。
+# 在错位样本上，单一模态中的文字说明 AUROC 为 {{ value:08_fusion.shifted_single_auroc }}，合并各部分分数的规则 [@kittler1998combining] 也不能超过随机水平：后期融合为 {{ value:08_fusion.shifted_late_auroc }}。早期融合能看到线性关系，达到 {{ value:08_fusion.shifted_early_auroc }}，共享潜在空间为 {{ value:08_fusion.shifted_latent_auroc }}，图为 {{ value:08_fusion.shifted_graph_auroc }}。交叉注意力为 {{ value:08_fusion.shifted_attention_auroc }}（未训练为 {{ value:08_fusion.shifted_attention_untrained_auroc }}）。注意力本身贡献不大：在拼接的词元上用感知机，训练方式相同，为 {{ value:08_fusion.shifted_concatenation_auroc }}。在错配以外的所有异常上，两者分别为 {{ value:08_fusion.not_mismatch_attention_auroc }} 和 {{ value:08_fusion.not_mismatch_concatenation_auroc }}。三个数字的样本中，任意两个部分都互相矛盾，因此更容易：早期融合为 {{ value:08_fusion.three_digits_early_auroc }}，共享潜在空间为 {{ value:08_fusion.three_digits_latent_auroc }}，交叉注意力为 {{ value:08_fusion.three_digits_attention_auroc }}。在错配样本上，没有预演的两种方法分别为 {{ value:08_fusion.mismatch_early_auroc }} 和 {{ value:08_fusion.mismatch_latent_auroc }}；预演过的交叉注意力和图分别为 {{ value:08_fusion.mismatch_attention_auroc }} 和 {{ value:08_fusion.mismatch_graph_auroc }}。
+#
+# 没有哪种融合在所有种类上都最好（{{ ref:fusion_by_kind }}）。在损坏的部分上，取最大值的后期融合最好，注意力和图落后。在各部分的分数之外再加一个联合分数，它在错配以外的所有异常上为 {{ value:08_fusion.not_mismatch_joint_auroc }}；只需一秒的早期融合为 {{ value:08_fusion.not_mismatch_early_auroc }}。
 
 # %% [markdown] checked="10453b57 10453b57"
 # {{ figure:fusion_elephant }}
@@ -434,8 +439,8 @@
 # %% [markdown] checked="fb27d940 fb27d940"
 # {{ table:fusion_by_kind }}
 
-# %% [markdown] checked="868a481d b11ad83e"
-# 使用时总会缺少一些部分。这时有些错配谁也看不出来，因为剩下的部分彼此相符：缺少约三分之一的部分时，一个**完美**的检测器的 AUROC 为 {{ value:08_fusion.missing_ceiling }}。在仍然看得出的异常上，样本完整时最好的融合只损失 {{ value:08_fusion.missing_loss_visible }}。缺得更多时它会下降，因为它靠比较，而单独一个部分无从比较；也认得每一部分本来面目的方法则不会（{{ ref:fusion_missing }}）。
+# %% [markdown] checked="ec9758ec 5c1f07db"
+# 使用时总会缺少一些部分。这时有些矛盾任何方法都找不到，因为剩下的部分彼此相符：缺少约三分之一的部分时，在错配以外的所有异常上，一个**完美**的检测器的 AUROC 为 {{ value:08_fusion.missing_ceiling }}。在仍然看得出的异常上，交叉注意力损失 {{ value:08_fusion.missing_loss_visible }}。缺得更多时损失更大，因为它靠比较，而单独一个部分无从比较；同时对每一部分单独建模的方法则不会（{{ ref:fusion_missing }}）。
 
 # %% [markdown] checked="2925944e 2925944e"
 # {{ figure:fusion_missing }}
@@ -508,7 +513,7 @@
 # %% [markdown] checked="19d1c2d2 19d1c2d2"
 # {{ figure:unified_labels }}
 
-# %% [markdown] checked="9cf66293 79a61620"
+# %% [markdown] checked="77c2ab9f 13d5f3f5"
 # ## 结论与展望 {#conclusions-and-outlook}
 #
 # ### 结论 {#conclusions}
@@ -519,7 +524,7 @@
 # 4. 深度方法值得用的地方，是图像内容位置不定，或者关系既非局部也非线性。在本报告的其余表格上，PCA 或近邻法与之相当；在最容易的表上，未经训练的网络就够了。
 # 5. 取自测试标签的阈值会使报告的成绩虚高。正当的阈值不用额外付出任何代价。
 # 6. 统一框架是可行的。对互不相干的来源，收获是一个校准过的公共尺度，而不是知识共享：对齐和迁移几乎没有改变检测的结果，平衡样本数反而使它变差。
-# 7. 各模态描述同一个对象时，共享潜在空间才有道理。用打乱的搭配训练出来的网络几乎能找出所有错配，合并各部分的裁决则停在随机水平。
+# 7. 各模态描述同一个对象时，联合模型才有道理：各部分的分数无论怎样合并，都看不到部分之间的矛盾。用交换过的部分训练的网络几乎能找出所有交换过的部分，但这项测试在训练中已经预演。在仅仅时间错位的样本上，交叉注意力领先于只用正常样本训练的方法。
 # 8. 统一的网络旁边同样要放上未训练的副本：Transformer 学会了各位置如何搭配，而它在图片上的默认分数并未因此变好。
 #
 # ### 展望 {#outlook}

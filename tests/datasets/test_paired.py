@@ -8,6 +8,7 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
+from mmad_utils import LateFusion
 from mmad_utils.datasets import DatasetError, load
 from mmad_utils.datasets.paired import (
     BURST_LENGTH,
@@ -101,12 +102,70 @@ def test_a_shifted_series_contradicts_the_caption_and_is_early_as_often_as_late(
     assert (heard != late).mean() > 0.97 and late.mean() == 0.5
 
 
+def test_three_digits_are_three_and_the_times_agree(data):
+    rows = np.array(data.source["kinds_test"]) == "three digits"
+    X = {name: part[rows] for name, part in data.X_test.items()}
+    images, texts = digit_of_pictures(X["image"]), np.array([digit_in(text) for text in X["text"]])
+    late = np.array([time_in(text) == "late" for text in X["text"]])
+    assert rows.sum() == 72 and not (images == texts).any()
+    np.testing.assert_array_equal(np.sort(images), np.sort(texts))  # exchanged, nothing added
+    assert (np.array([is_late(series) for series in X["series"]]) == late).mean() > 0.97 and late.mean() == 0.5
+    heard = heard_digits(data.X_train)(X["series"])
+    for shown in (images, texts):
+        assert (heard == shown).mean() < 0.1  # the reading is right for nine series of ten
+
+
+def heard_digits(X):
+    """A classifier that reads the digit of series from the spectra of their bursts, as a function."""
+
+    def spectra(series):
+        return sum(np.abs(np.fft.rfft(half)) for half in np.split(series, 2, axis=1))
+
+    reader = LogisticRegression(max_iter=2000).fit(spectra(X["series"]), [digit_in(text) for text in X["text"]])
+    return lambda series: reader.predict(spectra(series))
+
+
+def test_three_digits_leave_all_other_samples_as_they_are_without_them(data):
+    kinds = np.array(data.source["kinds_test"])
+    without = paired_digits(0, shares={kind: share for kind, share in SHARES.items() if kind != "three digits"})
+    others = kinds != "three digits"
+    np.testing.assert_array_equal(kinds[others], np.array(without.source["kinds_test"])[others])
+    assert set(np.array(without.source["kinds_test"])[~others]) == {"normal"}
+    for name in data.X_test:
+        np.testing.assert_array_equal(data.X_train[name], without.X_train[name])
+        np.testing.assert_array_equal(data.X_test[name][others], without.X_test[name][others])
+
+
+@pytest.mark.parametrize("kind", ["mismatch", "shifted", "three digits"])
+def test_a_detector_of_one_part_scores_cross_modal_anomalies_as_normal_samples(kind):
+    areas = {name: [] for name in ("image", "text", "series")}
+    for dataset in map(paired_digits, range(3)):
+        kinds = np.array(dataset.source["kinds_test"])
+        rows = np.isin(kinds, ("normal", kind))
+        for name in areas:
+            fitted = LateFusion(random_state=0).fit({name: dataset.X_train[name]})
+            scores = fitted.anomaly_score({name: dataset.X_test[name][rows]})
+            areas[name].append(roc_auc_score(kinds[rows] == kind, scores))
+    for values in areas.values():
+        assert np.mean(values) == pytest.approx(0.5, abs=0.08)  # over three standard errors of 72 samples
+
+
+def test_an_order_that_differs_from_two_others_has_the_same_labels(rng):
+    for _ in range(50):
+        labels = rng.permutation(np.arange(60) % 8)
+        first = exchanged(labels, rng)
+        second = exchanged(labels, rng, first)
+        assert (np.sort(second) == np.sort(labels)).all() and not ((second == labels) | (second == first)).any()
+    with pytest.raises(DatasetError, match="cannot exchange parts"):
+        exchanged(np.array([1, 1, 2, 2, 3, 3]), rng, np.array([2, 2, 3, 3, 1, 1]))
+
+
 def test_exchanged_labels_are_the_same_labels_none_in_its_place(rng):
     for _ in range(50):
         labels = rng.integers(0, 4, 40)
         mixed = exchanged(labels, rng)
         assert (np.sort(mixed) == np.sort(labels)).all() and not (mixed == labels).any()
-    with pytest.raises(DatasetError, match="cannot exchange parts; give mismatches a larger share"):
+    with pytest.raises(DatasetError, match="cannot exchange parts; give their kind a larger share"):
         exchanged(np.array([1, 1, 2]), rng)
 
 

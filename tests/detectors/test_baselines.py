@@ -40,11 +40,6 @@ def test_baselines_pass_the_estimator_checks_of_scikit_learn(estimator, check):
     check(estimator)
 
 
-@pytest.fixture
-def rng():
-    return np.random.default_rng(0)
-
-
 @pytest.mark.parametrize("detector", DETECTORS, ids=str)
 def test_a_saved_baseline_scores_and_predicts_the_same_after_loading(detector, rng, tmp_path):
     detector.fit(rng.normal(size=(60, 4)))

@@ -30,11 +30,6 @@ def test_scikit_learns_checks_pass(estimator, check):
 
 
 @pytest.fixture
-def rng():
-    return np.random.default_rng(0)
-
-
-@pytest.fixture
 def line(rng):
     """Points near a line in three dimensions, (300, 3)."""
     return rng.normal(size=(300, 1)) * [1.0, 1.0, -1.0] + 0.05 * rng.normal(size=(300, 3))

@@ -22,11 +22,6 @@ def test_scikit_learns_checks_pass(estimator, check):
     check(estimator)
 
 
-@pytest.fixture
-def rng():
-    return np.random.default_rng(0)
-
-
 def random_mixture(rng, k=3, d=4):
     roots = rng.normal(size=(k, d, d))
     weights = rng.dirichlet(np.ones(k))

@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from sklearn.base import clone
@@ -56,6 +57,20 @@ def test_equal_seeds_give_equal_bits_and_the_file_keeps_them(data, tmp_path):
     loaded = TabularEncoder()
     loaded.set_state(state)
     np.testing.assert_array_equal(loaded.transform(test), encoder.transform(test))
+
+
+def test_a_state_with_separate_weights_and_names_of_columns_still_loads(data):
+    train, test = (pd.DataFrame(part, columns=list("abcd")) for part in data[:2])
+    for encoder in (TabularEncoder(steps=5, random_state=0), TabularEncoder(steps=5, random_state=0).fit(train)):
+        state = encoder.get_state()
+        if fitted := state.pop("fitted"):
+            weights, names = fitted.pop("network_"), fitted.pop("feature_names_in_")
+            state |= {"fitted": fitted, "names": names, "weights": weights}
+        loaded = TabularEncoder()
+        loaded.set_state(state)
+        assert loaded.get_params() == encoder.get_params() and hasattr(loaded, "network_") == bool(fitted)
+    np.testing.assert_array_equal(loaded.transform(test), encoder.transform(test))
+    assert loaded.feature_names_in_.tolist() == list("abcd")
 
 
 def test_a_row_does_not_depend_on_the_rows_beside_it(data):

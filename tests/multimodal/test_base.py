@@ -6,6 +6,7 @@ import pytest
 
 from mmad_utils.datasets.take import take
 from mmad_utils.detector import DetectorError
+from mmad_utils.multimodal.alignment import _TrainedAlignment
 from mmad_utils.multimodal.base import MultiModalDetector, check_modalities
 
 
@@ -23,6 +24,16 @@ class Norm(MultiModalDetector):
 
     def _score(self, X):
         return {name: np.linalg.norm(rows, axis=1) for name, rows in X.items()}
+
+
+def test_a_subclass_must_define_its_modalities_or_its_objective():
+    class Incomplete(MultiModalDetector):
+        _fit, _score = Norm._fit, Norm._score
+
+    with pytest.raises(TypeError, match=r"abstract method '?known_modalities"):
+        Incomplete()
+    with pytest.raises(TypeError, match=r"abstract method '?objective"):
+        _TrainedAlignment()
 
 
 @pytest.mark.parametrize(
