@@ -20,12 +20,29 @@ from report.document import Report
 LONG_CODE = 12  # lines; longer code is folded
 
 
-class Page(mistune.HTMLRenderer):
-    """mistune's HTML with the report's own marks, after `Report.collect` and `Report.check`."""
+class Writer(mistune.HTMLRenderer):
+    """mistune's HTML with formulas in MathML and tables that scroll sideways."""
 
-    def __init__(self, report: Report) -> None:
+    def __init__(self) -> None:
         super().__init__(escape=True)
         mistune.create_markdown(renderer=self, plugins=markup.PLUGINS)  # registers the plugins' methods here
+
+    def render_token(self, token: markup.Token, state: mistune.BlockState) -> str:
+        if token["type"] in ("inline_math", "block_math"):
+            return self.formula(token)
+        rendered = super().render_token(token, state)
+        return f'<div class="scroll" tabindex="0">{rendered}</div>\n' if token["type"] == "table" else rendered
+
+    def formula(self, token: markup.Token) -> str:
+        block = token["type"] == "block_math"
+        return f'<span class="formula">{token["mathml"]}</span>\n' if block else token["mathml"]
+
+
+class Page(Writer):
+    """HTML with the report's own marks, after `Report.collect` and `Report.check`."""
+
+    def __init__(self, report: Report) -> None:
+        super().__init__()
         self.report, self.words = report, report.words
 
     def write(self, tokens: list[markup.Token]) -> str:
@@ -47,14 +64,11 @@ class Page(mistune.HTMLRenderer):
                 return self.contents()
             case "placed_references":
                 return self.bibliography()
-            case "inline_math" | "block_math":
-                return self.formula(token)
             case "caption":
                 caption = self.caption(f"table:{token['raw']}", {"caption": token["children"]})
                 return f'<figure class="table prose" id="tab-{token["raw"]}">\n<figcaption>{caption}</figcaption>\n'
             case "table":
-                scroll = f'<div class="scroll" tabindex="0">{super().render_token(token, state)}</div>\n'
-                return scroll + ("</figure>\n" if token.get("captioned") else "")
+                return super().render_token(token, state) + ("</figure>\n" if token.get("captioned") else "")
         return super().render_token(token, state)
 
     def heading(self, text: str, level: int, slug: str = "", number: str = "") -> str:
@@ -62,10 +76,6 @@ class Page(mistune.HTMLRenderer):
             return f"<h1>{text}</h1>\n"
         prefix = f'<span class="number">{number}</span> ' if number else ""
         return f'<h{level} id="sec-{slug}">{prefix}{text}</h{level}>\n'
-
-    def formula(self, token: markup.Token) -> str:
-        block = token["type"] == "block_math"
-        return f'<span class="formula">{token["mathml"]}</span>\n' if block else token["mathml"]
 
     def block_code(self, code: str, info: str | None = None) -> str:
         lines = code.count("\n")
@@ -154,17 +164,12 @@ class Page(mistune.HTMLRenderer):
         return f"<b>{self.report.numbers[key][1]}{self.words['end'].rstrip(' ')}</b> {self.write(token['caption'])}"
 
     def contents(self) -> str:
-        items = [
-            f'<li class="level{level}"><a href="#sec-{slug}">'
-            f'<span class="number">{number}</span> {html.escape(text)}</a></li>'
-            for level, slug, number, text in self.report.sections
-            if level <= 3
-        ]
-        label = self.words["contents"]
-        return (
-            f'<nav aria-label="{label}" id="contents">\n<h2>{label}</h2>\n<ol>\n'
-            + "\n".join(items)
-            + "\n</ol>\n</nav>\n"
+        return contents_list(
+            self.words["contents"],
+            (
+                (level, slug, f'<span class="number">{number}</span> {html.escape(text)}')
+                for level, slug, number, text in self.report.sections
+            ),
         )
 
     def bibliography(self) -> str:
@@ -175,3 +180,14 @@ class Page(mistune.HTMLRenderer):
     def cite(self, keys: list[str]) -> str:
         links = [f'<a href="#ref-{key}">{self.report.cited.index(key) + 1}</a>' for key in keys]
         return f'<span class="citation">[{", ".join(links)}]</span>'
+
+
+def contents_list(label: str, sections: Iterable[tuple[int, str, str]]) -> str:
+    """Links to the sections down to level 3, each given as level, slug and HTML."""
+    items = [
+        f'<li class="level{level}"><a href="#sec-{slug}">{words}</a></li>'
+        for level, slug, words in sections
+        if level <= 3
+    ]
+    head = f'<nav aria-label="{label}" id="contents">\n<h2>{label}</h2>\n<ol>\n'
+    return head + "\n".join(items) + "\n</ol>\n</nav>\n"

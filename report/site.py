@@ -26,7 +26,7 @@ from traitlets.config import Config
 from mmad_utils.course import project
 from report import markup
 from report.document import ReportError
-from report.language import WORDS
+from report.page import Writer, contents_list
 from report.render import PROJECT_ROOT, frame, raw_cell
 
 GLOSSARY = PROJECT_ROOT / "notebooks" / "glossary.md"
@@ -44,12 +44,11 @@ def slug_of(words: str) -> str:
     return re.sub(r"\W+", "-", words.lower()).strip("-")
 
 
-class Lesson(mistune.HTMLRenderer):
+class Lesson(Writer):
     """The Markdown of a notebook or of the glossary as HTML; its sections are collected on the way."""
 
     def __init__(self) -> None:
-        super().__init__(escape=True)
-        mistune.create_markdown(renderer=self, plugins=markup.PLUGINS)
+        super().__init__()
         self.title = ""
         self.sections: list[tuple[int, str, str]] = []  # level, slug, words
 
@@ -57,14 +56,9 @@ class Lesson(mistune.HTMLRenderer):
         tokens, _ = mistune.create_markdown(renderer=None, plugins=markup.PLUGINS).parse(source)
         return self.render_tokens([token for token in tokens if isinstance(token, dict)], mistune.BlockState())
 
-    def render_token(self, token: markup.Token, state: mistune.BlockState) -> str:
-        if token["type"] in ("inline_math", "block_math"):
-            block = token["type"] == "block_math"
-            formula = markup.mathml(token["raw"], "block" if block else "inline")
-            return f'<span class="formula">{formula}</span>\n' if block else formula
-        if token["type"] == "table":
-            return f'<div class="scroll" tabindex="0">{super().render_token(token, state)}</div>\n'
-        return super().render_token(token, state)
+    def formula(self, token: markup.Token) -> str:
+        mathml = markup.mathml(token["raw"], token["type"].removesuffix("_math"))
+        return super().formula({**token, "mathml": mathml})
 
     def heading(self, text: str, level: int, **attributes: Any) -> str:
         words = html.unescape(re.sub("<[^>]*>", "", text))
@@ -145,13 +139,7 @@ def steps(before: tuple[str, str] | None, after: tuple[str, str] | None) -> str:
 
 
 def contents(sections: list[tuple[int, str, str]]) -> str:
-    items = [f'<li class="level{level}"><a href="#sec-{slug}">{html.escape(words)}</a></li>'
-             for level, slug, words in sections if level <= 3]  # fmt: skip
-    return (
-        '<nav aria-label="Contents" id="contents">\n<h2>Contents</h2>\n<ol>\n'
-        + "\n".join(items)
-        + "\n</ol>\n</nav>\n"
-    )
+    return contents_list("Contents", ((level, slug, html.escape(words)) for level, slug, words in sections))
 
 
 def layout(title: str, parts: list[str]) -> str:
@@ -161,7 +149,7 @@ def layout(title: str, parts: list[str]) -> str:
     cells = [raw_cell(f"part-{number}", part) for number, part in enumerate(parts)]
     code_style = f"{HtmlFormatter(style='default').get_style_defs('pre')}\n@media (prefers-color-scheme: dark) {{\n"
     code_style += HtmlFormatter(style="github-dark").get_style_defs("pre") + "\n}"
-    report = {**frame("en", "".join(parts)), "title": title, "words": WORDS["en"], "sources": [], "style": code_style}
+    report = {**frame("en", "".join(parts)), "title": title, "sources": [], "style": code_style}
     return HTMLExporter(config=config).from_notebook_node(
         nbformat.v4.new_notebook(cells=cells), resources={"report": report}
     )[0]

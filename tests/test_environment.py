@@ -82,11 +82,13 @@ def imported_packages(paths):
                 yield node.module.partition(".")[0]
 
 
-def test_the_library_declares_every_package_that_it_imports(project):
+@pytest.mark.parametrize("part", ["library", "course"])
+def test_the_library_and_the_course_declare_every_package_that_they_import(project, part):
     package = PROJECT_ROOT / "mmad_utils"
-    library = [path for path in package.rglob("*.py") if package / "course" not in path.parents]
-    imported = set(imported_packages(library)) - sys.stdlib_module_names - {"mmad_utils"}
-    declared = {canonicalize_name(Requirement(line).name) for line in project["dependencies"]}
+    files = [path for path in package.rglob("*.py") if (package / "course" in path.parents) == (part == "course")]
+    imported = set(imported_packages(files)) - sys.stdlib_module_names - {"mmad_utils"}
+    lines = project["dependencies"] + (project["optional-dependencies"]["course"] if part == "course" else [])
+    declared = {canonicalize_name(Requirement(line).name) for line in lines}
     installed = packages_distributions()
     missing = {name for name in imported if not declared & set(map(canonicalize_name, installed.get(name, [])))}
     assert missing == set()

@@ -6,7 +6,7 @@ import pytest
 from matplotlib import image
 from sklearn.datasets import load_digits
 
-from mmad_utils.files import png_size, write_atomic
+from mmad_utils.files import atomic_path, png_size, write_atomic
 
 
 def test_a_failed_write_keeps_the_old_file_and_leaves_no_temporary_file(tmp_path, monkeypatch):
@@ -20,6 +20,20 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_no_temporary_file(tmp_path
     with pytest.raises(OSError, match="no space"):
         write_atomic(path, b"new")
     assert path.read_bytes() == b"old" and list(path.parent.iterdir()) == [path]
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path):
+    with pytest.raises(OSError, match="no space"), atomic_path(tmp_path / "folder") as new:
+        new.mkdir()
+        (new / "file.txt").write_text("half")
+        raise OSError("no space left")
+    assert list(tmp_path.iterdir()) == []
+    with atomic_path(tmp_path / "folder") as new:
+        new.mkdir()
+        (new / "file.txt").write_text("whole")
+        assert not (tmp_path / "folder").exists()
+    assert [path.read_text() for path in tmp_path.glob("**/*.txt")] == ["whole"]
+    assert list(tmp_path.iterdir()) == [tmp_path / "folder"]
 
 
 def test_png_size_is_width_and_height(tmp_path):

@@ -2,7 +2,6 @@
 
 import json
 import os
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ from skimage.io import imsave
 from mmad_utils.datasets import synthetic_hazelnut, synthetic_zipper
 from mmad_utils.datasets.record import DatasetError
 from mmad_utils.datasets.synthetic_fields import photograph
+from mmad_utils.files import atomic_path
 
 _PARTS = {"hazelnut": synthetic_hazelnut, "zipper": synthetic_zipper}
 DEFECTS = {category: part.DEFECTS for category, part in _PARTS.items()}
@@ -96,11 +96,9 @@ def write_category(
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise DatasetError(f"{folder} exists already. Remove it, or name another folder.")
-    folder.parent.mkdir(parents=True, exist_ok=True)
     root = np.random.SeedSequence(seed)
     train_seed, good_seed, *bad_seeds = root.spawn(2 + len(defects))
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
-        new = Path(scratch) / folder.name
+    with atomic_path(folder) as new:
         for part, part_seed, count in (("train", train_seed, n_train), ("test", good_seed, n_test_good)):
             for index, child in enumerate(part_seed.spawn(count)):
                 image, _ = draw(category, np.random.default_rng(child), size)
@@ -117,7 +115,6 @@ def write_category(
                 _write(new / "ground_truth" / defect / f"{index:03d}_mask.png", mask.astype(np.uint8) * 255)
                 severities[name] = severity
         (new / "severity.json").write_text(json.dumps(severities, indent=1, sort_keys=True) + "\n")
-        os.replace(new, folder)
 
 
 def _write(path: Path, image: np.ndarray) -> None:

@@ -191,9 +191,25 @@ def test_sync_lets_the_file_saved_last_win_and_keeps_the_ids(project):
     assert notebook_files.sync("small") is None
 
 
-def test_every_runner_gives_the_same_results_and_other_parameters_leave_them_alone(project, tmp_path):
+@pytest.fixture(scope="module")
+def small_run(tmp_path_factory):
+    """A project whose notebook was executed, and the finished process."""
+    project = Project(tmp_path_factory.mktemp("executed") / "project")
     ran = project.command("-m", "mmad_utils.course", "run", "small")
     assert ran.returncode == 0, ran.stderr
+    return project, ran
+
+
+def test_a_kernel_records_the_modules_that_it_loaded(small_run):
+    project, _ = small_run
+    modules = results.read(project.root / "build" / "default" / "results" / "small.json")["provenance"]["modules"]
+    assert {"mmad_utils", "mmad_utils.course.notebook", "mmad_utils.datasets.images"} <= modules.keys()
+    assert "mmad_utils.detectors.gans" not in modules
+    assert all(modules.values())
+
+
+def test_every_runner_gives_the_same_results_and_other_parameters_leave_them_alone(small_run, tmp_path):
+    project, ran = small_run
     assert "small: 15 of 15 cells" in ran.stderr
     built = project.root / "build" / "default"
     expected = contents(built)
@@ -293,14 +309,6 @@ def test_the_state_for_snakemake_changes_exactly_when_the_results_are_stale(proj
         before = state.read_text()
         assert provenance.refresh_state("small", "default").read_text() != before
     assert state.stat().st_mtime >= path.stat().st_mtime
-
-
-def test_a_kernel_records_the_modules_that_it_loaded(project):
-    assert project.command("-m", "mmad_utils.course", "run", "small").returncode == 0
-    modules = results.read(project.root / "build" / "default" / "results" / "small.json")["provenance"]["modules"]
-    assert {"mmad_utils", "mmad_utils.course.notebook", "mmad_utils.datasets.images"} <= modules.keys()
-    assert "mmad_utils.detectors.gans" not in modules
-    assert all(modules.values())
 
 
 def test_results_go_elsewhere_where_the_project_cannot_be_written_to(project, tmp_path, monkeypatch, capsys):
