@@ -144,8 +144,7 @@ def measure(
     dataset = load(dataset_name) if own_split else load(dataset_name, seed=seed).resplit(seed)
     if dataset.modality == "paired":
         raise DetectorError(f"{dataset_name} holds several modalities; benchmarks/fusion.py measures on such data.")
-    if anomalies != "all":
-        dataset = dataset.half(anomalies)
+    dataset = dataset.half(anomalies)
     detector = _with_seed(make_detector(name, **(parameters or {})), seed)
     start = time.perf_counter()
     fitted, shaped = fit_detector(detector, dataset)
@@ -237,9 +236,7 @@ def benchmark(
     for name in detectors:
         make_detector(name, **(parameters or {}))
     for name in datasets:
-        known = load(name)
-        if anomalies != "all":
-            known.half(anomalies)
+        load(name).half(anomalies)
     combinations = list(itertools.product(detectors, datasets, range(first_seed, first_seed + seeds)))
     split = "own" if own_split else "fresh"
     keys = [dict(zip(RUN_KEYS, (*each, parameters or {}, split, anomalies))) for each in combinations]

@@ -51,12 +51,13 @@ class RunFile:
         self.rows: list[dict[str, Any]] = [
             _parsed(self.path, i, line) for i, line in enumerate(whole.splitlines(), 1)
         ]
+        self._found = {self._key(row): row for row in self.rows}
         if whole != content:
             os.truncate(self.path, len(whole))
 
     def find(self, run: Mapping[str, Any]) -> dict[str, Any] | None:
         """The run with the same values of ``keys``, None if the file has none; of several the last."""
-        return next((row for row in reversed(self.rows) if self._key(row) == self._key(run)), None)
+        return self._found.get(self._key(run))
 
     def append(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """Add a run and its provenance as one line; returns what was written."""
@@ -64,6 +65,7 @@ class RunFile:
         with self.path.open("ab") as file:
             file.write(json.dumps(whole, ensure_ascii=False).encode() + b"\n")
         self.rows.append(whole)
+        self._found[self._key(whole)] = whole
         return whole
 
     def _key(self, run: Mapping[str, Any]) -> str:

@@ -187,17 +187,17 @@ class Dataset:
         rows[:n_train], rows[normals[n_train:]] = normals[np.sort(order[:n_train])], normals[np.sort(order[n_train:])]
         pool = _joined(self.X_train, self.X_test)
         drawn = replace(self, X_train=_taken(pool, rows[:n_train]), X_test=_taken(pool, rows[n_train:]))
-        return drawn if anomalies == "all" else drawn.half(anomalies)
+        return drawn.half(anomalies)
 
     def half(self, part: str) -> Dataset:
-        """The data set with one of two disjoint halves of its anomalies.
+        """The data set with one of two disjoint halves of its anomalies, or with all of them.
 
         Whoever chooses a parameter by the anomalies of "select" can report on those of "report". The halves are the
         same for every seed of `resplit`, and each kind of anomaly is halved, where kinds are known.
 
         Parameters
         ----------
-        part : {"select", "report"}
+        part : {"select", "report", "all"}
             Of an odd number of anomalies "select" has one more.
 
         Raises
@@ -205,6 +205,8 @@ class Dataset:
         DatasetError
             Another part, or fewer than two anomalies.
         """
+        if part == "all":
+            return self
         if part not in HALVES:
             raise DatasetError(f"anomalies={part!r}: give 'select', 'report' or 'all'.")
         anomalies = np.flatnonzero(self.y_test)
