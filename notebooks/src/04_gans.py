@@ -1048,21 +1048,17 @@ ablated = {
 }
 
 # %%
-ablations = pd.DataFrame(
-    {
-        part: {
-            "with it": full.mean(),
-            "without it": without.mean(),
-            "gain": (full - without).mean(),
-            "sd of the gain": (full - without).std(ddof=1),
-        }
-        for part, (full, without) in ablated.items()
-    }
-).T.rename_axis("part")
+rows = []
+for part, (full, without) in ablated.items():
+    row = {"part": part}
+    for name, values in (("with it", full), ("without it", without), ("gain", full - without)):
+        row |= {name: values.mean(), f"{name} sd": values.std(ddof=1)}
+    rows.append(row)
+ablations = pd.DataFrame(rows).set_index("part")
 caption = f"AUROC with and without one part of each method, mean over {n_seeds} splits of the first table."
 nb.table(ablations.reset_index().round(3), "gan_ablations", caption, n=n_seeds)
 second = ablations.loc["GANomaly: score by the second code"]
-nb.value("ganomaly_gain_by_second_code", second["gain"], sd=second["sd of the gain"], n=n_seeds)
+nb.value("ganomaly_gain_by_second_code", second["gain"], sd=second["gain sd"], n=n_seeds)
 if min_steps >= 500 and tables[0] == "injected/dependency/breast_cancer":
     for part in ("AnoGAN: training of the generator", "f-AnoGAN: training of the generator"):
         assert ablations.loc[part, "gain"] > 0.1, part
@@ -1074,7 +1070,7 @@ ablations.round(3)
 # %% [markdown]
 # A generator that has learned is needed: without its training AnoGAN and f-AnoGAN lose most of what they have. What the
 # critic adds to the score, the discrimination loss of AnoGAN and the features of f-AnoGAN, contributes next to
-# nothing here, and neither does GANomaly's adversarial loss: a critic need not be there. GANomaly's second code, its
+# nothing here, and neither does GANomaly's adversarial loss. GANomaly's second code, its
 # paper's idea, is a worse score than the plain residual of the same networks. BiGAN needs its averaged weights, which
 # are ours and not the paper's.
 #

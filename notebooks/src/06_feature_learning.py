@@ -743,8 +743,10 @@ for part, (name, given, changed) in ablated.items():
         np.mean([runs_of(name, d, **setting)["auroc"] for d in hard_datasets], axis=0) for setting in (given, changed)
     ]
     gain = both[0] - both[1]
-    row = {"part": part, "with it": both[0].mean(), "without it": both[1].mean(), "gain": gain.mean()}
-    rows.append(row | {"sd of the gain": gain.std(ddof=1)})
+    row = {"part": part}
+    for name, values in (("with it", both[0]), ("without it", both[1]), ("gain", gain)):
+        row |= {name: values.mean(), f"{name} sd": values.std(ddof=1)}
+    rows.append(row)
 ablations = pd.DataFrame(rows).set_index("part")
 caption = f"AUROC with and without one part of each method, mean over the hard tables and {n_seeds} splits."
 nb.table(ablations.reset_index().round(3), "feature_learning_ablations", caption, n=n_seeds)
@@ -755,7 +757,7 @@ for key, part in (
     ("rdp_gain_by_relation", "RDP: relation"),
     ("dagmm_gain_by_mixture", "DAGMM: training of the mixture"),
 ):
-    nb.value(key, ablations.loc[part, "gain"], sd=ablations.loc[part, "sd of the gain"], n=n_seeds)
+    nb.value(key, ablations.loc[part, "gain"], sd=ablations.loc[part, "gain sd"], n=n_seeds)
 
 # %% [markdown]
 # Of the six parts two contribute on these tables by more than the spread over the splits: RDP's novelty and DAGMM's

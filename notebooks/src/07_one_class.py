@@ -860,17 +860,17 @@ parts = [
 # %%
 of_splits = pd.concat(parts).groupby(["part", "split"], sort=False)[["with it", "without it"]].mean()
 of_splits["gain"] = of_splits["with it"] - of_splits["without it"]
-ablations = of_splits.groupby("part", sort=False).mean()
-ablations["sd of the gain"] = of_splits["gain"].groupby("part", sort=False).std()
+ablations = of_splits.groupby("part", sort=False).agg(["mean", "std"])
+ablations.columns = [name if kind == "mean" else f"{name} sd" for name, kind in ablations.columns]
 caption = f"AUROC with and without one part of each method, mean over the hard tables and {n_seeds} splits."
 nb.table(ablations.reset_index().round(3), "one_class_ablations", caption, n=n_seeds)
 ablations.round(3)
 
 # %%
-players = {"alocc_gain_by_refiner": "ALOCC: training of the refiner"}
-players["fencegan_gain_by_generator"] = "Fence GAN: training of the generator"
-for key, part in players.items():
-    nb.value(key, ablations.loc[part, "gain"], sd=ablations.loc[part, "sd of the gain"], n=n_seeds)
+recorded = {"alocc_gain_by_refiner": "ALOCC: training of the refiner"}
+recorded["fencegan_gain_by_generator"] = "Fence GAN: training of the generator"
+for key, part in recorded.items():
+    nb.value(key, ablations.loc[part, "gain"], sd=ablations.loc[part, "gain sd"], n=n_seeds)
 if all(name.startswith("injected/dependency/") for name in hard_datasets):
     assert ablations.loc["Deep SVDD: training", "gain"] > 0.1
     assert abs(ablations.loc["ALOCC: training of the refiner", "gain"]) < 0.1

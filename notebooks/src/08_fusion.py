@@ -440,8 +440,16 @@ table = runs.pivot_table("AUROC", "method", "kind", sort=False)
 spread = runs.pivot_table("AUROC", "method", "kind", aggfunc="std", sort=False)
 shown = table.drop(index=list(ablated(seed)))
 rehearsed = ["late, max, joint", "cross-attention", "graph", "contrastive"]
-nb.table(shown.reset_index().round(3), "fusion_by_kind", f"AUROC by kind of anomaly, mean over {n_seeds} seeds. The training of cross-attention, graph, contrastive space and joint score rehearses mismatches.")  # fmt: skip
-shown.round(3)
+
+
+def with_spread(means):
+    """Cells as text, mean ± standard deviation over the seeds."""
+    cells = means.map("{:.2f}".format)
+    return cells + " ± " + spread.loc[means.index, means.columns].map("{:.2f}".format) if n_seeds > 1 else cells
+
+
+nb.table(with_spread(shown).reset_index(), "fusion_by_kind", f"AUROC by kind of anomaly, mean ± sd over {n_seeds} seeds. The training of cross-attention, graph, contrastive space and joint score rehearses mismatches.", n=n_seeds)  # fmt: skip
+with_spread(shown)
 
 # %%
 fig, axis = plt.subplots(figsize=(7, 0.9 + 0.27 * len(shown)), layout="constrained")
@@ -455,7 +463,7 @@ axis.set_yticks(range(len(shown)), shown.index)
 axis.xaxis.tick_top()
 axis.grid(False)
 nb.figure(
-    fig, "fusion_by_kind", data=shown.reset_index(),
+    fig, "fusion_by_kind", data=shown.join(spread.loc[shown.index], rsuffix=" sd").reset_index(), n=n_seeds,
     caption=f"AUROC of every method on every kind of anomaly, mean over {n_seeds} seeds; * rehearsed in training.",
     alt="A table of shaded numbers. Single modalities are bright for one kind only. Late fusion is bright for the three "
     "kinds of broken parts. On shifted samples cross-attention is brightest, and untrained networks are dark.",
@@ -522,10 +530,8 @@ components = {
 }
 order = [name for method, variants in components.items() for name in (method, *variants)]
 ablations = table.loc[order, ["shifted", "three digits", "all but mismatch", "mismatch"]]
-if n_seeds > 1:
-    ablations.insert(1, "shifted, sd", spread["shifted"][order])
-nb.table(ablations.reset_index().round(3), "fusion_ablations", f"AUROC of the learned fusions and of their ablations, mean over {n_seeds} seeds.")  # fmt: skip
-ablations.round(3)
+nb.table(with_spread(ablations).reset_index(), "fusion_ablations", f"AUROC of the learned fusions and of their ablations, mean ± sd over {n_seeds} seeds.", n=n_seeds)  # fmt: skip
+with_spread(ablations)
 
 # %% [markdown]
 # - **Shared latent space.** The bounds of subsets are the mechanism. Without them every kind loses, three digits and
