@@ -20,6 +20,7 @@ from mmad_utils import AutoEncoder, DeepDetector
 SEEDS = (0, 1)
 SHORT_GAN = {"epochs": 1, "min_steps": 300}
 SMALL = {  # parameters of both sides
+    "AdversarialAutoEncoder": {"min_steps": 150, "epochs": 1},
     "AnoGAN": SHORT_GAN | {"n_steps": 40},
     "FAnoGAN": SHORT_GAN,
     "BiGAN": {"epochs": 1, "min_steps": 1000, "hidden": (64, 64)},
