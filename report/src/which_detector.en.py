@@ -38,7 +38,7 @@
 # | [Tables, broken dependencies](#sec-dependencies) | PCA residual | {{ value:isolation_forest_hard_comparison; injected/dependency/breast_cancer; PCA residual; AUROC }} | ruler {{ value:isolation_forest_hard_comparison; injected/dependency/breast_cancer; ruler, standard; AUROC }} | {{ value:isolation_forest_hard_comparison; injected/dependency/breast_cancer; PCA residual; fit (s) }} |
 # | [Contaminated data](#sec-contaminated) | kNN | {{ value:contamination; 20.0; kNN; training samples }} | plain autoencoder {{ value:contamination; 20.0; plain AE, default; training samples }} | – |
 # | [A few labelled anomalies](#sec-few-labels) | hybrid | {{ value:09_unified_framework.hybrid_5_labels_auroc }} | without labels {{ value:09_unified_framework.hybrid_0_labels_auroc }} | – |
-# | [Parts that do not fit](#sec-mismatch) | early fusion | {{ value:fusion_by_kind; early; all but mismatch }} | late fusion {{ value:fusion_by_kind; late, max; all but mismatch }} | – |
+# | [Parts that do not fit](#sec-mismatch) | early fusion | {{ value:08_fusion.not_mismatch_early_auroc }} | late fusion {{ value:08_fusion.not_mismatch_late_auroc }} | – |
 # | [Parts missing](#sec-missing) | early fusion | {{ value:fusion_missing; early; 0.6; visible }} | cross-attention {{ value:fusion_missing; cross-attention; 0.6; visible }} | – |
 # | [Pictures and unrelated rows](#sec-unpaired) | one detector each, p-values | pictures {{ value:09_unified_framework.unified_image_auroc }}, rows {{ value:09_unified_framework.unified_tabular_auroc }} | PatchCore {{ value:01_task2_padim.hazelnut_patchcore_image_auroc }}, ruler {{ value:isolation_forest_comparison; ruler, standard; AUROC }} | – |
 # | [Streams that drift](#sec-drift) | Gaussian that forgets | {{ value:09_unified_framework.drift_auroc_half_life }} | one that does not {{ value:09_unified_framework.drift_auroc_all }} | – |
@@ -166,12 +166,12 @@
 # ### Parts of one object that do not fit together {#mismatch}
 #
 # - **Start with** `EarlyFusion()`, one Gaussian for the joined codes; it is fitted in a second, to normal samples only.
-# - **It reached** {{ value:fusion_by_kind; early; all but mismatch }} over all kinds of anomaly but mismatches, late fusion {{ value:fusion_by_kind; late, max; all but mismatch }}; on mismatches
-#   {{ value:fusion_by_kind; early; mismatch }}, and the shared latent space {{ value:fusion_by_kind; shared latent; mismatch }}.
-# - **It failed** on parts shifted in time: {{ value:fusion_by_kind; early; shifted }}, where cross-attention has {{ value:fusion_by_kind; cross-attention; shifted }}.
+# - **It reached** {{ value:08_fusion.not_mismatch_early_auroc }} over all kinds of anomaly but mismatches, late fusion {{ value:08_fusion.not_mismatch_late_auroc }}; on mismatches
+#   {{ value:08_fusion.mismatch_early_auroc }}, and the shared latent space {{ value:08_fusion.mismatch_latent_auroc }}.
+# - **It failed** on parts shifted in time: {{ value:08_fusion.shifted_early_auroc }}, where cross-attention has {{ value:08_fusion.shifted_attention_auroc }}.
 # - **A caveat** for cross-attention and graph: their training exchanges parts of samples and so rehearses mismatches, on
-#   which they have {{ value:fusion_by_kind; cross-attention; mismatch }} and {{ value:fusion_by_kind; graph; mismatch }}. Over all other kinds they have {{ value:fusion_by_kind; cross-attention; all but mismatch }} and
-#   {{ value:fusion_by_kind; graph; all but mismatch }}. Take them where exchanged parts are the anomalies that you expect.
+#   which they have {{ value:08_fusion.mismatch_attention_auroc }} and {{ value:08_fusion.mismatch_graph_auroc }}. Over all other kinds they have {{ value:08_fusion.not_mismatch_attention_auroc }} and
+#   {{ value:08_fusion.not_mismatch_graph_auroc }}. Take them where exchanged parts are the anomalies that you expect.
 # - **See** [notebook 08](notebooks/08_fusion.html).
 #
 # ### Parts that are often missing {#missing}

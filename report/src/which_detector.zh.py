@@ -18,7 +18,7 @@
 # %% [markdown] checked="5fe43e45 5fe43e45"
 # {{ contents }}
 
-# %% [markdown] checked="122fd658 28ee393a"
+# %% [markdown] checked="0753a9e6 e9401bce"
 # ## 一览 {#at-a-glance}
 #
 # {{ caption:situations }} 从哪里入手。“对照”一栏是尺子（到中心的距离）、未训练的网络或另一个简单的对手，各格注明；“拟合”一栏的短横表示没有记录时间。
@@ -33,7 +33,7 @@
 # | [表格，依赖关系被打破](#sec-dependencies) | PCA 残差 | {{ value:isolation_forest_hard_comparison; injected/dependency/breast_cancer; PCA residual; AUROC }} | 尺子 {{ value:isolation_forest_hard_comparison; injected/dependency/breast_cancer; ruler, standard; AUROC }} | {{ value:isolation_forest_hard_comparison; injected/dependency/breast_cancer; PCA residual; fit (s) }} |
 # | [数据受到污染](#sec-contaminated) | kNN | {{ value:contamination; 20.0; kNN; training samples }} | 普通自编码器 {{ value:contamination; 20.0; plain AE, default; training samples }} | – |
 # | [少量标注的异常](#sec-few-labels) | 混合检测器 | {{ value:09_unified_framework.hybrid_5_labels_auroc }} | 没有标签 {{ value:09_unified_framework.hybrid_0_labels_auroc }} | – |
-# | [各部分错配](#sec-mismatch) | 早期融合 | {{ value:fusion_by_kind; early; all but mismatch }} | 后期融合 {{ value:fusion_by_kind; late, max; all but mismatch }} | – |
+# | [各部分错配](#sec-mismatch) | 早期融合 | {{ value:08_fusion.not_mismatch_early_auroc }} | 后期融合 {{ value:08_fusion.not_mismatch_late_auroc }} | – |
 # | [部分缺失](#sec-missing) | 早期融合 | {{ value:fusion_missing; early; 0.6; visible }} | 交叉注意力 {{ value:fusion_missing; cross-attention; 0.6; visible }} | – |
 # | [互不相干的图片与表格](#sec-unpaired) | 各用各的检测器，p 值 | 图片 {{ value:09_unified_framework.unified_image_auroc }}，行 {{ value:09_unified_framework.unified_tabular_auroc }} | PatchCore {{ value:01_task2_padim.hazelnut_patchcore_image_auroc }}，尺子 {{ value:isolation_forest_comparison; ruler, standard; AUROC }} | – |
 # | [漂移的数据流](#sec-drift) | 会遗忘的高斯模型 | {{ value:09_unified_framework.drift_auroc_half_life }} | 不遗忘 {{ value:09_unified_framework.drift_auroc_all }} | – |
@@ -103,15 +103,15 @@
 # - **短板**：在没有样本的地方不受约束的分类器。只有一个标签、又不加混合检测器的约束时为 {{ value:09_unified_framework.unrestrained_1_labels_auroc }}，还不如没有标签。
 # - **详见**笔记本 [07](notebooks/07_one_class.html) 与 [09](notebooks/09_unified_framework.html)。
 
-# %% [markdown] checked="670df8f5 3f2d3384"
+# %% [markdown] checked="49ecda35 dfdf1208"
 # ## 多种模态，以及时间 {#several-modalities}
 #
 # ### 同一对象的各部分彼此错配 {#mismatch}
 #
 # - **先用** `EarlyFusion()`，在拼接的编码上拟合一个高斯模型；一秒即可拟合，只用正常样本。
-# - **达到**：错配以外的所有异常合计 {{ value:fusion_by_kind; early; all but mismatch }}，后期融合为 {{ value:fusion_by_kind; late, max; all but mismatch }}；错配为 {{ value:fusion_by_kind; early; mismatch }}，共享潜在空间为 {{ value:fusion_by_kind; shared latent; mismatch }}。
-# - **短板**：时间上的错位，{{ value:fusion_by_kind; early; shifted }}，交叉注意力则有 {{ value:fusion_by_kind; cross-attention; shifted }}。
-# - **须注意**：交叉注意力和图在训练中交换样本的各部分，因此预演了错配这项测试；在错配上它们为 {{ value:fusion_by_kind; cross-attention; mismatch }} 和 {{ value:fusion_by_kind; graph; mismatch }}，在其他所有种类上合计为 {{ value:fusion_by_kind; cross-attention; all but mismatch }} 和 {{ value:fusion_by_kind; graph; all but mismatch }}。预期的异常就是部分被交换时，才选用它们。
+# - **达到**：错配以外的所有异常合计 {{ value:08_fusion.not_mismatch_early_auroc }}，后期融合为 {{ value:08_fusion.not_mismatch_late_auroc }}；错配为 {{ value:08_fusion.mismatch_early_auroc }}，共享潜在空间为 {{ value:08_fusion.mismatch_latent_auroc }}。
+# - **短板**：时间上的错位，{{ value:08_fusion.shifted_early_auroc }}，交叉注意力则有 {{ value:08_fusion.shifted_attention_auroc }}。
+# - **须注意**：交叉注意力和图在训练中交换样本的各部分，因此预演了错配这项测试；在错配上它们为 {{ value:08_fusion.mismatch_attention_auroc }} 和 {{ value:08_fusion.mismatch_graph_auroc }}，在其他所有种类上合计为 {{ value:08_fusion.not_mismatch_attention_auroc }} 和 {{ value:08_fusion.not_mismatch_graph_auroc }}。预期的异常就是部分被交换时，才选用它们。
 # - **详见**[笔记本 08](notebooks/08_fusion.html)。
 #
 # ### 常有部分缺失 {#missing}
