@@ -443,7 +443,7 @@ for s in range(seed, seed + n_seeds):
 # %%
 runs = pd.DataFrame(measured, columns=["method", "kind", "AUROC"])
 table = runs.pivot_table("AUROC", "method", "kind", sort=False)
-spread = runs.pivot_table("AUROC", "method", "kind", aggfunc="std", sort=False)
+spread = runs.groupby(["method", "kind"], sort=False)["AUROC"].std().unstack()
 shown = table.drop(index=list(ablated(seed)))
 rehearsed = ["late, max, joint", "cross-attention", "graph", "contrastive"]
 
