@@ -57,6 +57,7 @@ epochs: int = 100  # passes over the small tables of this notebook
 table_epochs: int = 50  # of every network in the table of section 6
 collapse_epochs: int = 150  # longer, to see what happens in the end
 alocc_epochs: int = 150  # enough for the refiner to become good
+fence_epochs: int = 100  # passes over the two moons of section 5
 
 # %%
 import matplotlib.pyplot as plt
@@ -90,6 +91,7 @@ nb = notebook.start(
     table_epochs=table_epochs,
     collapse_epochs=collapse_epochs,
     alocc_epochs=alocc_epochs,
+    fence_epochs=fence_epochs,
 )
 
 # %% [markdown]
@@ -621,7 +623,7 @@ class PlainGAN(FenceGAN):
 
 
 options = {"hidden": (128, 64), "gradient_penalty": 0.03, "generator_learning_rate": 3e-4, "batch_size": 64}
-options |= {"epochs": 100, "n_estimators": 1}
+options |= {"epochs": fence_epochs, "n_estimators": 1}
 fences = {
     "plain GAN": PlainGAN(gamma=1.0, start_width=2.0, **options),
     "fence": FenceGAN(start_width=2.0, **options),
@@ -681,10 +683,11 @@ fence_table = pd.DataFrame({
     "AUROC": [areas.mean() for areas in fence_aurocs.values()],
     "sd": [areas.std(ddof=1) for areas in fence_aurocs.values()],
 }).set_index("generator")  # fmt: skip
-assert fence_aurocs["fence"].min() > 0.9
-assert fence_aurocs["fence"].mean() > fence_aurocs["plain GAN"].mean(), "the fence is better on average"
-assert fence_aurocs["plain GAN"].std(ddof=1) > 2 * fence_aurocs["fence"].std(ddof=1), "and does not depend on luck"
 assert fence_aurocs["fence from inside"].max() < 0.6
+if fence_epochs >= 100:
+    assert fence_aurocs["fence"].min() > 0.9
+    assert fence_aurocs["fence"].mean() > fence_aurocs["plain GAN"].mean(), "the fence is better on average"
+    assert fence_aurocs["plain GAN"].std(ddof=1) > 2 * fence_aurocs["fence"].std(ddof=1), "its spread is smaller"
 fence_table.round(3)
 
 # %% [markdown]
@@ -1011,9 +1014,9 @@ assert found["labelled"] > found["contaminated"] - 0.02
 # 1. Its anomalies are no larger than normal rows. Which width finds them best?
 
 # %% tags=["solution"]
-widths = {}
+widths, options = {}, {"epochs": epochs, "batch_size": 32, "n_estimators": 1, "random_state": seed}
 for start_width in (1.0, 3.0, 10.0):
-    detector = FenceGAN(start_width=start_width, epochs=epochs, batch_size=32, random_state=seed).fit(X_train)
+    detector = FenceGAN(start_width=start_width, **options).fit(X_train)
     widths[start_width] = metrics.auroc(y_test, detector.anomaly_score(X_test))
 assert widths[1.0] > max(widths[3.0], widths[10.0]) + 0.02
 {width: round(area, 3) for width, area in widths.items()}
