@@ -40,7 +40,17 @@ class CalibratedDetector(Detector):
     encoder_ : fitted transformer, or None
     detector_ : fitted detector
     tail_ : TailProbability of the scores of the other half
+    lift_ : (float, float) or None
+        Lowest score of the other half, and the score above its highest where that of a sample with a cell that is new
+        in kind (``ColumnEncoder.encode``) begins; None if the encoder does not tell, or if such samples are more than
+        half of the nominal false alarms in the other half.
     offset_ : float; -inf where the other half is too small for the promise, so that there is no alarm
+
+    Notes
+    -----
+    A gap in a column that had none in training, and a value of a category that training did not have, give a sample
+    the largest tail probability, whatever the detector: an isolation forest, for example, never splits a column that
+    is constant in training. The samples that calibrate are scored in the same way, so the p-values stay valid.
 
     References
     ----------
@@ -49,6 +59,7 @@ class CalibratedDetector(Detector):
 
     modalities = ("tabular", "image")
     encoder_: Any
+    lift_ = None  # files of earlier versions have none
 
     def __init__(self, detector, encoder=None, contamination=0.05, random_state=None):
         self.detector = detector
@@ -59,6 +70,10 @@ class CalibratedDetector(Detector):
     def p_values(self, X) -> np.ndarray:
         """(n,) conformal p-values in (0, 1]; a normal sample has p ≤ α with probability at most α."""
         return self.tail_.p_values(self._raw(X))
+
+    def score_encoded(self, encoded, new=None) -> np.ndarray:
+        """``anomaly_score`` of samples that ``encoder_.encode`` has encoded, (n,) float64."""
+        return self.tail_.transform(self._raw_encoded(encoded, new))
 
     def anomaly_map(self, X) -> np.ndarray:
         """(n, H, W) map of pictures, in the units of the detector."""
@@ -76,8 +91,14 @@ class CalibratedDetector(Detector):
         detector = clone(self.detector)
         if "random_state" in detector.get_params():
             detector.set_params(random_state=random)
-        self.detector_ = detector.fit(self._encode(train))
+        self.detector_ = detector.fit(self._encode(train)[0])
+        self.lift_ = None
         scores = self._raw(calibration)
+        new = self._new_rows(calibration)
+        if 1 - new.mean() > 0 and new.mean() <= self.contamination / 2:
+            low, high = scores[~new].min(), scores[~new].max()
+            self.lift_ = (float(low), float(high + ((high - low) / 2 or 1.0)))
+            scores[new] = self._lifted(scores[new])
         self.tail_ = TailProbability().fit(scores)
         threshold = ConformalThreshold(self.contamination).fit(scores).threshold_
         self.offset_ = -float(self.tail_.transform([threshold])[0])
@@ -110,14 +131,39 @@ class CalibratedDetector(Detector):
         return self.tail_.transform(self._raw(X))
 
     def _encode(self, X):
-        return X if self.encoder_ is None else self.encoder_.transform(X)
+        """What the detector takes, and which cells are new in kind, (n, columns) bool, or None."""
+        if self.encoder_ is None or not hasattr(self.encoder_, "encode"):
+            return X if self.encoder_ is None else self.encoder_.transform(X), None
+        return self.encoder_.encode(X)
 
     def _raw(self, X) -> np.ndarray:
         """Scores of the detector, (n,), higher is more anomalous."""
-        starts = range(0, len(X), CHUNK)
-        return np.concatenate(
-            [-self.detector_.score_samples(self._encode(X[start : start + CHUNK])) for start in starts]
-        )
+        return self._in_chunks(lambda part: self._raw_encoded(*self._encode(part)), X)
+
+    def _raw_encoded(self, encoded, new=None) -> np.ndarray:
+        """Scores of encoded samples; one with a cell that is new in kind is above all others."""
+        scores = -self.detector_.score_samples(encoded)
+        if self.lift_ is not None and new is not None:
+            rows = new.any(axis=1)
+            scores[rows] = self._lifted(scores[rows])
+        return scores
+
+    def _lifted(self, scores) -> np.ndarray:
+        low, high = self.lift_
+        return high + np.maximum(0, scores - low)
+
+    def _new_rows(self, X) -> np.ndarray:
+        """(n,) bool, samples with a cell that is new in kind."""
+
+        def rows(part):
+            new = self._encode(part)[1]
+            return np.zeros(len(part), dtype=bool) if new is None else new.any(axis=1)
+
+        return self._in_chunks(rows, X)
+
+    @staticmethod
+    def _in_chunks(function, X) -> np.ndarray:
+        return np.concatenate([function(X[start : start + CHUNK]) for start in range(0, len(X), CHUNK)])
 
 
 @dataclass(frozen=True, eq=False)
