@@ -11,7 +11,7 @@ from sklearn.utils import check_random_state
 from tqdm.auto import tqdm
 
 from mmad_utils.datasets.take import take
-from mmad_utils.detector import Detector, DetectorError
+from mmad_utils.detector import Detector, DetectorError, check_whole
 from mmad_utils.thresholds import ConformalThreshold, TailProbability
 
 __all__ = ["CalibratedDetector", "CrossFittedScores", "cross_fit_scores"]
@@ -73,7 +73,8 @@ class CalibratedDetector(Detector):
 
     def score_encoded(self, encoded, new=None) -> np.ndarray:
         """``anomaly_score`` of samples that ``encoder_.encode`` has encoded, (n,) float64."""
-        return self.tail_.transform(self._raw_encoded(encoded, new))
+        scores = -self.detector_.score_samples(encoded)
+        return self.tail_.transform(scores if new is None else self._lifted(scores, new.any(axis=1)))
 
     def anomaly_map(self, X) -> np.ndarray:
         """(n, H, W) map of pictures, in the units of the detector."""
@@ -86,6 +87,7 @@ class CalibratedDetector(Detector):
         -------
         self
         """
+        _check_rate(self.contamination)
         random = check_random_state(self.random_state).randint(2**31)
         self.encoder_ = None if self.encoder is None else clone(self.encoder).fit(train)
         detector = clone(self.detector)
@@ -93,12 +95,11 @@ class CalibratedDetector(Detector):
             detector.set_params(random_state=random)
         self.detector_ = detector.fit(self._encode(train)[0])
         self.lift_ = None
-        scores = self._raw(calibration)
-        new = self._new_rows(calibration)
-        if 1 - new.mean() > 0 and new.mean() <= self.contamination / 2:
+        scores, new = self._in_chunks(calibration)
+        if not new.all() and new.mean() <= self.contamination / 2:
             low, high = scores[~new].min(), scores[~new].max()
             self.lift_ = (float(low), float(high + ((high - low) / 2 or 1.0)))
-            scores[new] = self._lifted(scores[new])
+            scores = self._lifted(scores, new)
         self.tail_ = TailProbability().fit(scores)
         threshold = ConformalThreshold(self.contamination).fit(scores).threshold_
         self.offset_ = -float(self.tail_.transform([threshold])[0])
@@ -137,33 +138,28 @@ class CalibratedDetector(Detector):
         return self.encoder_.encode(X)
 
     def _raw(self, X) -> np.ndarray:
-        """Scores of the detector, (n,), higher is more anomalous."""
-        return self._in_chunks(lambda part: self._raw_encoded(*self._encode(part)), X)
+        """Scores, (n,), higher is more anomalous; a sample with a cell that is new in kind is above all others."""
+        return self._lifted(*self._in_chunks(X))
 
-    def _raw_encoded(self, encoded, new=None) -> np.ndarray:
-        """Scores of encoded samples; one with a cell that is new in kind is above all others."""
-        scores = -self.detector_.score_samples(encoded)
-        if self.lift_ is not None and new is not None:
-            rows = new.any(axis=1)
-            scores[rows] = self._lifted(scores[rows])
-        return scores
-
-    def _lifted(self, scores) -> np.ndarray:
+    def _lifted(self, scores, new) -> np.ndarray:
+        if self.lift_ is None:
+            return scores
         low, high = self.lift_
-        return high + np.maximum(0, scores - low)
+        return np.where(new, high + np.maximum(0, scores - low), scores)
 
-    def _new_rows(self, X) -> np.ndarray:
-        """(n,) bool, samples with a cell that is new in kind."""
+    def _in_chunks(self, X) -> tuple[np.ndarray, np.ndarray]:
+        """Scores of the detector, (n,), and which samples have a cell that is new in kind, (n,) bool."""
+        scores, news = [], []
+        for start in range(0, len(X), CHUNK):
+            encoded, new = self._encode(X[start : start + CHUNK])
+            scores.append(-self.detector_.score_samples(encoded))
+            news.append(np.zeros(len(scores[-1]), dtype=bool) if new is None else new.any(axis=1))
+        return np.concatenate(scores), np.concatenate(news)
 
-        def rows(part):
-            new = self._encode(part)[1]
-            return np.zeros(len(part), dtype=bool) if new is None else new.any(axis=1)
 
-        return self._in_chunks(rows, X)
-
-    @staticmethod
-    def _in_chunks(function, X) -> np.ndarray:
-        return np.concatenate([function(X[start : start + CHUNK]) for start in range(0, len(X), CHUNK)])
+def _check_rate(contamination) -> None:
+    if not 0 < contamination <= 0.5:
+        raise DetectorError(f"contamination={contamination!r}: give the nominal share of false alarms, in (0, 0.5].")
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,6 +200,7 @@ def cross_fit_scores(
     seed : int
     progress : bool, show a bar
     """
+    check_whole("most", most, 4)
     rng = np.random.default_rng(seed)
     normal = rng.permutation(len(X) if y is None else np.flatnonzero(np.asarray(y) == 0))
     halves = np.sort(normal[: len(normal) // 2]), np.sort(normal[len(normal) // 2 :])

@@ -81,11 +81,10 @@ def score_drop(
         (own, *encoded), (own_new, *new) = detector.encoder_.encode(X.iloc[[row, *others]])
         change, groups = np.full(len(names), np.nan), np.array_split(np.arange(len(names)), min(len(names), GROUPS))
         while groups:
-            falls = []
-            for group in groups:
-                copies = np.where(np.isin(sources, group), encoded, own)
-                scores = detector.score_encoded(copies, np.where(np.isin(np.arange(len(names)), group), new, own_new))
-                falls.append(judgement.scores[row] - scores.mean())
+            changed = np.repeat([np.isin(np.arange(len(names)), group) for group in groups], len(others), axis=0)
+            copies = np.where(changed[:, sources], np.tile(encoded, (len(groups), 1)), own)
+            scores = detector.score_encoded(copies, np.where(changed, np.tile(new, (len(groups), 1)), own_new))
+            falls = judgement.scores[row] - scores.reshape(len(groups), -1).mean(axis=1)
             single = [(group[0], fall) for group, fall in zip(groups, falls) if len(group) == 1]
             change[[column for column, _ in single]] = [fall for _, fall in single]
             largest = np.argsort(falls)[::-1][: GROUPS // 4]

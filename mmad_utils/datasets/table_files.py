@@ -229,7 +229,7 @@ def _is_header(names: list[str], body: list[list[str]]) -> bool:
         if _is_number(name) or (name in MISSING and name):
             below += numbers or not known or name in MISSING
         elif name and numbers:
-            above += not re.search(r"\d", name) or not _number_like(name)
+            above += name[0].isalpha() or not _number_like(name)
         elif name:
             recurring += name in known
             new += name not in known and len(set(known)) < len(known)
