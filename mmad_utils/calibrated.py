@@ -11,7 +11,7 @@ from sklearn.utils import check_random_state
 from tqdm.auto import tqdm
 
 from mmad_utils.datasets.take import take
-from mmad_utils.detector import Detector, DetectorError, check_whole
+from mmad_utils.detector import Detector, DetectorError, check_share, check_whole
 from mmad_utils.thresholds import ConformalThreshold, TailProbability
 
 __all__ = ["CalibratedDetector", "CrossFittedScores", "cross_fit_scores"]
@@ -87,7 +87,7 @@ class CalibratedDetector(Detector):
         -------
         self
         """
-        _check_rate(self.contamination)
+        check_share("contamination", self.contamination, 0.5)
         random = check_random_state(self.random_state).randint(2**31)
         self.encoder_ = None if self.encoder is None else clone(self.encoder).fit(train)
         detector = clone(self.detector)
@@ -155,11 +155,6 @@ class CalibratedDetector(Detector):
             scores.append(-self.detector_.score_samples(encoded))
             news.append(np.zeros(len(scores[-1]), dtype=bool) if new is None else new.any(axis=1))
         return np.concatenate(scores), np.concatenate(news)
-
-
-def _check_rate(contamination) -> None:
-    if not 0 < contamination <= 0.5:
-        raise DetectorError(f"contamination={contamination!r}: give the nominal share of false alarms, in (0, 0.5].")
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 
 from mmad_utils.benchmark import make_detector
 from mmad_utils.datasets.take import take
-from mmad_utils.detector import Detector, DetectorError, check_whole
+from mmad_utils.detector import Detector, DetectorError, check_share, check_whole
 
 __all__ = ["choose", "compare", "first_saveable", "subsample"]
 
@@ -122,10 +122,9 @@ def compare(
         Not even the quickest detector fits into the time.
     """
     check_whole("repeats", repeats, 1)
-    if not minutes > 0:
-        raise DetectorError(f"minutes={minutes!r}: give a time above 0.")
-    if rate is not None and not 0 < rate < 1:
-        raise DetectorError(f"rate={rate!r}: give the share of anomalies, in (0, 1).")
+    check_share("minutes", minutes, np.inf)
+    if rate is not None:
+        check_share("rate", rate, 1)
     deadline = perf_counter() + 60 * minutes
     normal = np.arange(len(X)) if y is None else np.flatnonzero(np.asarray(y) == 0)
     anomalies = np.setdiff1d(np.arange(len(X)), normal)

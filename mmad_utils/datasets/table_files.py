@@ -50,6 +50,7 @@ HEAD = 100  # rows that show whether there is a header
 CHUNK = 50_000  # rows held as text at a time
 MOST_UNREADABLE = 0.5  # share of a column's cells; with more a file to score is refused
 SHOWN = 5  # columns or rows that a note names
+POINT = re.compile(r"(?m)\.\d{0,2}$|\.\d{4}|\.\d*[eE]|^-?0?\.|\d{4}\.")  # a point that separates no thousands
 CODE = re.compile(r"(?m)^[+-]?0\d|^\d{16,}$|[^\d.eE+\-\nnaif]")  # a block of cells that may not be plain numbers
 
 
@@ -260,11 +261,14 @@ def _read(rows, columns, header, path, separator, text: set[str]) -> tuple[pd.Da
     """The columns as int64 or float64 where all cells are plain numbers, else (and those of ``text``) as str."""
     blocks: list[list[Any]] = [[] for _ in columns]
     numbers: list[np.ndarray] = []
+    points: set[str] = set()
     for chunk in _chunks(rows, len(columns), header, path, separator):
         numbers.append(np.array([number for number, _ in chunk]))
         for block, name, cells in zip(blocks, columns, zip(*(cells for _, cells in chunk))):
             cells = [cell.strip() for cell in cells]
             plain = None if name in text else _plain(cells)
+            if plain is not None and plain.dtype.kind == "f" and name not in points:
+                points |= {name} if POINT.search("\n".join(cells)) else set()
             block.append(pd.Series(cells, dtype="str") if plain is None else plain)
     mixed = {name for name, block in zip(columns, blocks) if len({isinstance(part, pd.Series) for part in block}) > 1}
     if mixed:  # the first rows were numbers, later ones are not: read these columns once more, as text
@@ -279,7 +283,9 @@ def _read(rows, columns, header, path, separator, text: set[str]) -> tuple[pd.Da
         whole = pd.concat(block, ignore_index=True) if isinstance(block[0], pd.Series) else np.concatenate(block)
         block.clear()
         frame[name] = whole
-    return pd.DataFrame(frame, copy=False), np.concatenate(numbers)
+    table = pd.DataFrame(frame, copy=False)
+    table.attrs["points"] = points
+    return table, np.concatenate(numbers)
 
 
 def _chunks(rows, width: int, header: bool, path: Path, separator: str):
@@ -324,7 +330,8 @@ def _numbers(frame, names, path, kept, decimal, separator, again, kinds, formats
         columns[name] = cells.where(~cells.isin(MISSING) & cells.notna(), np.nan).astype("str")
     candidates = [name for name, text in is_text.items() if text and name not in kept]
     where = {name: f"{path}, column {name!r}" for name in columns}
-    marks = _marks(columns, is_text, separator)
+    shown = frame.attrs.get("points", set())  # columns in which the point is the decimal mark without doubt
+    marks = frozenset(".") if shown else frozenset() if separator == ";" else None
     shows_comma, examples = False, {}
     for name in candidates if marks is None or "," not in marks else ():
         try:
@@ -335,8 +342,8 @@ def _numbers(frame, names, path, kept, decimal, separator, again, kinds, formats
     if shows_comma:
         marks = (marks or frozenset()) | {","}
     if decimal is None and marks is not None and marks != {"."} and separator != "," and again is not None:
-        points = {name for name, column in columns.items() if not is_text[name] and _three_decimals(column)}
-        points -= set(formats)
+        points = {name for name, one in columns.items() if not is_text[name] and is_float_dtype(one.dtype)}
+        points -= {*shown, *formats}
         if points:
             columns |= dict(again(points)[0][list(points)].items())
             candidates += list(points)
@@ -369,27 +376,6 @@ def _numbers(frame, names, path, kept, decimal, separator, again, kinds, formats
     new.attrs["number_formats"] = {name: (one.decimal, one.unit) for name, one in found.items()}
     new.attrs["text"] = sorted(kept & set(columns))
     return new
-
-
-def _marks(columns, is_text, separator: str | None) -> frozenset[str] | None:
-    """{"."} where plain numbers show that the point is decimal, else none; None where nothing else is possible."""
-    for name, column in columns.items():
-        if not is_text[name] and is_float_dtype(column.dtype) and not _three_decimals(column):
-            values = column.to_numpy(np.float64, na_value=np.nan)
-            if (values[np.isfinite(values)] % 1 != 0).any():
-                return frozenset(".")
-    return frozenset() if separator == ";" else None
-
-
-def _three_decimals(column) -> bool:
-    """Whether all numbers could be whole and the point a thousands separator: 1.234, 12.5 could not."""
-    if not is_float_dtype(column.dtype):
-        return False
-    values = np.abs(column.to_numpy(np.float64, na_value=np.nan))
-    values = values[np.isfinite(values)]
-    thousand = values * 1000
-    whole = np.isclose(thousand, np.rint(thousand), rtol=0, atol=1e-6)
-    return bool(len(values) and (whole & (values < 1000) & ((values >= 1) | (values == 0))).all())
 
 
 def _as_numbers(cells: pd.Series, number_format: NumberFormat) -> tuple[pd.Series, np.ndarray]:

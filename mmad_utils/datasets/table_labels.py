@@ -59,8 +59,9 @@ def binary_labels(
 def _normal_words(values: list[str], name: str) -> set[str]:
     """Of the values of a label those that mean normal; none where their meaning is not known."""
     words = {value: value.lower().strip(" .!").replace(" ", "_") for value in values}
-    normal = {value for value, word in words.items() if word in NORMAL}
-    anomalous = {value for value, word in words.items() if word in ANOMALOUS}
+    digits = set() if set(words.values()) == {"0", "1"} else {"0", "1"}  # beside 2 or -1 they have no known meaning
+    normal = {value for value, word in words.items() if word in NORMAL - digits}
+    anomalous = {value for value, word in words.items() if word in ANOMALOUS - digits}
     if len(values) == 2 and set(words.values()) <= TRUTH:
         about = set(re.split(r"[\W_]+", name.lower()))
         if about & (NORMAL | {"valid", "success"}) - TRUTH:  # a column "ok" or "is_normal"

@@ -93,8 +93,8 @@ class ColumnEncoder(Encoder):
 
     - number: z = arcsinh((x − median) / interquartile range); a gap becomes 0, and 1 in a further column if
       training had gaps. Where half the cells are equal, the standard deviation stands for the interquartile range.
-    - date: days as a number, sine and cosine of the weekday and, unless all are at midnight, of the time of day. Dates
-      before 1678 or after 2261 are gaps.
+    - date: days as a number, sine and cosine of the weekday and, unless all are at midnight, of the time of day. A
+      date before 1678 or after 2261 is a gap.
     - category: 0 or 1 for each of the 10 most frequent values, and one column for any other value or a gap.
     - text: −log of the share of training rows with that value, as a number; for an unseen value of 1/(n + 1).
 

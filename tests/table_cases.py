@@ -1,0 +1,197 @@
+"""Small tables as public descriptions of real files have them.
+
+``RIGHT``: name, content, options of ``read_table``, column -> values. ``REFUSED``: name, content, options, pattern of
+the error. ``LABELS``: two words of a label, and which is normal or a pattern of the error.
+"""
+
+GAP = None
+
+
+def lines(*rows: str) -> str:
+    return "\n".join(rows) + "\n"
+
+
+RIGHT = [
+    # separators
+    ("comma", lines("a,b", "1,2.5", "3,4"), {}, {"a": [1, 3], "b": [2.5, 4]}),
+    ("semicolon with decimal comma", lines("a;b", "1;2,5", "3;4,25"), {}, {"a": [1, 3], "b": [2.5, 4.25]}),
+    (
+        "semicolon, decimal comma in all cells, no header",
+        lines("1,5;2,5", "3,5;4,5"),
+        {"header": False},
+        {"column 1": [1.5, 3.5], "column 2": [2.5, 4.5]},
+    ),
+    ("tab", lines("a\tb", "1\tx y", "3\tz"), {}, {"a": [1, 3], "b": ["x y", "z"]}),
+    ("tab with an empty last cell", lines("a\tb", "1\t", "3\t5"), {}, {"a": [1, 3], "b": [GAP, 5]}),
+    ("bar", lines("a|b", "1|2", "3|4"), {}, {"b": [2, 4]}),
+    ("runs of spaces", lines("  a    b", " 10  2.5", "  3   14"), {}, {"a": [10, 3], "b": [2.5, 14]}),
+    ("sep= line", lines("sep=;", "a;b", "1;2", "3;4"), {}, {"a": [1, 3], "b": [2, 4]}),
+    ("sep= line of commas", lines("sep=,", "a,b", "1,2", "3,4"), {}, {"a": [1, 3], "b": [2, 4]}),
+    ("separator given", lines("a:b", "1:2", "3:4"), {"separator": ":"}, {"a": [1, 3]}),
+    ("separators at the end of every row", lines("a,b", "1,2,", "3,4,"), {}, {"a": [1, 3], "b": [2, 4]}),
+    ("separators at the end of header and rows", lines("a;b;", "1;2;", "3;4;"), {}, {"a": [1, 3], "b": [2, 4]}),
+    ("quoted separators", lines("a,b", '1,"x, y"', '3,"z"'), {}, {"b": ["x, y", "z"]}),
+    ("blank lines", lines("a,b", "", "1,2", "", "3,4"), {}, {"a": [1, 3]}),
+    ("lines that end as in Windows", "a,b\r\n1,2\r\n3,4\r\n", {}, {"b": [2, 4]}),
+    ("one column of decimal commas", lines("t", "1,5", "2,25", "3"), {}, {"t": [1.5, 2.25, 3]}),
+    (
+        "names of rows without a column name, as R writes them",
+        lines("x y", "r1 1 2", "r2 3 4"),
+        {},
+        {"column 1": ["r1", "r2"], "x": [1, 3], "y": [2, 4]},
+    ),
+    # comments and headers
+    ("comments first", lines("# made by a logger", "# 2024", "a,b", "1,2", "3,4"), {}, {"a": [1, 3]}),
+    ("a comment among the rows", lines("a,b", "1,2", "# restarted", "3,4"), {}, {"a": [1, 3]}),
+    ("cells that begin with # in all rows", lines("ticket,b", "#7,2", "#8,4"), {}, {"ticket": ["#7", "#8"]}),
+    (
+        "no header: connections",
+        "".join(f"{i},tcp,http,{7 * i % 5}\n" for i in range(6)),
+        {},
+        {"column 1": list(range(6)), "column 2": ["tcp"] * 6},
+    ),
+    (
+        "no header: numbers and question marks",
+        "".join(f"{i * i},0,{i},?\n" for i in range(6)),
+        {},
+        {"column 1": [i * i for i in range(6)]},
+    ),
+    (
+        "no header: letters only",
+        lines(*["p,x,s", "e,x,s", "p,b,y", "e,b,s"] * 3),
+        {},
+        {"column 1": ["p", "e", "p", "e"] * 3},
+    ),
+    ("no header, said", lines("1,2", "3,4"), {"header": False}, {"column 1": [1, 3]}),
+    (
+        "a header above text only",
+        lines("city,colour", "Bonn,red", "Bonn,blue", "Kiel,red"),
+        {},
+        {"city": ["Bonn", "Bonn", "Kiel"]},
+    ),
+    ("years as names", lines("site,2019,2020", "Bonn,5,6", "Kiel,7,9"), {}, {"2019": [5, 7], "2020": [6, 9]}),
+    ("counted names", lines("0,1,2", "5.5,7,9", "6.5,8,1"), {}, {"0": [5.5, 6.5], "2": [9, 1]}),
+    ("numbers as names, said", lines("10,20", "1,2", "3,4"), {"header": True}, {"10": [1, 3], "20": [2, 4]}),
+    (
+        "a name twice, and one without",
+        lines("x,x,", "1,2,3", "4,5,6"),
+        {},
+        {"x": [1, 4], "x (2)": [2, 5], "column 3": [3, 6]},
+    ),
+    ("Chinese names", lines("温度,状态", "20.5,开", "21,关"), {}, {"温度": [20.5, 21], "状态": ["开", "关"]}),
+    # numbers
+    ("thousands with commas beside small numbers", lines("n\tt", "950\t20.5", "1,024\t21.5"), {}, {"n": [950, 1024]}),
+    ("millions", lines("n;m", "1,234,567;1", "2,000,000;2"), {}, {"n": [1234567, 2000000]}),
+    ("thousands with points", lines("n;t", "1.034,50;1", "950,25;2"), {}, {"n": [1034.5, 950.25]}),
+    ("thousands with points beside decimal commas", lines("n;t", "1.034;20,5", "950;21,5"), {}, {"n": [1034, 950]}),
+    ("thousands with spaces", lines("n;t", "1 234,5;1", "12;2"), {}, {"n": [1234.5, 12]}),
+    (
+        "thousands with narrow no-break spaces",
+        lines("n;t", "1\u202f234,5;1", "12\u00a0000;2"),
+        {},
+        {"n": [1234.5, 12000]},
+    ),
+    ("thousands with apostrophes", lines("n;t", "1'234.5;1", "12’000;2"), {}, {"n": [1234.5, 12000]}),
+    ("Indian thousands", lines("n|t", "1,23,456.50|1", "5|2"), {}, {"n": [123456.5, 5]}),
+    ("decimals with a leading zero", lines("n;t", "0,123;1", "1,024;2"), {}, {"n": [0.123, 1.024]}),
+    (
+        "an ambiguous column, decimal comma chosen",
+        lines("n;t", "1,024;1", "2,048;2"),
+        {"decimal": ","},
+        {"n": [1.024, 2.048]},
+    ),
+    (
+        "an ambiguous column, decimal point chosen",
+        lines("n;t", "1,024;1", "2,048;2"),
+        {"decimal": "."},
+        {"n": [1024, 2048]},
+    ),
+    ("three decimals in a comma file", lines("n,t", "1.024,1", "2.048,2"), {}, {"n": [1.024, 2.048]}),
+    ("fractions only in the last row", "t;u\n" + "20;1\n" * 60 + "20,5;2\n", {}, {"t": [20] * 60 + [20.5]}),
+    ("Unicode minus", lines("n,t", "−5.5,1", "3,2"), {}, {"n": [-5.5, 3]}),
+    ("full-width digits", lines("n,t", "１２,1", "－３,2"), {}, {"n": [12, -3]}),
+    ("negative numbers in parentheses", lines("n;t", "(1.5);1", "2.5;2"), {}, {"n": [-1.5, 2.5]}),
+    ("exponents and signs", lines("n,t", "1e-3,1", "+2.5E2,2"), {}, {"n": [0.001, 250]}),
+    ("percent", lines("n,t", "12.5%,1", "3 %,2"), {}, {"n": [12.5, 3]}),
+    ("a unit in all cells", lines("n,t", "95 °C,1", "80.5℃,2"), {}, {"n": [95, 80.5]}),
+    ("currency before", lines("n;t", '"€1,024.00";1', "€ 12.50;2"), {}, {"n": [1024, 12.5]}),
+    ("currency behind", lines("n;t", "1.024,00 €;1", "12,50 €;2"), {}, {"n": [1024, 12.5]}),
+    ("codes with leading zeros", lines("n,t", "007,1", "012,2"), {}, {"n": ["007", "012"]}),
+    (
+        "identifiers of many digits",
+        lines("n,t", "12345678901234567,1", "12345678901234568,2"),
+        {},
+        {"n": ["12345678901234567", "12345678901234568"]},
+    ),
+    (
+        "a leading zero late in the file",
+        "n,t\n" + "".join(f"{i + 10},1\n" for i in range(50)) + "007,2\n",
+        {},
+        {"n": [*(str(i + 10) for i in range(50)), "007"]},
+    ),
+    ("house numbers kept as text", lines("n,t", "12,1", "12A,2"), {"text": ["n"]}, {"n": ["12", "12A"]}),
+    ("truth values", lines("n,t", "True,1", "FALSE,2"), {}, {"n": [1, 0]}),
+    ("addresses and versions are text", lines("n,t", "10.0.0.1,1", "1.2.3,2"), {}, {"n": ["10.0.0.1", "1.2.3"]}),
+    ("powers are text", lines("n,t", "5²,1", "10⁵,2"), {}, {"n": ["5²", "10⁵"]}),
+    ("words for missing", lines("n,t", "NA,1", "?,2", "null,3", "5,4"), {}, {"n": [GAP, GAP, GAP, 5]}),
+    # encodings
+    ("a byte order mark", "\ufeffa,b\n1,2\n".encode(), {}, {"a": [1]}),
+    ("UTF-16 with a mark", "a,b\n1,2\n".encode("utf-16"), {}, {"a": [1]}),
+    ("GB18030", lines("温度,b", "1,2").encode("gb18030"), {"encoding": "gb18030"}, {"温度": [1]}),
+    ("Windows", lines("größe,b", "1,2").encode("cp1252"), {"encoding": "cp1252"}, {"größe": [1]}),
+]
+
+REFUSED = [
+    ("empty", "", {}, "empty"),
+    ("only a header", "a,b\n", {}, "no row below"),
+    ("a short row", lines("a,b,c", "1,2,3", "1,2", "1,2,3"), {}, "row 3: 2 cells below 3"),
+    ("a quote that is not closed", lines("a,b", '1,"x', "2,y"), {}, "after row .*quote"),
+    (
+        "ambiguous thousands",
+        lines("n;t", "1,024;1", "2,048;2"),
+        {},
+        r"'1,024' can be read in two ways: 1024 .* 1\.024",
+    ),
+    ("ambiguous thousands with points", lines("n;t", "1.024;1,5", "2.048;2,5"), {}, r"in two ways: 1024 .* 1\.024"),
+    ("thousands and decimals that contradict", lines("n;t", "1,024;1", "1500;2"), {}, "in two ways"),
+    ("both decimal marks", lines("n;t", "1,5;1", "2.5;2"), {}, "row 3: '2.5' has a decimal point, row 2: '1,5'"),
+    ("two temperatures", lines("n,t", "95 C,1", "203 F,2"), {}, "row 3: '203 F'.*unit is not the same"),
+    ("two currencies", lines("n,t", "€5,1", "$6,2"), {}, r"row 3: '\$6'.*unit"),
+    ("a unit in some cells", lines("n,t", "95,1", "95 mm,2"), {}, "row 3: '95 mm'.*unit"),
+    ("two sizes of bytes", lines("n,t", "5 KB,1", "6 MB,2"), {}, "row 3: '6 MB'.*unit"),
+    ("Chinese magnitudes", lines("n,t", "1.2万,1", "8000,2"), {}, "row 3: '8000'.*unit"),
+    ("GB18030 read as UTF-8", ("温度,压力\n" + "高温状态,1\n" * 9).encode("gb18030"), {}, "encoding='gb18030'"),
+    ("Windows read as UTF-8", lines("größe °C,b", "1,2").encode("cp1252"), {}, "encoding='cp1252'"),
+    ("UTF-16 without a mark", lines("a,b", "1,2").encode("utf-16-le"), {}, "encoding='utf-16-le'"),
+    ("a binary file", bytes(range(256)), {}, "binary file"),
+    ("an unknown encoding", "a,b\n1,2\n", {"encoding": "klingon"}, "Encodings are"),
+    ("a decimal mark that is none", "a,b\n1,2\n", {"decimal": ";"}, "decimal=';'"),
+    ("a separator that is none", "a,b\n1,2\n", {"separator": "::"}, "separator='::'"),
+    ("a number of rows below one", "a,b\n1,2\n", {"least": 0}, "least=0"),
+    ("a column to keep that is not there", "a,b\n1,2\n", {"text": ["c"]}, "no column 'c', which text names"),
+]
+
+LABELS = [
+    (("normal", "attack"), "normal"),
+    (("normal.", "smurf."), "normal."),
+    (("good", "bad"), "good"),
+    (("ok", "NG"), "ok"),
+    (("pass", "fail"), "pass"),
+    (("0", "1"), "0"),
+    (("0.0", "1.0"), "0.0"),
+    (("no", "yes"), "no"),
+    (("False", "True"), "False"),
+    (("benign", "malignant"), "benign"),
+    (("inlier", "outlier"), "inlier"),
+    (("None", "crack"), "None"),
+    (("NA", "fault"), "NA"),
+    (("正常", "异常"), "正常"),
+    (("合格", "不合格"), "合格"),
+    (("否", "是"), "否"),
+    (("No fault", "Fault"), "No fault"),
+    (("red", "blue"), "Give normal_label="),
+    (("1", "-1"), "Give normal_label="),
+    (("1", "2"), "Give normal_label="),
+    (("normal", "good"), "Give normal_label="),
+    (("normal", ""), "row 3: no label"),
+]
