@@ -56,6 +56,7 @@ QUANTITIES = [  # units of one quantity; a column that mixes them is refused
         "$ US$ € £ ¥ USD EUR GBP CHF JPY CNY RMB",
     )
 ]
+QUICK = 1000  # distinct cells that can show that a column has no numbers
 FEWEST_GROUPED = 10  # different cells such as 1,024 that show thousands where no other column shows the decimal mark
 
 
@@ -104,6 +105,9 @@ def detect_format(
         Units differ, both decimal marks occur, or the column can be read in two ways.
     """
     codes, distinct = pd.factorize(cells)
+    first = [_split(str(cell)) for cell in distinct[:: len(distinct) // QUICK + 1]]
+    if sum(part is not None for part in first) < len(first) / 4 or any(part and part.code for part in first):
+        return None
     counts = np.bincount(codes[codes >= 0], minlength=len(distinct))
     parts = [_split(str(cell)) for cell in distinct]
     like = np.array([part is not None for part in parts], dtype=bool)

@@ -51,7 +51,9 @@ CHUNK = 50_000  # rows held as text at a time
 MOST_UNREADABLE = 0.5  # share of a column's cells; with more a file to score is refused
 SHOWN = 5  # columns or rows that a note names
 POINT = re.compile(r"(?m)\.\d{0,2}$|\.\d{4}|\.\d*[eE]|^-?0?\.|\d{4}\.")  # a point that separates no thousands
-CODE = re.compile(r"(?m)^[+-]?0\d|^\d{16,}$|[^\d.eE+\-\nnaif]")  # a block of cells that may not be plain numbers
+CODE = re.compile(r"\n[+-]?0\d")  # a leading zero
+LONG = re.compile(r"\n[+-]?\d{16,}\n")
+PLAIN = set("0123456789.+-eE\nnaif")
 
 
 def read_table(
@@ -309,13 +311,17 @@ def _chunks(rows, width: int, header: bool, path: Path, separator: str):
 def _plain(cells: list[str]) -> np.ndarray | None:
     """int64 or float64, if every cell is a gap or a number as Python writes it."""
     known = ["" if cell in MISSING else cell for cell in cells]
-    if CODE.search("\n".join(known)):
+    block = "\n" + "\n".join(known) + "\n"
+    if not PLAIN.issuperset(block) or CODE.search(block):
         return None
     try:
         values = pd.to_numeric(pd.Series(known, dtype=object)).to_numpy()
     except (ValueError, OverflowError):
         return None
-    return values if values.dtype.kind in "if" else values.astype(np.float64)
+    if values.dtype.kind not in "if":
+        return None
+    large = values[np.isfinite(values)]
+    return None if large.size and np.abs(large).max() >= 1e15 and LONG.search(block) else values
 
 
 def _numbers(frame, names, path, kept, decimal, separator, again, kinds, formats, notes) -> pd.DataFrame:
