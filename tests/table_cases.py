@@ -42,6 +42,14 @@ RIGHT = [
     ),
     # comments and headers
     ("comments first", lines("# made by a logger", "# 2024", "a,b", "1,2", "3,4"), {}, {"a": [1, 3]}),
+    (
+        "names in the comment above the rows",
+        lines("# a logger", "#a,b", "1,2", "3,4"),
+        {},
+        {"a": [1, 3], "b": [2, 4]},
+    ),
+    ("names in a comment, spaces", lines("# x y z", "1 2 3", "4 5 6"), {}, {"x": [1, 4], "z": [3, 6]}),
+    ("no header: whole numbers", lines("1,2", "3,4", "5,7"), {}, {"column 1": [1, 3, 5]}),
     ("a comment among the rows", lines("a,b", "1,2", "# restarted", "3,4"), {}, {"a": [1, 3]}),
     ("cells that begin with # in all rows", lines("ticket,b", "#7,2", "#8,4"), {}, {"ticket": ["#7", "#8"]}),
     (

@@ -16,17 +16,10 @@ __all__ = ["READABLE", "NumberFormat", "detect_format", "parse_numbers"]
 READABLE = 0.95  # share of a column's cells that must be numbers for it to be a column of numbers, or else
 MOST_WORDS, FEWEST_NUMBERS = 5, 10  # at least half, with at most so many different words beside more distinct numbers
 TRUTH = {"true": "1", "false": "0"}
-PLAIN_TEXT = str.maketrans(
-    {
-        **{0xFF01 + i: chr(0x21 + i) for i in range(94)},  # full-width forms
-        **dict.fromkeys("\u00a0\u2007\u2009\u202f\u3000", " "),
-        **dict.fromkeys("\u2212\u2013\ufe63", "-"),
-        **dict.fromkeys("\u2019\u02bc", "'"),
-        "\u03bc": "µ",
-        "℃": "°C",
-        "℉": "°F",
-    }
-)
+PLAIN_TEXT = {code: chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)}  # full-width forms
+PLAIN_TEXT |= {ord(space): " " for space in "\u00a0\u2007\u2009\u202f\u3000"}
+PLAIN_TEXT |= {ord(minus): "-" for minus in "\u2212\u2013\ufe63"}
+PLAIN_TEXT |= {ord(mark): "'" for mark in "\u2019\u02bc"} | {ord("\u03bc"): "µ", ord("℃"): "°C", ord("℉"): "°F"}
 CURRENCY = r"(?:[A-Z]{0,2}[$¢-¥₠-₿]|USD|EUR|GBP|CHF|JPY|CNY|RMB|INR|SEK|NOK|DKK|PLN|CAD|AUD|HKD|BRL|Rs\.?|kr\.?)"
 CELL = re.compile(
     rf"(?P<sign>[+-]?)\s?(?P<prefix>{CURRENCY})?\s?(?P<sign_after>[+-]?)"
@@ -106,13 +99,13 @@ def detect_format(
     """
     codes, distinct = pd.factorize(cells)
     first = [_split(str(cell)) for cell in distinct[:: len(distinct) // QUICK + 1]]
-    if sum(part is not None for part in first) < len(first) / 4 or any(part and part.code for part in first):
+    if len([part for part in first if part]) < len(first) / 4 or any(part.code for part in first if part):
         return None
     counts = np.bincount(codes[codes >= 0], minlength=len(distinct))
     parts = [_split(str(cell)) for cell in distinct]
     like = np.array([part is not None for part in parts], dtype=bool)
     total = counts.sum()
-    if not total or counts[like].sum() < total / 2 or any(part and part.code for part in parts):
+    if not total or counts[like].sum() < total / 2 or any(part.code for part in parts if part):
         return None
 
     def place(index) -> str:
@@ -121,11 +114,11 @@ def detect_format(
 
     mostly = counts[like].sum() >= READABLE * total
     unit, others = _units(parts, counts)
-    differing = [i for i, part in enumerate(parts) if part and part.unit in others]
+    differing = [i for i, part in enumerate(parts) if part is not None and part.unit in others]
     if differing and mostly and any(({unit} | others) - {""} <= units for units in QUANTITIES):
-        first = next(i for i, part in enumerate(parts) if part and part.unit == unit)
+        usual = next(i for i, part in enumerate(parts) if part and part.unit == unit)
         raise DatasetError(
-            f"{where}, {place(differing[0])}, but {place(first)}: the unit is not the same in all cells. Convert the "
+            f"{where}, {place(differing[0])}, but {place(usual)}: the unit is not the same in all cells. Convert the "
             "column to one unit, or name it in text= to keep it as text."
         )
     bodies = [(i, part.body) for i, part in enumerate(parts) if part and part.unit == unit]

@@ -121,8 +121,8 @@ def read_table(
         frame, names = _parquet(path, notes)
         separator, again = None, None
     else:
-        rows, separator = open_rows(path, encoding, separator, notes)
-        columns, header = _header(rows, path, header, notes)
+        rows, separator, above = open_rows(path, encoding, separator, notes)
+        columns, header = _header(rows, path, header, notes, above)
         raw = {label} | kept | commas if decimal != "," else set(columns)
         again = partial(_read, rows, columns, header, path, separator)
         frame, names = again(raw)
@@ -191,7 +191,7 @@ def _parquet(path: Path, notes: list[str]) -> tuple[pd.DataFrame, np.ndarray]:
     return frame.reset_index(drop=True), np.arange(1, len(frame) + 1)
 
 
-def _header(rows, path: Path, header: bool | None, notes: list[str]) -> tuple[list[str], bool]:
+def _header(rows, path: Path, header: bool | None, notes: list[str], above: list[str]) -> tuple[list[str], bool]:
     """Column names, and whether the first row has them."""
     sample = [[cell.strip() for cell in cells] for _, cells in islice(rows(), HEAD + 1)]
     if not sample:
@@ -201,6 +201,15 @@ def _header(rows, path: Path, header: bool | None, notes: list[str]) -> tuple[li
     full = lengths == {len(names) + 1} and any(cells[-1] for cells in body)  # as R writes row names
     if lengths == {len(names) - 1} and not names[-1]:
         names = names[:-1]
+    if (
+        header is None
+        and len(above) == len(names)
+        and not any(map(_is_number, above))
+        and any(map(_is_number, names))
+    ):
+        columns, said = distinct_names(above)
+        notes += [f"The comment above the first row names the columns: {', '.join(above)[:60]}.", *said]
+        return columns, False
     numeric = sum(_is_number(name) for name in names)
     if header is None:
         header = full or not body or _is_header(names, body)
@@ -237,9 +246,8 @@ def _is_header(names: list[str], body: list[list[str]]) -> bool:
             recurring += name in known
             new += name not in known and len(set(known)) < len(known)
     values = [float(name) for name in names if _is_number(name)]
-    counting = (
-        len(values) > 1 and all(np.diff(values) == 1) and len(values) >= len([name for name in names if name]) - 1
-    )
+    counting = len(values) > 1 and all(np.diff(values) == 1) and len(values) >= len(list(filter(None, names))) - 1
+    counting = counting and ((len(values) > 2 and values[0] in (0, 1)) or 1900 <= values[0] <= 2100)
     if above:
         return True
     if recurring and recurring >= new:
@@ -266,8 +274,8 @@ def _read(rows, columns, header, path, separator, text: set[str]) -> tuple[pd.Da
     points: set[str] = set()
     for chunk in _chunks(rows, len(columns), header, path, separator):
         numbers.append(np.array([number for number, _ in chunk]))
-        for block, name, cells in zip(blocks, columns, zip(*(cells for _, cells in chunk))):
-            cells = [cell.strip() for cell in cells]
+        for block, name, column in zip(blocks, columns, zip(*(row for _, row in chunk))):
+            cells = list(map(str.strip, column))
             plain = None if name in text else _plain(cells)
             if plain is not None and plain.dtype.kind == "f" and name not in points:
                 points |= {name} if POINT.search("\n".join(cells)) else set()

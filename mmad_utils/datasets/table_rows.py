@@ -26,11 +26,16 @@ OTHER_FORMATS = {".xls", ".ods", ".zip", ".json", ".pkl", ".feather", ".h5", ".m
 Rows = Iterator[tuple[int, Sequence[str]]]
 
 
-def open_rows(path: Path, encoding: str, separator: str | None, notes: list[str]) -> tuple[Callable[[], Rows], str]:
-    """A function that reads the rows that are not blank and no comments, with their numbers; and the separator."""
+def open_rows(
+    path: Path, encoding: str, separator: str | None, notes: list[str]
+) -> tuple[Callable[[], Rows], str, list[str]]:
+    """Of a file: a function that reads its rows, without comments, with their numbers; separator; last comment above.
+
+    The cells of the comment directly above the first row may be the names of the columns.
+    """
     if path.suffix.lower() in (".xlsx", ".xlsm"):
         sheet = _sheet(path, notes)
-        return lambda: iter(sheet), ""
+        return lambda: iter(sheet), "", []
     if path.suffix.lower() in OTHER_FORMATS:
         raise DatasetError(f"{path}: a {path.suffix} file is no table of text. Save it as CSV, .xlsx or Parquet.")
     encoding = _encoding(path, encoding)
@@ -39,13 +44,16 @@ def open_rows(path: Path, encoding: str, separator: str | None, notes: list[str]
     if lines and lines[0].lower().startswith("sep=") and len(lines[0].strip("\r\n")) == 5:
         separator = separator or lines[0][4]
         notes.append(f"Row 1 names the separator {lines[0][4]!r}.")
-    hashes = [line.startswith("#") for line in lines if line.strip()]
+    lines = [line for line in lines if line.strip()]
+    hashes = [line.startswith("#") for line in lines]
     comments = 0 < sum(hashes) <= len(hashes) / 2
     if separator is None:
         separator = _separator([line for line in lines if not (comments and line.startswith("#"))])
     if comments:
         notes.append("Lines that begin with # are comments and left out.")
-    return partial(_rows, path, encoding, separator, comments), separator
+    above = lines[hashes.index(False) - 1] if comments and hashes[0] else ""
+    cells = re.split(r"\s+" if separator == " " else re.escape(separator), above.strip("# \t\r\n")) if above else []
+    return partial(_rows, path, encoding, separator, comments), separator, [cell.strip() for cell in cells]
 
 
 def _rows(path: Path, encoding: str, separator: str, comments: bool) -> Rows:

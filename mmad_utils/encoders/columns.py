@@ -154,7 +154,7 @@ class ColumnEncoder(Encoder):
             parts, new[:, number], gaps = self._encode(cells, name, self._format(X, name))
             encoded[:, position : position + len(parts)] = np.transpose(parts)
             position += len(parts)
-            bad = [] if gaps is None else np.flatnonzero(gaps & cells.notna().to_numpy())
+            bad = np.flatnonzero(gaps & cells.notna().to_numpy())
             count += len(bad)
             for i in bad[: SHOWN - len(unreadable)]:
                 unreadable.append(f"row {X.index[i]}, column {name!r}: {str(cells.iloc[i])[:40]!r}")
@@ -232,7 +232,11 @@ class ColumnEncoder(Encoder):
             words = _words(cells, learned["levels"], name)
             other = ~words.isin(learned["levels"]).to_numpy(bool)
             parts = [(words == level).to_numpy(np.float64, na_value=0.0) for level in learned["levels"]]
-            return [*parts, other.astype(np.float64)], other & (not learned.get("others", True)), None
+            return (
+                [*parts, other.astype(np.float64)],
+                other & (not learned.get("others", True)),
+                cells.isna().to_numpy(),
+            )
         values = _surprise(cells, learned, name) if kind == "text" else _values(cells, kind, number_format)
         gaps = np.isnan(values)
         z = np.arcsinh((values - learned["middle"]) / learned["spread"])
