@@ -112,7 +112,11 @@ def read_table(
         raise DatasetError(f"{path} is a folder, not a table; pictures are read by read_pictures.")
     encoder = getattr(like, "encoder_", like)
     kinds = {} if encoder is None else dict(encoder.kinds_)
-    formats = {} if encoder is None else {name: NumberFormat(*pair) for name, pair in encoder.formats_.items()}
+    formats = (
+        {}
+        if encoder is None
+        else {name: NumberFormat(*pair) for name, pair in getattr(encoder, "formats_", {}).items()}
+    )
     notes: list[str] = []
     kept = {str(name) for name in text} | {name for name, kind in kinds.items() if kind != "number"}
     commas = {name for name, one in formats.items() if one.decimal == ","}
