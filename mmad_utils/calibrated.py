@@ -11,7 +11,7 @@ from sklearn.utils import check_random_state
 from tqdm.auto import tqdm
 
 from mmad_utils.datasets.take import take
-from mmad_utils.detector import Detector, DetectorError
+from mmad_utils.detector import Detector, DetectorError, check_share, check_whole
 from mmad_utils.thresholds import ConformalThreshold, TailProbability
 
 __all__ = ["CalibratedDetector", "CrossFittedScores", "cross_fit_scores"]
@@ -40,7 +40,17 @@ class CalibratedDetector(Detector):
     encoder_ : fitted transformer, or None
     detector_ : fitted detector
     tail_ : TailProbability of the scores of the other half
+    lift_ : (float, float) or None
+        Lowest score of the other half, and the score above its highest where that of a sample with a cell that is new
+        in kind (``ColumnEncoder.encode``) begins; None if the encoder does not tell, or if such samples are more than
+        half of the nominal false alarms in the other half.
     offset_ : float; -inf where the other half is too small for the promise, so that there is no alarm
+
+    Notes
+    -----
+    A gap in a column that had none in training, and a value of a category that training did not have, give a sample
+    the largest tail probability, whatever the detector: an isolation forest, for example, never splits a column that
+    is constant in training. The samples that calibrate are scored in the same way, so the p-values stay valid.
 
     References
     ----------
@@ -49,6 +59,7 @@ class CalibratedDetector(Detector):
 
     modalities = ("tabular", "image")
     encoder_: Any
+    lift_ = None  # files of earlier versions have none
 
     def __init__(self, detector, encoder=None, contamination=0.05, random_state=None):
         self.detector = detector
@@ -59,6 +70,11 @@ class CalibratedDetector(Detector):
     def p_values(self, X) -> np.ndarray:
         """(n,) conformal p-values in (0, 1]; a normal sample has p ≤ α with probability at most α."""
         return self.tail_.p_values(self._raw(X))
+
+    def score_encoded(self, encoded, new=None) -> np.ndarray:
+        """``anomaly_score`` of samples that ``encoder_.encode`` has encoded, (n,) float64."""
+        scores = -self.detector_.score_samples(encoded)
+        return self.tail_.transform(scores if new is None else self._lifted(scores, new.any(axis=1)))
 
     def anomaly_map(self, X) -> np.ndarray:
         """(n, H, W) map of pictures, in the units of the detector."""
@@ -71,13 +87,19 @@ class CalibratedDetector(Detector):
         -------
         self
         """
+        check_share("contamination", self.contamination, 0.5)
         random = check_random_state(self.random_state).randint(2**31)
         self.encoder_ = None if self.encoder is None else clone(self.encoder).fit(train)
         detector = clone(self.detector)
         if "random_state" in detector.get_params():
             detector.set_params(random_state=random)
-        self.detector_ = detector.fit(self._encode(train))
-        scores = self._raw(calibration)
+        self.detector_ = detector.fit(self._encode(train)[0])
+        self.lift_ = None
+        scores, new = self._in_chunks(calibration)
+        if not new.all() and new.mean() <= self.contamination / 2:
+            low, high = scores[~new].min(), scores[~new].max()
+            self.lift_ = (float(low), float(high + ((high - low) / 2 or 1.0)))
+            scores = self._lifted(scores, new)
         self.tail_ = TailProbability().fit(scores)
         threshold = ConformalThreshold(self.contamination).fit(scores).threshold_
         self.offset_ = -float(self.tail_.transform([threshold])[0])
@@ -110,14 +132,29 @@ class CalibratedDetector(Detector):
         return self.tail_.transform(self._raw(X))
 
     def _encode(self, X):
-        return X if self.encoder_ is None else self.encoder_.transform(X)
+        """What the detector takes, and which cells are new in kind, (n, columns) bool, or None."""
+        if self.encoder_ is None or not hasattr(self.encoder_, "encode"):
+            return X if self.encoder_ is None else self.encoder_.transform(X), None
+        return self.encoder_.encode(X)
 
     def _raw(self, X) -> np.ndarray:
-        """Scores of the detector, (n,), higher is more anomalous."""
-        starts = range(0, len(X), CHUNK)
-        return np.concatenate(
-            [-self.detector_.score_samples(self._encode(X[start : start + CHUNK])) for start in starts]
-        )
+        """Scores, (n,), higher is more anomalous; a sample with a cell that is new in kind is above all others."""
+        return self._lifted(*self._in_chunks(X))
+
+    def _lifted(self, scores, new) -> np.ndarray:
+        if self.lift_ is None:
+            return scores
+        low, high = self.lift_
+        return np.where(new, high + np.maximum(0, scores - low), scores)
+
+    def _in_chunks(self, X) -> tuple[np.ndarray, np.ndarray]:
+        """Scores of the detector, (n,), and which samples have a cell that is new in kind, (n,) bool."""
+        scores, news = [], []
+        for start in range(0, len(X), CHUNK):
+            encoded, new = self._encode(X[start : start + CHUNK])
+            scores.append(-self.detector_.score_samples(encoded))
+            news.append(np.zeros(len(scores[-1]), dtype=bool) if new is None else new.any(axis=1))
+        return np.concatenate(scores), np.concatenate(news)
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,6 +195,7 @@ def cross_fit_scores(
     seed : int
     progress : bool, show a bar
     """
+    check_whole("most", most, 4)
     rng = np.random.default_rng(seed)
     normal = rng.permutation(len(X) if y is None else np.flatnonzero(np.asarray(y) == 0))
     halves = np.sort(normal[: len(normal) // 2]), np.sort(normal[len(normal) // 2 :])

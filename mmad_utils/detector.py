@@ -21,7 +21,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from mmad_utils.files import atomic_path
 
-__all__ = ["Detector", "DetectorError", "Stateful", "load_state", "save_state"]
+__all__ = ["Detector", "DetectorError", "Stateful", "check_share", "check_whole", "load_state", "save_state"]
 
 FILE_FORMAT = "2"  # of what save_state writes; a change that older code cannot read raises it
 READABLE_FORMATS = ("1", FILE_FORMAT)  # 1: the state of a TabularEncoder had "weights" and "names" of its own
@@ -152,7 +152,8 @@ class Detector(OutlierMixin, Stateful, BaseEstimator, abc.ABC):
 
     def _check(self, X, *, reset: bool):
         """Validated input; tables here, image detectors override it."""
-        return validate_data(self, X, dtype=np.float64, reset=reset)
+        X = validate_data(self, X, dtype=np.float64, reset=reset)
+        return np.require(X, requirements=["C", "W"])  # PyTorch takes no reversed and no read-only array
 
     @abc.abstractmethod
     def _fit(self, X, y) -> None:
@@ -169,6 +170,18 @@ class Detector(OutlierMixin, Stateful, BaseEstimator, abc.ABC):
     @abc.abstractmethod
     def _score(self, X) -> np.ndarray:
         """Score of each sample of a validated ``X``, (n,); higher is more anomalous."""
+
+
+def check_whole(name: str, value, least: int) -> None:
+    """Refuse a parameter that is no whole number of at least ``least``, under the name that the user gave it."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+        raise DetectorError(f"{name}={value!r}: give a whole number, {least} or more.")
+
+
+def check_share(name: str, value, most: float) -> None:
+    """Refuse a parameter that is no number in (0, most], under the name that the user gave it."""
+    if not 0 < value <= most:
+        raise DetectorError(f"{name}={value!r}: give a number in (0, {most:g}].")
 
 
 def save_state(path, state: dict[str, Any]) -> None:

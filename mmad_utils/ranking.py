@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 
 from mmad_utils.benchmark import make_detector
 from mmad_utils.datasets.take import take
-from mmad_utils.detector import Detector, DetectorError
+from mmad_utils.detector import Detector, DetectorError, check_share, check_whole
 
 __all__ = ["choose", "compare", "first_saveable", "subsample"]
 
@@ -56,6 +56,7 @@ def choose(detectors: str, modality: str) -> dict[str, Any]:
 
 def subsample(n: int, y=None, *, most: int, seed: int = 0) -> np.ndarray:
     """Rows to compare on, sorted, at most ``most`` of n at random; of labelled anomalies as many as half of these."""
+    check_whole("most", most, 2)
     rng = np.random.default_rng(seed)
     if n <= most:
         return np.arange(n)
@@ -92,8 +93,9 @@ def compare(
     - with labels ``auroc`` and ``average_precision`` of each copy on the normal half that it has not seen and all
       anomalies, the latter reweighted to ``rate``.
 
-    What a detector would take is foretold from two trials on an eighth of the samples and less. The quickest run
-    first, and what does not fit into the rest of the time is left out; repeats stop when time is up.
+    What a detector would take is foretold from two trials on an eighth of the samples and less, and so is the
+    encoding of the samples, which counts. The quickest run first, and what does not fit into the rest of the time is
+    left out; repeats stop when time is up.
 
     Parameters
     ----------
@@ -119,19 +121,33 @@ def compare(
     DetectorError
         Not even the quickest detector fits into the time.
     """
+    check_whole("repeats", repeats, 1)
+    check_share("minutes", minutes, np.inf)
+    if rate is not None:
+        check_share("rate", rate, 1)
     deadline = perf_counter() + 60 * minutes
     normal = np.arange(len(X)) if y is None else np.flatnonzero(np.asarray(y) == 0)
     anomalies = np.setdiff1d(np.arange(len(X)), normal)
     trials = [_trial(X, normal, fraction, encoder, seed) for fraction in TRIALS]
+    encoding = _power_law([(seconds, fraction) for _, fraction, seconds in trials])
     costs = {name: _expected_seconds(detector, trials, seed) for name, detector in detectors.items()}
     order = sorted(costs, key=lambda name: costs[name])
     rows: dict[str, list[dict[str, float]]] = {name: [] for name in order}
     left_out = dict.fromkeys(order, "")
-    with tqdm(total=round(sum(costs.values()) * repeats), disable=not progress, bar_format=BAR) as bar:
+    total = round((encoding + sum(costs.values())) * repeats)
+    with tqdm(total=total, disable=not progress, bar_format=BAR) as bar:
         for repeat in range(repeats):
+            start = perf_counter()
+            if encoding + min(costs.values()) > deadline - start:
+                if repeat == 0:
+                    reason = f"encoding needs about {encoding:.0f} s, {max(0.0, deadline - start):.0f} s were left"
+                    left_out = dict.fromkeys(order, reason)
+                break
             rng = np.random.default_rng([seed, repeat])
             halves = np.array_split(rng.permutation(normal), 2)
             encoded = [_encode(encoder, X, np.sort(half), normal, rng) for half in halves]
+            encoding = perf_counter() - start
+            bar.update(encoding)
             new_to = np.full(len(X), -1)  # the copy that has not learned from a sample; anomalies are new to both
             new_to[halves[0]], new_to[halves[1]] = 1, 0
             ranks = {}
@@ -151,7 +167,7 @@ def compare(
                 row, ranks[name] = _measure(scores, shuffled, new_to, anomalies, rate)
                 costs[name] = perf_counter() - start  # known now, and better than foretold
                 rows[name].append(row | {"seconds": costs[name]})
-                bar.total = bar.n + costs[name] + _ahead(costs, order, name, repeats - repeat)
+                bar.total = bar.n + costs[name] + _ahead(costs, encoding, order, name, repeats - repeat)
                 bar.update(costs[name])
             _add_agreement(rows, ranks)
     return _table(rows, left_out, minutes)
@@ -171,10 +187,10 @@ def first_saveable(detectors: Mapping[str, Any], table: pd.DataFrame) -> str:
     raise DetectorError("none of the compared detectors can be saved: add one of this package, such as KNNDistance.")
 
 
-def _ahead(costs, order, name: str, repeats: int) -> float:
+def _ahead(costs, encoding: float, order, name: str, repeats: int) -> float:
     """Seconds still to come after ``name`` in this repeat and in the further ones."""
     this = sum(costs[key] for key in order[order.index(name) + 1 :])
-    return this + (repeats - 1) * sum(costs.values())
+    return this + (repeats - 1) * (encoding + sum(costs.values()))
 
 
 def _encode(encoder, X, train, normal, rng):
@@ -191,26 +207,32 @@ def _encode(encoder, X, train, normal, rng):
 
 
 def _trial(X, normal, fraction, encoder, seed):
-    """``_encode`` of a part of the normal samples."""
+    """``_encode`` of a part of the normal samples; how much larger the whole is; and the seconds that it took."""
     rng = np.random.default_rng(seed)
     rows = np.sort(rng.choice(normal, min(len(normal), max(10, len(normal) // fraction)), replace=False))
     part, everything = take(X, rows), np.arange(len(rows))
+    start = perf_counter()
     encoded = [_encode(encoder, part, half, everything, rng) for half in np.array_split(everything, 2)]
-    return encoded, len(X) / len(rows)
+    return encoded, len(X) / len(rows), perf_counter() - start
 
 
 def _expected_seconds(detector, trials, seed) -> float:
-    """Seconds of a repeat on all samples: a power law through two trials, between constant and quadratic time."""
-    seconds = []
-    for encoded, _ in trials:
+    """Seconds of a repeat on all samples, extrapolated between constant and quadratic time."""
+    points = []
+    for encoded, fraction, _ in trials:
         start = perf_counter()
         _scores(detector, encoded, [seed])
-        seconds.append(perf_counter() - start)
-    (_, first), (_, second) = trials
-    if first <= second:
-        return seconds[1] * second
-    exponent = np.clip(np.log(seconds[1] / seconds[0]) / np.log(first / second), 0, 2)
-    return float(seconds[1] * second**exponent)
+        points.append((perf_counter() - start, fraction))
+    return _power_law(points)
+
+
+def _power_law(points) -> float:
+    """Seconds for the whole from (seconds, how much larger the whole is) of two trials, the smaller one first."""
+    (early, first), (late, second) = points
+    if first <= second or early <= 0:
+        return late * second
+    exponent = np.clip(np.log(late / early) / np.log(first / second), 0, 2) if late > 0 else 0
+    return float(late * second**exponent)
 
 
 def _scores(detector, encoded, seed: list[int]):

@@ -369,9 +369,8 @@ class DeepDetector(NetworkState, Detector):
         return X
 
     def _tensor(self, X: np.ndarray) -> Tensor:
-        if X.ndim == 4:
-            return torch.from_numpy(np.ascontiguousarray(X)).permute(0, 3, 1, 2).float().div_(255)
-        return torch.tensor(X)
+        data = torch.tensor(np.ascontiguousarray(X))  # a copy; PyTorch takes no reversed array
+        return data.permute(0, 3, 1, 2).float().div_(255) if X.ndim == 4 else data
 
     def _fit(self, X, y):
         data = self._tensor(X).float()

@@ -4,6 +4,7 @@ import pytest
 from PIL import Image
 from scipy.stats import rankdata
 from sklearn.base import clone
+from sklearn.ensemble import IsolationForest
 
 from mmad_utils import CalibratedDetector, ColumnEncoder, Detector, DistanceToCenter, GaussianAnomalyScorer, PaDiM
 from mmad_utils.calibrated import cross_fit_scores
@@ -109,3 +110,29 @@ def test_a_sample_teaches_where_there_are_too_many_rows(frame, detector):
     judgement = cross_fit_scores(detector, frame, most=100, seed=0)
     assert [len(one.tail_.calibration_) for one in judgement.detectors] == [50, 50]
     assert len(judgement.scores) == 600
+
+
+@pytest.mark.parametrize("base", [GaussianAnomalyScorer(), IsolationForest(n_estimators=20)])
+@pytest.mark.parametrize("cell", [("a", None), ("c", "new"), ("c", None)])
+def test_a_cell_that_is_new_in_kind_gives_the_smallest_p_value(frame, base, cell):
+    detector = CalibratedDetector(base, ColumnEncoder(), random_state=0).fit(frame)
+    row = frame[:1].astype({cell[0]: object})
+    row.loc[0, cell[0]] = cell[1]
+    assert detector.p_values(row) == 1 / (len(detector.tail_.calibration_) + 1)
+    assert detector.anomaly_score(row) > detector.anomaly_score(frame).max()
+
+
+def test_new_kinds_of_cells_that_are_common_do_not_decide():
+    table = pd.DataFrame({"a": np.random.default_rng(0).normal(size=400), "c": [f"x{i % 40}" for i in range(400)]})
+    detector = CalibratedDetector(DistanceToCenter(), ColumnEncoder({"a": "number", "c": "category"}))
+    detector.fit_on(table[:9], table[9:])
+    assert detector.lift_ is None and np.isfinite(detector.anomaly_score(table)).all()
+
+
+@pytest.mark.parametrize(("name", "value"), [("contamination", 5), ("most", -5), ("most", 2.5)])
+def test_a_parameter_out_of_range_is_refused_by_name(frame, detector, name, value):
+    with pytest.raises(DetectorError, match=f"^{name}={value}"):
+        if name == "most":
+            cross_fit_scores(detector, frame, most=value)
+        else:
+            cross_fit_scores(detector.set_params(contamination=value), frame)

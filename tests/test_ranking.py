@@ -140,3 +140,30 @@ def test_detectors_are_chosen_by_set_or_by_name():
         ranking.choose("KNNDistanc", "tabular")
     with pytest.raises(DetectorError, match="PaDiM does not take tables"):
         ranking.choose("PaDiM", "tabular")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("repeats", 0), ("repeats", 1.5), ("minutes", 0), ("minutes", -1), ("rate", 5)]
+)
+def test_a_parameter_out_of_range_is_refused_by_name(X, name, value):
+    with pytest.raises(DetectorError, match=f"^{name}={value}"):
+        ranking.compare({"a": Column(0)}, X, **{name: value})
+    with pytest.raises(DetectorError, match=r"^most=-5"):
+        ranking.subsample(10, most=-5)
+
+
+def test_the_time_of_encoding_counts(X, clock):
+    class SlowEncoder(BaseEstimator):
+        def fit(self, X):
+            clock.now += len(X)
+            return self
+
+        def transform(self, X):
+            return X.to_numpy()
+
+    frame = pd.DataFrame(X, columns=list("abc"))
+    with pytest.raises(DetectorError, match="encoding needs about 400 s"):
+        ranking.compare({"a": Column(0)}, frame, encoder=SlowEncoder(), minutes=3)
+    assert clock.now < 180
+    table = ranking.compare({"a": Column(0)}, frame, encoder=SlowEncoder(), repeats=9, minutes=25)
+    assert table.loc["a", "repeats"] == 3

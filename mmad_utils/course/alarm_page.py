@@ -16,6 +16,7 @@ import pandas as pd
 
 from mmad_utils.calibrated import CrossFittedScores
 from mmad_utils.course.results import css_width
+from mmad_utils.encoders.columns import as_table
 from mmad_utils.files import write_atomic
 
 __all__ = ["first_alarms", "score_drop", "scores_table", "write_page"]
@@ -32,6 +33,7 @@ HEAD = """<!doctype html>
 <title>{title}</title><style>{style}</style></head>
 <body><main><h1>{title}</h1>"""
 Picture = tuple[bytes, str]
+GROUPS = 64  # columns, or groups of columns, that are tried at a time
 
 
 def scores_table(judgement: CrossFittedScores, names, y=None) -> pd.DataFrame:
@@ -53,6 +55,9 @@ def score_drop(
     It works for any detector. The mean over other rows is the first-order effect of a column in the sense of
     interventional Shapley values; falls of several columns do not add up where they act together.
 
+    Up to 64 columns are tried one by one. More are tried in 64 groups that change together; the 16 groups with the
+    largest fall are divided further, so that the time grows with the columns and not with their square.
+
     Parameters
     ----------
     judgement : CrossFittedScores of X with a ``ColumnEncoder``; a row is scored by the detector that has not seen it
@@ -64,27 +69,36 @@ def score_drop(
     Returns
     -------
     (k, columns that are not left out) DataFrame, in units of the score; large is what made the row anomalous,
-    negative what speaks for it
+    negative what speaks for it, NaN where only the group of a column was tried
     """
-    X = X[list(judgement.detectors[0].encoder_.kinds_)]
     quiet = np.flatnonzero(~judgement.alarms)
-    others = X.iloc[np.random.default_rng(seed).choice(quiet, min(n_others, len(quiet)), replace=False)]
+    others = np.random.default_rng(seed).choice(quiet, min(n_others, len(quiet)), replace=False)
+    names = list(judgement.detectors[0].encoder_.kinds_)
     changes = []
     for row in rows:
-        copies = X.iloc[np.repeat(row, len(others) * X.shape[1])].reset_index(drop=True)
-        for number, name in enumerate(X):
-            part = slice(number * len(others), (number + 1) * len(others))
-            copies.iloc[part, number] = others[name].to_numpy()
-        scores = judgement.detectors[judgement.fold[row]].anomaly_score(copies)
-        changes.append(judgement.scores[row] - scores.reshape(X.shape[1], -1).mean(axis=1))
-    return pd.DataFrame(changes, index=list(rows), columns=list(X))
+        detector = judgement.detectors[judgement.fold[row]]
+        sources = pd.Index(names).get_indexer(detector.encoder_.sources_)
+        (own, *encoded), (own_new, *new) = detector.encoder_.encode(X.iloc[[row, *others]])
+        change, groups = np.full(len(names), np.nan), np.array_split(np.arange(len(names)), min(len(names), GROUPS))
+        while groups:
+            changed = np.repeat([np.isin(np.arange(len(names)), group) for group in groups], len(others), axis=0)
+            copies = np.where(changed[:, sources], np.tile(encoded, (len(groups), 1)), own)
+            scores = detector.score_encoded(copies, np.where(changed, np.tile(new, (len(groups), 1)), own_new))
+            falls = judgement.scores[row] - scores.reshape(len(groups), -1).mean(axis=1)
+            single = [(group[0], fall) for group, fall in zip(groups, falls) if len(group) == 1]
+            change[[column for column, _ in single]] = [fall for _, fall in single]
+            largest = np.argsort(falls)[::-1][: GROUPS // 4]
+            divided = [part for i in largest if len(groups[i]) > 1 for part in np.array_split(groups[i], 4)]
+            groups = [part for part in divided if len(part)]
+        changes.append(change)
+    return pd.DataFrame(changes, index=list(rows), columns=names)
 
 
 def first_alarms(judgement: CrossFittedScores, changes: pd.DataFrame, X, names, *, most: int = 3) -> pd.DataFrame:
     """A line for each explained row: its name, score, p-value, and the values that raised the alarm."""
-    lines = []
+    X, lines = as_table(X), []
     for row, change in changes.iterrows():
-        largest = change.sort_values(ascending=False).head(most)
+        largest = change.dropna().sort_values(ascending=False).head(most)
         cells = [f"{name} = {_short(X[name].iloc[row])} ({fall:+.1f})" for name, fall in largest.items()]
         lines.append([names[row], judgement.scores[row], judgement.p_values[row], "; ".join(cells)])
     return pd.DataFrame(lines, columns=["sample", "score", "p_value", "value (by which the score would fall)"])

@@ -43,9 +43,11 @@
 # Without `csv` and `images` it writes an example and takes that.
 
 # %% tags=["parameters"]
-csv: str = ""  # a CSV file with a header
+csv: str = ""  # a table: .csv, .csv.gz, .xlsx or .parquet
 images: str = ""  # or a folder of pictures; a subfolder called good, normal or ok labels them
-label: str = ""  # the column of labels, if there is one: 0 normal and 1 anomaly, or any two values
+label: str = ""  # the column of labels, if there is one: 0 and 1, normal and anomaly, ok and NG, 正常 and 异常, ...
+normal_label: str = ""  # the label of normal rows, if its meaning is not known
+decimal: str = ""  # "." or ",", if a column of numbers can be read in two ways
 encoding: str = "utf-8"  # of the CSV file
 detectors: str = "quick"  # or "thorough", or class names with commas between them
 minutes: float = 1.0  # to compare the detectors
@@ -73,6 +75,7 @@ from mmad_utils.course.results import png_bytes
 from mmad_utils.datasets import user_files as your_data
 from mmad_utils.datasets.record import DatasetError, file_hash
 from mmad_utils.datasets.take import take
+from mmad_utils.detector import check_share, check_whole
 from mmad_utils.encoders.columns import describe_columns, kinds_of
 from mmad_utils.files import write_atomic
 
@@ -83,6 +86,8 @@ nb = notebook.start(
     csv=csv,
     images=images,
     label=label,
+    normal_label=normal_label,
+    decimal=decimal,
     encoding=encoding,
     detectors=detectors,
     minutes=minutes,
@@ -94,7 +99,14 @@ nb = notebook.start(
 )
 if csv and images:
     raise DatasetError("csv and images are both given: run the notebook once for each.")
-folder = project.ROOT / output if output else nb.results.output / "your_data"
+folder = project.ROOT / Path(output).expanduser() if output else nb.results.output / "your_data"
+
+# %%
+check_share("minutes", minutes, np.inf)
+check_share("false_alarms", false_alarms, 0.5)
+check_whole("repeats", repeats, 1)
+if max_samples is not None:
+    check_whole("max_samples", max_samples, 20)
 
 # %% [markdown]
 # ## 1. Read and check
@@ -124,8 +136,10 @@ def write_example(path: Path) -> Path:
 
 
 # %% [markdown]
-# Reading refuses what it cannot mend, with the row and a remedy: cells too many or too few, another encoding, no header,
-# labels with three values. What it can mend it notes.
+# The separator, the header and the number format of each column (decimal comma, thousands, units) are decided from the
+# whole file. What was decided is printed below, and so is every cell that is no number in a column of numbers: it counts as
+# a gap. A file that can be read in two ways is refused, with the row and the parameter that decides: `1,024` in all cells of
+# a column, temperatures in °C and °F, or labels whose meaning is not known.
 
 # %%
 example = not (csv or images)
@@ -134,7 +148,7 @@ if images:
 elif example:
     samples = your_data.read_table(write_example(folder / "example.csv"), "diagnosis")
 else:
-    samples = your_data.read_table(csv, label, encoding)
+    samples = your_data.read_table(csv, label, encoding, normal_label=normal_label or None, decimal=decimal or None)
     nb.results.provenance["data"][samples.path.name] = file_hash(samples.path)
 print(f"{samples.path.name}: {len(samples.X)} samples")
 print(*samples.notes, sep="\n")
@@ -474,7 +488,9 @@ pd.DataFrame({"sample": samples.names[:20], "scores.csv": judgement.p_values[:20
 # %% [markdown] tags=["solution"]
 # They are as good as the same for the samples that this copy judged: there each is among those that it is compared
 # with, and `cross_fit_scores` does not count it twice. From the others the copy has learned, and their judge was its twin. A new
-# file is read by `your_data.read_table("tomorrow.csv", least=1)`; its `X` is what `p_values` takes.
+# file is read by `your_data.read_table("tomorrow.csv", least=1, like=loaded)`, which keeps to the types, units and number formats
+# of the training file; its `X` is what `p_values` takes. A gap in a column that had none in training, and a category that
+# training did not have, get the smallest p-value.
 
 # %%
 nb.finish()

@@ -100,3 +100,19 @@ def test_no_sample_is_named_by_a_formula(judged):
     written = scores_table(judgement, names)["sample"]
     assert list(written[:5]) == ["./=1+1.png", "./+a.png", "./-b.png", "./@c.png", "good/=d.png"]
     assert list(written[5:]) == list(range(295))
+
+
+def test_of_many_columns_the_one_that_made_the_alarm_is_found_in_groups():
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(rng.normal(size=(60, 200)))
+    frame.iloc[5, 130] = 1e6
+    judgement = cross_fit_scores(CalibratedDetector(DistanceToCenter(), ColumnEncoder()), frame, seed=0)
+    changes = score_drop(judgement, frame, [5])
+    assert changes.loc[5].idxmax() == "130" and changes.loc[5].notna().sum() < 100
+    quiet = np.flatnonzero(~judgement.alarms)
+    others = np.random.default_rng(0).choice(quiet, 30, replace=False)
+    copies = pd.concat([frame.iloc[[5]]] * 30, ignore_index=True)
+    copies[130] = frame.iloc[others, 130].to_numpy()
+    fall = judgement.scores[5] - judgement.detectors[judgement.fold[5]].anomaly_score(copies).mean()
+    assert changes.loc[5, "130"] == pytest.approx(fall)
+    assert "130 = 1e+06" in first_alarms(judgement, changes, frame, np.arange(60)).iloc[0, -1]

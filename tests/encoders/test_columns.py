@@ -2,6 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from mmad_utils.datasets.table_files import read_table
 from mmad_utils.detector import DetectorError, load_state, save_state
 from mmad_utils.encoders.columns import ColumnEncoder, describe_columns, kinds_of
 
@@ -99,7 +100,8 @@ def test_only_training_rows_teach(frame):
 @pytest.mark.filterwarnings("error")
 def test_wild_values_stay_finite():
     x = [*np.arange(50.0), 1e308, -1e308, np.inf, np.nan]
-    encoded = ColumnEncoder().fit_transform(pd.DataFrame({"x": x}))
+    with pytest.warns(UserWarning, match="row 52, column 'x': 'inf'"):
+        encoded = ColumnEncoder().fit_transform(pd.DataFrame({"x": x}))
     assert np.isfinite(encoded).all() and np.abs(encoded).max() < 1000
     same = ColumnEncoder().fit_transform(pd.DataFrame({"x": [1e308, -1e308] * 20}))
     assert np.isfinite(same).all()
@@ -118,3 +120,138 @@ def test_a_saved_encoder_gives_the_same_numbers(frame, tmp_path):
     other = ColumnEncoder()
     other.set_state(load_state(tmp_path / "encoder.safetensors")["encoder"])
     np.testing.assert_array_equal(other.transform(frame), encoder.transform(frame))
+
+
+def test_a_gap_in_a_column_without_gaps_is_an_outlier_and_new_in_kind():
+    train = pd.DataFrame({"t": np.arange(50.0) ** 2, "g": [np.nan, *np.arange(49.0)]})
+    encoder = ColumnEncoder().fit(train)
+    encoded, new = encoder.encode(pd.DataFrame({"t": [np.nan, 4.0], "g": [3.0, np.nan]}))
+    assert encoded[0, 0] > 10 > np.abs(encoder.transform(train)).max()
+    assert new.tolist() == [[True, False], [False, False]]
+
+
+def test_a_value_of_a_category_that_training_did_not_have_is_new_in_kind():
+    encoder = ColumnEncoder({"c": "category"}).fit(pd.DataFrame({"c": list("aab")}))
+    assert encoder.encode(pd.DataFrame({"c": ["a", "z", None]}))[1][:, 0].tolist() == [False, True, True]
+
+
+def test_an_unreadable_cell_is_a_gap_and_the_warning_names_it():
+    encoder = ColumnEncoder({"t": "number", "when": "date %Y-%m-%d"}).fit(
+        pd.DataFrame({"t": ["1", "2", "4"], "when": ["2024-01-01", "2024-01-02", "2024-01-05"]})
+    )
+    new = pd.DataFrame({"t": ["3", "ERR"], "when": ["2024-01-03", "soon"]}, index=[5, 6])
+    with pytest.warns(UserWarning, match="2 cells .* row 6, column 't': 'ERR'; row 6, column 'when': 'soon'"):
+        assert encoder.encode(new)[1].tolist() == [[False, False], [True, True]]
+
+
+def test_types_of_training_are_kept():
+    train = pd.DataFrame({"code": ["007", "012", "A12"] * 9, "size": ["1,5", "2,25", "1.034,5"] * 9})
+    encoder = ColumnEncoder().fit(train)
+    assert encoder.kinds_ == {"code": "category", "size": "number"} and encoder.formats_ == {"size": (",", "")}
+    read_by_pandas = pd.DataFrame({"code": [7, 12], "size": ["1,5", "2,25"]})
+    np.testing.assert_array_equal(encoder.transform(read_by_pandas), encoder.transform(train[:2]))
+    twice = ColumnEncoder({"version": "category"}).fit(pd.DataFrame({"version": ["1.1", "1.10", "b"]}))
+    with pytest.raises(DetectorError, match="could be any of"):
+        twice.transform(pd.DataFrame({"version": [1.1]}))
+
+
+def test_another_unit_is_refused():
+    train, new = pd.DataFrame({"t": ["95 C", "96 C"]}), pd.DataFrame({"t": [203.0]})
+    encoder = ColumnEncoder({"t": "number"}).fit(train)
+    new.attrs["number_formats"] = {"t": (".", "F")}
+    with pytest.raises(DetectorError, match="is in 'F', in training it was in 'C'"):
+        encoder.transform(new)
+
+
+NUMBERS, WORDS = [1.0, 2.5, 2.5, 40.0, None, 7.0], ["a", "b", None, "a", "c", "b"]
+DAYS = ["2024-01-31", "2024-02-01", None, "2024-02-29", "2024-03-05", "2024-03-09"]
+
+
+@pytest.mark.parametrize(
+    ("cells", "column"),
+    [
+        (NUMBERS, pd.array([1.0, 2.5, 2.5, 40.0, None, 7.0], dtype="Float64")),
+        (NUMBERS, pd.arrays.SparseArray([1.0, 2.5, 2.5, 40.0, np.nan, 7.0])),
+        (NUMBERS, pd.Categorical(NUMBERS)),
+        (NUMBERS, np.array(NUMBERS, dtype=object)),
+        ([True, False, None, True, True, False], pd.array([True, False, None, True, True, False], dtype="boolean")),
+        (WORDS, pd.Categorical(WORDS)),
+        (WORDS, pd.array(WORDS, dtype="string")),
+        (DAYS, pd.to_datetime(pd.Series(DAYS))),
+        (DAYS, pd.to_datetime(pd.Series(DAYS)).astype("datetime64[s]")),
+        (DAYS, pd.to_datetime(pd.Series(DAYS), utc=True)),
+        (DAYS, pd.Series(pd.to_datetime(pd.Series(DAYS)).dt.date, dtype=object)),
+    ],
+    ids=str,
+)
+def test_a_column_of_any_dtype_is_what_the_same_column_of_a_file_is(cells, column, tmp_path):
+    other = [3.5, 1.25, 9.0, 4.0, 2.0, 8.5]
+    pd.DataFrame({"x": cells, "other": other}).to_csv(tmp_path / "file.csv", index=False)
+    in_file = read_table(tmp_path / "file.csv", least=1).X
+    encoder = ColumnEncoder().fit(in_file)
+    given = pd.DataFrame({"x": column, "other": other})
+    np.testing.assert_array_equal(encoder.transform(given), encoder.transform(in_file))
+    assert ColumnEncoder().fit(given).kinds_["x"].split()[0] == encoder.kinds_["x"].split()[0]
+
+
+@pytest.mark.parametrize("far", ["9999-12-31", "0001-01-01"])
+def test_dates_beyond_64_bits_are_gaps(far):
+    days = pd.DataFrame({"until": ["2024-01-05", far, "2024-03-01", "2024-03-03"] * 9})
+    described = describe_columns(days)
+    assert (
+        described["kind"][0] == "date %Y-%m-%d"
+        and "9 cells that are no date count as missing" in described["becomes"][0]
+    )
+    with pytest.warns(UserWarning, match=f"column 'until': '{far}'"):
+        assert ColumnEncoder().fit(days).transform(days)[1, -1] == 1
+
+
+@pytest.mark.parametrize(
+    ("cells", "kind"),
+    [
+        (["01/02/2024", "03/04/2024", "25/02/2024"], "date %d/%m/%Y"),
+        (["01/02/2024", "03/04/2024", "02/25/2024"], "date %m/%d/%Y"),
+        (["1.2.24", "3.4.24", "25.2.24"], "date %d.%m.%y"),
+        (["2024-01-01T07:00:00Z", "2024-01-01T08:00:00+02:00", "2024-01-02T08:00:00Z"], "date %Y-%m-%dT%H:%M:%S%z"),
+        (["2024-01-01", "2024-01-01 07:00:00", "2024-01-02"], "date ISO8601"),
+        (["07:30", "18:15", "23:59"], "date %H:%M"),
+        (["2:30 PM", "11:15 AM", "1:00 AM"], "date %I:%M %p"),
+        (["2024年1月31日", "2024年2月1日", "2024年3月1日"], "date %Y年%m月%d日"),
+        (["31-Jan-2024", "01-Feb-2024", "02-Mar-2024"], "date %d-%b-%Y"),
+        (["10.0.0.1", "10.0.0.2", "10.0.0.3"], "category"),
+    ],
+)
+def test_any_cell_may_tell_how_dates_are_written(cells, kind):
+    assert describe_columns(pd.DataFrame({"when": cells * 9}))["kind"][0] == kind
+
+
+def test_an_ambiguous_order_of_day_and_month_is_said():
+    described = describe_columns(pd.DataFrame({"when": ["01/02/2024", "03/04/2024", "05/06/2024"]}))
+    assert described["kind"][0] == "date %d/%m/%Y" and "%m/%d/%Y would read as many" in described["becomes"][0]
+
+
+def test_names_that_are_numbers_or_come_twice_are_columns():
+    X = np.random.default_rng(0).normal(size=(30, 3))
+    expected = ColumnEncoder().fit_transform(pd.DataFrame(X, columns=["a", "b", "c"]))
+    for names in ([0, 1, 2], ["a", "a", "b"]):
+        frame = pd.DataFrame(X, columns=names)
+        np.testing.assert_array_equal(ColumnEncoder().fit_transform(frame), expected)
+    np.testing.assert_array_equal(ColumnEncoder().fit(X).transform(X[::-1]), expected[::-1])
+
+
+def test_the_numbers_have_names_and_come_as_a_frame(frame):
+    encoder = ColumnEncoder({"gappy": "number", "site": "category", "day": "date %d/%m/%Y"}).set_output(
+        transform="pandas"
+    )
+    found = encoder.fit(frame).transform(frame)
+    assert list(found) == [
+        "gappy", "gappy is missing", "site = north", "site = south", "site = other",
+        "day", "day, sine of weekday", "day, cosine of weekday",
+    ] or list(found)[2:4] == ["site = south", "site = north"]  # fmt: skip
+    np.testing.assert_array_equal(found, encoder.encode(frame)[0])
+
+
+def test_a_text_that_only_some_rows_have_is_encoded():
+    rows = pd.DataFrame({"t": np.arange(50.0) ** 2, "remark": [None] * 49 + ["loose screw"]})
+    encoder = ColumnEncoder(kinds_of(describe_columns(rows))).fit(rows[:40])
+    assert encoder.transform(rows).shape == (50, 2)

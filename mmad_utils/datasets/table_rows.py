@@ -1,0 +1,187 @@
+"""The rows of a file as texts: encoding, separator, comments, and the sheet of an Excel file."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import re
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import pandas as pd
+
+from mmad_utils.datasets.record import DatasetError
+
+__all__ = ["Rows", "open_rows"]
+
+SEPARATORS = "\t;|, "  # of several that give all rows the same number of cells the first
+SAMPLE_LINES, SAMPLE_CHARACTERS = 1000, 4_000_000  # of the file, to find separator and comments
+OTHER_FORMATS = {".xls", ".ods", ".zip", ".json", ".pkl", ".feather", ".h5", ".mat", ".npz", ".npy", ".pdf", ".png"}
+Rows = Iterator[tuple[int, Sequence[str]]]
+
+
+def open_rows(
+    path: Path, encoding: str, separator: str | None, notes: list[str]
+) -> tuple[Callable[[], Rows], str, list[str]]:
+    """Of a file: a function that reads its rows, without comments, with their numbers; separator; last comment above.
+
+    The cells of the comment directly above the first row may be the names of the columns.
+    """
+    if path.suffix.lower() in (".xlsx", ".xlsm"):
+        sheet = _sheet(path, notes)
+        return lambda: iter(sheet), "", []
+    if path.suffix.lower() in OTHER_FORMATS:
+        raise DatasetError(f"{path}: a {path.suffix} file is no table of text. Save it as CSV, .xlsx or Parquet.")
+    encoding = _encoding(path, encoding)
+    with _errors(path, encoding), _open(path, encoding) as file:
+        lines = file.readlines(SAMPLE_CHARACTERS)[:SAMPLE_LINES]
+    if lines and lines[0].lower().startswith("sep=") and len(lines[0].strip("\r\n")) == 5:
+        separator = separator or lines[0][4]
+        notes.append(f"Row 1 names the separator {lines[0][4]!r}.")
+    lines = [line for line in lines if line.strip()]
+    hashes = [line.startswith("#") for line in lines]
+    comments = 0 < sum(hashes) <= len(hashes) / 2
+    if separator is None:
+        separator = _separator([line for line in lines if not (comments and line.startswith("#"))])
+    if comments:
+        notes.append("Lines that begin with # are comments and left out.")
+    above = lines[hashes.index(False) - 1] if comments and hashes[0] else ""
+    cells = re.split(r"\s+" if separator == " " else re.escape(separator), above.strip("# \t\r\n")) if above else []
+    return partial(_rows, path, encoding, separator, comments), separator, [cell.strip() for cell in cells]
+
+
+def _rows(path: Path, encoding: str, separator: str, comments: bool) -> Rows:
+    number = 0
+    with _errors(path, encoding, lambda: number), _open(path, encoding) as file:
+        lines = (re.sub(r"[ \t]+", " ", line.strip()) + "\n" for line in file) if separator == " " else file
+        reader = csv.reader(lines, delimiter=separator, skipinitialspace=separator != "\t", strict=True)
+        for number, cells in enumerate(reader, start=1):
+            if not any(map(str.strip, cells)) or (comments and cells[0].startswith("#")):
+                continue
+            if number == 1 and cells[0].lower().startswith("sep=") and len(cells[0]) <= 5:
+                continue
+            yield number, cells
+
+
+def _open(path: Path, encoding: str) -> IO[str]:
+    opener = gzip.open if path.suffix.lower() == ".gz" else open
+    return opener(path, "rt", newline="", encoding=encoding)  # type: ignore[operator]
+
+
+class _errors:
+    """Turns what the readers raise into a DatasetError that says where and what to do."""
+
+    def __init__(self, path: Path, encoding: str, row: Callable[[], int] = lambda: 0):
+        self.path, self.encoding, self.row = path, encoding, row
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, trace):
+        if isinstance(error, UnicodeError):
+            raise DatasetError(
+                f"{self.path}, after row {self.row()}: not a text in {self.encoding.removesuffix('-sig')} ({error}). "
+                f"{_likely_encoding(self.path)} Other names are latin-1, big5, shift_jis, cp1251, utf-16."
+            ) from error
+        if isinstance(error, LookupError):
+            raise DatasetError(f"{self.path}: {error}. Encodings are utf-8, cp1252, gb18030, utf-16, ...") from error
+        if isinstance(error, csv.Error):
+            raise DatasetError(
+                f"{self.path}, after row {self.row()}: not a CSV file ({error}). Look for a quote that is not closed."
+            ) from error
+        if isinstance(error, (gzip.BadGzipFile, EOFError, zlib.error)):
+            raise DatasetError(f"{self.path}: not a whole gzip file ({error}). Copy it again.") from error
+
+
+def _bytes(path: Path, size: int) -> bytes:
+    with (gzip.open if path.suffix.lower() == ".gz" else open)(path, "rb") as file:
+        return file.read(size)
+
+
+def _encoding(path: Path, encoding: str) -> str:
+    """The encoding to open with: a byte order mark decides."""
+    with _errors(path, encoding):
+        head = _bytes(path, 4096)
+    if head[:2] in (b"\xff\xfe", b"\xfe\xff") and encoding.lower() in ("utf-8", "utf8"):
+        return "utf-16"
+    if b"\0" in head and not encoding.lower().startswith(("utf-16", "utf16", "utf-32", "utf32")):
+        if set(head[1:200:2]) == {0} or set(head[:200:2]) == {0}:
+            guess = "utf-16-le" if head[1] == 0 else "utf-16-be"
+            raise DatasetError(f"{path}: not a text in {encoding}. Give encoding={guess!r}.")
+        raise DatasetError(f"{path}: a binary file, no text. Save the table as CSV, .xlsx or Parquet.")
+    return "utf-8-sig" if encoding.lower() in ("utf-8", "utf8") else encoding
+
+
+def _likely_encoding(path: Path) -> str:
+    """Which encoding to give: pairs of bytes as common Chinese characters have them are GB18030."""
+    sample = _bytes(path, 1_000_000)
+    runs = re.findall(rb"[\x80-\xff]+", sample)
+    pairs = b"".join(run for run in runs if len(run) % 2 == 0)
+    common = sum(0xB0 <= lead <= 0xD7 for lead in pairs[::2])
+    if len(pairs) > 0.8 * sum(map(len, runs)) and common > 0.6 * len(pairs[::2]):
+        return "It is probably Chinese: give encoding='gb18030'."
+    try:
+        sample.decode("cp1252")
+    except UnicodeError:
+        return "Give its encoding, or save it as UTF-8."
+    return "It is probably from Windows in western Europe: give encoding='cp1252'."
+
+
+def _separator(lines: list[str]) -> str:
+    """The first separator that cuts all rows of the sample alike, else the one that cuts most of them alike."""
+    shares = {}
+    for mark in SEPARATORS:
+        cut = [re.sub(r"[ \t]+", " ", line.strip()) for line in lines] if mark == " " else lines
+        lengths: list[int] = []
+        try:
+            for cells in csv.reader(cut, delimiter=mark, skipinitialspace=mark != "\t"):
+                if any(map(str.strip, cells)):
+                    lengths.append(len(cells) - (len(cells) > 2 and not cells[-1].strip()))
+        except csv.Error:
+            continue
+        lengths = lengths[1:] if len(lengths) > 2 and lengths[0] <= 2 and lines[0][:4].lower() == "sep=" else lengths
+        if not lengths:
+            continue
+        header, common = lengths[0], Counter(lengths[1:] or lengths).most_common(1)[0]
+        same = common[1] / max(1, len(lengths) - 1)
+        if common[0] > 1 and (header > 1 or not _decimal_commas(lines[1:])):
+            shares[mark] = same if header == common[0] else 0.99 * same if header == common[0] - 1 else 0.0
+    best = max(shares, key=lambda mark: shares[mark], default=",")
+    if shares.get(best, 0) < 0.5:
+        return ";" if _decimal_commas(lines[1:]) else ","
+    return best
+
+
+def _decimal_commas(lines: list[str]) -> bool:
+    """Whether the lines are single numbers with a decimal comma."""
+    return bool(lines) and all(re.fullmatch(r'"?-?\d+(,\d+)?"?', line.strip()) for line in lines if line.strip())
+
+
+def _sheet(path: Path, notes: list[str]) -> list[tuple[int, list[str]]]:
+    """The rows of the first sheet of an Excel file as text."""
+    try:
+        sheets = pd.read_excel(path, sheet_name=None, header=None, dtype=object, engine="openpyxl", na_filter=False)
+    except ImportError as error:
+        raise DatasetError(f"{path}: reading Excel files needs openpyxl: pip install openpyxl.") from error
+    except (zipfile.BadZipFile, ValueError, KeyError, OSError) as error:
+        raise DatasetError(f"{path}: not a readable Excel file ({error}). Save it anew, or as CSV.") from error
+    (name, sheet), *others = sheets.items()
+    if others:
+        notes.append(f"Sheet {name!r} is read, the other {len(others)} are not.")
+    rows = [(number, [_cell(cell) for cell in cells]) for number, cells in enumerate(sheet.to_numpy(), start=1)]
+    return [(number, cells) for number, cells in rows if any(cells)]
+
+
+def _cell(cell: Any) -> str:
+    """A cell of Excel as it would stand in a CSV file."""
+    if cell is None or cell is pd.NaT or (isinstance(cell, float) and np.isnan(cell)):
+        return ""
+    if isinstance(cell, float) and cell.is_integer() and abs(cell) < 1e15:
+        return str(int(cell))
+    return str(cell).strip()

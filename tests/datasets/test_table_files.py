@@ -1,0 +1,291 @@
+import gzip
+
+import numpy as np
+import pandas as pd
+import pytest
+import table_cases as cases
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mmad_utils.datasets.number_format import NumberFormat, detect_format, parse_numbers
+from mmad_utils.datasets.record import DatasetError
+from mmad_utils.datasets.samples import find
+from mmad_utils.datasets.table_files import read_table
+from mmad_utils.encoders.columns import ColumnEncoder, describe_columns
+
+ROWS = [f"{i},{i * i % 7},{'b' if i % 3 else 'a'}" for i in range(40)]
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(content, name="mine.csv"):
+        path = tmp_path / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    return write
+
+
+def read(path, label="", **options):
+    return read_table(path, label, **{"least": 1} | options)
+
+
+def values(column):
+    return [None if pd.isna(cell) else cell for cell in column]
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "expected"), [case[1:] for case in cases.RIGHT], ids=[case[0] for case in cases.RIGHT]
+)
+def test_a_file_is_read_rightly(write, content, options, expected):
+    X = read(write(content), **options).X
+    assert {name: values(X[name]) for name in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "message"), [case[1:] for case in cases.REFUSED], ids=[case[0] for case in cases.REFUSED]
+)
+def test_a_file_is_refused_with_the_cause(write, content, options, message):
+    with pytest.raises(DatasetError, match=message):
+        read(write(content), **options)
+
+
+@pytest.mark.parametrize(("words", "expected"), cases.LABELS, ids=["/".join(case[0]) for case in cases.LABELS])
+def test_words_decide_on_labels_before_the_majority_does(write, words, expected):
+    path = write("x,y\n" + f"5,{words[0]}\n" + f"6,{words[1]}\n" * 3)
+    if expected not in words:
+        with pytest.raises(DatasetError, match=expected):
+            read(path, "y")
+    else:
+        samples = read(path, "y")
+        assert samples.y.tolist() == [0, 1, 1, 1] and "is normal" in samples.notes[0]
+
+
+def test_labels_are_meant_by_the_user(write):
+    path = write("x,y\n5,red\n6,blue\n7,green\n")
+    assert read(path, "y", normal_label="blue").y.tolist() == [1, 0, 1]
+    with pytest.raises(DatasetError, match="no label is 'pink'"):
+        read(path, "y", normal_label="pink")
+
+
+def test_true_means_normal_in_a_column_called_ok(write):
+    assert read(write("x,is_ok\n5,True\n6,False\n"), "is_ok").y.tolist() == [0, 1]
+
+
+def test_a_cell_that_is_no_number_is_a_gap_and_is_named(write):
+    rows = [f"{50 + i / 10:.1f};1".replace(".", ",") for i in range(40)]
+    rows[7] = "k.A.;1"
+    samples = read(write("t;u\n" + "\n".join(rows)))
+    assert describe_columns(samples.X)["kind"][0] == "number"
+    assert any("1 of 40 cells are no numbers and count as gaps (row 9: 'k.A.')" in note for note in samples.notes)
+    encoded = ColumnEncoder({"t": "number"}).fit(samples.X).encode(samples.X)[0]
+    assert encoded[7].tolist() == [0, 1]  # the middle, and the mark of a gap
+
+
+def test_a_format_is_reported_with_an_example(write):
+    notes = read(write("n;t\n1.034,50 €;1\n950,25 €;2\n")).notes
+    assert notes == ("Column 'n': decimal comma, in '€'; '1.034,50 €' is 1034.5.",)
+
+
+def test_no_header_is_said_with_the_first_row(write):
+    note = read(write("".join(f"{i},tcp,{7 * i % 5}\n" for i in range(6)))).notes[0]
+    assert note.startswith("Row 1 (0, tcp, 0) is data") and "header=True" in note
+
+
+def test_a_gzip_file_is_read_and_half_a_one_is_refused(write):
+    packed = gzip.compress(b"a,b\n" + b"".join(b"%d,%d\n" % (i, i * 7919) for i in range(2000)))
+    assert read(write(packed, "mine.csv.gz")).X.shape == (2000, 2)
+    with pytest.raises(DatasetError, match="not a whole gzip file"):
+        read(write(packed[: len(packed) // 2], "mine.csv.gz"))
+
+
+@pytest.fixture
+def frame():
+    return pd.DataFrame(
+        {
+            "count": [1, 2, 30],
+            "size": [1.5, np.nan, -2.25],
+            "code": ["007", "012", "A12"],
+            "when": pd.to_datetime(["2024-01-31 07:00", "2024-02-01 00:00", "2024-03-01 12:30"]),
+        }
+    )
+
+
+@pytest.mark.parametrize("suffix", [".xlsx", ".parquet"])
+def test_excel_and_parquet_give_what_the_csv_file_gives(frame, suffix, tmp_path):
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    if suffix == ".xlsx":
+        frame.to_excel(tmp_path / "a.xlsx", index=False)
+    else:
+        frame.to_parquet(tmp_path / "a.parquet")
+    expected, found = read(tmp_path / "a.csv").X, read(tmp_path / f"a{suffix}").X
+    assert list(found) == list(expected)
+    kinds = {"count": "number", "size": "number", "code": "category", "when": "date ISO8601"}
+    encoder = ColumnEncoder(kinds).fit(expected)
+    np.testing.assert_allclose(encoder.transform(found), encoder.transform(expected))
+
+
+@pytest.mark.parametrize(("suffix", "kind"), [(".xlsx", "Excel"), (".parquet", "Parquet")])
+def test_a_damaged_excel_or_parquet_file_is_refused(write, suffix, kind):
+    with pytest.raises(DatasetError, match=f"not a readable {kind} file"):
+        read(write(b"no such thing", f"mine{suffix}"))
+
+
+def test_other_formats_are_refused_with_a_remedy(write):
+    with pytest.raises(DatasetError, match="Save it as CSV"):
+        read(write("{}", "mine.json"))
+
+
+def test_twelve_thousand_columns_are_read(write):
+    names = ",".join(f"c{i}" for i in range(12_000))
+    X = read(write(names + "\n" + ",".join(["1"] * 12_000) + "\n" + ",".join(["2"] * 12_000))).X
+    assert X.shape == (2, 12_000) and (X.to_numpy() == [[1], [2]]).all()
+
+
+def test_a_file_larger_than_a_chunk_is_read_as_a_whole(write, monkeypatch):
+    monkeypatch.setattr("mmad_utils.datasets.table_files.CHUNK", 7)
+    rows = [f"{i},{i if i < 30 else 'x'},{i}" for i in range(40)]
+    samples = read(write("a,b,c\n" + "\n".join(rows)))
+    assert samples.X["a"].tolist() == list(range(40)) and samples.names.tolist() == list(range(2, 42))
+    assert samples.X["b"].tolist()[28:31] == ["28.0", "29.0", "x"] and samples.X["c"].dtype.kind == "i"
+
+
+def test_a_file_to_score_is_read_as_the_training_file_was(write):
+    train = read(write("code;t\n" + "".join(f"{i % 5 + 1}.{i % 3}0;{i},5 °C\n" for i in range(60))), text=["code"])
+    encoder = ColumnEncoder({"code": "category", "t": "number"}).fit(train.X)
+    assert encoder.formats_ == {"t": (",", "°C")}
+    new = read(write("code;t\n1.10;1.024 °C\n2.00;2.048 °C\n"), like=encoder).X
+    assert new["code"].tolist() == ["1.10", "2.00"] and new["t"].tolist() == [1024, 2048]
+    with pytest.raises(DatasetError, match=r"column 't': 2 of 2 cells are no numbers in '°C' \(row 2: '95 F'"):
+        read(write("code;t\n1.10;95 F\n2.00;96 F\n"), like=encoder)
+    with pytest.raises(DatasetError, match="no column 't'"):
+        read(write("code;u\n1.10;95\n2.00;96\n"), like=encoder)
+
+
+NUMBERS = st.lists(st.integers(-(10**9), 10**9).map(lambda i: i / 100), min_size=3, max_size=8)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(NUMBERS, st.sampled_from([(".", ","), (",", "."), (",", " "), (".", "'")]), st.sampled_from(["", " kg", "%"]))
+def test_numbers_come_back_from_any_format(numbers, marks, unit):
+    decimal, thousands = marks
+    table = str.maketrans({".": decimal, ",": thousands})
+    cells = pd.Series([f"{number:,.2f}".translate(table) + unit for number in numbers])
+    found = detect_format(cells, "column")
+    assert found == NumberFormat(decimal, unit.strip())
+    np.testing.assert_array_equal(parse_numbers(cells, found), numbers)
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_a_frame_comes_back_from_a_csv_file(data, tmp_path_factory):
+    separator = data.draw(st.sampled_from([",", ";", "\t", "|"]))
+    word = st.text(st.characters(codec="utf-8", categories=("Ll", "Lu")), min_size=1, max_size=6).map(
+        lambda w: f"{w}_"
+    )
+    n = data.draw(st.integers(2, 6))
+    frame = pd.DataFrame(
+        {
+            "x": data.draw(
+                st.lists(st.floats(-1e6, 1e6, allow_subnormal=False).map(lambda v: v + 0.5), min_size=n, max_size=n)
+            ),
+            "i": data.draw(st.lists(st.integers(-1000, 1000), min_size=n, max_size=n)),
+            "w": data.draw(st.lists(word, min_size=n, max_size=n)),
+        }
+    )
+    path = tmp_path_factory.mktemp("round") / "trip.csv"
+    frame.to_csv(path, index=False, sep=separator)
+    X = read(path).X
+    np.testing.assert_array_equal(X["x"], frame["x"])
+    assert X["i"].tolist() == frame["i"].tolist() and X["w"].tolist() == frame["w"].tolist()
+
+
+def table(header="x,y,kind", rows=ROWS):
+    return "\n".join([header, *rows]) + "\n"
+
+
+def test_a_good_file_is_read_as_pandas_reads_it_with_the_rows_of_the_file(write):
+    samples = read_table(write(table()))
+    assert samples.X.shape == (40, 3) and samples.y is None and samples.notes == ()
+    assert samples.X["x"].tolist() == list(range(40))
+    assert samples.names.tolist() == list(range(2, 42))  # the header is row 1
+
+
+def test_rows_are_counted_over_blank_lines(write):
+    rows = [ROWS[0], "", *ROWS[1:]]
+    assert read_table(write(table(rows=rows))).names[:2].tolist() == [2, 4]
+
+
+def test_quotes_hide_separators_and_line_breaks(write):
+    rows = ['1,2,"a, b\nc"', *ROWS]
+    samples = read_table(write(table(rows=rows)))
+    assert samples.X["kind"].iloc[0] == "a, b\nc" and samples.names[1] == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "empty"),
+        ("\n \n", "empty"),
+        ("x,y\n", "no row below"),
+        (table(rows=[*ROWS, "1,2"]), r"row 42: 2 cells below 3"),
+        (table(rows=["1,2,3,4", *ROWS]), r"row 2: 4 cells below 3"),
+        (table(rows=ROWS[:5]), "5 normal rows; at least 20"),
+        (table(rows=['"open,1,2', *ROWS]), r"after row 1: .*quote"),
+    ],
+)
+def test_a_file_that_cannot_be_mended_is_refused_with_the_place(write, text, message):
+    with pytest.raises(DatasetError, match=message):
+        read_table(write(text))
+
+
+def test_one_column_is_a_table(write):
+    assert read_table(write(table("x", [str(i) for i in range(30)]))).X.shape == (30, 1)
+
+
+def test_one_column_that_is_the_label_is_none(write):
+    with pytest.raises(DatasetError, match="no column but the label"):
+        read_table(write(table("x", ["0", "1"] * 30)), label="x")
+
+
+def test_of_labels_0_and_1_the_anomaly_is_1_even_if_it_is_frequent(write):
+    rows = [f"{i},{int(i % 3 > 0)}" for i in range(90)]
+    assert read_table(write(table("x,label", rows)), label="label").y.mean() == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (["a", "b", "c"], r"3 different labels: 'a' \(10\)"),
+        (["a"], "1 different labels"),
+        (["a", "b"], "Which of them are normal is not known"),
+        (["a", "b", ""], "row 4: no label"),
+    ],
+)
+def test_labels_that_are_not_two_kinds_are_refused(write, labels, message):
+    rows = [f"{i},{labels[i % len(labels)]}" for i in range(30)]
+    with pytest.raises(DatasetError, match=message):
+        read_table(write(table("x,label", rows)), label="label")
+
+
+def test_a_wrong_label_gets_the_nearest_name(write):
+    with pytest.raises(DatasetError, match="did you mean 'kind'"):
+        read_table(write(table()), label="knid")
+
+
+def test_a_missing_file_and_a_folder_are_named(tmp_path):
+    with pytest.raises(DatasetError, match="Give its whole path"):
+        find("nowhere.csv")
+    with pytest.raises(DatasetError, match="is a folder"):
+        read_table(tmp_path)
+
+
+def test_markup_in_a_header_stays_text(write):
+    assert read_table(write(table("<script>alert(1)</script>,y,z"))).X.columns[0] == "<script>alert(1)</script>"
+
+
+def test_what_pandas_calls_missing_and_a_question_mark_are_gaps(write):
+    rows = ["?,1,a", "NA,2,a", ",3,a", *ROWS]
+    samples = read_table(write(table(rows=rows)))
+    assert samples.X["x"].isna().sum() == 3 and pd.api.types.is_numeric_dtype(samples.X["x"])
+    assert np.isfinite(samples.X["x"].dropna()).all()
