@@ -9,67 +9,19 @@ import csv
 import difflib
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 
-from mmad_utils.datasets.folders import CHECKOUT, data_home
-from mmad_utils.datasets.images import check_images
+from mmad_utils.datasets.image_folders import read_pictures
 from mmad_utils.datasets.record import DatasetError
+from mmad_utils.datasets.samples import FEWEST, Samples, check_enough, find
 
 __all__ = ["Samples", "find", "read_pictures", "read_table"]
 
-FEWEST = 20  # normal samples; half of them train, half set the threshold
 SEPARATORS = ";\t|,"  # of two that cut alike the first: a comma may be a decimal mark
 HEAD = 50  # rows that decide on the separator and the decimal mark
-GOOD = ("good", "normal", "ok")  # folders of normal pictures
-
-
-@dataclass(frozen=True, eq=False)
-class Samples:
-    """What was read.
-
-    Attributes
-    ----------
-    path : Path, the file or folder
-    modality : "tabular" or "image"
-    X : (n, columns) DataFrame as pandas reads it, or tuple of n image paths
-    y : (n,) int64, 0 normal, 1 anomaly, or None where there are no labels
-    names : (n,) array, the row in the file (the header is row 1), or the picture's path inside the folder
-    notes : tuple of str, what was mended, left out or assumed; one sentence each
-    """
-
-    path: Path
-    modality: str
-    X: Any
-    y: np.ndarray | None
-    names: np.ndarray
-    notes: tuple[str, ...]
-
-    @property
-    def rate(self) -> float | None:
-        """Share of the anomalies, None without labels."""
-        return None if self.y is None else float(self.y.mean())
-
-
-def find(path: str | Path) -> Path:
-    """A path of the user's: as given, or inside the project or the folder of the data, for a notebook runs elsewhere.
-
-    Raises
-    ------
-    DatasetError
-        It is in none of them.
-    """
-    given = Path(path).expanduser()
-    folders = [Path.cwd(), *filter(None, [CHECKOUT]), data_home()]
-    for folder in folders:
-        if (folder / given).exists():
-            return folder / given
-    raise DatasetError(f"{given}: no such file or folder in {', '.join(map(str, folders))}. Give its whole path.")
 
 
 def read_table(path: str | Path, label: str = "", encoding: str = "utf-8", least: int = FEWEST) -> Samples:
@@ -121,62 +73,8 @@ def read_table(path: str | Path, label: str = "", encoding: str = "utf-8", least
         notes.append(note)
     if not frame.shape[1]:
         raise DatasetError(f"{path}: no column but the label; a detector needs at least one.")
-    _check_enough(len(frame) if y is None else int((y == 0).sum()), least, path, "rows")
+    check_enough(len(frame) if y is None else int((y == 0).sum()), least, path, "rows")
     return Samples(path, "tabular", frame, y, names, tuple(notes))
-
-
-def read_pictures(folder: str | Path, least: int = FEWEST) -> Samples:
-    """A folder of pictures, subfolders included, each decoded once to be sure that it can be.
-
-    Where some pictures lie in a folder called good, normal or ok and others do not, this labels them: those are
-    normal, all others anomalies. Folders called ground_truth (MVTec's masks) are passed by. Sizes may differ; the
-    detectors see every picture as one square.
-
-    Parameters
-    ----------
-    folder : path
-    least : int, normal pictures that must be there; 1 for a folder that is only to be scored
-
-    Raises
-    ------
-    DatasetError
-        Not a folder, no picture in it, a damaged or tiny one, fewer than ``least`` normal ones.
-    """
-    folder = find(folder)
-    if not folder.is_dir():
-        raise DatasetError(f"{folder} is a file; give the folder that holds the pictures.")
-    endings = {ending for ending, kind in Image.registered_extensions().items() if kind in Image.OPEN}
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and not _passed_by(path, folder)]
-    paths = tuple(path for path in files if path.suffix.lower() in endings)
-    if not paths:
-        raise DatasetError(
-            f"{folder}: no picture among {len(files)} files. Give a folder of PNG, JPEG or TIFF files."
-        )
-    sizes = set(check_images(paths))
-    others = len(files) - len(paths)
-    notes = [f"Left out, for they are no pictures: {others} of the files."] if others else []
-    if len(sizes) > 1:
-        (low, _), (high, _) = min(sizes), max(sizes)
-        notes.append(f"{len(sizes)} sizes (heights of {low} to {high} pixels): each is resized to one square.")
-    names = np.array([path.relative_to(folder).as_posix() for path in paths], dtype=object)
-    good = np.array([path != folder / path.name and path.parent.name.lower() in GOOD for path in paths])
-    y = None if good.all() or not good.any() else (~good).astype(np.int64)
-    if y is not None:
-        notes.append(f"Labels by folder: {int((y == 0).sum())} normal pictures, {int(y.sum())} anomalies.")
-    _check_enough(len(paths) if y is None else int((y == 0).sum()), least, folder, "pictures")
-    return Samples(folder, "image", paths, y, names, tuple(notes))
-
-
-def _passed_by(path: Path, folder: Path) -> bool:
-    return any(part.startswith(".") or part == "ground_truth" for part in path.relative_to(folder).parts)
-
-
-def _check_enough(normal: int, least: int, path: Path, what: str) -> None:
-    if normal < least:
-        raise DatasetError(
-            f"{path}: {normal} normal {what}; at least {least} are needed, half to learn from and half to set a "
-            "threshold."
-        )
 
 
 def _check_rows(path: Path, encoding: str) -> tuple[list[str], str, str, np.ndarray]:
