@@ -3,21 +3,43 @@
 from __future__ import annotations
 
 import csv
+import math
+import os
+import struct
+import zipfile
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import scipy.io
+from numpy.lib import format as npy
 from scipy.io import arff
 from sklearn.datasets import load_breast_cancer
 from sklearn.mixture import GaussianMixture
 
 from .download import fetch
+from .input_files import check_numbers, check_regular, printable
 from .record import Dataset, DatasetError, about, check_labels, not_found, one_class_split, origin
 
 LABEL_NAMES = ("label", "y", "class", "target", "outlier")
 KINDS = ("local", "global", "clustered", "dependency")
+KIND_NAMES = {
+    "c": "complex numbers",
+    "m": "time differences",
+    "M": "dates",
+    "O": "Python objects, which only pickle could read",
+    "S": "text",
+    "U": "text",
+    "V": "records",
+}  # of NumPy's types
+MATLAB_NUMBERS = {"double", "single", "logical"} | {
+    f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)
+}
+MATLAB_COMPRESSED = 15  # type of an element in a MATLAB file
+MAT_HEADER = 1000  # bytes of a variable besides its numbers, at most
+CHUNK = 1 << 20  # bytes that are decompressed at once
 THYROID_FEATURES = tuple(f"feature_{i}" for i in range(1, 7))
 
 
@@ -147,7 +169,7 @@ def openml_table(number: str, home: Path, seed: int = 0) -> Dataset:
     """
     path = home / "tables" / "openml" / f"{number}.arff"
     name = f"tables/openml/{number}"
-    if not number.isdigit():
+    if not (number.isascii() and number.isdecimal()):
         raise DatasetError(f"{name}: expected OpenML's number, such as tables/openml/40497.")
     if not path.exists():
         fetch(name, home)
@@ -241,6 +263,7 @@ def read_csv(path: Path) -> tuple[list[str], np.ndarray]:
     DatasetError
         Naming file, row (the header is row 1) and column of the first cell that is not a finite number.
     """
+    check_regular(path)
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             lines = [(number, cells) for number, cells in enumerate(csv.reader(file), start=1) if cells]
@@ -274,44 +297,158 @@ def _number(cell: str, where: str) -> None:
         raise DatasetError(f"{where}: {cell!r} is not a finite number. Fill it in or remove the row.")
 
 
-def read_matrices(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """X (n, d) float64 and y (n,) int64 from an .npz or .mat file, both checked."""
+def read_matrices(path: Path, max_numbers: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """X (n, d) float64 and y (n,) int64 from an .npz or .mat file, both checked. Nothing is unpickled.
+
+    Types and shapes are checked by the headers before memory is taken for the values.
+
+    Parameters
+    ----------
+    path : file
+    max_numbers : int, or None for $MMAD_MAX_NUMBERS, else 50 million
+        An array with more, by its header, is refused before it is read.
+
+    Raises
+    ------
+    DatasetError
+        Not a regular file, damaged, no X or y; X not (n, d), y not (n,), (n, 1) or (1, n), empty, of different
+        lengths, not real numbers (complex, times, text, objects, sparse), not finite, or more than ``max_numbers``.
+    """
+    check_regular(path)
+    where = printable(path)
+    read = _mat_fields if path.suffix == ".mat" else _npz_fields
     try:
-        if path.suffix == ".mat":
-            content = scipy.io.loadmat(path)
-        else:
-            with np.load(path, allow_pickle=False) as archive:
-                content = {key: archive[key] for key in archive.files if key in ("X", "y")}
+        content = read(path, max_numbers)
+    except DatasetError:
+        raise
+    except Exception as error:  # the readers meet damaged bytes with exceptions of every kind
+        raise DatasetError(f"{where}: not a readable {path.suffix} file ({error!r}). Fetch it again.") from error
+    X, y = content["X"], content["y"].ravel()
+    if len(X) != len(y):
+        raise DatasetError(f"{where}: X has {len(X)} rows, y has {len(y)} labels.")
+    columns = tuple(f"X[:, {i}]" for i in range(X.shape[1]))
+    return _finite(X.astype(np.float64, copy=False), where, columns), check_labels(y, where)
+
+
+def _check_field(where: str, key: str, shape: tuple[int, ...], dtype: np.dtype, max_numbers: int | None) -> None:
+    """Refuse what is not a table of real numbers (X) or a list of labels (y), by the header alone."""
+    if dtype.kind not in "biuf" or dtype.itemsize > 8:
+        kind = KIND_NAMES.get(dtype.kind, str(dtype))
+        raise DatasetError(f"{where}, field {key}: {kind}; expected numbers (real, of at most 64 bits).")
+    count = math.prod(shape)
+    if key == "X":
+        fits, expected = len(shape) == 2, "(n, d)"
+    else:
+        fits, expected = len(shape) == 1 or (len(shape) == 2 and 1 in shape), "(n,)"
+    if not fits or count < 1:
+        raise DatasetError(f"{where}, field {key}: an array of shape {shape}; expected {expected}, not empty.")
+    check_numbers(count, f"{where}, field {key}", max_numbers)
+
+
+def _missing(where: str, key: str, names: Iterable[str]) -> DatasetError:
+    names = set(names)
+    if {"data", "indices", "indptr"} <= names:
+        return DatasetError(f"{where}: a sparse matrix, which is not read. Save X.toarray() and y with numpy.savez.")
+    shown = ", ".join(map(printable, sorted(names)[:8])) or "nothing"
+    return DatasetError(
+        f"{where}: no array {key!r} (it holds {shown}); expected X (n, d) and y (n,), 0 normal, 1 anomaly."
+    )
+
+
+def _npz_fields(path: Path, max_numbers: int | None) -> dict[str, np.ndarray]:
+    """X and y of an .npz file."""
+    where, content = printable(path), {}
+    with zipfile.ZipFile(path) as archive:
+        members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+        for key in ("X", "y"):
+            if key not in members:
+                raise _missing(where, key, members)
+            info = members[key]
+            if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise DatasetError(f"{where}, field {key}: a compression that NumPy does not write.")
+            with archive.open(info) as file:
+                major, _ = npy.read_magic(file)
+                header = npy.read_array_header_1_0(file) if major == 1 else npy.read_array_header_2_0(file)
+                shape, _, dtype = header
+            _check_field(where, key, shape, dtype, max_numbers)
+            if info.file_size < math.prod(shape) * dtype.itemsize:
+                raise DatasetError(f"{where}, field {key}: {info.file_size:,} bytes for an array of shape {shape}.")
+        for key in ("X", "y"):
+            with archive.open(members[key]) as file:
+                content[key] = npy.read_array(file, allow_pickle=False)
+    return content
+
+
+def _mat_fields(path: Path, max_numbers: int | None) -> dict[str, np.ndarray]:
+    """X and y of a MATLAB file of version 4 to 7."""
+    where = printable(path)
+    try:
+        variables = {name: (shape, kind) for name, shape, kind in scipy.io.whosmat(path)}
     except NotImplementedError as error:
         raise DatasetError(
-            f"{path}: a MATLAB v7.3 (HDF5) file, which SciPy cannot read. Save it in MATLAB with "
+            f"{where}: a MATLAB v7.3 (HDF5) file, which SciPy cannot read. Save it in MATLAB with "
             "save(..., '-v7'), or save X and y with numpy.savez."
         ) from error
-    except Exception as error:  # the readers meet damaged bytes with exceptions of every kind
-        raise DatasetError(f"{path}: not a readable {path.suffix} file ({error}). Fetch it again.") from error
     for key in ("X", "y"):
-        if key not in content:
-            raise DatasetError(f"{path}: no array {key!r}; expected X (n, d) and y (n,), 0 normal, 1 anomaly.")
-    X, y = content["X"], content["y"].ravel()
-    if X.ndim != 2 or len(X) != len(y) or not np.issubdtype(X.dtype, np.number):
-        raise DatasetError(f"{path}: X {X.shape} {X.dtype} and y {y.shape}; expected numbers, (n, d) and (n,).")
-    columns = tuple(f"X[:, {i}]" for i in range(X.shape[1]))
-    return _finite(X.astype(np.float64), str(path), columns), check_labels(y, str(path))
+        if key not in variables:
+            raise _missing(where, key, variables)
+        shape, kind = variables[key]
+        if kind not in MATLAB_NUMBERS:
+            raise DatasetError(f"{where}, field {key}: of MATLAB's class {kind}; expected a full array of numbers.")
+        _check_field(where, key, shape, np.dtype(float), max_numbers)
+    _check_mat_size(path, max_numbers)
+    content = scipy.io.loadmat(path, variable_names=["X", "y"])
+    for key in ("X", "y"):  # the header does not say whether numbers are complex
+        _check_field(where, key, content[key].shape, content[key].dtype, max_numbers)
+    return content
+
+
+def _check_mat_size(path: Path, max_numbers: int | None) -> None:
+    """Decompress a MATLAB 5 to 7 file in pieces, keeping none, and refuse a variable of more bytes than allowed."""
+    with path.open("rb") as file:
+        header = file.read(128)
+        order = {b"IM": "<", b"MI": ">"}.get(header[126:])
+        while order and len(tag := file.read(8)) == 8:
+            kind, size = struct.unpack(f"{order}2I", tag)
+            if kind != MATLAB_COMPRESSED:
+                file.seek(size, os.SEEK_CUR)
+                continue
+            end, decompressor, total = file.tell() + size, zlib.decompressobj(), 0
+            while not decompressor.eof and (piece := file.read(min(CHUNK, end - file.tell()))):
+                while piece and not decompressor.eof:
+                    total += len(decompressor.decompress(piece, CHUNK))
+                    piece = decompressor.unconsumed_tail
+                    check_numbers((total - MAT_HEADER) // 8, f"{printable(path)}, decompressed", max_numbers)
+            file.seek(end)
 
 
 def read_arff(path: Path) -> pd.DataFrame:
-    """An ARFF file; nominal columns as text."""
+    """An ARFF file of numbers and nominal values, the latter as text.
+
+    Raises
+    ------
+    DatasetError
+        Not a regular file, damaged, no row, or an attribute of dates, texts or relations.
+    """
+    check_regular(path)
+    where = printable(path)
     try:
         with path.open(encoding="utf-8", errors="replace") as file:
             rows, _ = arff.loadarff(file)
-    except (arff.ArffError, NotImplementedError, ValueError, StopIteration) as error:
+        frame = pd.DataFrame(rows)
+    except Exception as error:  # SciPy's reader meets damaged lines with exceptions of every kind
         raise DatasetError(
-            f"{path}: not a readable ARFF file of numbers and nominal values ({error}). Make a CSV file of it "
+            f"{where}: not a readable ARFF file of numbers and nominal values ({error!r}). Make a CSV file of it "
             "and load that as tables/<name>."
         ) from error
-    frame = pd.DataFrame(rows)
-    text = [name for name in frame.columns if frame[name].dtype == object]
-    return frame.assign(**{name: frame[name].str.decode("utf-8") for name in text})
+    if not len(frame):
+        raise DatasetError(f"{where}: no row of data.")
+    for name in frame:
+        if frame[name].dtype == object and frame[name].map(type).eq(bytes).all():
+            frame[name] = frame[name].str.decode("utf-8", errors="replace")
+        elif frame[name].dtype.kind not in "iuf":
+            raise DatasetError(f"{where}, attribute {printable(name)}: neither numbers nor nominal values.")
+    return frame
 
 
 def _finite(X: np.ndarray, where: str, columns: tuple[str, ...]) -> np.ndarray:
