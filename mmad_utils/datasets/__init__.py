@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ def load(name: str, *, data_home: str | Path | None = None, seed: int = 0) -> Da
     Dataset('breast_cancer', tabular, 178 normal to train, 179 normal and 212 anomalies to test)
     """
     _check_name(name)
-    if isinstance(seed, bool) or int(seed) != seed or seed < 0:
+    if isinstance(seed, bool) or not isinstance(seed, Integral) or seed < 0:
         raise DatasetError(f"{name}: seed must be an integer from 0, not {seed!r}.")
     home = folders.data_home(data_home)
     match name.split("/"):

@@ -23,7 +23,7 @@ from .record import Dataset, DatasetError, not_found, one_class_split, origin
 from .textures import NAMES
 
 SMALLEST_SIDE = 8  # pixels
-MAX_PIXELS = 50_000_000
+MAX_PIXELS = 40_000_000
 FORMATS = ("BMP", "DIB", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # raster formats that need no other program
 SUFFIXES = {
     ".bmp", ".dib", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff",
@@ -66,7 +66,7 @@ def read_image(image: str | Path | np.ndarray, max_pixels: int = MAX_PIXELS) -> 
     ----------
     image : a BMP, GIF, JPEG, PNG, PPM, TIFF or WebP file, or an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) of
         uint8, uint16, bool, or floats in [0, 1]
-    max_pixels : int, default=50,000,000
+    max_pixels : int, default=40,000,000
         A file with more, by its header, is refused before it is decoded. Pillow refuses more than 178,956,970
         (``PIL.Image.MAX_IMAGE_PIXELS`` changes that).
 

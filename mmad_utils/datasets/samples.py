@@ -56,9 +56,9 @@ def find(path: str | Path) -> Path:
     try:
         given = Path(path).expanduser()
         found = next((folder / given for folder in folders if (folder / given).exists()), None)
-    except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: ~name of nobody
+    except (OSError, TypeError, ValueError, RuntimeError) as error:  # RuntimeError: ~name of nobody
         raise DatasetError(f"{printable(path)[:200]}: cannot be read ({error}).") from error
-    if found is None or "\0" in str(path):  # from Python 3.12 on a path with NUL is merely not there
+    if found is None:
         searched = ", ".join(map(str, folders))
         raise DatasetError(f"{printable(path)}: no such file or folder in {searched}. Give its whole path.")
     return found

@@ -44,7 +44,7 @@
 
 # %% tags=["parameters"]
 csv: str = ""  # a CSV file with a header
-images: str = ""  # or a folder of pictures; a subfolder called good, normal or ok labels them
+images: str = ""  # or a folder of images; folders called good, bad, 正常, ... label them, as do public layouts
 label: str = ""  # the column of labels, if there is one: 0 normal and 1 anomaly, or any two values
 encoding: str = "utf-8"  # of the CSV file
 detectors: str = "quick"  # or "thorough", or class names with commas between them
@@ -78,6 +78,7 @@ from mmad_utils.files import write_atomic
 
 # %%
 pd.set_option("display.max_colwidth", None)
+pd.set_option("display.html.use_mathjax", False)  # a column called $x$ is no formula
 nb = notebook.start(
     "11_your_data",
     csv=csv,
@@ -125,7 +126,8 @@ def write_example(path: Path) -> Path:
 
 # %% [markdown]
 # Reading refuses what it cannot mend, with the row and a remedy: cells too many or too few, another encoding, no header,
-# labels with three values. What it can mend it notes.
+# labels with three values; a folder of images whose names can be read in two ways, with both readings. What it can mend it
+# notes, and of images which layout it saw, how many are normal, anomalous and masks, and what it passed over.
 
 # %%
 example = not (csv or images)
@@ -221,7 +223,7 @@ compared.round(3)
 
 # %%
 hidden_by_labels = ["agreement", "stability", "top"] if samples.y is not None else []
-reported = compared.drop(columns=["seconds", *hidden_by_labels]).round(3).astype(object)
+reported = compared.drop(columns=["seconds", *hidden_by_labels], errors="ignore").round(3).astype(object)
 reported = reported.where(reported.notna(), "–")
 if not compared["left_out"].any():
     reported = reported.drop(columns="left_out")

@@ -367,6 +367,12 @@ def test_a_limit_on_pixels_is_stated_and_can_be_changed(tmp_path):
     assert len(read_pictures(tmp_path, least=1, max_pixels=80).X) == 4
 
 
+@pytest.mark.parametrize("path", ["a\0b", "a" * 5000, "~nobody_of_this_name/x", "\udc80\n", None, 3])
+def test_a_path_that_cannot_be_one_is_refused(path):
+    with pytest.raises(DatasetError):
+        read_pictures(path)
+
+
 @pytest.mark.parametrize(
     ("name", "label"),
     [
