@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from .images import MAX_PIXELS, SUFFIXES, check_images, read_mask
+from .images import MAX_PIXELS, SUFFIXES, check_images, has_few_colours, read_mask
 from .input_files import printable, read_json
 from .record import DatasetError
 from .samples import FEWEST, Samples, check_enough, find
@@ -33,9 +33,9 @@ def _words_of(*lines: str) -> set[str]:
 
 
 NORMAL = _words_of(
-    "normal, good, ok, okay, pass, passed, benign, inlier, inliers, healthy, intact, flawless, nominal, nondefective",
-    "defectfree, defect free, no defect, no defects, non defective, without defect, without defects, fault free",
-    "正常, 良品, 良, 合格, 好, 正品, 完好, 无缺陷, 無缺陷, 无瑕疵, 無瑕疵, 无异常, 無異常, 优良, 優良, 优, 優",
+    "normal, good, ok, okay, pass, passed, benign, inlier, inliers, healthy, intact, flawless, nominal, nodefect",
+    "nondefective, defectfree, defect free, no defect, no defects, non defective, without defect, without defects",
+    "fault free, 正常, 良品, 良, 合格, 好, 正品, 完好, 无缺陷, 無缺陷, 无瑕疵, 無瑕疵, 无异常, 無異常, 优良, 優良, 优, 優",
 )
 ANOMALOUS = _words_of(
     "bad, anomaly, anomalies, anomalous, abnormal, defect, defects, defective, faulty, fault, faults, ng, n g, ko",
@@ -54,7 +54,7 @@ SPLITS = _words_of(
 )
 MASKS = _words_of("gt, gts, label, labels, annotation, annotations, seg, segmentation, segmentations")
 MASK_PARTS = re.compile(
-    r"\b(masks?|groundtruths?|ground truths?)\b|掩码|掩碼|掩膜|掩模|蒙版|标注|標註|标签图|真值|分割"
+    r"\b(masks?|groundtruths?|ground truths?)\b|掩码|掩碼|掩膜|掩模|蒙版|标注|標註|标签|標籤|真值|分割"
 )
 IMAGES = _words_of("images, image, img, imgs, pictures, rgb, data, 图像, 图片, 影像")  # folders that only group
 FILLERS = re.compile(
@@ -67,6 +67,7 @@ MASK_OF = re.compile(
     re.IGNORECASE,
 )
 MASK_ALONE = re.compile(r"(.+[ _.-](masks?|gt|ground[ _-]?truth)|.+(掩码|掩膜|掩模))$", re.IGNORECASE)
+NEGATION = re.compile(r"(no|non|not|un|without) |[无無非未不]")
 SYSTEM_FILES = {"__MACOSX", "@eaDir", "Thumbs.db", "desktop.ini"}
 
 
@@ -270,6 +271,7 @@ def recognise(root: Path, files: Sequence[PurePosixPath], max_pixels: int = MAX_
     _check_one_set(where, images, masks)
     listed = _listed_labels(root, images)
     named = _named_labels(where, images, listed)
+    _check_no_hidden_masks(where, root, images, named or {}, max_pixels)
     pairs, alone = _pair(masks, images, named)
     notes = [f"{len(alone)} masks fit no image by name (first: {printable(alone[0])})."] if alone else []
     if named is not None:
@@ -365,6 +367,29 @@ def _mask_stem(path: PurePosixPath) -> str:
     """The name of the image that a mask is of: "000" of "000_mask.png", and of "000.png" itself."""
     match = MASK_OF.fullmatch(path.stem)
     return next(filter(None, match.group("stem", "after", "name"))) if match else path.stem
+
+
+def _check_no_hidden_masks(
+    where: str, root: Path, images: Sequence[PurePosixPath], labels: dict[PurePosixPath, int], max_pixels: int
+) -> None:
+    """Refuse images that have the name of another and, unlike that, no more than three colours, as masks have.
+
+    Compared are images of one name in one folder (x.jpg, x.png), and anomalous images of one name in two folders.
+    """
+    groups: dict[Any, list[PurePosixPath]] = defaultdict(list)
+    for image in images:
+        groups[image.parent, image.stem.casefold()].append(image)
+        if labels.get(image):
+            groups[None, image.stem.casefold()].append(image)
+    for group in groups.values():
+        if len(group) > 1:
+            few = [image for image in group if has_few_colours(root / image, max_pixels)]
+            if 0 < len(few) < len(group):
+                other = next(image for image in group if image not in few)
+                raise _two_readings(
+                    where, f"{printable(few[0])} has the name of {printable(other)} and at most three colours",
+                    "it is a mask; then call its folder masks, or the file x_mask", "it is an image like the other",
+                )  # fmt: skip
 
 
 def _check_one_set(where: str, images: Sequence[PurePosixPath], masks: Sequence[PurePosixPath]) -> None:
@@ -505,7 +530,8 @@ def _label_beside_normal(
 def _check_unlabelled(where: str, images: Sequence[PurePosixPath]) -> None:
     """Refuse folders that may be meant as labels though their names are none that are known."""
     parts = {part for image in images for part in image.parts[:-1]}
-    suspicious = sorted(part for part in parts if _mentions(part, NORMAL | ANOMALOUS | UNKNOWN))
+    known = NORMAL | ANOMALOUS | UNKNOWN
+    suspicious = sorted(part for part in parts if _mentions(part, known) or NEGATION.match(_words(part)))
     if {image.parent.name for image in images} == {"0", "1"}:
         suspicious = ["0", "1"]
     if suspicious and len(parts) > 1:

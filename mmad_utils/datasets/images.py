@@ -127,6 +127,12 @@ def _sixteen_bits(arguments: object) -> bool:
     return wide or (len(parts) == 2 and isinstance(parts[1], int) and parts[1] > 255)
 
 
+def has_few_colours(path: Path, max_pixels: int = MAX_PIXELS) -> bool:
+    """Whether an image file has at most three colours, as a mask has; errors are those of `read_image`."""
+    with _opened(path, max_pixels) as file:
+        return file.convert("RGB").getcolors(3) is not None
+
+
 def check_mask(mask: np.ndarray, path: Path, image: Path) -> None:
     """Refuse the mask of an anomalous image that is empty or covers the whole image.
 

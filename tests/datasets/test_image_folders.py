@@ -181,8 +181,21 @@ READ = {
     ),
     "Chinese names of samples": ("正常样本/{0..3}.png\n缺陷图片/{0..1}.png", ("folders of normal", 4, 2, 0), ""),
     "full width letters": ("ＯＫ/{0..3}.png\nＮＧ/{0..1}.png", ("folders of normal", 4, 2, 0), ""),
+    "AITEX": (
+        "NODefect_images/22/{0..3}.png\nDefect_images/0001_002_00.png\nMask_images/0001_002_00_mask.png : mask",
+        ("folders of normal", 4, 1, 1),
+        "",
+    ),
+    "MVTec 3D-AD, masks in the folder of each kind": (
+        "train/good/rgb/{0..3}.png\ntest/good/rgb/000.png\ntest/crack/rgb/{0..1}.png\n"
+        "test/crack/gt/{0..1}.png : mask",
+        ("MVTec AD", 5, 2, 2),
+        "",
+    ),
+    "a Chinese folder of labels": ("正常/{0..3}.png\n缺陷/0.png\n标签/缺陷/0.png : mask", ("folders", 4, 1, 1), ""),
     "no label": ("{0..3}.png", ("no folder name", None, 0, 0), "4 images without labels"),
     "no label, folders of days": ("2024-01/{0..1}.png\n2024-02/{0..1}.png", ("no folder name", None, 0, 0), ""),
+    "no label, numbered folders": ("No.1/{0..1}.png\nNo.2/{0..1}.png", ("no folder name", None, 0, 0), ""),
     "normal images alone": ("train/good/{0..3}.png", ("MVTec AD", None, 0, 0), "4 normal images"),
     "hidden and other files": (
         "good/{0..3}.png\nbad/000.png\n.cache/x.png\ngood/._000.png : text\n__MACOSX/good/x.png\nThumbs.db : text\n"
@@ -271,6 +284,16 @@ REFUSED = {
         "Train/{0..3}.PNG\nTrain/Label/002_label.PNG : mask",
         "(1) images without a mask are normal; (2) their masks are missing",
     ),
+    "masks in a folder of an unknown name": (
+        "good/{0..3}.png\nbad/{0..1}.png\nmaps/bad/{0..1}.png : mask",
+        "maps/bad/000.png has the name of bad/000.png and at most three colours",
+    ),
+    "masks beside the images, called like them": (
+        "MT_Free/{0..3}.jpg\nMT_Break/0.jpg\nMT_Break/0.png : mask",
+        "MT_Break/0.png has the name of MT_Break/0.jpg and at most three colours",
+    ),
+    "a name and its negation": ("Cracked/0.png\nNon-cracked/{0..3}.png", "'Non-cracked' has a name that may be"),
+    "a Chinese name and its negation": ("裂纹/0.png\n无裂纹/{0..3}.png", "'无裂纹' has a name that may be"),
     "a normal image with a mask": ("good/{0..3}.png\nbad/9.png\nmasks/good/000.png : mask", "contradict each other"),
     "labels from a mask that covers everything": (
         "kos01/Part{0..1}.jpg\nkos01/Part000_label.bmp : empty\nkos01/Part001_label.bmp : full",
