@@ -108,7 +108,7 @@ def _labelled(labels: Path, root: Path, flat: list[Path]) -> list[tuple[Path, st
     kinds = read_labels_file(labels, root.name)
     expected = {f"{root.name}/test/{path.name}": path for path in flat}
     for key in kinds:
-        in_train = key.startswith(f"{root.name}/train/") and (root.parent / key).is_file()
+        in_train = key.startswith(f"{root.name}/train/") and os.path.isfile(root.parent / key)
         if key not in expected and not in_train:
             raise DatasetError(f"{labels}, entry {key!r}: no such file. Correct the name or remove the entry.")
     for key in expected:

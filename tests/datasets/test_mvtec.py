@@ -121,6 +121,8 @@ def test_labelled_training_anomalies_stay_out_of_the_training_set(course):
     ("change", "message"),
     [
         ({"hazelnut/test/9.png": {"label": "bad"}}, r"entry 'hazelnut/test/9\.png': no such file"),
+        ({"hazelnut/train/" + "a" * 999: {"label": "bad"}}, "no such file"),
+        ({"hazelnut/train/\0": {"label": "bad"}}, "no such file"),
         ({"zipper/test/9.png": {"label": "bad"}}, r"entry 'zipper/test/9\.png': no such file"),
         ({"hazelnut/test/1.png": {"label": "broken"}}, r"entry 'hazelnut/test/1\.png': label 'broken'"),
         ({"hazelnut/test/1.png": None}, "expected"),
