@@ -35,8 +35,8 @@ def _words_of(*lines: str) -> set[str]:
 NORMAL = _words_of(
     "normal, good, ok, okay, pass, passed, benign, inlier, inliers, healthy, intact, flawless, nominal, nodefect",
     "nondefective, defectfree, defect free, no defect, no defects, non defective, without defect, without defects",
-    "fault free, 正常, 良品, 良, 合格, 好, 正品, 完好, 无缺陷, 無缺陷, 无瑕疵, 無瑕疵, 无异常, 無異常, 优良, 優良, 优",
-    "優",
+    "fault free, 正常, 良品, 良, 合格, 好, 正品, 完好, 无缺陷, 無缺陷, 无瑕疵, 無瑕疵, 无异常, 無異常, 优良, 優良",
+    "优, 優",
 )
 ANOMALOUS = _words_of(
     "bad, anomaly, anomalies, anomalous, abnormal, defect, defects, defective, faulty, fault, faults, ng, n g, ko",
