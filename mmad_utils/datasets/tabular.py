@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import csv
 import math
-import os
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pandas as pd
-import scipy.io
 from numpy.lib import format as npy
 from scipy.io import arff
 from sklearn.datasets import load_breast_cancer
@@ -34,10 +33,10 @@ KIND_NAMES = {
     "U": "text",
     "V": "records",
 }  # of NumPy's types
-MATLAB_NUMBERS = {"double", "single", "logical"} | {
-    f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)
-}
-MATLAB_COMPRESSED = 15  # type of an element in a MATLAB file
+MATLAB_MATRIX, MATLAB_COMPRESSED = 14, 15  # types of an element in a MATLAB file
+MATLAB_TYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
+MATLAB_NUMBERS = ("double", "single", *(f"{sign}int{bits}" for bits in (8, 16, 32, 64) for sign in ("", "u")))
+MATLAB_CLASSES = dict(enumerate(("cell", "struct", "object", "char", "sparse", *MATLAB_NUMBERS, "function"), start=1))
 MAT_HEADER = 1000  # bytes of a variable besides its numbers, at most
 CHUNK = 1 << 20  # bytes that are decompressed at once
 THYROID_FEATURES = tuple(f"feature_{i}" for i in range(1, 7))
@@ -380,46 +379,116 @@ def _npz_fields(path: Path, max_numbers: int | None) -> dict[str, np.ndarray]:
 
 
 def _mat_fields(path: Path, max_numbers: int | None) -> dict[str, np.ndarray]:
-    """X and y of a MATLAB file of version 4 to 7."""
+    """X and y of a MATLAB file of version 4 to 7.
+
+    They are read here, as the format is documented (MathWorks, MAT-File Format), because SciPy's compiled reader ends
+    the process on some damaged files.
+    """
     where = printable(path)
-    try:
-        variables = {name: (shape, kind) for name, shape, kind in scipy.io.whosmat(path)}
-    except NotImplementedError as error:
-        raise DatasetError(
-            f"{where}: a MATLAB v7.3 (HDF5) file, which SciPy cannot read. Save it in MATLAB with "
-            "save(..., '-v7'), or save X and y with numpy.savez."
-        ) from error
+    with path.open("rb") as file:
+        head = file.read(128)
+        if head.startswith(b"MATLAB 7.3"):
+            raise DatasetError(
+                f"{where}: a MATLAB v7.3 (HDF5) file, which is not read. Save it in MATLAB with save(..., '-v7'), or "
+                "save X and y with numpy.savez."
+            )
+        order = {b"IM": "<", b"MI": ">"}.get(head[126:])
+        file.seek(128 if order else 0)
+        variables = _matlab_5(file, order) if order else _matlab_4(file)
+        names, content = [], {}
+        for name, kind, shape, values in variables:
+            names.append(name)
+            if name in ("X", "y"):
+                if kind not in MATLAB_NUMBERS:
+                    raise DatasetError(f"{where}, field {name}: {kind}; expected a full array of real numbers.")
+                _check_field(where, name, shape, np.dtype(float), max_numbers)
+                content[name] = values().reshape(shape, order="F")
+    if not names:
+        raise ValueError("no variable in it")
     for key in ("X", "y"):
-        if key not in variables:
-            raise _missing(where, key, variables)
-        shape, kind = variables[key]
-        if kind not in MATLAB_NUMBERS:
-            raise DatasetError(f"{where}, field {key}: of MATLAB's class {kind}; expected a full array of numbers.")
-        _check_field(where, key, shape, np.dtype(float), max_numbers)
-    _check_mat_size(path, max_numbers)
-    content = scipy.io.loadmat(path, variable_names=["X", "y"])
-    for key in ("X", "y"):  # the header does not say whether numbers are complex
-        _check_field(where, key, content[key].shape, content[key].dtype, max_numbers)
+        if key not in content:
+            raise _missing(where, key, names)
     return content
 
 
-def _check_mat_size(path: Path, max_numbers: int | None) -> None:
-    """Decompress a MATLAB 5 to 7 file in pieces, keeping none, and refuse a variable of more bytes than allowed."""
-    with path.open("rb") as file:
-        header = file.read(128)
-        order = {b"IM": "<", b"MI": ">"}.get(header[126:])
-        while order and len(tag := file.read(8)) == 8:
-            kind, size = struct.unpack(f"{order}2I", tag)
-            if kind != MATLAB_COMPRESSED:
-                file.seek(size, os.SEEK_CUR)
-                continue
-            end, decompressor, total = file.tell() + size, zlib.decompressobj(), 0
-            while not decompressor.eof and (piece := file.read(min(CHUNK, end - file.tell()))):
-                while piece and not decompressor.eof:
-                    total += len(decompressor.decompress(piece, CHUNK))
-                    piece = decompressor.unconsumed_tail
-                    check_numbers((total - MAT_HEADER) // 8, f"{printable(path)}, decompressed", max_numbers)
-            file.seek(end)
+Variable = tuple[str, str, tuple[int, ...], Callable[[], np.ndarray]]  # name, class, shape, a function for the values
+
+
+def _matlab_5(file: BinaryIO, order: str) -> Iterator[Variable]:
+    """The variables of a file of version 5 to 7; values are read, and decompressed, only by the function."""
+    while len(tag := file.read(8)) == 8:
+        kind, size = struct.unpack(f"{order}2I", tag)
+        start = file.tell()
+        if kind not in (MATLAB_MATRIX, MATLAB_COMPRESSED):
+            raise ValueError(f"an element of type {kind}")
+
+        def content(count: int, start=start, size=size, compressed=kind == MATLAB_COMPRESSED) -> memoryview:
+            file.seek(start)
+            if not compressed:
+                return memoryview(file.read(min(count, size)))
+            return memoryview(_decompressed(file, size, 8 + count))[8:]  # the tag of the matrix comes first
+
+        head = content(MAT_HEADER)
+        flags, at = _part(head, 0, order)
+        (flag,) = struct.unpack_from(f"{order}I", flags)
+        dimensions, at = _part(head, at, order)
+        shape = struct.unpack(f"{order}{len(dimensions) // 4}i", dimensions)
+        name, at = _part(head, at, order)
+        if min(shape) < 0:
+            raise ValueError(f"a shape {shape}")
+
+        def values(at=at, shape=shape, content=content) -> np.ndarray:
+            whole = content(at + 16 + 8 * math.prod(shape))
+            form = MATLAB_TYPES[struct.unpack_from(f"{order}I", whole, at)[0] & 0xFFFF]
+            return np.frombuffer(_part(whole, at, order)[0], np.dtype(order + form))
+
+        name_of_class = MATLAB_CLASSES.get(flag & 0xFF, "an unknown class")
+        yield bytes(name).decode("latin-1"), "complex numbers" if flag & 0x800 else name_of_class, shape, values
+        file.seek(start + size)
+
+
+def _part(content: memoryview, at: int, order: str) -> tuple[memoryview, int]:
+    """The data of a part of a matrix of version 5, and where the next part begins."""
+    kind, size = struct.unpack_from(f"{order}2I", content, at)
+    if kind >> 16:  # up to four bytes, packed beside their type
+        size, start, end = kind >> 16, at + 4, at + 8
+    else:
+        start, end = at + 8, at + 8 + size + -size % 8
+    if start + size > len(content):
+        raise ValueError("a part that ends after its matrix")
+    return content[start : start + size], end
+
+
+def _decompressed(file: BinaryIO, size: int, count: int) -> bytes:
+    """The first ``count`` bytes that the next ``size`` bytes of a file decompress to."""
+    decompressor, found = zlib.decompressobj(), bytearray()
+    end = file.tell() + size
+    while len(found) < count and not decompressor.eof:
+        piece = decompressor.unconsumed_tail or file.read(min(CHUNK, end - file.tell()))
+        if not piece:
+            break
+        found += decompressor.decompress(piece, count - len(found))
+    return bytes(found)
+
+
+def _matlab_4(file: BinaryIO) -> Iterator[Variable]:
+    """The variables of a file of version 4."""
+    while len(head := file.read(20)) == 20:
+        order = "<" if struct.unpack("<I", head[:4])[0] < 5000 else ">"
+        form, rows, columns, imaginary, length = struct.unpack(f"{order}5i", head)
+        if not (0 <= form < 5000 and 0 < length < MAT_HEADER and min(rows, columns) >= 0) or form // 10 % 10 > 5:
+            raise ValueError("no header of a MATLAB file")
+        name = file.read(length).rstrip(b"\0").decode("latin-1")
+        dtype = np.dtype(order + ("f8", "f4", "i4", "i2", "u2", "u1")[form // 10 % 10])
+        start, count = file.tell(), rows * columns
+
+        def values(start=start, size=count * dtype.itemsize, dtype=dtype) -> np.ndarray:
+            file.seek(start)
+            return np.frombuffer(file.read(size), dtype)
+
+        kind = {0: "double", 1: "char", 2: "sparse"}.get(form % 10, "an unknown class")
+        yield name, "complex numbers" if imaginary else kind, (rows, columns), values
+        file.seek(start + count * dtype.itemsize * (2 if imaginary else 1))
 
 
 def read_arff(path: Path) -> pd.DataFrame:
