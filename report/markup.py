@@ -18,9 +18,10 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+from xml.etree import ElementTree
 
 import mistune
-from latex2mathml.converter import convert
+from latex2mathml.converter import convert_to_element
 from mistune.plugins.math import INLINE_MATH_PATTERN
 
 
@@ -141,9 +142,11 @@ def mathml(latex: str, display: str = "inline") -> str:
         said = latex
         for unknown, known in LATEX_SUBSTITUTIONS:
             said = re.sub(unknown, known, said)
-        markup = convert(said, display=display)
+        element = convert_to_element(said, display=display)
     except Exception as error:  # latex2mathml raises a dozen unrelated kinds
         raise ValueError(f"the formula ${latex}$ is malformed ({type(error).__name__})") from error
+    # latex2mathml names symbols by number (&#x0003C;); its own convert() would also unescape < and & of \text
+    markup = re.sub("&amp;(#x[0-9A-Fa-f]+;)", r"&\1", ElementTree.tostring(element, encoding="unicode"))
     left = re.search(r">(\\[A-Za-z]+)<", markup)
     if left:
         raise ValueError(f"the formula ${latex}$ uses {left.group(1)}, which latex2mathml does not know")

@@ -66,7 +66,8 @@ class Page(Writer):
                 return self.bibliography()
             case "caption":
                 caption = self.caption(f"table:{token['raw']}", {"caption": token["children"]})
-                return f'<figure class="table prose" id="tab-{token["raw"]}">\n<figcaption>{caption}</figcaption>\n'
+                name = html.escape(token["raw"])
+                return f'<figure class="table prose" id="tab-{name}">\n<figcaption>{caption}</figcaption>\n'
             case "table":
                 return super().render_token(token, state) + ("</figure>\n" if token.get("captioned") else "")
         return super().render_token(token, state)
@@ -98,19 +99,21 @@ class Page(Writer):
 
     def figure(self, name: str, entry: dict[str, Any], caption: str) -> str:
         alt, (width, height) = html.escape(entry["alt"]), self.size(entry)
+        csv = html.escape(Path(entry["csv"]).name)
         enlarge = html.escape(self.words["enlarge"].format(self.report.numbers[f"figure:{name}"][1]))
         rows = base64.b64encode(self.file(entry, "csv")).decode("ascii")
         return (
-            f'<figure id="fig-{name}">\n<div class="picture"><img src="{self.picture(entry)}" width="{width}" '
-            f'height="{height}" alt="{alt}"><button class="zoom" type="button" aria-label="{enlarge}">'
+            f'<figure id="fig-{html.escape(name)}">\n'
+            f'<div class="picture"><img src="{self.picture(entry)}" width="{width}" height="{height}" '
+            f'alt="{alt}"><button class="zoom" type="button" aria-label="{enlarge}">'
             f"⤢</button></div>\n"
             f'<figcaption>{caption} <span class="source">{self.source(entry)} '
-            f'<a download="{Path(entry["csv"]).name}" href="data:text/csv;charset=utf-8;base64,{rows}">'
+            f'<a download="{csv}" href="data:text/csv;charset=utf-8;base64,{rows}">'
             f"{self.words['numbers']}</a></span></figcaption>\n</figure>\n"
         )
 
     def source(self, entry: dict[str, Any]) -> str:
-        return self.words["source"].format(entry["notebook"]) if entry["notebook"] else ""
+        return self.words["source"].format(html.escape(entry["notebook"])) if entry["notebook"] else ""
 
     def file(self, entry: dict[str, Any], form: str) -> bytes:
         return (self.report.output / entry[form]).read_bytes()
@@ -146,7 +149,7 @@ class Page(Writer):
         label = self.report.numbers[f"table:{name}"][1]
         # tabindex: a table that scrolls sideways must be reachable by keyboard
         return (
-            f'<figure class="table{" prose" if entry.get("prose") else ""}" id="tab-{name}">\n'
+            f'<figure class="table{" prose" if entry.get("prose") else ""}" id="tab-{html.escape(name)}">\n'
             f'<figcaption>{caption}{note} <span class="source">{self.source(entry)}</span></figcaption>\n'
             f'<div class="scroll" tabindex="0" role="group" aria-label="{label}"><table>\n'
             f"<thead>{row(heads, 'th')}</thead>\n<tbody>\n{body}\n</tbody>\n</table></div>\n</figure>\n"

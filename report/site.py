@@ -99,9 +99,9 @@ def output(item: NotebookNode, number: int) -> str:
     data = item.get("data", {})
     if "image/png" in data:
         about = item.metadata.get("image/png", {})
-        width = f' width="{int(about["width"])}"' if "width" in about else ""
-        alternative = html.escape(about.get("alt", "Figure of the cell above."))
-        address = "data:image/png;base64," + data["image/png"].replace("\n", "")
+        width = f' width="{html.escape(str(about["width"]))}"' if "width" in about else ""
+        alternative = html.escape(str(about.get("alt", "Figure of the cell above.")))
+        address = "data:image/png;base64," + html.escape(data["image/png"].replace("\n", ""))
         return (
             f'<figure><div class="picture"><img src="{address}"{width} alt="{alternative}">'
             f'<button class="zoom" type="button" aria-label="Enlarge figure {number}">⤢</button></div></figure>\n'
@@ -132,9 +132,9 @@ def steps(before: tuple[str, str] | None, after: tuple[str, str] | None) -> str:
     """Links to the neighbours and to the index; each neighbour is (name, title)."""
     parts = ['<a href="../index.html">Index</a>']
     if before:
-        parts.insert(0, f'<a rel="prev" href="{before[0]}.html">← {html.escape(before[1])}</a>')
+        parts.insert(0, f'<a rel="prev" href="{html.escape(before[0])}.html">← {html.escape(before[1])}</a>')
     if after:
-        parts.append(f'<a rel="next" href="{after[0]}.html">{html.escape(after[1])} →</a>')
+        parts.append(f'<a rel="next" href="{html.escape(after[0])}.html">{html.escape(after[1])} →</a>')
     return f'<nav class="steps" aria-label="Notebooks">{" ".join(parts)}</nav>\n'
 
 
@@ -185,7 +185,8 @@ def index(lessons: dict[str, Lesson], glossary_source: str) -> str:
         for language, report, which in EDITIONS
     )
     notebooks = []
-    for name, writer in lessons.items():
+    for stem, writer in lessons.items():
+        name = html.escape(stem)
         sections = "".join(
             f'<li><a href="notebooks/{name}.html#sec-{slug}">{html.escape(words)}</a></li>'
             for level, slug, words in writer.sections

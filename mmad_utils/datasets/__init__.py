@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,9 @@ __all__ = [
     "one_class_split",
     "read_image",
 ]
+
+
+LONGEST_NAME = 200  # bytes
 
 
 def load(name: str, *, data_home: str | Path | None = None, seed: int = 0) -> Dataset:
@@ -48,13 +52,11 @@ def load(name: str, *, data_home: str | Path | None = None, seed: int = 0) -> Da
     >>> load("breast_cancer")
     Dataset('breast_cancer', tabular, 178 normal to train, 179 normal and 212 anomalies to test)
     """
-    if isinstance(seed, bool) or int(seed) != seed or seed < 0:
+    _check_name(name)
+    if isinstance(seed, bool) or not isinstance(seed, Integral) or seed < 0:
         raise DatasetError(f"{name}: seed must be an integer from 0, not {seed!r}.")
     home = folders.data_home(data_home)
-    parts = name.split("/")
-    if any(part in ("", ".", "..") or "\\" in part for part in parts):
-        raise _unknown(name, home)
-    match parts:
+    match name.split("/"):
         case ["breast_cancer"]:
             return tabular.breast_cancer(seed)
         case ["thyroid"]:
@@ -63,7 +65,7 @@ def load(name: str, *, data_home: str | Path | None = None, seed: int = 0) -> Da
             return tabular.openml_table(number, home, seed)
         case ["tables", stem]:
             return tabular.table(stem, home, seed)
-        case ["injected", kind, *base] if base:
+        case ["injected", kind, *base] if base and base[0] != "injected":
             return tabular.injected(kind, load("/".join(base), data_home=data_home, seed=seed), seed)
         case ["digits", digit]:
             return images.digits(digit, seed)
@@ -89,6 +91,7 @@ def names() -> list[tuple[str, str, str]]:
 
 def describe(name: str, home: Path) -> dict[str, Any]:
     """The manifest's entry of a name, or the error for a name that does not exist."""
+    _check_name(name)
     try:
         return record.about(name)
     except StopIteration:
@@ -112,6 +115,15 @@ def concrete_names(home: Path) -> list[str]:
         *(f"mvtec/{category}" for category in sorted({"hazelnut", "zipper"} | categories)),
         *(f"tables/{table}" for table in sorted({"vowels", "optdigits", "satellite"} | tables)),
     ]
+
+
+def _check_name(name: str) -> None:
+    """Refuse a name that is no text, too long, or not the relative path of a file."""
+    if not isinstance(name, str) or len(name.encode(errors="replace")) > LONGEST_NAME:
+        shown = f"{name[:40]!r}..., {len(name)} characters" if isinstance(name, str) else repr(name)[:60]
+        raise DatasetError(f"{shown}: the name of a data set is a text of at most {LONGEST_NAME} bytes.")
+    if not name.isprintable() or "\\" in name or any(part in ("", ".", "..") for part in name.split("/")):
+        raise DatasetError(f"unknown data set {name!r}: names are words with / between them, such as 'digits/3'.")
 
 
 def _unknown(name: str, home: Path) -> DatasetError:

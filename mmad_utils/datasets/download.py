@@ -7,10 +7,12 @@ file where the last attempt ended, which pooch alone does not.
 from __future__ import annotations
 
 import errno
+import gzip
 import json
 import os
 import shutil
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -126,8 +128,8 @@ def openml(number: str, path: Path, remedy: str = "") -> Path:
     description_path = download(f"{OPENML}/data/{number}", path.with_suffix(".json"), remedy=remedy)
     try:
         description = json.loads(description_path.read_text(encoding="utf-8"))["data_set_description"]
-        url, md5 = description["url"], description.get("md5_checksum")
-    except (ValueError, KeyError, TypeError) as error:
+        url, md5 = str(description["url"]), description.get("md5_checksum")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         description_path.unlink()
         raise DatasetError(f"{OPENML}/data/{number}: not a description of a data set.\n{remedy}") from error
     return download(url, path, known_hash=f"md5:{md5}" if md5 else None, remedy=remedy)
@@ -171,17 +173,33 @@ def _mvtec_category(category: str, file: dict[str, Any], home: Path, remedy: str
 
 
 def extract_category(archive: Path, category: str, folder: Path) -> Path:
-    """Unpack `category`/... of a tar archive to `folder`; the folder appears only when it is whole."""
+    """Unpack `category`/... of a tar archive to `folder`; the folder appears only when it is whole.
+
+    Raises
+    ------
+    DatasetError
+        A damaged archive, no such category, members that lie outside or need more space than the disk has.
+    """
+
+    def members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+        for member in tar:
+            if Path(member.name).parts[:1] == (category,):
+                check_space(folder.parent, member.size)
+                yield member
+
     try:
         with TemporaryDirectory(dir=folder.parent, prefix=".extracting-") as scratch:
             with tarfile.open(archive) as tar:
-                members = (m for m in tar if Path(m.name).parts[:1] == (category,))
-                tar.extractall(scratch, members=members, filter="data")
+                tar.extractall(scratch, members=members(tar), filter="data")
             if not (Path(scratch) / category).is_dir():
                 raise DatasetError(f"{archive}: holds no category {category!r}.")
             os.replace(Path(scratch) / category, folder)
-    except (tarfile.TarError, EOFError) as error:
+    except DatasetError:
+        raise
+    except gzip.BadGzipFile as error:
         raise DatasetError(f"{archive}: a damaged archive ({error}). Delete it and fetch again.") from error
     except OSError as error:
         raise disk_error(error, folder.parent) from error
+    except Exception as error:  # tarfile and its decompressors meet damaged bytes with exceptions of many kinds
+        raise DatasetError(f"{archive}: a damaged archive ({error}). Delete it and fetch again.") from error
     return folder

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import gzip
+import math
 import os
+import re
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from contextlib import contextmanager
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +18,45 @@ from PIL import Image, ImageOps
 from sklearn.datasets import load_digits
 
 from .download import fetch
+from .input_files import check_numbers, check_regular, printable, read_compressed
 from .record import Dataset, DatasetError, not_found, one_class_split, origin
 from .textures import NAMES
 
 SMALLEST_SIDE = 8  # pixels
+MAX_PIXELS = 40_000_000
+FORMATS = ("BMP", "DIB", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # raster formats that need no other program
+SUFFIXES = {
+    ".bmp", ".dib", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff",
+    ".webp",
+}  # fmt: skip
 
 
-def read_image(image: str | Path | np.ndarray) -> np.ndarray:
+@contextmanager
+def _opened(path: Path, max_pixels: int) -> Iterator[Image.Image]:
+    """A file of one of `FORMATS` whose header was read and whose pixels are not decoded yet.
+
+    What goes wrong here or in the block becomes a DatasetError that names the file.
+    """
+    check_regular(path, "image file")
+    name = printable(path)
+    try:
+        with Image.open(path, formats=FORMATS) as file:
+            if file.width * file.height > max_pixels:
+                raise DatasetError(_too_large(f"{file.width}×{file.height} pixels", max_pixels))
+            yield file
+    except DatasetError as error:
+        raise DatasetError(f"{name}: {error}") from error
+    except Image.DecompressionBombError as error:
+        raise DatasetError(f"{name}: {_too_large('more pixels than Pillow reads', max_pixels)}") from error
+    except Exception as error:  # decoders meet damaged bytes with exceptions of every kind
+        raise DatasetError(f"{name}: not a readable image ({error}). Replace or remove the file.") from error
+
+
+def _too_large(size: str, max_pixels: int) -> str:
+    return f"{size}, at most {max_pixels:,} are decoded. Scale the image down, or give a larger max_pixels."
+
+
+def read_image(image: str | Path | np.ndarray, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Any picture as 8-bit RGB, as a viewer shows it.
 
     16-bit values are scaled by 1/257 (65535 becomes 255), grey is repeated in three channels, CMYK and
@@ -30,8 +64,11 @@ def read_image(image: str | Path | np.ndarray) -> np.ndarray:
 
     Parameters
     ----------
-    image : a file that Pillow can read, or an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) of uint8,
-        uint16, bool, or floats in [0, 1]
+    image : a BMP, GIF, JPEG, PNG, PPM, TIFF or WebP file, or an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) of
+        uint8, uint16, bool, or floats in [0, 1]
+    max_pixels : int, default=40,000,000
+        A file with more, by its header, is refused before it is decoded. Pillow refuses more than 178,956,970
+        (``PIL.Image.MAX_IMAGE_PIXELS`` changes that).
 
     Returns
     -------
@@ -40,20 +77,76 @@ def read_image(image: str | Path | np.ndarray) -> np.ndarray:
     Raises
     ------
     DatasetError
-        No such file, not an image, truncated, or pixels of another range.
+        No such file, not a regular file, not an image, truncated, too many pixels, or pixels of another range.
     """
     if isinstance(image, np.ndarray):
         return _rgb(_from_array(image))
-    path = Path(image)
-    try:
-        with Image.open(path) as file:
-            return _rgb(ImageOps.exif_transpose(file))
-    except FileNotFoundError as error:
-        raise DatasetError(f"{path}: no such image file.") from error
-    except DatasetError as error:
-        raise DatasetError(f"{path}: {error}") from error
-    except Exception as error:  # decoders meet damaged bytes with exceptions of every kind
-        raise DatasetError(f"{path}: not a readable image ({error}). Replace or remove the file.") from error
+    with _opened(Path(image), max_pixels) as file:
+        ImageOps.exif_transpose(file, in_place=True)
+        return _rgb(file)
+
+
+def read_mask(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """A mask of defects: every pixel that is not zero, or in a colour other than black, is a defect.
+
+    This holds for 0 and 1, 0 and 255, class numbers, colours, palettes and 16-bit values; the opacity says nothing.
+
+    Parameters
+    ----------
+    path : a BMP, GIF, PNG, PPM, TIFF or WebP file
+    max_pixels : int, as in `read_image`
+
+    Returns
+    -------
+    (H, W) bool, True on the defect
+
+    Raises
+    ------
+    DatasetError
+        As `read_image`; also a JPEG, whose compression changes zeros, and a file with 16 bits per colour, which
+        Pillow reads as 8 bits, so that small numbers would become zero.
+    """
+    with _opened(Path(path), max_pixels) as file:
+        if file.format in ("JPEG", "MPO"):
+            raise DatasetError("a mask in JPEG, which does not keep zeros exactly. Make it again as PNG.")
+        if file.mode in ("LA", "RGB", "RGBA") and any(_sixteen_bits(tile[3]) for tile in getattr(file, "tile", ())):
+            raise DatasetError("a mask with 16 bits per colour. Save it with 8 bits, or as 16-bit grey.")
+        ImageOps.exif_transpose(file, in_place=True)
+        if file.mode not in ("1", "L", "F") and not file.mode.startswith("I"):
+            file = file.convert("L" if file.mode == "LA" else "RGB")
+        values = np.asarray(file)
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            raise DatasetError("a mask with values that are not finite. Save it with 8 bits.")
+        return (values != 0).reshape(*values.shape[:2], -1).any(2)
+
+
+def _sixteen_bits(arguments: object) -> bool:
+    """Whether the arguments of a decoder say 16 bits per channel: "RGB;16B", or of PPM a maximum above 255."""
+    parts = arguments if isinstance(arguments, tuple) else (arguments,)
+    wide = any(isinstance(part, str) and re.search(r";16[BLN]", part) for part in parts)
+    return wide or (len(parts) == 2 and isinstance(parts[1], int) and parts[1] > 255)
+
+
+def has_few_colours(path: Path, max_pixels: int = MAX_PIXELS) -> bool:
+    """Whether an image file has at most three colours, as a mask has; errors are those of `read_image`."""
+    with _opened(path, max_pixels) as file:
+        return file.convert("RGB").getcolors(3) is not None
+
+
+def check_mask(mask: np.ndarray, path: Path, image: Path) -> None:
+    """Refuse the mask of an anomalous image that is empty or covers the whole image.
+
+    Raises
+    ------
+    DatasetError
+    """
+    if mask.any() and not mask.all():
+        return
+    found = "covers the whole image" if mask.any() else "is empty (every pixel is 0 or black, whatever its opacity)"
+    raise DatasetError(
+        f"{printable(path)}: the mask {found}, but {printable(image)} is anomalous. Correct or remove the mask, or "
+        "the label of the image."
+    )
 
 
 def _from_array(array: np.ndarray) -> Image.Image:
@@ -76,10 +169,10 @@ def _from_array(array: np.ndarray) -> Image.Image:
 def _rgb(image: Image.Image) -> np.ndarray:
     """A Pillow image of any mode as (H, W, 3) uint8."""
     if image.mode.startswith("I"):  # 16-bit grey; Pillow's own conversion would clip it
-        values = np.asarray(image).astype(np.int64)
+        values = np.asarray(image)
         if values.min() < 0 or values.max() > 65535:
             raise DatasetError("pixels outside 0..65535; save the picture with 8 or 16 bits a channel.")
-        image = Image.fromarray(np.round(values / 257).astype(np.uint8))
+        image = Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))  # rounded
     elif image.mode == "F":
         raise DatasetError("floating-point pixels; save the picture with 8 or 16 bits a channel.")
     if image.has_transparency_data:
@@ -88,34 +181,35 @@ def _rgb(image: Image.Image) -> np.ndarray:
     return np.asarray(image.convert("RGB"))
 
 
-def check_images(paths: Sequence[Path]) -> list[tuple[int, int]]:
+def check_images(paths: Sequence[Path], max_pixels: int = MAX_PIXELS) -> list[tuple[int, int]]:
     """Height and width of every file, each decoded once to be sure that it can be.
 
     Raises
     ------
     DatasetError
-        The first file, in the given order, that is not an image, is truncated, or has a side below 8 pixels.
+        The first file, in the given order, that is not an image, is truncated, has a side below 8 pixels, or more
+        than ``max_pixels``.
     """
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(pool.map(_checked_size, paths))
+        return list(pool.map(partial(_checked_size, max_pixels=max_pixels), paths))
 
 
-def _checked_size(path: Path) -> tuple[int, int]:
+def _checked_size(path: Path, max_pixels: int) -> tuple[int, int]:
     """Height and width of an image file that can be decoded and is not tiny."""
-    status = path.stat()
-    height, width = _decoded_size(path, status.st_size, status.st_mtime_ns)
+    status = check_regular(path, "image file")
+    height, width = _decoded_size(path, max_pixels, status.st_size, status.st_mtime_ns)
     if min(height, width) < SMALLEST_SIDE:
         raise DatasetError(
-            f"{path}: {width}×{height} pixels; a picture needs at least {SMALLEST_SIDE} a side. "
+            f"{printable(path)}: {width}×{height} pixels; a picture needs at least {SMALLEST_SIDE} a side. "
             "Replace or remove the file."
         )
     return height, width
 
 
 @lru_cache(maxsize=100_000)
-def _decoded_size(path: Path, size: int, modified_ns: int) -> tuple[int, int]:
+def _decoded_size(path: Path, max_pixels: int, size: int, modified_ns: int) -> tuple[int, int]:
     """Height and width; the file's size and time are arguments so that a changed file is read again."""
-    height, width, _ = read_image(path).shape
+    height, width, _ = read_image(path, max_pixels).shape
     return height, width
 
 
@@ -163,25 +257,55 @@ def _idx_file(folder: Path, stem: str) -> Path | None:
 
 
 def _idx_pair(folder: Path, part: str, name: str, home: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Pictures (n, 28, 28, 1) and digits (n,) of one part of MNIST."""
+    """Pictures (n, side, side, 1) and digits (n,) of one part of MNIST."""
     arrays = []
     for stem, dimensions in ((f"{part}-images-idx3-ubyte", 3), (f"{part}-labels-idx1-ubyte", 1)):
         path = _idx_file(folder, stem)
         if path is None:
             raise not_found(name, folder / f"{stem}.gz", home)
-        try:
-            content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-            magic, *shape = struct.unpack_from(f">{1 + dimensions}i", content)
-            if magic != 0x0800 + dimensions:
-                raise ValueError(f"it begins with {magic:#x}")
-            array = np.frombuffer(content, np.uint8, offset=4 + 4 * dimensions).reshape(shape)
-        except (OSError, EOFError, ValueError, struct.error) as error:
-            raise DatasetError(f"{path}: a damaged idx file ({error}). Delete it and fetch it again.") from error
-        arrays.append(array)
+        arrays.append(read_idx(path, dimensions))
     pictures, target = arrays
     if len(pictures) != len(target):
         raise DatasetError(f"{folder}: {len(pictures)} {part} pictures but {len(target)} labels.")
     return pictures[..., None].copy(), target
+
+
+def read_idx(path: Path, dimensions: int, max_numbers: int | None = None) -> np.ndarray:
+    """An array of bytes from an idx file, .gz or plain: (n,) labels or (n, side, side) square images.
+
+    Parameters
+    ----------
+    path : file
+    dimensions : 1 or 3
+    max_numbers : int, or None for $MMAD_MAX_NUMBERS, else 50 million
+        A file with more, by its header, is refused before it is read.
+
+    Raises
+    ------
+    DatasetError
+        Not a regular file, damaged, another type or number of dimensions, empty, images that are not square, bytes
+        too few or too many, or more than ``max_numbers``.
+    """
+    check_regular(path)
+    size = 4 + 4 * dimensions
+    header = read_compressed(path, size)
+    where = printable(path)
+    if len(header) < size or header[:4] != bytes([0, 0, 8, dimensions]):
+        raise DatasetError(
+            f"{where}: a damaged idx file (it begins with {header[:4].hex()}, expected 000008{dimensions:02x} and "
+            f"{dimensions} sizes). Delete it and fetch it again."
+        )
+    shape = struct.unpack(f">{dimensions}I", header[4:])
+    if not math.prod(shape) or len(set(shape[1:])) > 1:
+        raise DatasetError(f"{where}: an array {shape}; expected {'square images' if dimensions == 3 else 'labels'}.")
+    check_numbers(math.prod(shape), where, max_numbers)
+    content = read_compressed(path, size + math.prod(shape) + 1)[size:]
+    if len(content) != math.prod(shape):
+        found = f"{len(content):,} bytes" if len(content) < math.prod(shape) else "more bytes"
+        raise DatasetError(
+            f"{where}: a damaged idx file ({found} for an array {shape}). Delete it and fetch it again."
+        )
+    return np.frombuffer(content, np.uint8).reshape(shape)
 
 
 def digit_of(text: str, family: str) -> int:

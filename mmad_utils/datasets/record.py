@@ -54,11 +54,20 @@ def about(name: str) -> dict[str, Any]:
     if name in entries:
         return entries[name]
     pattern = next(p for p in entries if "<" in p and name.startswith(p[: p.index("<")]))
-    text = json.dumps(entries[pattern])
+    entry: Any = entries[pattern]
     for placeholder, part in zip(pattern.split("/"), name.split("/")):
         if placeholder.startswith("<"):
-            text = text.replace(placeholder, part)
-    return json.loads(text)
+            entry = _replaced(entry, placeholder, part)
+    return entry
+
+
+def _replaced(value: Any, old: str, new: str) -> Any:
+    """A JSON value with a part of every text in it replaced."""
+    if isinstance(value, dict):
+        return {key: _replaced(item, old, new) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_replaced(item, old, new) for item in value]
+    return value.replace(old, new) if isinstance(value, str) else value
 
 
 def origin(name: str, **known: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a reader of a file or folder of one's own returns, and what both readers need."""
+"""Samples of one's own, as the readers of tables and of image folders return them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from mmad_utils.datasets.folders import CHECKOUT, data_home
-from mmad_utils.datasets.record import DatasetError
+from .folders import CHECKOUT, data_home
+from .input_files import printable
+from .record import DatasetError
 
 __all__ = ["FEWEST", "Samples", "check_enough", "find"]
 
@@ -49,19 +50,29 @@ def find(path: str | Path) -> Path:
     Raises
     ------
     DatasetError
-        It is in none of them.
+        It is in none of them, or its name is none (a NUL in it, too long).
     """
-    given = Path(path).expanduser()
     folders = [Path.cwd(), *filter(None, [CHECKOUT]), data_home()]
-    for folder in folders:
-        if (folder / given).exists():
-            return folder / given
-    raise DatasetError(f"{given}: no such file or folder in {', '.join(map(str, folders))}. Give its whole path.")
+    try:
+        given = Path(path).expanduser()
+        found = next((folder / given for folder in folders if (folder / given).exists()), None)
+    except (OSError, TypeError, ValueError, RuntimeError) as error:  # RuntimeError: ~name of nobody
+        raise DatasetError(f"{printable(path)[:200]}: cannot be read ({error}).") from error
+    if found is None:
+        searched = ", ".join(map(str, folders))
+        raise DatasetError(f"{printable(path)}: no such file or folder in {searched}. Give its whole path.")
+    return found
 
 
-def check_enough(normal: int, least: int, path: Path, what: str) -> None:
+def check_enough(normal: int, least: int, path: Path, what: str, note: str = "") -> None:
+    """Refuse fewer than ``least`` normal samples; ``note`` ends the message.
+
+    Raises
+    ------
+    DatasetError
+    """
     if normal < least:
         raise DatasetError(
-            f"{path}: {normal} normal {what}; at least {least} are needed, half to learn from and half to set a "
-            "threshold."
+            f"{printable(path)}: {normal} normal {what}; at least {least} are needed, half to learn from and half to "
+            f"set a threshold. {note}".rstrip()
         )

@@ -3,21 +3,42 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable
+import math
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pandas as pd
-import scipy.io
+from numpy.lib import format as npy
 from scipy.io import arff
 from sklearn.datasets import load_breast_cancer
 from sklearn.mixture import GaussianMixture
 
 from .download import fetch
+from .input_files import check_numbers, check_regular, printable
 from .record import Dataset, DatasetError, about, check_labels, not_found, one_class_split, origin
 
 LABEL_NAMES = ("label", "y", "class", "target", "outlier")
 KINDS = ("local", "global", "clustered", "dependency")
+KIND_NAMES = {
+    "c": "complex numbers",
+    "m": "time differences",
+    "M": "dates",
+    "O": "Python objects, which only pickle could read",
+    "S": "text",
+    "U": "text",
+    "V": "records",
+}  # of NumPy's types
+MATLAB_MATRIX, MATLAB_COMPRESSED = 14, 15  # types of an element in a MATLAB file
+MATLAB_TYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
+MATLAB_NUMBERS = ("double", "single", *(f"{sign}int{bits}" for bits in (8, 16, 32, 64) for sign in ("", "u")))
+MATLAB_CLASSES = dict(enumerate(("cell", "struct", "object", "char", "sparse", *MATLAB_NUMBERS, "function"), start=1))
+MAT_HEADER = 1000  # bytes of a variable besides its numbers, at most
+CHUNK = 1 << 20  # bytes that are decompressed at once
 THYROID_FEATURES = tuple(f"feature_{i}" for i in range(1, 7))
 
 
@@ -147,7 +168,7 @@ def openml_table(number: str, home: Path, seed: int = 0) -> Dataset:
     """
     path = home / "tables" / "openml" / f"{number}.arff"
     name = f"tables/openml/{number}"
-    if not number.isdigit():
+    if not (number.isascii() and number.isdecimal()):
         raise DatasetError(f"{name}: expected OpenML's number, such as tables/openml/40497.")
     if not path.exists():
         fetch(name, home)
@@ -241,6 +262,7 @@ def read_csv(path: Path) -> tuple[list[str], np.ndarray]:
     DatasetError
         Naming file, row (the header is row 1) and column of the first cell that is not a finite number.
     """
+    check_regular(path)
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             lines = [(number, cells) for number, cells in enumerate(csv.reader(file), start=1) if cells]
@@ -274,44 +296,228 @@ def _number(cell: str, where: str) -> None:
         raise DatasetError(f"{where}: {cell!r} is not a finite number. Fill it in or remove the row.")
 
 
-def read_matrices(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """X (n, d) float64 and y (n,) int64 from an .npz or .mat file, both checked."""
+def read_matrices(path: Path, max_numbers: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """X (n, d) float64 and y (n,) int64 from an .npz or .mat file, both checked. Nothing is unpickled.
+
+    Types and shapes are checked by the headers before memory is taken for the values.
+
+    Parameters
+    ----------
+    path : file
+    max_numbers : int, or None for $MMAD_MAX_NUMBERS, else 50 million
+        An array with more, by its header, is refused before it is read.
+
+    Raises
+    ------
+    DatasetError
+        Not a regular file, damaged, no X or y; X not (n, d), y not (n,), (n, 1) or (1, n), empty, of different
+        lengths, not real numbers (complex, times, text, objects, sparse), not finite, or more than ``max_numbers``.
+    """
+    check_regular(path)
+    where = printable(path)
+    read = _mat_fields if path.suffix == ".mat" else _npz_fields
     try:
-        if path.suffix == ".mat":
-            content = scipy.io.loadmat(path)
-        else:
-            with np.load(path, allow_pickle=False) as archive:
-                content = {key: archive[key] for key in archive.files if key in ("X", "y")}
-    except NotImplementedError as error:
-        raise DatasetError(
-            f"{path}: a MATLAB v7.3 (HDF5) file, which SciPy cannot read. Save it in MATLAB with "
-            "save(..., '-v7'), or save X and y with numpy.savez."
-        ) from error
+        content = read(path, max_numbers)
+    except DatasetError:
+        raise
     except Exception as error:  # the readers meet damaged bytes with exceptions of every kind
-        raise DatasetError(f"{path}: not a readable {path.suffix} file ({error}). Fetch it again.") from error
+        raise DatasetError(f"{where}: not a readable {path.suffix} file ({error!r}). Fetch it again.") from error
+    X, y = content["X"], content["y"].ravel()
+    if len(X) != len(y):
+        raise DatasetError(f"{where}: X has {len(X)} rows, y has {len(y)} labels.")
+    columns = tuple(f"X[:, {i}]" for i in range(X.shape[1]))
+    return _finite(X.astype(np.float64, copy=False), where, columns), check_labels(y, where)
+
+
+def _check_field(where: str, key: str, shape: tuple[int, ...], dtype: np.dtype, max_numbers: int | None) -> None:
+    """Refuse what is not a table of real numbers (X) or a list of labels (y), by the header alone."""
+    if dtype.kind not in "biuf" or dtype.itemsize > 8:
+        kind = KIND_NAMES.get(dtype.kind, str(dtype))
+        raise DatasetError(f"{where}, field {key}: {kind}; expected numbers (real, of at most 64 bits).")
+    count = math.prod(shape)
+    if key == "X":
+        fits, expected = len(shape) == 2, "(n, d)"
+    else:
+        fits, expected = len(shape) == 1 or (len(shape) == 2 and 1 in shape), "(n,)"
+    if not fits or count < 1:
+        raise DatasetError(f"{where}, field {key}: an array of shape {shape}; expected {expected}, not empty.")
+    check_numbers(count, f"{where}, field {key}", max_numbers)
+
+
+def _missing(where: str, key: str, names: Iterable[str]) -> DatasetError:
+    names = set(names)
+    if {"data", "indices", "indptr"} <= names:
+        return DatasetError(f"{where}: a sparse matrix, which is not read. Save X.toarray() and y with numpy.savez.")
+    shown = ", ".join(map(printable, sorted(names)[:8])) or "nothing"
+    return DatasetError(
+        f"{where}: no array {key!r} (it holds {shown}); expected X (n, d) and y (n,), 0 normal, 1 anomaly."
+    )
+
+
+def _npz_fields(path: Path, max_numbers: int | None) -> dict[str, np.ndarray]:
+    """X and y of an .npz file."""
+    where, content = printable(path), {}
+    with zipfile.ZipFile(path) as archive:
+        members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+        for key in ("X", "y"):
+            if key not in members:
+                raise _missing(where, key, members)
+            info = members[key]
+            if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise DatasetError(f"{where}, field {key}: a compression that NumPy does not write.")
+            with archive.open(info) as file:
+                major, _ = npy.read_magic(file)
+                header = npy.read_array_header_1_0(file) if major == 1 else npy.read_array_header_2_0(file)
+                shape, _, dtype = header
+            _check_field(where, key, shape, dtype, max_numbers)
+            if info.file_size < math.prod(shape) * dtype.itemsize:
+                raise DatasetError(f"{where}, field {key}: {info.file_size:,} bytes for an array of shape {shape}.")
+        for key in ("X", "y"):
+            with archive.open(members[key]) as file:
+                content[key] = npy.read_array(file, allow_pickle=False)
+    return content
+
+
+def _mat_fields(path: Path, max_numbers: int | None) -> dict[str, np.ndarray]:
+    """X and y of a MATLAB file of version 4 to 7.
+
+    They are read here, as the format is documented (MathWorks, MAT-File Format), because SciPy's compiled reader ends
+    the process on some damaged files.
+    """
+    where = printable(path)
+    with path.open("rb") as file:
+        head = file.read(128)
+        if head.startswith(b"MATLAB 7.3"):
+            raise DatasetError(
+                f"{where}: a MATLAB v7.3 (HDF5) file, which is not read. Save it in MATLAB with save(..., '-v7'), or "
+                "save X and y with numpy.savez."
+            )
+        order = {b"IM": "<", b"MI": ">"}.get(head[126:])
+        file.seek(128 if order else 0)
+        variables = _matlab_5(file, order) if order else _matlab_4(file)
+        names, content = [], {}
+        for name, kind, shape, values in variables:
+            names.append(name)
+            if name in ("X", "y"):
+                if kind not in MATLAB_NUMBERS:
+                    raise DatasetError(f"{where}, field {name}: {kind}; expected a full array of real numbers.")
+                _check_field(where, name, shape, np.dtype(float), max_numbers)
+                content[name] = values().reshape(shape, order="F")
+    if not names:
+        raise ValueError("no variable in it")
     for key in ("X", "y"):
         if key not in content:
-            raise DatasetError(f"{path}: no array {key!r}; expected X (n, d) and y (n,), 0 normal, 1 anomaly.")
-    X, y = content["X"], content["y"].ravel()
-    if X.ndim != 2 or len(X) != len(y) or not np.issubdtype(X.dtype, np.number):
-        raise DatasetError(f"{path}: X {X.shape} {X.dtype} and y {y.shape}; expected numbers, (n, d) and (n,).")
-    columns = tuple(f"X[:, {i}]" for i in range(X.shape[1]))
-    return _finite(X.astype(np.float64), str(path), columns), check_labels(y, str(path))
+            raise _missing(where, key, names)
+    return content
+
+
+Variable = tuple[str, str, tuple[int, ...], Callable[[], np.ndarray]]  # name, class, shape, a function for the values
+
+
+def _matlab_5(file: BinaryIO, order: str) -> Iterator[Variable]:
+    """The variables of a file of version 5 to 7; values are read, and decompressed, only by the function."""
+    while len(tag := file.read(8)) == 8:
+        kind, size = struct.unpack(f"{order}2I", tag)
+        start = file.tell()
+        if kind not in (MATLAB_MATRIX, MATLAB_COMPRESSED):
+            raise ValueError(f"an element of type {kind}")
+
+        def content(count: int, start=start, size=size, compressed=kind == MATLAB_COMPRESSED) -> memoryview:
+            file.seek(start)
+            if not compressed:
+                return memoryview(file.read(min(count, size)))
+            return memoryview(_decompressed(file, size, 8 + count))[8:]  # the tag of the matrix comes first
+
+        head = content(MAT_HEADER)
+        flags, at = _part(head, 0, order)
+        (flag,) = struct.unpack_from(f"{order}I", flags)
+        dimensions, at = _part(head, at, order)
+        shape = struct.unpack(f"{order}{len(dimensions) // 4}i", dimensions)
+        name, at = _part(head, at, order)
+        if min(shape) < 0:
+            raise ValueError(f"a shape {shape}")
+
+        def values(at=at, shape=shape, content=content) -> np.ndarray:
+            whole = content(at + 16 + 8 * math.prod(shape))
+            form = MATLAB_TYPES[struct.unpack_from(f"{order}I", whole, at)[0] & 0xFFFF]
+            return np.frombuffer(_part(whole, at, order)[0], np.dtype(order + form))
+
+        name_of_class = MATLAB_CLASSES.get(flag & 0xFF, "an unknown class")
+        yield bytes(name).decode("latin-1"), "complex numbers" if flag & 0x800 else name_of_class, shape, values
+        file.seek(start + size)
+
+
+def _part(content: memoryview, at: int, order: str) -> tuple[memoryview, int]:
+    """The data of a part of a matrix of version 5, and where the next part begins."""
+    kind, size = struct.unpack_from(f"{order}2I", content, at)
+    if kind >> 16:  # up to four bytes, packed beside their type
+        size, start, end = kind >> 16, at + 4, at + 8
+    else:
+        start, end = at + 8, at + 8 + size + -size % 8
+    if start + size > len(content):
+        raise ValueError("a part that ends after its matrix")
+    return content[start : start + size], end
+
+
+def _decompressed(file: BinaryIO, size: int, count: int) -> bytes:
+    """The first ``count`` bytes that the next ``size`` bytes of a file decompress to."""
+    decompressor, found = zlib.decompressobj(), bytearray()
+    end = file.tell() + size
+    while len(found) < count and not decompressor.eof:
+        piece = decompressor.unconsumed_tail or file.read(min(CHUNK, end - file.tell()))
+        if not piece:
+            break
+        found += decompressor.decompress(piece, count - len(found))
+    return bytes(found)
+
+
+def _matlab_4(file: BinaryIO) -> Iterator[Variable]:
+    """The variables of a file of version 4."""
+    while len(head := file.read(20)) == 20:
+        order = "<" if struct.unpack("<I", head[:4])[0] < 5000 else ">"
+        form, rows, columns, imaginary, length = struct.unpack(f"{order}5i", head)
+        if not (0 <= form < 5000 and 0 < length < MAT_HEADER and min(rows, columns) >= 0) or form // 10 % 10 > 5:
+            raise ValueError("no header of a MATLAB file")
+        name = file.read(length).rstrip(b"\0").decode("latin-1")
+        dtype = np.dtype(order + ("f8", "f4", "i4", "i2", "u2", "u1")[form // 10 % 10])
+        start, count = file.tell(), rows * columns
+
+        def values(start=start, size=count * dtype.itemsize, dtype=dtype) -> np.ndarray:
+            file.seek(start)
+            return np.frombuffer(file.read(size), dtype)
+
+        kind = {0: "double", 1: "char", 2: "sparse"}.get(form % 10, "an unknown class")
+        yield name, "complex numbers" if imaginary else kind, (rows, columns), values
+        file.seek(start + count * dtype.itemsize * (2 if imaginary else 1))
 
 
 def read_arff(path: Path) -> pd.DataFrame:
-    """An ARFF file; nominal columns as text."""
+    """An ARFF file of numbers and nominal values, the latter as text.
+
+    Raises
+    ------
+    DatasetError
+        Not a regular file, damaged, no row, or an attribute of dates, texts or relations.
+    """
+    check_regular(path)
+    where = printable(path)
     try:
         with path.open(encoding="utf-8", errors="replace") as file:
             rows, _ = arff.loadarff(file)
-    except (arff.ArffError, NotImplementedError, ValueError, StopIteration) as error:
+        frame = pd.DataFrame(rows)
+    except Exception as error:  # SciPy's reader meets damaged lines with exceptions of every kind
         raise DatasetError(
-            f"{path}: not a readable ARFF file of numbers and nominal values ({error}). Make a CSV file of it "
+            f"{where}: not a readable ARFF file of numbers and nominal values ({error!r}). Make a CSV file of it "
             "and load that as tables/<name>."
         ) from error
-    frame = pd.DataFrame(rows)
-    text = [name for name in frame.columns if frame[name].dtype == object]
-    return frame.assign(**{name: frame[name].str.decode("utf-8") for name in text})
+    if not len(frame):
+        raise DatasetError(f"{where}: no row of data.")
+    for name in frame:
+        if frame[name].dtype == object and frame[name].map(type).eq(bytes).all():
+            frame[name] = frame[name].str.decode("utf-8", errors="replace")
+        elif frame[name].dtype.kind not in "iuf":
+            raise DatasetError(f"{where}, attribute {printable(name)}: neither numbers nor nominal values.")
+    return frame
 
 
 def _finite(X: np.ndarray, where: str, columns: tuple[str, ...]) -> np.ndarray:

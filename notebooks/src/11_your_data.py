@@ -44,7 +44,7 @@
 
 # %% tags=["parameters"]
 csv: str = ""  # a table: .csv, .csv.gz, .xlsx or .parquet
-images: str = ""  # or a folder of pictures; a subfolder called good, normal or ok labels them
+images: str = ""  # or a folder of images; folders called good, bad, 正常, ... label them, as do public layouts
 label: str = ""  # the column of labels, if there is one: 0 and 1, normal and anomaly, ok and NG, 正常 and 异常, ...
 normal_label: str = ""  # the label of normal rows, if its meaning is not known
 decimal: str = ""  # "." or ",", if a column of numbers can be read in two ways
@@ -81,6 +81,7 @@ from mmad_utils.files import write_atomic
 
 # %%
 pd.set_option("display.max_colwidth", None)
+pd.set_option("display.html.use_mathjax", False)  # a column called $x$ is no formula
 nb = notebook.start(
     "11_your_data",
     csv=csv,
@@ -140,6 +141,9 @@ def write_example(path: Path) -> Path:
 # whole file. What was decided is printed below, and so is every cell that is no number in a column of numbers: it counts as
 # a gap. A file that can be read in two ways is refused, with the row and the parameter that decides: `1,024` in all cells of
 # a column, temperatures in °C and °F, or labels whose meaning is not known.
+#
+# Of a folder of images the layout is recognised by the names of folders and files, and printed with the numbers of normal,
+# anomalous and mask files and what was passed over. A folder that can be read in two ways is refused, with both readings.
 
 # %%
 example = not (csv or images)
@@ -235,7 +239,7 @@ compared.round(3)
 
 # %%
 hidden_by_labels = ["agreement", "stability", "top"] if samples.y is not None else []
-reported = compared.drop(columns=["seconds", *hidden_by_labels]).round(3).astype(object)
+reported = compared.drop(columns=["seconds", *hidden_by_labels], errors="ignore").round(3).astype(object)
 reported = reported.where(reported.notna(), "–")
 if not compared["left_out"].any():
     reported = reported.drop(columns="left_out")

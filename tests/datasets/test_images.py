@@ -2,7 +2,10 @@
 
 import gzip
 import io
+import os
 import struct
+import subprocess
+import zlib
 
 import numpy as np
 import pytest
@@ -13,7 +16,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from mmad_utils.datasets import DatasetError, check_images, load, read_image, textures
-from mmad_utils.datasets.images import DIGIT_SIDE, SCENE_SIDE, scene
+from mmad_utils.datasets.images import DIGIT_SIDE, SCENE_SIDE, read_idx, read_mask, scene
 from mmad_utils.datasets.textures import SIDE, blend, crop, patch
 
 
@@ -140,6 +143,97 @@ def test_damaged_bytes_give_a_picture_or_the_one_error(tmp_path, kind, seed):
         assert str(path) in str(error)
 
 
+def write_png(path, width, height, bits=8, pixels=b""):
+    """An RGB PNG by its specification; without ``pixels`` only the header is true."""
+    path.write_bytes(b"\x89PNG\r\n\x1a\n")
+    header = struct.pack(">2I5B", width, height, bits, 2, 0, 0, 0)
+    with path.open("ab") as file:
+        for name, content in ((b"IHDR", header), (b"IDAT", zlib.compress(pixels)), (b"IEND", b"")):
+            checksum = struct.pack(">I", zlib.crc32(name + content))
+            file.write(struct.pack(">I", len(content)) + name + content + checksum)
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize(("width", "found"), [(10_000, "10000×10000 pixels"), (60_000, "more pixels than Pillow")])
+def test_the_size_is_checked_by_the_header_before_pixels_are_decoded(tmp_path, width, found):
+    write_png(tmp_path / "a.png", width, width)
+    for read in (read_image, read_mask, lambda path: check_images([path])):
+        with pytest.raises(DatasetError, match=rf"a\.png: {found}.*at most 40,000,000 are decoded"):
+            read(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("name", ["pipe", "folder", "/dev/zero"])
+def test_what_is_no_regular_file_is_refused_before_it_is_opened(tmp_path, name):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    for read in (read_image, read_mask, lambda path: check_images([path])):
+        with pytest.raises(DatasetError, match=r"a named pipe|a folder|a device"):
+            read(tmp_path / name)
+
+
+def test_postscript_and_other_formats_that_start_programs_are_not_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: pytest.fail("another program was started"))
+    (tmp_path / "a.png").write_bytes(
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 90 90\n%%EndComments\nshowpage\n%%EOF\n"
+    )
+    with pytest.raises(DatasetError, match="not a readable image"):
+        read_image(tmp_path / "a.png")
+
+
+def test_the_first_image_of_a_photograph_in_several_is_read(tmp_path):
+    image = Image.new("RGB", (20, 10), (9, 9, 9))
+    image.save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=[Image.new("RGB", (20, 10))])
+    assert read_image(tmp_path / "a.jpg").shape == (10, 20, 3)
+
+
+MARKED = np.zeros((10, 12), bool)
+MARKED[2:5, 3:9] = True
+
+
+@pytest.mark.parametrize(
+    ("kind", "dtype", "value"),
+    [
+        ("png", "u1", 1), ("png", "u1", 255), ("png", "u1", 7), ("bmp", "u1", 2), ("tif", "u1", 3),
+        ("gif", "u1", 200), ("png", "?", True), ("png", "u2", 1), ("png", "u2", 65535), ("tif", "u2", 3),
+        ("tif", "i4", 5), ("tif", "f4", 0.1), ("pgm", "u1", 1), ("pgm", "u2", 1), ("png", "u1", (0, 255, 0)),
+        ("png", "u1", (0, 0, 1)), ("bmp", "u1", (1, 0, 0)), ("png", "u1", (0, 1, 0, 0)),
+        ("png", "u1", (9, 9, 9, 255)), ("png", "u1", (1, 0)), ("png", "u1", (5, 255)),
+    ],
+)  # fmt: skip
+def test_every_pixel_of_a_mask_that_is_not_zero_is_a_defect(tmp_path, kind, dtype, value):
+    values = np.multiply.outer(MARKED, np.asarray(value)).astype(dtype)
+    Image.fromarray(values).save(tmp_path / f"m.{kind}")
+    np.testing.assert_array_equal(read_mask(tmp_path / f"m.{kind}"), MARKED)
+
+
+def test_the_opacity_of_a_mask_says_nothing(tmp_path):
+    opaque = np.dstack([*[MARKED * np.uint8(9)] * 3, np.full(MARKED.shape, 255, np.uint8)])
+    Image.fromarray(opaque).save(tmp_path / "m.png")
+    np.testing.assert_array_equal(read_mask(tmp_path / "m.png"), MARKED)
+
+
+@pytest.mark.parametrize("colour", [(255, 0, 0), (0, 0, 3)])
+def test_a_mask_with_a_palette_is_read_by_its_colours(tmp_path, colour):
+    image = Image.fromarray(MARKED.astype(np.uint8))
+    image.putpalette([0, 0, 0, *colour])
+    image.save(tmp_path / "m.png")
+    assert Image.open(tmp_path / "m.png").mode == "P"
+    np.testing.assert_array_equal(read_mask(tmp_path / "m.png"), MARKED)
+
+
+def test_masks_whose_zeros_would_not_be_kept_are_refused(tmp_path):
+    Image.fromarray(MARKED.astype(np.uint8)).save(tmp_path / "m.jpg")
+    Image.fromarray(np.full((9, 9), np.nan, np.float32)).save(tmp_path / "nan.tif")
+    values = np.zeros((9, 9, 3), ">u2")
+    values[3, 3] = 1
+    rows = b"".join(b"\0" + row.tobytes() for row in values)  # each begins with the filter, none
+    write_png(tmp_path / "deep.png", 9, 9, bits=16, pixels=rows)
+    for name, message in (("m.jpg", "a mask in JPEG"), ("nan.tif", "not finite"), ("deep.png", "16 bits per colour")):
+        with pytest.raises(DatasetError, match=message):
+            read_mask(tmp_path / name)
+    assert read_image(tmp_path / "deep.png").shape == (9, 9, 3)
+
+
 def test_many_images_are_checked_and_the_first_bad_one_is_named(tmp_path):
     paths = [tmp_path / f"{i:02d}.png" for i in range(40)]
     for i, path in enumerate(paths):
@@ -190,8 +284,28 @@ def test_damaged_idx_files_are_refused_by_name(tmp_path, mnist, damage):
     _write_idx(tmp_path / "mnist", "t10k", *mnist)
     path = tmp_path / "mnist" / "t10k-images-idx3-ubyte.gz"
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(DatasetError, match=r"t10k-images-idx3-ubyte\.gz: a damaged idx file"):
+    with pytest.raises(DatasetError, match=r"t10k-images-idx3-ubyte\.gz: a damaged (idx )?file"):
         load("mnist/7", data_home=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("shape", "length", "message"),
+    [
+        ((60_000, 300, 300), 10, "5,400,000,000 numbers; at most 50,000,000"),
+        ((2**32 - 1,) * 3, 10, "numbers; at most"),
+        ((0, 28, 28), 0, r"an array \(0, 28, 28\); expected square images"),
+        ((4, 28, 14), 4 * 28 * 14, r"an array \(4, 28, 14\); expected square images"),
+        ((4, 28, 28), 4 * 28 * 28 - 1, r"3,135 bytes for an array \(4, 28, 28\)"),
+        ((4, 28, 28), 4 * 28 * 28 + 1, "more bytes for an array"),
+    ],
+)
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_the_header_of_an_idx_file_is_checked_before_it_is_read(tmp_path, shape, length, message, suffix):
+    content = struct.pack(">4I", 0x803, *shape) + bytes(length)
+    path = tmp_path / f"idx{suffix}"
+    path.write_bytes(gzip.compress(content) if suffix else content)
+    with pytest.raises(DatasetError, match=message):
+        read_idx(path, 3)
 
 
 def test_pictures_without_their_labels_are_not_enough(tmp_path, mnist):

@@ -1,6 +1,7 @@
 """MVTec's layout, the course's layout, and the generated categories."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -120,6 +121,8 @@ def test_labelled_training_anomalies_stay_out_of_the_training_set(course):
     ("change", "message"),
     [
         ({"hazelnut/test/9.png": {"label": "bad"}}, r"entry 'hazelnut/test/9\.png': no such file"),
+        ({"hazelnut/train/" + "a" * 999: {"label": "bad"}}, "no such file"),
+        ({"hazelnut/train/\0": {"label": "bad"}}, "no such file"),
         ({"zipper/test/9.png": {"label": "bad"}}, r"entry 'zipper/test/9\.png': no such file"),
         ({"hazelnut/test/1.png": {"label": "broken"}}, r"entry 'hazelnut/test/1\.png': label 'broken'"),
         ({"hazelnut/test/1.png": None}, "expected"),
@@ -134,7 +137,7 @@ def test_a_labels_file_that_names_what_is_not_is_refused(course, change, message
     assert str(path) in str(caught.value)
 
 
-@pytest.mark.parametrize("text", ["", "[1]", "{", '"x"'])
+@pytest.mark.parametrize("text", ["", "[1]", "{", '"x"', "[" * 100_000])
 def test_a_labels_file_of_another_form_is_refused(course, text):
     (course / "image_anomaly_labels.json").write_text(text)
     with pytest.raises(DatasetError, match=r'expected \{"hazelnut/test/x\.png"'):
@@ -203,6 +206,62 @@ def test_a_missing_mask_is_named(category):
 def test_test_pictures_of_several_sizes_cannot_have_masks(category):
     _picture(category / "test" / "good" / "001.png", size=(20, 20))
     with pytest.raises(DatasetError, match=r"good/001\.png: 20×20 pixels.*must all be of one size"):
+        _load(category)
+
+
+@pytest.mark.parametrize(("colour", "message"), [(0, "is empty"), (255, "covers the whole image")])
+def test_a_mask_that_marks_nothing_or_everything_is_refused(category, colour, message):
+    Image.new("L", (16, 12), colour).save(category / "ground_truth" / "cut" / "000_mask.png")
+    with pytest.raises(DatasetError, match=rf"cut/000_mask\.png: the mask {message}.*cut/000\.png is anomalous"):
+        _load(category)
+
+
+def test_the_layout_of_btad_is_read_with_masks_called_like_their_images(category):
+    for part in ("train", "test"):
+        (category / part / "good").rename(category / part / "ok")
+    (category / "test" / "crack").rename(category / "test" / "ko")
+    (category / "ground_truth" / "crack").rename(category / "ground_truth" / "ko")
+    for i in range(2):
+        folder = category / "ground_truth" / "ko"
+        Image.open(folder / f"{i:03d}_mask.png").save(folder / f"{i:03d}.bmp")
+        (folder / f"{i:03d}_mask.png").unlink()
+    dataset = _load(category)
+    assert dataset.source["kinds_test"] == ("cut", "ko", "ko", "good", "good", "good") and len(dataset.X_train) == 4
+    assert dataset.masks_test.sum((1, 2)).tolist() == [12, 12, 12, 0, 0, 0]
+
+
+def test_two_layouts_in_one_category_are_refused(course):
+    _picture(course / "test" / "crack" / "9.png")
+    with pytest.raises(DatasetError, match="can be read in two ways"):
+        _load(course)
+
+
+@pytest.mark.parametrize("part", ["train/good/x.png", "test/crack/x.png", "ground_truth/cut/000_mask.png"])
+def test_a_link_out_of_the_category_is_refused(category, tmp_path, part):
+    _picture(tmp_path / "outside.png")
+    (category / part).unlink(missing_ok=True)
+    (category / part).symlink_to(tmp_path / "outside.png")
+    with pytest.raises(DatasetError, match=r"a link that leaves .*nut"):
+        _load(category)
+
+
+def test_a_category_may_itself_be_a_link(category, tmp_path):
+    (tmp_path / "mvtec" / "again").symlink_to(category)
+    assert len(_load(tmp_path / "mvtec" / "again").X_train) == 4
+
+
+def test_a_named_pipe_in_a_category_is_refused(category):
+    os.mkfifo(category / "train" / "good" / "pipe.png")
+    with pytest.raises(DatasetError, match=r"pipe\.png: a named pipe"):
+        _load(category)
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, "{", "[1]", '{"test/cut/000.png": "much"}', '{"test/cut/000.png": [1]}']
+)
+def test_damaged_severities_are_refused(category, text):
+    (category / "severity.json").write_text(text)
+    with pytest.raises(DatasetError, match=r"severity\.json: expected"):
         _load(category)
 
 

@@ -1,10 +1,18 @@
 """Tables: every source of thyroid, one's own tables, and injected anomalies."""
 
+import io
+import os
 import socket
+import struct
+import tracemalloc
+import zipfile
+import zlib
+from functools import partial
 
 import numpy as np
 import pytest
 import scipy.io
+import scipy.sparse
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
@@ -12,7 +20,7 @@ from sklearn.mixture import GaussianMixture
 from sklearn.neighbors import NearestNeighbors
 
 from mmad_utils.datasets import DatasetError, download, load
-from mmad_utils.datasets.tabular import read_csv
+from mmad_utils.datasets.tabular import read_arff, read_csv, read_matrices
 
 HEADER = "feature_1,feature_2,feature_3,feature_4,feature_5,feature_6"
 
@@ -165,14 +173,23 @@ def test_a_matlab_7_3_file_is_refused_with_the_way_out(tmp_path):
     ("arrays", "message"),
     [
         ({"X": np.zeros((4, 2))}, "no array 'y'"),
-        ({"X": np.zeros((4, 2)), "y": np.zeros(3)}, r"X \(4, 2\) float64 and y \(3,\)"),
+        ({"X": np.zeros((4, 2)), "y": np.zeros(3)}, "X has 4 rows, y has 3 labels"),
         ({"X": np.array([["a"], ["b"]]), "y": np.array([0, 1])}, "expected numbers"),
         (
             {"X": np.array([[1.0], [np.nan]]), "y": np.array([0, 1])},
             r"row 2, column X\[:, 0\]: nan is not a finite",
         ),
         ({"X": np.zeros((2, 1)), "y": np.array([0, 3])}, "row 2, column label: 3 is not a label"),
-        ({"X": np.array([[1], [2]], dtype=object), "y": np.array([0, 1])}, r"not a readable \.npz"),
+        ({"X": np.array([[1], [2]], dtype=object), "y": np.array([0, 1])}, "field X: Python objects"),
+        ({"X": np.ones((2, 1), complex), "y": np.array([0, 1])}, "field X: complex numbers"),
+        ({"X": np.ones((2, 1), "m8[s]"), "y": np.array([0, 1])}, "field X: time differences"),
+        ({"X": np.ones((2, 1)), "y": np.array([0, 1], "M8[D]")}, "field y: dates"),
+        ({"X": np.ones((2, 1), [("a", float)]), "y": np.array([0, 1])}, "field X: records"),
+        ({"X": np.ones((0, 3)), "y": np.array([])}, r"field X: an array of shape \(0, 3\)"),
+        ({"X": np.ones((2, 0)), "y": np.array([0, 1])}, r"field X: an array of shape \(2, 0\)"),
+        ({"X": np.ones((2, 3, 1)), "y": np.array([0, 1])}, r"field X: an array of shape \(2, 3, 1\)"),
+        ({"X": np.ones((4, 3)), "y": np.eye(2)}, r"field y: an array of shape \(2, 2\)"),
+        ({"data": [1], "indices": [0], "indptr": [0, 1], "shape": [1, 1], "format": b"csr"}, "a sparse matrix"),
     ],
 )
 def test_matrices_that_do_not_fit_are_refused(tmp_path, arrays, message):
@@ -189,6 +206,113 @@ def test_damaged_matrices_are_refused(tmp_path, suffix, content):
     (tmp_path / "tables" / f"mine{suffix}").write_bytes(content)
     with pytest.raises(DatasetError, match="not a readable"):
         load("tables/mine", data_home=tmp_path)
+
+
+def write_npz_header(path, shape, compress_type=zipfile.ZIP_DEFLATED):
+    """An .npz file that declares an X of this shape and holds none of its values."""
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f8", "fortran_order": False, "shape": shape})
+    with zipfile.ZipFile(path, "w", compress_type) as archive:
+        archive.writestr("X.npy", header.getvalue())
+        archive.writestr("y.npy", header.getvalue())
+
+
+def test_a_header_that_declares_gigabytes_is_refused_before_memory_is_taken(tmp_path, monkeypatch):
+    write_npz_header(tmp_path / "x.npz", (1_000_000, 1000))
+    with pytest.raises(DatasetError, match=r"field X: 1,000,000,000 numbers; at most 50,000,000.*MMAD_MAX_NUMBERS"):
+        read_matrices(tmp_path / "x.npz")
+    monkeypatch.setenv("MMAD_MAX_NUMBERS", "2000000000")
+    with pytest.raises(DatasetError, match=r"field X: \d+ bytes for an array of shape \(1000000, 1000\)"):
+        read_matrices(tmp_path / "x.npz")
+    monkeypatch.setenv("MMAD_MAX_NUMBERS", "many")
+    with pytest.raises(DatasetError, match="MMAD_MAX_NUMBERS='many'"):
+        read_matrices(tmp_path / "x.npz")
+
+
+@pytest.mark.parametrize("write", [np.savez_compressed, partial(scipy.io.savemat, do_compression=True)])
+def test_a_limit_on_numbers_holds_for_what_a_file_decompresses_to(tmp_path, write):
+    path = tmp_path / ("x.npz" if write is np.savez_compressed else "x.mat")
+    arrays = {"X": np.zeros((3000, 10)), "y": np.repeat([0, 1], 1500)}
+    write(path, **arrays) if path.suffix == ".npz" else write(path, arrays)
+    assert path.stat().st_size < 3000 and read_matrices(path, max_numbers=30_000)[0].shape == (3000, 10)
+    with pytest.raises(DatasetError, match=r"30,000 numbers; at most 29,999"):
+        read_matrices(path, max_numbers=29_999)
+
+
+@pytest.mark.parametrize("form", ["4", "5"])
+@pytest.mark.parametrize("dtype", ["u1", "i2", "i4", "f4", "f8", ">f8"])
+@pytest.mark.parametrize("compressed", [False, True])
+def test_matlab_files_are_read_as_scipy_reads_them(tmp_path, rng, form, dtype, compressed):
+    X, y = rng.integers(0, 99, (12, 3)).astype(dtype), np.repeat([0, 1], 6)
+    options = {"format": form, "do_compression": compressed}
+    scipy.io.savemat(tmp_path / "x.mat", {"first": np.eye(3), "X": X, "y": y, "word": "text"}, **options)
+    read = scipy.io.loadmat(tmp_path / "x.mat")
+    for ours, theirs in zip(read_matrices(tmp_path / "x.mat"), (read["X"], read["y"].ravel())):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_matlab_variable_that_decompresses_to_gigabytes_is_decompressed_to_its_shape_only(tmp_path):
+    path = tmp_path / "x.mat"
+    scipy.io.savemat(path, {"X": np.ones((4, 2)), "y": np.array([0, 1, 0, 1])})
+    plain = path.read_bytes()
+    size = struct.unpack("<I", plain[132:136])[0]
+    inner = zlib.compress(plain[128 : 136 + size] + bytes(50_000_000))
+    path.write_bytes(plain[:128] + struct.pack("<2I", 15, len(inner)) + inner + plain[136 + size :])
+    tracemalloc.start()
+    X, _ = read_matrices(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert X.tolist() == np.ones((4, 2)).tolist() and peak < 5_000_000
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"X": np.ones((4, 2)) * 1j}, "field X: complex numbers"),
+        ({"X": scipy.sparse.csc_matrix(np.eye(4))}, "field X: sparse"),
+        ({"X": {"a": 1}}, "field X: struct"),
+        ({"X": np.array(["ab", "cd", "ef", "gh"])}, "field X: char"),
+        ({"X": np.zeros((0, 2))}, r"field X: an array of shape \(0, 2\)"),
+        ({"y": np.eye(4)}, r"field y: an array of shape \(4, 4\)"),
+    ],
+)
+@pytest.mark.parametrize("form", ["4", "5"])
+def test_matlab_fields_that_are_no_table_are_refused_by_name(tmp_path, fields, message, form):
+    if form == "4" and "struct" in message:
+        pytest.skip("version 4 has no structs")
+    path = tmp_path / "x.mat"
+    scipy.io.savemat(path, {"X": np.ones((4, 2)), "y": np.array([0, 1, 0, 1])} | fields, format=form)
+    with pytest.raises(DatasetError, match=message):
+        read_matrices(path)
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".mat", ".csv"])
+def test_a_named_pipe_is_refused_before_it_is_opened(tmp_path, suffix):
+    (tmp_path / "tables").mkdir()
+    os.mkfifo(tmp_path / "tables" / f"mine{suffix}")
+    with pytest.raises(DatasetError, match=r"a named pipe \(FIFO\), not a file"):
+        load("tables/mine", data_home=tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["string", "date 'yyyy-MM-dd'"])
+def test_arff_attributes_that_are_neither_numbers_nor_nominal_are_refused(tmp_path, kind):
+    path = tmp_path / "x.arff"
+    path.write_text(f"@relation x\n@attribute a {kind}\n@attribute c {{1,2}}\n@data\n2020-01-01,1\n2020-01-02,2\n")
+    with pytest.raises(DatasetError, match=r"attribute a: neither numbers|not a readable ARFF"):
+        read_arff(path)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        'tables/a"b', "tables/a'b", "tables/a\nb", "tables/a\0b", "tables/\udc80", "tables/" + "a" * 300,
+        "tables/" + "好" * 90, "injected/local/" * 400 + "breast_cancer", "tables/../x", "mvtec/a\0", "", "/",
+        "injected/local/injected/global/breast_cancer", "mvtec/" + "a" * 250, "tables/openml/²", None, 3, b"digits/3",
+    ],
+)  # fmt: skip
+def test_a_name_that_cannot_be_one_is_refused_at_once(tmp_path, name):
+    with pytest.raises(DatasetError):
+        load(name, data_home=tmp_path)
 
 
 @pytest.mark.parametrize("label", ["label", "Y", "Class", "target", "outlier"])

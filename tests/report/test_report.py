@@ -7,6 +7,7 @@ import subprocess
 import sys
 from html.parser import HTMLParser
 
+import matplotlib.pyplot as plt
 import nbformat
 import pandas as pd
 import pytest
@@ -96,6 +97,24 @@ def test_shown_value_is_within_half_a_unit_of_the_recorded_one(value, sd):
     unit = 10.0 ** -len(deviation.partition(".")[2])
     assert float(deviation.replace(",", "")) > 0
     assert abs(float(shown.replace(",", "").replace("\u2212", "-")) - value) <= unit / 2 * (1 + 1e-6)
+
+
+def test_markup_in_recorded_texts_is_shown_as_text(project):
+    hostile = "<img src=x onerror='alert(1)'>"
+    record = project.results()
+    record.value("auroc", 0.9, unit=hostile)
+    record.table(pd.DataFrame({hostile: [hostile, "b"], "AUROC": [0.9, 0.8]}), "rows", f"A {hostile} caption.")
+    figure = plt.figure(figsize=(1, 1))
+    record.figure(
+        figure, "shape", caption=f"$\\text{{{hostile}}}$ and {hostile}", alt=f'">{hostile}', data={"y": [1]}
+    )
+    plt.close(figure)
+    record.save()
+    page = Page(project.render("# T", "{{ value:01_demo.auroc }}", "{{ table:rows }}", "{{ figure:shape }}"))
+    assert not any(key.startswith("on") for _, attributes in page.elements for key in attributes)
+    assert page.text.count(hostile) == 5  # unit, caption, column, cell, caption of the figure
+    assert page.text.replace("\xa0", " ").count(hostile) == 6  # a formula has spaces that do not break
+    assert f'">{hostile}' in [image.get("alt") for image in page.all("img")]
 
 
 def test_value_key_shows_mean_and_standard_deviation(demo):

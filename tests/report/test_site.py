@@ -2,6 +2,7 @@
 
 import re
 import sys
+from html.parser import HTMLParser
 
 import matplotlib.pyplot as plt
 import nbformat
@@ -14,7 +15,25 @@ sys.path.insert(0, str(ROOT))  # report/ is no installed package
 
 from report import fonts, site
 
+SCRIPT = ROOT / "report" / "templates" / "mmad" / "script.js"
 HOSTILE = "<script>alert(1)</script>"
+
+
+class Parsed(HTMLParser):
+    """What a browser would run: the scripts, the attributes that handle events, and the links."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.scripts, self.handlers, self.links = set(), [], []
+        self.feed(text.replace(SCRIPT.read_text(), ""))
+
+    def handle_starttag(self, tag, attributes):
+        self.handlers += [key for key, _ in attributes if key.startswith("on")]
+        self.links += [value or "" for key, value in attributes if key in ("href", "src")]
+
+    def handle_data(self, data):
+        if self.cdata_elem == "script":
+            self.scripts.add(data.strip())
 
 
 def page_of(*cells):
@@ -58,12 +77,40 @@ def test_a_formula_that_cannot_be_shown_stops_the_site_and_names_the_notebook(tm
         code(outputs=[nbformat.v4.new_output("execute_result", {"text/html": f"<b onclick='x'>{HOSTILE}</b>"})]),
         code(outputs=[nbformat.v4.new_output("display_data", {"text/html": f"<table><th>{HOSTILE}</th></table>"})]),
         code(source=f"print('{HOSTILE}')"),
+        code(outputs=[nbformat.v4.new_output("display_data", {"image/png": f'"onclick="x">{HOSTILE}'})]),
+        code(
+            outputs=[
+                nbformat.v4.new_output(
+                    "display_data",
+                    {"image/png": "AA=="},
+                    metadata={"image/png": {"alt": f'">{HOSTILE}', "width": f'9" onclick="x">{HOSTILE}'}},
+                )
+            ]
+        ),
+        nbformat.v4.new_markdown_cell(
+            r"# $\text{" + HOSTILE + r"}$" + f"\n\n## {HOSTILE}\n\n[a](javascript:alert(1))"
+        ),
     ],
-    ids=["markdown", "stream", "text", "error", "html", "head of a table", "code"],
+    ids=[
+        "markdown",
+        "stream",
+        "text",
+        "error",
+        "html",
+        "head of a table",
+        "code",
+        "image",
+        "alternative",
+        "headings",
+    ],
 )
 def test_script_in_a_notebook_is_text_on_its_page(cell):
-    _, page = page_of(cell)
-    assert "<script" not in page and "onclick" not in page and "\x1b" not in page
+    writer, page = page_of(cell)
+    names = {'2"><script>': writer}
+    page += site.index(names, "") + site.contents(writer.sections) + site.steps(('"><script>', HOSTILE), None)
+    parsed = Parsed(page)
+    assert not parsed.scripts - {""} and not parsed.handlers and "\x1b" not in page
+    assert not any(link.startswith("javascript") for link in parsed.links)
 
 
 def test_tables_of_pandas_keep_their_cells_and_lose_their_styles():
