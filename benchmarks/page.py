@@ -11,6 +11,7 @@ import argparse
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import choices
@@ -27,6 +28,7 @@ RUNS = HERE / "runs"
 BLOCK = re.compile(r"(?P<head><!-- table: (?P<name>[\w-]+) -->\n).*?(?P<tail><!-- end -->)", re.DOTALL)
 CONTROLS = {"random": "random score", "norm": "‖x‖²", "pca": "PCA residual", "gaussian": "Gaussian", "knn": "kNN (5)"}
 GAINS = {"untrained": "over untrained", "norm": "over ‖x‖²", "pca": "over PCA", "knn": "over kNN"}
+LABELLED_GAINS = {"unlabelled": "over no label"} | GAINS
 SAME = ("DistanceToCenter", "PCAResidual", "GaussianAnomalyScorer", "KNNDistance")  # as detectors: the controls again
 HARD = ("tables/vowels", "tables/optdigits", "tables/satellite")
 DIGITS = tuple(f"digits/{k}" for k in range(10))
@@ -153,12 +155,19 @@ def contaminated(runs: pd.DataFrame) -> pd.DataFrame:
     })  # fmt: skip
 
 
-def thumbnails(runs: pd.DataFrame, side: int) -> pd.DataFrame:
+def classes(runs: pd.DataFrame) -> pd.DataFrame:
+    """AUROC on the training samples themselves for each normal class, mean over seeds."""
+    runs = runs[runs["rate"] == 0.1].drop_duplicates(["detector", "dataset", "seed"], keep="last")
+    means = runs.pivot_table(index="detector", columns="dataset", values="auroc", sort=False)
+    return means.map(number).rename(columns=lambda name: name.split("/")[-1]).reset_index()
+
+
+def thumbnails(runs: pd.DataFrame) -> pd.DataFrame:
     """AUROC by the sum over the error map and by its largest pixel, and gains over the mean of the data sets."""
-    settings = pd.DataFrame(runs["parameters"].tolist(), index=runs.index)
+    poolings = runs["parameters"].map(lambda given: given["pooling"])
     tables = []
     for pooling in ("sum", "largest"):
-        part = runs[(settings["side"] == side) & (settings["pooling"] == pooling)]
+        part = runs[poolings == pooling]
         part = with_controls(part.drop_duplicates(["detector", "dataset", "seed"], keep="last"))
         groups = dict(iter(part.groupby("detector", sort=False)))
         datasets = list(part["dataset"].unique())
@@ -210,7 +219,6 @@ def loads(runs: pd.DataFrame) -> str:
 
 def unified_accuracy(runs: pd.DataFrame) -> pd.DataFrame:
     """One scorer for both modalities, beside detectors of one of them."""
-    runs = runs[runs["part"] == "accuracy"]
     images, table = (runs[runs["dataset"] == name] for name in ("mvtec/hazelnut", "thyroid"))
     specialists = read("hazelnut")
     if len(specialists):
@@ -223,7 +231,7 @@ def unified_accuracy(runs: pd.DataFrame) -> pd.DataFrame:
 
 def unified_alarms(runs: pd.DataFrame) -> pd.DataFrame:
     """Share of held-out normal samples below the threshold and below a p-value of 5%."""
-    rows = runs[runs["part"] == "alarms"].rename(columns={"detector": "_"}).rename(columns={"dataset": "detector"})
+    rows = runs.rename(columns={"detector": "_"}).rename(columns={"dataset": "detector"})
     table = spreads({"alarms of predict": (rows, "false_alarms"), "p-value ≤ .05": (rows, "conformal_alarms")})
     held_out = rows.groupby("detector")["held_out"].sum()
     return table.assign(**{"held-out samples": table["detector"].map(held_out)}).rename(columns={"detector": "data"})
@@ -232,7 +240,7 @@ def unified_alarms(runs: pd.DataFrame) -> pd.DataFrame:
 def unified_stream(runs: pd.DataFrame) -> pd.DataFrame:
     """Largest relative difference over the seeds between a fit in 20 batches and one fit."""
     kinds = ("mean", "covariance", "distance")
-    largest = runs[runs["part"] == "stream"].groupby("dataset")[[f"{kind}_difference" for kind in kinds]].max()
+    largest = runs.groupby("dataset")[[f"{kind}_difference" for kind in kinds]].max()
     return pd.DataFrame(
         {
             "data": largest.index,
@@ -243,7 +251,6 @@ def unified_stream(runs: pd.DataFrame) -> pd.DataFrame:
 
 def unified_labels(runs: pd.DataFrame) -> pd.DataFrame:
     """AUROC for each number of labelled anomalies, and the gain over the detector without labels."""
-    runs = runs[runs["part"] == "labels"]
     names = [f"{name}, {count:.0f} labelled" for name, count in zip(runs["detector"], runs["labels"])]
     runs = with_controls(runs.assign(detector=names))
     rows = [
@@ -292,7 +299,7 @@ def fusion(runs: pd.DataFrame, rows: Sequence[str], columns: Sequence[str]) -> p
 
 def ablation_gains(runs: pd.DataFrame) -> pd.DataFrame:
     """One row per part that was left out: AUROC with and without it, and the gain with its spread over the seeds."""
-    table = gains(runs[runs["anomalies"] == "report"].to_dict("records")).reset_index()
+    table = gains(runs.to_dict("records")).reset_index()
     deviation = [f" ± {number(sd)}" * (sd == sd) for sd in table["sd of seeds"]]
     return pd.DataFrame({
         "detector": table["detector"].str.removesuffix("()"),
@@ -334,32 +341,55 @@ FIT_WITH_GAPS = (
 KINDS = ("broken parts", "shifted", "three digits", "all but mismatch", "mismatch")
 MISSING = ("all", "missing, visible", "missing, all", "missing, ceiling", "missing at fit")
 
-TABLES: dict[str, tuple[str, Callable[[pd.DataFrame], pd.DataFrame]]] = {  # name: run file, function of its runs
-    "positionwise": ("positionwise_gaussian", positionwise),
-    "pixel-metrics": ("pixel_metrics", pixel_metrics),
-    "padim-settings": ("padim_settings", padim_settings),
-    "hazelnut": ("hazelnut", hazelnut),
-    "turned": ("turned", lambda runs: comparison(named(runs), SCENES, SCENES)),
-    "contaminated": ("contaminated", contaminated),
-    "digits": ("digits", lambda runs: comparison(named(runs), DIGITS)),
-    "thumbnails-64": ("thumbnails", lambda runs: thumbnails(runs, 64)),
-    "thumbnails-32": ("thumbnails", lambda runs: thumbnails(runs, 32)),
-    "tables": ("tables", lambda runs: comparison(named(runs), HARD, (*HARD, "thyroid"))),
-    "choices": ("choices", choice),
-    "ablations": ("ablations", ablation_gains),
-    "labelled": (
-        "labelled",
-        lambda runs: comparison(named(runs), HARD, HARD, {"unlabelled": "over no label"} | GAINS),
-    ),
-    "fusion": ("fusion", lambda runs: fusion(runs, FUSIONS, (*KINDS, "CPU s"))),
-    "fusion-ablations": ("fusion", lambda runs: fusion(runs, FUSION_ABLATIONS, KINDS)),
-    "fusion-missing": ("fusion", lambda runs: fusion(runs, FIT_WITH_GAPS, MISSING)),
-    "unified-accuracy": ("unified", unified_accuracy),
-    "unified-encoder": ("unified", lambda runs: comparison(runs[runs["part"] == "encoder"], HARD, HARD)),
-    "unified-labels": ("unified", unified_labels),
-    "unified-alarms": ("unified", unified_alarms),
-    "unified-stream": ("unified", unified_stream),
-    "transformer": ("transformer", transformer),
+
+@dataclass(frozen=True)
+class Table:
+    """A run file, the function that makes a table of its runs, and which of the runs it takes."""
+
+    file: str
+    make: Callable[[pd.DataFrame], pd.DataFrame]
+    part: Callable[[pd.DataFrame], pd.Series] | None = None
+
+    def runs(self) -> pd.DataFrame:
+        """The runs of the table; empty where they are not measured yet."""
+        runs = read(self.file)
+        return runs if runs.empty or self.part is None else runs[self.part(runs)].dropna(axis=1, how="all")
+
+
+def column(name: str, value: str) -> Callable[[pd.DataFrame], pd.Series]:
+    """The runs whose entry of this name is the value."""
+    return lambda runs: runs[name] == value
+
+
+def side(pixels: int) -> Callable[[pd.DataFrame], pd.Series]:
+    """The runs on thumbnails of this width."""
+    return lambda runs: runs["parameters"].map(lambda given: given["side"] == pixels)
+
+
+TABLES = {
+    "positionwise": Table("positionwise_gaussian", positionwise),
+    "pixel-metrics": Table("pixel_metrics", pixel_metrics),
+    "padim-settings": Table("padim_settings", padim_settings),
+    "hazelnut": Table("hazelnut", hazelnut),
+    "turned": Table("turned", lambda runs: comparison(named(runs), SCENES, SCENES)),
+    "contaminated": Table("contaminated", contaminated),
+    "contaminated-mnist": Table("contaminated", classes, lambda runs: runs["dataset"].str.startswith("mnist/")),
+    "digits": Table("digits", lambda runs: comparison(named(runs), DIGITS)),
+    "thumbnails-64": Table("thumbnails", thumbnails, side(64)),
+    "thumbnails-32": Table("thumbnails", thumbnails, side(32)),
+    "tables": Table("tables", lambda runs: comparison(named(runs), HARD, (*HARD, "thyroid"))),
+    "choices": Table("choices", choice),
+    "ablations": Table("ablations", ablation_gains, column("anomalies", "report")),
+    "labelled": Table("labelled", lambda runs: comparison(named(runs), HARD, HARD, LABELLED_GAINS)),
+    "fusion": Table("fusion", lambda runs: fusion(runs, FUSIONS, (*KINDS, "CPU s"))),
+    "fusion-ablations": Table("fusion", lambda runs: fusion(runs, FUSION_ABLATIONS, KINDS)),
+    "fusion-missing": Table("fusion", lambda runs: fusion(runs, FIT_WITH_GAPS, MISSING)),
+    "unified-accuracy": Table("unified", unified_accuracy, column("part", "accuracy")),
+    "unified-encoder": Table("unified", lambda runs: comparison(runs, HARD, HARD), column("part", "encoder")),
+    "unified-labels": Table("unified", unified_labels, column("part", "labels")),
+    "unified-alarms": Table("unified", unified_alarms, column("part", "alarms")),
+    "unified-stream": Table("unified", unified_stream, column("part", "stream")),
+    "transformer": Table("transformer", transformer),
 }
 
 
@@ -371,12 +401,12 @@ def markdown(frame: pd.DataFrame) -> str:
 
 def block(name: str) -> str:
     """A table and the file that it is made from, or that nothing is measured yet."""
-    stem, table = TABLES[name]
-    runs = read(stem)
+    table = TABLES[name]
+    runs, file = table.runs(), f"runs/{table.file}.jsonl"
     if runs.empty:
-        return f"Not yet measured: there is no `runs/{stem}.jsonl`.\n"
+        return f"Not yet measured: no runs in `{file}`.\n"
     seeds = f", seeds {runs['seed'].min()} to {runs['seed'].max()}" if "seed" in runs else ""
-    return markdown(table(runs)) + f"\n{len(runs)} runs in [runs/{stem}.jsonl](runs/{stem}.jsonl){seeds}.\n"
+    return markdown(table.make(runs)) + f"\n{len(runs)} runs in [{file}]({file}){seeds}.\n"
 
 
 def render(page: str) -> str:

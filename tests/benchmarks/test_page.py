@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(page.__file__).resolve().parent
 RUN_FILES = sorted((ROOT / "runs").glob("*.jsonl"))
-MEASURED = [name for name, (stem, _) in page.TABLES.items() if (ROOT / "runs" / f"{stem}.jsonl").exists()]
+MEASURED = [name for name, table in page.TABLES.items() if not table.runs().empty]
 NO_CONTROLS = {  # tables of times, of alarms and of differences between arms
     *("positionwise", "pixel-metrics", "unified-alarms", "unified-stream", "choices", "ablations"),
 }
@@ -76,16 +76,16 @@ def test_every_run_says_which_unchanged_commit_which_machine_and_which_versions_
 
 @pytest.mark.parametrize("name", sorted(set(MEASURED) - NO_CONTROLS))
 def test_every_measured_table_of_results_has_the_standing_controls(name):
-    stem, table = page.TABLES[name]
-    wanted = LINEAR if stem == "fusion" else set(page.CONTROLS.values())
-    assert wanted <= labels(table(page.read(stem)))
+    table = page.TABLES[name]
+    wanted = LINEAR if table.file == "fusion" else set(page.CONTROLS.values())
+    assert wanted <= labels(table.make(table.runs()))
 
 
 def test_without_a_run_file_a_table_says_that_nothing_is_measured(tmp_path, monkeypatch):
     monkeypatch.setattr(page, "RUNS", tmp_path)
     old = "<!-- table: digits -->\n| AutoEncoder | .991 |\n<!-- end -->"
     assert page.render(old) == (
-        "<!-- table: digits -->\nNot yet measured: there is no `runs/digits.jsonl`.\n<!-- end -->"
+        "<!-- table: digits -->\nNot yet measured: no runs in `runs/digits.jsonl`.\n<!-- end -->"
     )
     assert list(tmp_path.iterdir()) == []
 
@@ -97,7 +97,7 @@ def test_a_cell_is_the_mean_over_the_seeds_and_then_over_the_data_sets():
         np.mean([run["auroc"] for run in rows if run["detector"] == "DeepSVDD" and run["dataset"] == name])
         for name in page.HARD
     ]
-    table = page.TABLES["tables"][1](page.read("tables")).set_index("detector")
+    table = page.TABLES["tables"].make(page.read("tables")).set_index("detector")
     assert table.loc["DeepSVDD", "mean"] == f"{np.mean(found):.3f}".lstrip("0")
 
 
@@ -112,8 +112,7 @@ def test_thumbnails_stand_in_one_row_for_both_poolings_with_their_own_controls()
         runs(parameters={"side": 64, "pooling": pooling}, pca_auroc=area)
         for pooling, area in (("sum", 0.7), ("largest", 0.8))
     ]
-    other = runs(parameters={"side": 32, "pooling": "sum"}, auroc=0.1)
-    table = page.thumbnails(pd.concat([*parts, other], ignore_index=True), 64)
+    table = page.thumbnails(pd.concat(parts, ignore_index=True))
     assert set(page.CONTROLS.values()) <= labels(table)
     rows = table.set_index("detector")
     assert rows.loc["PCA residual", ["0, sum", "0, largest"]].tolist() == [".700 ± .000", ".800 ± .000"]
@@ -121,10 +120,23 @@ def test_thumbnails_stand_in_one_row_for_both_poolings_with_their_own_controls()
     assert rows.loc["A", "over untrained, largest"].startswith("+.410 ± ")
 
 
+def test_a_part_that_a_run_file_lacks_is_not_measured(tmp_path, monkeypatch):
+    monkeypatch.setattr(page, "RUNS", tmp_path)
+    (tmp_path / "thumbnails.jsonl").write_text('{"parameters": {"side": 32, "pooling": "sum"}}\n')
+    assert page.TABLES["thumbnails-64"].runs().empty and len(page.TABLES["thumbnails-32"].runs()) == 1
+    assert page.block("thumbnails-64").startswith("Not yet measured")
+
+
 def test_images_with_anomalies_among_them_have_a_column_for_each_data_set_and_metric():
     table = page.contaminated(runs(rate=0.1, aupr_in=0.95, aupr_out=0.4)).set_index("detector")
     assert list(table.columns) == ["digits, AUROC", "digits, AUPR-in", "digits, AUPR-out"]
     assert table.loc["A"].tolist() == [".910 ± .014", ".950 ± .000", ".400 ± .000"]
+
+
+def test_each_class_has_a_column():
+    table = page.classes(runs(rate=0.1))
+    assert table.columns.tolist() == ["detector", "0", "1"]
+    assert table.to_numpy().tolist() == [["A", ".910", ".910"], ["B", ".910", ".910"]]
 
 
 def test_a_setting_of_padim_is_compared_with_the_defaults_run_by_run():
