@@ -137,9 +137,9 @@ def labels(seed: int) -> Iterator[dict]:
         for name, detector in detectors.items():
             if count or name == "hybrid":
                 area = auroc(test.y_test, detector.fit(X, given).anomaly_score({"tabular": test.X_test})["tabular"])
+                yield {"detector": name, "labels": count, "auroc": area, **same}
                 if count == 0:
-                    unlabelled = area
-                yield {"detector": name, "labels": count, "auroc": area, "unlabelled_auroc": unlabelled, **same}
+                    same["unlabelled_auroc"] = area
 
 
 def encoder(seed: int) -> Iterator[dict]:
