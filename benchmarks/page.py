@@ -177,6 +177,9 @@ def thumbnails(runs: pd.DataFrame) -> pd.DataFrame:
                 for dataset in datasets
             },
             f"over untrained, {pooling}": [interval(group, "untrained", datasets) for group in groups.values()],
+            f"over PCA, {pooling}": [
+                interval(group, "pca", datasets) if name != CONTROLS["pca"] else "" for name, group in groups.items()
+            ],
         }
         tables.append(pd.DataFrame(cells, index=list(groups)))
     return pd.concat(tables, axis=1).fillna("").rename_axis("detector").reset_index()
@@ -231,9 +234,9 @@ def unified_accuracy(runs: pd.DataFrame) -> pd.DataFrame:
 
 def unified_alarms(runs: pd.DataFrame) -> pd.DataFrame:
     """Share of held-out normal samples below the threshold and below a p-value of 5%."""
-    rows = runs.rename(columns={"detector": "_"}).rename(columns={"dataset": "detector"})
+    rows = runs.assign(detector=runs["dataset"])
     table = spreads({"alarms of predict": (rows, "false_alarms"), "p-value ≤ .05": (rows, "conformal_alarms")})
-    held_out = rows.groupby("detector")["held_out"].sum()
+    held_out = rows.groupby("detector")["held_out"].sum().astype(int)
     return table.assign(**{"held-out samples": table["detector"].map(held_out)}).rename(columns={"detector": "data"})
 
 
@@ -241,12 +244,8 @@ def unified_stream(runs: pd.DataFrame) -> pd.DataFrame:
     """Largest relative difference over the seeds between a fit in 20 batches and one fit."""
     kinds = ("mean", "covariance", "distance")
     largest = runs.groupby("dataset")[[f"{kind}_difference" for kind in kinds]].max()
-    return pd.DataFrame(
-        {
-            "data": largest.index,
-            **{kind: largest[f"{kind}_difference"].map("{:.0e}".format).tolist() for kind in kinds},
-        }
-    )
+    cells = largest.map("{:.0e}".format).rename(columns=lambda name: name.removesuffix("_difference"))
+    return cells.rename_axis("data").reset_index()
 
 
 def unified_labels(runs: pd.DataFrame) -> pd.DataFrame:
@@ -405,7 +404,7 @@ def block(name: str) -> str:
     runs, file = table.runs(), f"runs/{table.file}.jsonl"
     if runs.empty:
         return f"Not yet measured: no runs in `{file}`.\n"
-    seeds = f", seeds {runs['seed'].min()} to {runs['seed'].max()}" if "seed" in runs else ""
+    seeds = f", seeds {', '.join(map(str, sorted(runs['seed'].unique())))}" if "seed" in runs else ""
     return markdown(table.make(runs)) + f"\n{len(runs)} runs in [{file}]({file}){seeds}.\n"
 
 
