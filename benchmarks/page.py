@@ -84,19 +84,23 @@ def with_controls(runs: pd.DataFrame) -> pd.DataFrame:
 def comparison(
     runs: pd.DataFrame, mean_over: Sequence[str], shown: Sequence[str] = (), over: Mapping[str, str] = GAINS
 ) -> pd.DataFrame:
-    """Controls and detectors: AUROC over data sets and on each, and the gains over controls."""
+    """Controls and detectors: AUROC over data sets and on each, and the gains over controls.
+
+    A detector that lacks one of the data sets has no mean.
+    """
     runs = with_controls(runs)
     rows = []
     for detector, group in runs[~runs["detector"].isin(SAME)].groupby("detector", sort=False):
         means = group.groupby("dataset")["auroc"].mean()
+        whole = set(mean_over) <= set(means.index)
         networks = group["n_networks"].fillna(0).iloc[0] if "n_networks" in group else 0
         rows.append({
             "detector": detector,
             "networks": f"{networks:.0f}" if networks else "",
-            "mean": number(means[means.index.isin(mean_over)].mean()),
+            "mean": number(means[list(mean_over)].mean()) if whole else "",
             **{dataset.split("/")[-1]: number(means.get(dataset, np.nan)) for dataset in shown},
             **{
-                title: interval(group, key, mean_over) if detector != CONTROLS.get(key) else ""
+                title: interval(group, key, mean_over) if whole and detector != CONTROLS.get(key) else ""
                 for key, title in over.items()
             },
         })  # fmt: skip

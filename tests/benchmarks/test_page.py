@@ -101,6 +101,15 @@ def test_a_cell_is_the_mean_over_the_seeds_and_then_over_the_data_sets():
     assert table.loc["DeepSVDD", "mean"] == f"{np.mean(found):.3f}".lstrip("0")
 
 
+def test_a_detector_that_lacks_a_data_set_has_no_mean_over_the_data_sets():
+    table = runs()
+    table = table[(table["detector"] == "A") | (table["dataset"] == "digits/0")]
+    rows = page.comparison(table, ("digits/0", "digits/1"), ("digits/0",)).set_index("detector")
+    assert rows.loc["A", ["mean", "0"]].tolist() == [".910", ".910"]
+    assert rows.loc["B", ["mean", "0", "over kNN"]].tolist() == ["", ".910", ""]
+    assert rows.loc["A", "over kNN"].startswith("+.310 ± ")
+
+
 def test_a_spread_is_over_seeds_of_means_over_data_sets():
     table = runs()
     table.loc[table["dataset"] == "digits/1", "auroc"] -= 0.1
