@@ -30,22 +30,28 @@ CONTROLS = {"random": "random score", "norm": "‖x‖²", "pca": "PCA residual"
 GAINS = {"untrained": "over untrained", "norm": "over ‖x‖²", "pca": "over PCA", "knn": "over kNN"}
 LABELLED_GAINS = {"unlabelled": "over no label"} | GAINS
 SAME = ("DistanceToCenter", "PCAResidual", "GaussianAnomalyScorer", "KNNDistance")  # as detectors: the controls again
+IDENTITY = (  # entries of a run that are not measured
+    *("part", "detector", "dataset", "seed", "parameters", "split", "anomalies", "rate", "labels", "missing"),
+    *("training", "without", "trained_on", "tokens", "score", "side", "repetition", "images", "size"),
+    *("samples", "positions", "channels", "threads"),
+)
 HARD = ("tables/vowels", "tables/optdigits", "tables/satellite")
 DIGITS = tuple(f"digits/{k}" for k in range(10))
 SCENES = tuple(f"digit_scenes/{k}" for k in (2, 3, 4, 5, 6, 7, 9))  # no flip or half turn maps these to themselves
 
 
 def read(name: str) -> pd.DataFrame:
-    """The runs of benchmarks/runs/NAME.jsonl, empty where there is no such file."""
+    """The runs of benchmarks/runs/NAME.jsonl, the last of a repeated one; empty where there is no such file."""
     path = RUNS / f"{name}.jsonl"
-    return pd.DataFrame(RunFile(path).rows if path.exists() else [])
+    runs = pd.DataFrame(RunFile(path).rows if path.exists() else [])
+    return runs[~runs[runs.columns.intersection(IDENTITY)].astype(str).duplicated(keep="last")]
 
 
 def named(runs: pd.DataFrame) -> pd.DataFrame:
-    """Runs of `mmad_utils.benchmark`, the last of a repeated one; parameters stand in the detector's name."""
+    """Runs with the parameters in the detector's name."""
     settings = [", ".join(f"{key}={value}" for key, value in given.items()) for given in runs["parameters"]]
     names = [f"{name}({given})" if given else name for name, given in zip(runs["detector"], settings)]
-    return runs.assign(detector=names).drop_duplicates(["detector", "dataset", "seed", "split"], keep="last")
+    return runs.assign(detector=names)
 
 
 def number(value: float, signed: bool = False) -> str:
@@ -149,7 +155,7 @@ def padim_settings(runs: pd.DataFrame) -> pd.DataFrame:
 
 def contaminated(runs: pd.DataFrame) -> pd.DataFrame:
     """AUROC and both average precisions on the training samples themselves, mean over the classes of a data set."""
-    runs = runs[runs["rate"] == 0.1].drop_duplicates(["detector", "dataset", "seed"], keep="last")
+    runs = runs[runs["rate"] == 0.1]
     families = runs["dataset"].str.split("/").str[0]
     measures = {"AUROC": "auroc", "AUPR-in": "aupr_in", "AUPR-out": "aupr_out"}
     return spreads({
@@ -161,7 +167,7 @@ def contaminated(runs: pd.DataFrame) -> pd.DataFrame:
 
 def classes(runs: pd.DataFrame) -> pd.DataFrame:
     """AUROC on the training samples themselves for each normal class, mean over seeds."""
-    runs = runs[runs["rate"] == 0.1].drop_duplicates(["detector", "dataset", "seed"], keep="last")
+    runs = runs[runs["rate"] == 0.1]
     means = runs.pivot_table(index="detector", columns="dataset", values="auroc", sort=False)
     return means.map(number).rename(columns=lambda name: name.split("/")[-1]).reset_index()
 
@@ -171,8 +177,7 @@ def thumbnails(runs: pd.DataFrame) -> pd.DataFrame:
     poolings = runs["parameters"].map(lambda given: given["pooling"])
     tables = []
     for pooling in ("sum", "largest"):
-        part = runs[poolings == pooling]
-        part = with_controls(part.drop_duplicates(["detector", "dataset", "seed"], keep="last"))
+        part = with_controls(runs[poolings == pooling])
         groups = dict(iter(part.groupby("detector", sort=False)))
         datasets = list(part["dataset"].unique())
         cells = {

@@ -129,6 +129,15 @@ def test_thumbnails_stand_in_one_row_for_both_poolings_with_their_own_controls()
     assert rows.loc["A", "over untrained, largest"].startswith("+.410 ± ")
 
 
+def test_of_a_repeated_run_the_last_counts(tmp_path, monkeypatch):
+    monkeypatch.setattr(page, "RUNS", tmp_path)
+    table = runs(parameters={"side": 32})
+    (tmp_path / "a.jsonl").write_text(
+        pd.concat([table.assign(auroc=0.1), table]).to_json(orient="records", lines=True)
+    )
+    assert page.read("a")["auroc"].tolist() == table["auroc"].tolist()
+
+
 def test_a_part_that_a_run_file_lacks_is_not_measured(tmp_path, monkeypatch):
     monkeypatch.setattr(page, "RUNS", tmp_path)
     (tmp_path / "thumbnails.jsonl").write_text('{"parameters": {"side": 32, "pooling": "sum"}}\n')
@@ -150,7 +159,8 @@ def test_each_class_has_a_column():
 
 def test_a_setting_of_padim_is_compared_with_the_defaults_run_by_run():
     better = runs(detector="PaDiM", parameters={"smoothing": 8.0}, auroc=0.915, pixel_auroc=0.7)
-    table = page.padim_settings(pd.concat([runs(detector="PaDiM", pixel_auroc=0.8), better], ignore_index=True))
+    defaults = runs(detector="PaDiM", pixel_auroc=0.8)
+    table = page.padim_settings(pd.concat([defaults[:4], better[:4]], ignore_index=True))
     row = table.set_index("detector").loc["PaDiM(smoothing=8.0)"]
     assert row.tolist() == [".915 ± .000", ".700 ± .000", "2 of 4", "0 of 4"]
 
