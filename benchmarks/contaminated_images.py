@@ -32,12 +32,12 @@ LONG = 700  # updates of 64 images, the budget of the robust autoencoder
 MAX_RATIO = 1.2  # of held-out to training error, chosen on the digits 0, 3 and 8 with seed 10 (notebook 03)
 CLASSES = (2, 3, 4, 5, 6, 7, 9)  # of digit_scenes: digits that no flip or half turn maps to themselves
 GROUPS = {
-    "baselines": ("random", "‖x‖²", "PCA residual", "Gaussian", "kNN", "Isolation Forest"),
+    "baselines": ("random score", "‖x‖²", "PCA residual", "Gaussian", "kNN (5)", "Isolation Forest"),
     "CAE": ("CAE, 700 steps", "CAE-IF"),
     "CAE short": ("CAE, 50 epochs", "CAE, stopping rule"),
     "RDAE": ("RDAE",),
     "DAGMM": ("DAGMM",),
-    "untrained": ("E3Outlier untrained",),
+    "untrained": ("CAE untrained", "E3Outlier untrained"),
     "E3Outlier": ("SSD-IF", "E3Outlier PL", "E3Outlier MP", "E3Outlier NE"),
 }
 
@@ -79,11 +79,15 @@ def scores(group: str, X: np.ndarray, seed: int):
     rows = X.reshape(len(X), -1) / 255
     epochs = round(LONG * 64 / len(X))
     if group == "baselines":
-        yield "random", RandomScore(seed).fit(rows).anomaly_score(rows), {}
+        yield "random score", RandomScore(seed).fit(rows).anomaly_score(rows), {}
         yield "‖x‖²", DistanceToCenter("none").fit(rows).anomaly_score(rows), {}
         yield "PCA residual", PCAResidual().fit(rows).anomaly_score(rows), {}
         yield "Gaussian", GaussianAnomalyScorer().fit(rows).anomaly_score(rows), {}
-        yield "kNN", NearestNeighbors(n_neighbors=5).fit(rows).kneighbors()[0][:, -1], {}  # among the other samples
+        yield (
+            "kNN (5)",
+            NearestNeighbors(n_neighbors=5).fit(rows).kneighbors()[0][:, -1],
+            {},
+        )  # among the other samples
         yield "Isolation Forest", forest_scores(rows, seed), {}
     elif group == "CAE":
         cae = AutoEncoder(epochs=epochs, random_state=seed).fit(X)
@@ -100,6 +104,7 @@ def scores(group: str, X: np.ndarray, seed: int):
     elif group == "DAGMM":
         yield "DAGMM", DAGMM(random_state=seed).fit(rows).anomaly_score(rows), {}
     elif group == "untrained":
+        yield "CAE untrained", AutoEncoder(epochs=0, random_state=seed).fit(X).anomaly_score(X), {}
         yield "E3Outlier untrained", E3Outlier(epochs=0, random_state=seed).fit(X).anomaly_score(X), {}
     else:
         e3 = E3Outlier(random_state=seed).fit(X)

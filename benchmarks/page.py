@@ -2,16 +2,19 @@
 
     python benchmarks/page.py [--check]
 
-A table stands between ``<!-- table: NAME -->`` and ``<!-- end -->``; NAME is a key of ``TABLES``. With ``--check``
-nothing is written, and the exit status tells whether the page has the tables of the run files.
+A table stands between ``<!-- table: NAME -->`` and ``<!-- end -->``; NAME is a key of ``TABLES``. A table whose run
+file does not exist says so. With ``--check`` nothing is written, and the exit status tells whether the page has the
+tables of the run files.
 """
 
 import argparse
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import choices
 import numpy as np
 import pandas as pd
 from ablations import gains
@@ -21,23 +24,48 @@ from mmad_utils.files import write_atomic
 from mmad_utils.runs import RunFile
 
 HERE = Path(__file__).resolve().parent
+RUNS = HERE / "runs"
 BLOCK = re.compile(r"(?P<head><!-- table: (?P<name>[\w-]+) -->\n).*?(?P<tail><!-- end -->)", re.DOTALL)
 CONTROLS = {"random": "random score", "norm": "‖x‖²", "pca": "PCA residual", "gaussian": "Gaussian", "knn": "kNN (5)"}
+GAINS = {"untrained": "over untrained", "norm": "over ‖x‖²", "pca": "over PCA", "knn": "over kNN"}
+LABELLED_GAINS = {"unlabelled": "over no label"} | GAINS
 SAME = ("DistanceToCenter", "PCAResidual", "GaussianAnomalyScorer", "KNNDistance")  # as detectors: the controls again
+IDENTITY = (  # entries of a run that are not measured
+    *("part", "detector", "dataset", "seed", "parameters", "split", "anomalies", "rate", "labels", "missing"),
+    *("training", "without", "trained_on", "tokens", "score", "side", "repetition", "images", "size"),
+    *("samples", "positions", "channels", "threads"),
+)
 HARD = ("tables/vowels", "tables/optdigits", "tables/satellite")
+DIGITS = tuple(f"digits/{k}" for k in range(10))
+SCENES = tuple(f"digit_scenes/{k}" for k in (2, 3, 4, 5, 6, 7, 9))  # no flip or half turn maps these to themselves
 
 
 def read(name: str) -> pd.DataFrame:
-    """The runs of benchmarks/runs/NAME.jsonl, the last of a repeated one; parameters stand in the detector's name."""
-    runs = pd.DataFrame(RunFile(HERE / "runs" / f"{name}.jsonl").rows)
+    """The runs of benchmarks/runs/NAME.jsonl, the last of a repeated one; empty where there is no such file."""
+    path = RUNS / f"{name}.jsonl"
+    runs = pd.DataFrame(RunFile(path).rows if path.exists() else [])
+    return runs[~runs[runs.columns.intersection(IDENTITY)].astype(str).duplicated(keep="last")]
+
+
+def named(runs: pd.DataFrame) -> pd.DataFrame:
+    """Runs with the parameters in the detector's name."""
     settings = [", ".join(f"{key}={value}" for key, value in given.items()) for given in runs["parameters"]]
-    runs["detector"] = [f"{name}({given})" if given else name for name, given in zip(runs["detector"], settings)]
-    return runs.drop_duplicates(["detector", "dataset", "seed"], keep="last")
+    names = [f"{name}({given})" if given else name for name, given in zip(runs["detector"], settings)]
+    return runs.assign(detector=names)
 
 
 def number(value: float, signed: bool = False) -> str:
     """Three digits as the page shows them: .917, +.013, and an empty cell for NaN."""
     return "" if np.isnan(value) else f"{value:{'+' if signed else ''}.3f}".replace("0.", ".", 1)
+
+
+def spread(runs: pd.DataFrame, measure: str = "auroc") -> str:
+    """Mean ± standard deviation over the seeds; data sets are averaged within each seed."""
+    if measure not in runs:
+        return ""
+    of_seeds = runs.groupby("seed")[measure].mean()
+    sd = number(of_seeds.std())
+    return number(of_seeds.mean()) + f" ± {sd}" * (sd != "")
 
 
 def interval(runs: pd.DataFrame, control: str, datasets: Sequence[str]) -> str:
@@ -46,70 +74,258 @@ def interval(runs: pd.DataFrame, control: str, datasets: Sequence[str]) -> str:
     if f"{control}_auroc" not in runs or runs[f"{control}_auroc"].isna().all():
         return ""
     gains = (runs["auroc"] - runs[f"{control}_auroc"]).groupby(runs["seed"]).mean()
-    return f"{number(gains.mean(), signed=True)} ± {number(margin(gains, np.mean(test_to_train(runs))))}"
+    half = number(margin(gains, np.mean(test_to_train(runs)) if "n_test" in runs else 0.0))
+    return number(gains.mean(), signed=True) + f" ± {half}" * (half != "")
 
 
 def with_controls(runs: pd.DataFrame) -> pd.DataFrame:
     """The runs of detectors, and before them the controls as detectors of their own."""
+    kept = ["dataset", "seed", "split", "n_train", "n_test", *(f"{key}_auroc" for key in CONTROLS)]
     first = runs.drop_duplicates(["dataset", "seed"])
-    rows = [
-        first.assign(detector=label, auroc=first[f"{key}_auroc"], n_networks=0) for key, label in CONTROLS.items()
-    ]
-    for row in rows:
-        row["untrained_auroc"] = np.nan
+    first = first[[column for column in kept if column in first]]
+    rows = [first.assign(detector=label, auroc=first[f"{key}_auroc"]) for key, label in CONTROLS.items()]
     return pd.concat([*rows, runs], ignore_index=True)
 
 
-def comparison(name: str, mean_over: Sequence[str], shown: Sequence[str] = ()) -> pd.DataFrame:
-    """Controls and detectors: AUROC over data sets and on each, and gains over untrained network, kNN and ‖x‖²."""
-    runs = with_controls(read(name))
+def comparison(
+    runs: pd.DataFrame, mean_over: Sequence[str], shown: Sequence[str] = (), over: Mapping[str, str] = GAINS
+) -> pd.DataFrame:
+    """Controls and detectors: AUROC over data sets and on each, and the gains over controls.
+
+    A detector that lacks one of the data sets has no mean.
+    """
+    runs = with_controls(runs)
     rows = []
     for detector, group in runs[~runs["detector"].isin(SAME)].groupby("detector", sort=False):
         means = group.groupby("dataset")["auroc"].mean()
-        networks = int(group["n_networks"].iloc[0])
+        whole = set(mean_over) <= set(means.index)
+        networks = group["n_networks"].fillna(0).iloc[0] if "n_networks" in group else 0
         rows.append({
             "detector": detector,
-            "networks": str(networks or ""),
-            "mean": number(means[means.index.isin(mean_over)].mean()),
+            "networks": f"{networks:.0f}" if networks else "",
+            "mean": number(means[list(mean_over)].mean()) if whole else "",
             **{dataset.split("/")[-1]: number(means.get(dataset, np.nan)) for dataset in shown},
-            "over untrained": interval(group, "untrained", mean_over),
-            "over ‖x‖²": interval(group, "norm", mean_over) if detector != CONTROLS["norm"] else "",
-            "over PCA": interval(group, "pca", mean_over) if detector != CONTROLS["pca"] else "",
-            "over kNN": interval(group, "knn", mean_over) if detector != CONTROLS["knn"] else "",
+            **{
+                title: interval(group, key, mean_over) if whole and detector != CONTROLS.get(key) else ""
+                for key, title in over.items()
+            },
+        })  # fmt: skip
+    table = pd.DataFrame(rows)
+    return table if (table["networks"] != "").any() else table.drop(columns="networks")
+
+
+def spreads(columns: Mapping[str, tuple[pd.DataFrame, str]]) -> pd.DataFrame:
+    """One row per detector, one column per title: mean ± standard deviation of a measure of some runs."""
+    cells = {
+        title: pd.Series({name: spread(group, measure) for name, group in runs.groupby("detector", sort=False)})
+        for title, (runs, measure) in columns.items()
+    }
+    names = list(dict.fromkeys(name for column in cells.values() for name in column.index))
+    table = pd.DataFrame(cells).reindex(names).fillna("")
+    return table.rename_axis("detector").reset_index()
+
+
+def hazelnut(runs: pd.DataFrame) -> pd.DataFrame:
+    """Image and pixel AUROC on the data set's own split and on fresh ones."""
+    runs = named(runs)
+    columns = {}
+    for split, title in (("own", "own split"), ("fresh", "fresh splits")):
+        if len(part := runs[runs["split"] == split]):
+            columns[f"image AUROC, {title}"] = with_controls(part), "auroc"
+            columns[f"pixel AUROC, {title}"] = with_controls(part), "pixel_auroc"
+    return spreads(columns)
+
+
+def padim_settings(runs: pd.DataFrame) -> pd.DataFrame:
+    """Image and pixel AUROC, and in how many runs a setting is better than the defaults."""
+    runs = named(runs)
+    table = spreads(
+        {"image AUROC": (with_controls(runs), "auroc"), "pixel AUROC": (with_controls(runs), "pixel_auroc")}
+    )
+    pairs = runs.set_index(["dataset", "seed"])
+    defaults = pairs[pairs["detector"] == "PaDiM"]
+    for measure, title in (("auroc", "image: runs above the defaults"), ("pixel_auroc", "pixel: runs above")):
+        above = {
+            name: f"{(group[measure] > defaults[measure].reindex(group.index)).sum()} of {len(group)}"
+            for name, group in pairs[pairs["detector"] != "PaDiM"].groupby("detector")
+        }
+        table[title] = table["detector"].map(above).fillna("")
+    return table
+
+
+def contaminated(runs: pd.DataFrame) -> pd.DataFrame:
+    """AUROC and both average precisions on the training samples themselves, mean over the classes of a data set."""
+    runs = runs[runs["rate"] == 0.1]
+    families = runs["dataset"].str.split("/").str[0]
+    measures = {"AUROC": "auroc", "AUPR-in": "aupr_in", "AUPR-out": "aupr_out"}
+    return spreads({
+        f"{family}, {title}": (runs[families == family], measure)
+        for family in families.unique()
+        for title, measure in measures.items()
+    })  # fmt: skip
+
+
+def classes(runs: pd.DataFrame) -> pd.DataFrame:
+    """AUROC on the training samples themselves for each normal class, mean over seeds."""
+    runs = runs[runs["rate"] == 0.1]
+    means = runs.pivot_table(index="detector", columns="dataset", values="auroc", sort=False)
+    return means.map(number).rename(columns=lambda name: name.split("/")[-1]).reset_index()
+
+
+def thumbnails(runs: pd.DataFrame) -> pd.DataFrame:
+    """AUROC by the sum over the error map and by its largest pixel, and gains over the mean of the data sets."""
+    poolings = runs["parameters"].map(lambda given: given["pooling"])
+    tables = []
+    for pooling in ("sum", "largest"):
+        part = with_controls(runs[poolings == pooling])
+        groups = dict(iter(part.groupby("detector", sort=False)))
+        datasets = list(part["dataset"].unique())
+        cells = {
+            **{
+                f"{dataset.split('/')[-1]}, {pooling}": [spread(g[g["dataset"] == dataset]) for g in groups.values()]
+                for dataset in datasets
+            },
+            f"over untrained, {pooling}": [interval(group, "untrained", datasets) for group in groups.values()],
+            f"over PCA, {pooling}": [
+                interval(group, "pca", datasets) if name != CONTROLS["pca"] else "" for name, group in groups.items()
+            ],
+        }
+        tables.append(pd.DataFrame(cells, index=list(groups)))
+    return pd.concat(tables, axis=1).fillna("").rename_axis("detector").reset_index()
+
+
+def positionwise(runs: pd.DataFrame) -> pd.DataFrame:
+    """Medians over the repetitions, one row for each side and the ratio of the medians."""
+    rows = []
+    for (samples, positions, channels, threads), part in runs.groupby(
+        ["samples", "positions", "channels", "threads"]
+    ):
+        medians = part.groupby("side")[["seconds", "bytes", "error"]].median()
+        same = {"embeddings": f"{samples} × {positions} × {channels}", "threads": threads}
+        same["repetitions"] = part["repetition"].nunique()
+        for side, row in medians.iterrows():
+            error = "" if np.isnan(row["error"]) else f"{row['error']:.1e}"
+            times = f"{row['seconds'] / medians.loc['mmad', 'seconds']:.1f}"
+            cells = {"side": side, "fit, s": f"{row['seconds']:.2f}", "time / mmad": times}
+            cells |= {"memory, GB": f"{row['bytes'] / 1e9:.2f}", "largest relative error": error}
+            rows.append(cells | same | {"load average": loads(part)})
+    return pd.DataFrame(rows)
+
+
+def pixel_metrics(runs: pd.DataFrame) -> pd.DataFrame:
+    """Medians over the repetitions, one row for each number of maps and side."""
+    rows = []
+    for (images, size), part in runs.groupby(["images", "size"]):
+        medians = part.groupby("side")["seconds"].median()
+        for side, seconds in medians.items():
+            cells = {"maps": f"{images} of {size}²", "side": side, "s": f"{seconds:.1f}"}
+            cells |= {"time / mmad": f"{seconds / medians['mmad']:.1f}", "repetitions": part["repetition"].nunique()}
+            rows.append(cells | {"load average": loads(part)})
+    return pd.DataFrame(rows)
+
+
+def loads(runs: pd.DataFrame) -> str:
+    """Smallest and largest load average before the repetitions: above the number of cores, times are too long."""
+    return f"{runs['load'].min():.1f} to {runs['load'].max():.1f}"
+
+
+def unified_accuracy(runs: pd.DataFrame) -> pd.DataFrame:
+    """One scorer for both modalities, beside detectors of one of them."""
+    images, table = (runs[runs["dataset"] == name] for name in ("mvtec/hazelnut", "thyroid"))
+    specialists = read("hazelnut")
+    if len(specialists):
+        specialists = named(specialists[specialists["split"] == "own"])
+    return spreads({
+        "mvtec/hazelnut": (pd.concat([with_controls(images), specialists]), "auroc"),
+        "thyroid": (with_controls(table), "auroc"),
+    })  # fmt: skip
+
+
+def unified_alarms(runs: pd.DataFrame) -> pd.DataFrame:
+    """Share of held-out normal samples below the threshold and below a p-value of 5%."""
+    rows = runs.assign(detector=runs["dataset"])
+    table = spreads({"alarms of predict": (rows, "false_alarms"), "p-value ≤ .05": (rows, "conformal_alarms")})
+    held_out = rows.groupby("detector")["held_out"].sum().astype(int)
+    return table.assign(**{"held-out samples": table["detector"].map(held_out)}).rename(columns={"detector": "data"})
+
+
+def unified_stream(runs: pd.DataFrame) -> pd.DataFrame:
+    """Largest relative difference over the seeds between a fit in 20 batches and one fit."""
+    kinds = ("mean", "covariance", "distance")
+    largest = runs.groupby("dataset")[[f"{kind}_difference" for kind in kinds]].max()
+    cells = largest.map("{:.0e}".format).rename(columns=lambda name: name.removesuffix("_difference"))
+    return cells.rename_axis("data").reset_index()
+
+
+def unified_labels(runs: pd.DataFrame) -> pd.DataFrame:
+    """AUROC for each number of labelled anomalies, and the gain over the detector without labels."""
+    names = [f"{name}, {count:.0f} labelled" for name, count in zip(runs["detector"], runs["labels"])]
+    runs = with_controls(runs.assign(detector=names))
+    rows = [
+        {"detector": name, "AUROC": spread(group), "over no label": interval(group, "unlabelled", ["thyroid"])}
+        for name, group in runs.groupby("detector", sort=False)
+    ]
+    return pd.DataFrame(rows)
+
+
+def transformer(runs: pd.DataFrame) -> pd.DataFrame:
+    """One row for each data set, training, kind of tokens and score; gains over the controls of the mechanism."""
+    runs = runs.assign(joint=runs["trained_on"].map(len) > 1)
+    keys = ["dataset", "score", "seed"]
+    alone = runs[~runs["joint"] & (runs["tokens"] == "backbone")].set_index(keys)["auroc"].rename("separate_auroc")
+    runs = runs.join(alone, on=keys)
+    rows = []
+    for (dataset, tokens, joint, score), group in runs.groupby(["dataset", "tokens", "joint", "score"], sort=False):
+        others = [name for name in group["trained_on"].iloc[0] if name != dataset]
+        rows.append({
+            "data": f"{dataset}, raw patches" if tokens == "patches" else dataset,
+            "trained with": ", ".join(others),
+            "score": score,
+            "AUROC": spread(group),
+            "over untrained": interval(group, "untrained", [dataset]),
+            "over tokens": interval(group, "tokens", [dataset]),
+            "over a separate network": interval(group, "separate", [dataset]) if joint else "",
+            **{label: number(group[f"{key}_auroc"].mean()) for key, label in CONTROLS.items()},
         })  # fmt: skip
     return pd.DataFrame(rows)
 
 
-def fusion(rows: Sequence[str], columns: Sequence[str]) -> pd.DataFrame:
+def fusion(runs: pd.DataFrame, rows: Sequence[str], columns: Sequence[str]) -> pd.DataFrame:
     """Mean over seeds of entries of benchmarks/runs/fusion.jsonl, with the standard deviation where it is not 0."""
-    runs = pd.DataFrame(RunFile(HERE / "runs" / "fusion.jsonl", ("detector", "seed", "missing")).rows)
     runs["broken parts"] = runs[["damaged image", "nonsense text", "spiky series"]].mean(axis=1)
     groups = runs.groupby("detector")[list(columns)]
-    mean, spread = groups.mean().loc[list(rows)], groups.std().loc[list(rows)]
+    mean, deviation = groups.mean().loc[list(rows)], groups.std().loc[list(rows)]
     cells = {
         column: [
             f"{m:.1f}" * (m == m) if column == "CPU s" else number(m) + f" ± {number(sd)}" * (round(sd, 3) > 0)
-            for m, sd in zip(mean[column], spread[column])
+            for m, sd in zip(mean[column], deviation[column])
         ]
         for column in columns
     }
     return pd.DataFrame({"method": list(rows), **cells})
 
 
-def ablation_gains() -> pd.DataFrame:
+def ablation_gains(runs: pd.DataFrame) -> pd.DataFrame:
     """One row per part that was left out: AUROC with and without it, and the gain with its spread over the seeds."""
-    runs = [run for run in RunFile(HERE / "runs" / "ablations.jsonl").rows if run["anomalies"] == "report"]
-    table = gains(runs).reset_index()
-    spread = [f" ± {number(sd)}" * (sd == sd) for sd in table["sd of seeds"]]
+    table = gains(runs.to_dict("records")).reset_index()
+    deviation = [f" ± {number(sd)}" * (sd == sd) for sd in table["sd of seeds"]]
     return pd.DataFrame({
         "detector": table["detector"].str.removesuffix("()"),
         "trained on": table["training"],
         "part": table["without"],
         "with it": table["with it"].map(number),
         "without it": table["without it"].map(number),
-        "gain": [number(gain, signed=True) + sd for gain, sd in zip(table["gain"], spread)],
+        "gain": [number(gain, signed=True) + sd for gain, sd in zip(table["gain"], deviation)],
         "runs above 0": [f"{above} of {n}" for above, n in zip(table["above 0"], table["pairs"])],
     })  # fmt: skip
+
+
+def choice(runs: pd.DataFrame) -> pd.DataFrame:
+    """One row per alternative of a default: mean AUROC of both on the half "select"."""
+    table = choices.summary(runs)
+    for column in ("default AUROC", "alternative AUROC"):
+        table[column] = table[column].map(number)
+    return table.assign(**{"replaces the default": table["replaces the default"].map({True: "yes", False: "no"})})
 
 
 FUSIONS = (
@@ -118,21 +334,70 @@ FUSIONS = (
     *("shared latent, untrained", "cross-attention, untrained", "graph, untrained"),
     *("shared latent", "cross-attention", "graph", "late, max, with graph"),
 )
+FUSION_CONTROLS = ("random", "early, PCA residual", "early, kNN", "early, Gaussian")
+FUSION_UNTRAINED = ("shared latent, untrained", "cross-attention, untrained", "graph, untrained")
 FUSION_ABLATIONS = (
+    *(*FUSION_CONTROLS, *FUSION_UNTRAINED),
     *("shared latent", "shared latent, complete only", "shared latent, reconstruction"),
     *("cross-attention", "cross-attention, not aligned", "concatenation", "concatenation, not aligned"),
     *("graph", "graph, no edges"),
 )
-FIT_WITH_GAPS = ("late, max", "early, Gaussian", "shared latent", "cross-attention", "graph", "graph, no edges")
+FIT_WITH_GAPS = (
+    *(*FUSION_CONTROLS[1:], *FUSION_UNTRAINED, "late, max"),
+    *("shared latent", "cross-attention", "graph", "graph, no edges"),
+)
 KINDS = ("broken parts", "shifted", "three digits", "all but mismatch", "mismatch")
 MISSING = ("all", "missing, visible", "missing, all", "missing, ceiling", "missing at fit")
 
-TABLES: dict[str, Callable[[], pd.DataFrame]] = {
-    "tables": lambda: comparison("tables", HARD, (*HARD, "thyroid")),
-    "ablations": lambda: ablation_gains(),
-    "fusion": lambda: fusion(FUSIONS, (*KINDS, "CPU s")),
-    "fusion-ablations": lambda: fusion(FUSION_ABLATIONS, KINDS),
-    "fusion-missing": lambda: fusion(FIT_WITH_GAPS, MISSING),
+
+@dataclass(frozen=True)
+class Table:
+    """A run file, the function that makes a table of its runs, and which of the runs it takes."""
+
+    file: str
+    make: Callable[[pd.DataFrame], pd.DataFrame]
+    part: Callable[[pd.DataFrame], pd.Series] | None = None
+
+    def runs(self) -> pd.DataFrame:
+        """The runs of the table; empty where they are not measured yet."""
+        runs = read(self.file)
+        return runs if runs.empty or self.part is None else runs[self.part(runs)].dropna(axis=1, how="all")
+
+
+def column(name: str, value: str) -> Callable[[pd.DataFrame], pd.Series]:
+    """The runs whose entry of this name is the value."""
+    return lambda runs: runs[name] == value
+
+
+def side(pixels: int) -> Callable[[pd.DataFrame], pd.Series]:
+    """The runs on thumbnails of this width."""
+    return lambda runs: runs["parameters"].map(lambda given: given["side"] == pixels)
+
+
+TABLES = {
+    "positionwise": Table("positionwise_gaussian", positionwise),
+    "pixel-metrics": Table("pixel_metrics", pixel_metrics),
+    "padim-settings": Table("padim_settings", padim_settings),
+    "hazelnut": Table("hazelnut", hazelnut),
+    "turned": Table("turned", lambda runs: comparison(named(runs), SCENES, SCENES)),
+    "contaminated": Table("contaminated", contaminated),
+    "contaminated-mnist": Table("contaminated", classes, lambda runs: runs["dataset"].str.startswith("mnist/")),
+    "digits": Table("digits", lambda runs: comparison(named(runs), DIGITS)),
+    "thumbnails-64": Table("thumbnails", thumbnails, side(64)),
+    "thumbnails-32": Table("thumbnails", thumbnails, side(32)),
+    "tables": Table("tables", lambda runs: comparison(named(runs), HARD, (*HARD, "thyroid"))),
+    "choices": Table("choices", choice),
+    "ablations": Table("ablations", ablation_gains, column("anomalies", "report")),
+    "labelled": Table("labelled", lambda runs: comparison(named(runs), HARD, HARD, LABELLED_GAINS)),
+    "fusion": Table("fusion", lambda runs: fusion(runs, FUSIONS, (*KINDS, "CPU s"))),
+    "fusion-ablations": Table("fusion", lambda runs: fusion(runs, FUSION_ABLATIONS, KINDS)),
+    "fusion-missing": Table("fusion", lambda runs: fusion(runs, FIT_WITH_GAPS, MISSING)),
+    "unified-accuracy": Table("unified", unified_accuracy, column("part", "accuracy")),
+    "unified-encoder": Table("unified", lambda runs: comparison(runs, HARD, HARD), column("part", "encoder")),
+    "unified-labels": Table("unified", unified_labels, column("part", "labels")),
+    "unified-alarms": Table("unified", unified_alarms, column("part", "alarms")),
+    "unified-stream": Table("unified", unified_stream, column("part", "stream")),
+    "transformer": Table("transformer", transformer),
 }
 
 
@@ -142,9 +407,19 @@ def markdown(frame: pd.DataFrame) -> str:
     return "".join(f"| {' | '.join(map(str, line))} |\n" for line in lines)
 
 
+def block(name: str) -> str:
+    """A table and the file that it is made from, or that nothing is measured yet."""
+    table = TABLES[name]
+    runs, file = table.runs(), f"runs/{table.file}.jsonl"
+    if runs.empty:
+        return f"Not yet measured: no runs in `{file}`.\n"
+    seeds = f", seeds {', '.join(map(str, sorted(runs['seed'].unique())))}" if "seed" in runs else ""
+    return markdown(table.make(runs)) + f"\n{len(runs)} runs in [{file}]({file}){seeds}.\n"
+
+
 def render(page: str) -> str:
     """The page with every table made anew."""
-    return BLOCK.sub(lambda block: block["head"] + markdown(TABLES[block["name"]]()) + block["tail"], page)
+    return BLOCK.sub(lambda found: found["head"] + block(found["name"]) + found["tail"], page)
 
 
 def main() -> int:

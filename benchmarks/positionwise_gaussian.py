@@ -1,10 +1,13 @@
 """Time and memory of fitting PaDiM's position-wise Gaussians, against the usual way.
 
     python benchmarks/positionwise_gaussian.py [--threads 2] [--positions 3136] [--samples 209] [--channels 550]
+        [--repetitions 3]
 
 The usual way keeps all embeddings, computes np.cov at each position in a loop and inverts it explicitly, in
-float64. Each side runs in a process of its own on the same embeddings; "beyond" is its peak resident memory
-after the fit less that before, when the embeddings (float32) were already there.
+float64. Each repetition of a side runs in a process of its own on the same embeddings, and the sides alternate;
+"bytes" is its peak resident memory after the fit less that before, when the embeddings (float32) were already there.
+Each repetition is a line of benchmarks/runs/positionwise_gaussian.jsonl with the load average of the machine before
+it.
 
 The bar, at the default sizes: at least 15 times faster, at most 2.1 GB beyond the embeddings, and distances
 within a relative 1e-4 of float64.
@@ -17,15 +20,20 @@ import resource
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 
 from mmad_utils.detectors.positionwise_gaussian import PositionwiseGaussian
+from mmad_utils.runs import RunFile
 
+RUNS = Path(__file__).resolve().parent / "runs" / "positionwise_gaussian.jsonl"
+SIDES = ("mmad", "reference")
+KEYS = ("side", "samples", "positions", "channels", "threads", "repetition")
 REGULARIZATION = 0.01
 CHECKED = 24  # positions whose distances are compared with float64
-SCATTER_POSITIONS = 98  # the scatter form is scored on so many positions, its time scaled up
 
 
 def embeddings(n: int, p: int, d: int, seed: int) -> np.ndarray:
@@ -53,15 +61,8 @@ def reference_fit(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return X.mean(0, dtype=np.float64), inverse
 
 
-def seconds_per_image(model: PositionwiseGaussian, new: np.ndarray, batch: int) -> float:
-    start = time.perf_counter()
-    for first in range(0, len(new), batch):
-        model.mahalanobis(new[first : first + batch])
-    return (time.perf_counter() - start) / len(new)
-
-
 def run(side: str, n: int, p: int, d: int) -> dict:
-    """Fit in this process; seconds, bytes, and for ours also the error and the time of scoring."""
+    """Fit in this process: seconds, bytes, and for ours the largest relative error of a distance."""
     PositionwiseGaussian().fit(np.random.default_rng(0).normal(size=(8, 4, 32)))  # libraries load here
     np.linalg.inv(np.cov(np.random.default_rng(0).normal(size=(32, 8))) + np.eye(32))
     X = embeddings(n, p, d, seed=1)
@@ -78,13 +79,6 @@ def run(side: str, n: int, p: int, d: int) -> dict:
     delta = new[:, places] - mean
     expected = np.sqrt(np.einsum("npd,pde,npe->np", delta, inverse, delta))
     measured["error"] = float(np.abs(found[:, places] / expected - 1).max())
-    measured["one by one"] = seconds_per_image(model, new, 1)
-    measured["batches of 16"] = seconds_per_image(model, new, 16)
-    few = min(p, SCATTER_POSITIONS)
-    scatter = PositionwiseGaussian(REGULARIZATION).fit(embeddings(d + 50, few, d, seed=1))
-    new = np.ascontiguousarray(new[:, :few])
-    measured["scatter one by one"] = seconds_per_image(scatter, new, 1) * p / few
-    measured["scatter batches of 16"] = seconds_per_image(scatter, new, 16) * p / few
     return measured
 
 
@@ -94,30 +88,27 @@ def main() -> None:
     parser.add_argument("--positions", type=int, default=56 * 56)
     parser.add_argument("--samples", type=int, default=209)
     parser.add_argument("--channels", type=int, default=550)
-    parser.add_argument("--side", choices=["ours", "reference"], help=argparse.SUPPRESS)
-    a = parser.parse_args()
-    if a.side:
-        torch.set_num_threads(a.threads)
-        print(json.dumps(run(a.side, a.samples, a.positions, a.channels)))
+    parser.add_argument("--repetitions", type=int, default=3)
+    parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.side:
+        torch.set_num_threads(options.threads)
+        print(json.dumps(run(options.side, options.samples, options.positions, options.channels)))
         return
-    threads = {f"{name}_NUM_THREADS": str(a.threads) for name in ("OMP", "MKL", "OPENBLAS")}
-    size = a.samples * a.positions * a.channels * 4
-    print(f"{a.samples} embeddings of {a.channels} × {a.positions} ({size / 1e9:.2f} GB), {a.threads} threads")
-    sides = {}
-    for side in ("ours", "reference"):
-        command = [sys.executable, __file__, *sys.argv[1:], "--side", side]
-        output = subprocess.run(command, env={**os.environ, **threads}, check=True, capture_output=True, text=True)
-        sides[side] = json.loads(output.stdout)
-        found = sides[side]
-        print(f"{side}: fit {found['seconds']:.2f} s, peak {found['bytes'] / 1e9:.2f} GB beyond the embeddings")
-    ours = sides["ours"]
-    print(f"ratio: {sides['reference']['seconds'] / ours['seconds']:.1f} times faster")
-    print(f"largest relative error against float64 ({CHECKED} positions): {ours['error']:.1e}")
-    for form in ("", "scatter "):
-        print(
-            f"scoring, {form or 'samples '}form: {ours[form + 'one by one'] * 1e3:.0f} ms an image one by one, "
-            f"{ours[form + 'batches of 16'] * 1e3:.0f} ms in batches of 16"
-        )
+    environment = {**os.environ} | {
+        f"{name}_NUM_THREADS": str(options.threads) for name in ("OMP", "MKL", "OPENBLAS")
+    }
+    file, rows = RunFile(RUNS, KEYS), []
+    for repetition in range(options.repetitions):
+        for side in SIDES:
+            key = {name: getattr(options, name) for name in KEYS[1:-1]} | {"side": side, "repetition": repetition}
+            if not (row := file.find(key)):
+                load = os.getloadavg()[0]
+                command = [sys.executable, __file__, *sys.argv[1:], "--side", side]
+                output = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+                row = file.append(key | {"load": load} | json.loads(output.stdout))
+            rows.append(row)
+    print(pd.DataFrame(rows).drop(columns=list(KEYS[1:])).groupby("side").median(numeric_only=True).T.to_string())
 
 
 if __name__ == "__main__":

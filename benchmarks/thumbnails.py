@@ -3,7 +3,8 @@
     python benchmarks/thumbnails.py [--detectors AutoEncoder,FAnoGAN] [--side 32] [--seeds 5]
 
 The score of these detectors sums the error over all pixels, to which a defect of a few pixels contributes little. The
-largest pixel of the same error map is PaDiM's score of an image. Each run is a line of
+largest pixel of the same error map is PaDiM's score of an image. The PCA residual and ‖x‖² are pooled in the same two
+ways; the other controls have no map and are the same in both. Each run is a line of
 benchmarks/runs/thumbnails.jsonl, written as it ends; runs that the file has are not repeated.
 """
 
@@ -14,9 +15,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from PIL import Image
+from sklearn.preprocessing import StandardScaler
 
+from mmad_utils import PCAResidual
 from mmad_utils.benchmark import make_detector, measure_controls, summarise
-from mmad_utils.datasets import load, read_image
+from mmad_utils.datasets import Dataset, load, read_image
 from mmad_utils.metrics import auroc, average_precision
 from mmad_utils.runs import RunFile
 
@@ -41,7 +44,8 @@ def runs(detector: str, dataset: str, side: int, seed: int):
     )
     fitted = make_detector(detector, random_state=seed).fit(data.X_train)
     untrained = make_detector(detector, random_state=seed, epochs=0).fit(data.X_train)
-    controls = measure_controls(data, seed)
+    controls = {"sum": measure_controls(data, seed)}
+    controls["largest"] = controls["sum"] | largest_pixel_controls(data)
     for pooling in POOLINGS:
         scores, control = (_pooled(each, data.X_test, pooling) for each in (fitted, untrained))
         yield {
@@ -54,8 +58,24 @@ def runs(detector: str, dataset: str, side: int, seed: int):
             "auroc": auroc(data.y_test, scores),
             "average_precision": average_precision(data.y_test, scores),
             "untrained_auroc": auroc(data.y_test, control),
-            **controls,
+            **controls[pooling],
         }
+
+
+def largest_pixel_controls(data: Dataset) -> dict[str, float]:
+    """‖x‖² and PCA residual with the largest pixel of the map in place of the sum; pixels are standardised."""
+    rows = data.as_table()
+    scaler = StandardScaler().fit(rows.X_train)
+    train, test = scaler.transform(rows.X_train), scaler.transform(rows.X_test)
+    pca = PCAResidual().fit(train)
+    centred = test - pca.mean_
+    errors = {"norm": test, "pca": centred - centred @ pca.components_.T @ pca.components_}
+    found = {}
+    for key, error in errors.items():
+        scores = np.square(error).reshape(data.X_test.shape).sum(axis=3).max(axis=(1, 2))
+        found[f"{key}_auroc"] = auroc(data.y_test, scores)
+        found[f"{key}_average_precision"] = average_precision(data.y_test, scores)
+    return found
 
 
 def _pooled(detector, images: np.ndarray, pooling: str) -> np.ndarray:
