@@ -173,6 +173,14 @@ class Detector(OutlierMixin, Stateful, BaseEstimator, abc.ABC):
             raise DetectorError(f"{path} holds a {found.__name__}, not a {cls.__name__}; use {found.__name__}.load.")
         return _decode_object(found, state["state"], path)
 
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Undo ``get_state`` on a new object."""
+        super().set_state(state)
+        offsets = getattr(self, "offset_", 0.0)
+        for offset in offsets.values() if isinstance(offsets, dict) else [offsets]:
+            if not isinstance(offset, (int, float)) or np.isnan(offset):
+                raise DetectorError(f"the state of a {type(self).__name__} has the threshold {offset!r}.")
+
     def _check(self, X, *, reset: bool):
         """Validated input; tables here, image detectors override it."""
         return validate_data(self, X, dtype=np.float64, reset=reset)
@@ -226,8 +234,8 @@ def clear_errors(who: str, X) -> Iterator[None]:
         if type(error) is ValueError and not EXTREME < largest < np.inf:
             raise DetectorError(str(error)) from error
         raise DetectorError(
-            f"{who} cannot be computed on these values, the largest is {largest:.3g} ({error}): scale the columns and "
-            "leave out constant ones."
+            f"{who} cannot be computed on these values, the largest is {largest:.3g} ({error}): scale the columns "
+            "and leave out constant ones."
         ) from error
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 import mmad_utils
-from mmad_utils import CalibratedDetector, Detector, KNNDistance, MultiModalAnomalyDetector, TabularEncoder
+from mmad_utils import Detector, KNNDistance, MultiModalAnomalyDetector, TabularEncoder
 
 SETTINGS: dict[str, Any] = {  # of each parameter of these names
     "adversary_hidden": (4,),
@@ -65,7 +65,9 @@ OWN: dict[str, Callable[[], dict[str, Any]]] = {  # what a detector needs beside
 def detector_classes() -> list[type[Detector]]:
     """The exported classes that can be fitted."""
     found = [getattr(mmad_utils, name) for name in mmad_utils.__all__]
-    return [cls for cls in found if isinstance(cls, type) and issubclass(cls, Detector) and not inspect.isabstract(cls)]
+    return [
+        cls for cls in found if isinstance(cls, type) and issubclass(cls, Detector) and not inspect.isabstract(cls)
+    ]
 
 
 def tiny(cls: type[Detector]) -> Detector:
