@@ -29,7 +29,7 @@ help:
 
 report: PROFILE := default
 report: $(INSTALLED)
-	$(BIN)/snakemake -c 2 --quiet rules host --rerun-incomplete --config profile=$(PROFILE) -- report
+	$(BIN)/python -m mmad_utils.course report --profile $(PROFILE)
 
 accept: $(INSTALLED)
 	$(BIN)/python -m mmad_utils.course accept

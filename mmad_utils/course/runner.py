@@ -71,6 +71,27 @@ def run(
     return copy
 
 
+def build_report(profile: str) -> None:
+    """Replace this process by Snakemake, which builds the report; a second one in the same checkout waits.
+
+    The lock is one on the Snakefile that the process keeps until it ends, however it ends. The lock files of Snakemake
+    would stay behind a killed one.
+    """
+    import fcntl
+
+    snakefile = os.open(project.ROOT / "Snakefile", os.O_RDONLY)
+    try:
+        fcntl.flock(snakefile, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        print("Another report is being built in this checkout; waiting for it.", file=sys.stderr, flush=True)
+        fcntl.flock(snakefile, fcntl.LOCK_EX)
+    os.set_inheritable(snakefile, True)
+    options = ["-c", "2", "--quiet", "rules", "host", "--rerun-incomplete", "--nolock"]
+    options += ["--config", f"profile={profile}", "--", "report"]
+    os.chdir(project.ROOT)
+    os.execv(sys.executable, [sys.executable, "-m", "snakemake", *options])
+
+
 def _execute(notebook: Any, name: str, values: dict[str, Any], copy: Path, target: Path, command: str) -> None:
     """Execute by papermill into `copy`, written whole; a failed one stays beside it as NAME.failed.ipynb."""
     import papermill
