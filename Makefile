@@ -1,6 +1,6 @@
 # Each target sets up all it needs: Python 3.11 or newer, make and a network to the package index are enough.
 
-.PHONY: help report accept portable test lab student data notebooks lock clean setup
+.PHONY: help report accept portable test kill lab student data notebooks lock clean setup
 .DEFAULT_GOAL := help
 
 export PYTHONHASHSEED := 0
@@ -20,6 +20,7 @@ help:
 	@echo 'make accept     renew the reference results, figures and pages of the repository from build/default'
 	@echo 'make portable   run all notebooks as other processors would, and compare (an hour on 2 cores)'
 	@echo 'make test       check style and types, run all tests'
+	@echo 'make kill       kill 200 runs at random moments, start 40 pairs at once, mutate 5,000 files'
 	@echo 'make lab        open the notebooks in JupyterLab (make lab FOLDER=build/student: the copies)'
 	@echo 'make student    write copies without solutions to build/student; those that are there stay'
 	@echo 'make data       make the generated pictures, list all data sets'
@@ -43,6 +44,10 @@ test: $(INSTALLED)
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+kill: export OMP_NUM_THREADS := 1
+kill: $(INSTALLED)
+	$(BIN)/python -m pytest -m campaign tests/trust
 
 lab: FOLDER := notebooks
 lab: $(INSTALLED)

@@ -166,7 +166,7 @@ class Detector(OutlierMixin, Stateful, BaseEstimator, abc.ABC):
             The file is no detector, or one of another class.
         """
         state = load_state(path).get("detector")
-        if not isinstance(state, dict) or "@object" not in state:
+        if not isinstance(state, _SavedObject):
             raise DetectorError(f"{path} does not hold a detector; give a file that Detector.save wrote.")
         found = cls if state["@object"] == cls.__name__ else _exported_class(state["@object"], path)
         if not issubclass(found, cls):
@@ -319,6 +319,10 @@ def load_state(path) -> dict[str, Any]:
     return state
 
 
+class _SavedObject(dict):
+    """``{"@object": class name, "state": dict}`` as read, unlike a dict of a state that has such keys."""
+
+
 def _check_header(path) -> None:
     """Refuse a file whose header is too long to be one of ours, before it is parsed."""
     with Path(path).open("rb") as file:
@@ -358,7 +362,7 @@ def _encode(value, where: str, tensors: dict[str, torch.Tensor], own: type | Non
     if isinstance(value, Path):
         return str(value)
     name = where if where not in tensors else f"{where}#{len(tensors)}"  # a key may hold a slash
-    if isinstance(value, torch.Tensor):
+    if isinstance(value, torch.Tensor) and value.layout == torch.strided:
         tensors[name] = value.detach().cpu().contiguous().clone()
         return {"@tensor": name}
     if isinstance(value, np.ndarray):
@@ -415,7 +419,7 @@ def _decode(value, tensors: dict[str, torch.Tensor], path, depth: int = 0):
                 return {key: _decode(item, tensors, path, depth + 1) for key, item in items}
             case {"@object": str(), "state": dict(state), **others} if not others:
                 _decode_values(state, tensors, path, depth)
-                return value
+                return _SavedObject(value)
         if any(key.startswith("@") for key in value):
             raise ValueError(f"unknown entry {min(value)!r}")
         _decode_values(value, tensors, path, depth)
@@ -435,7 +439,7 @@ def _decode_object(cls: type[Any], state, path):
     """A new object of the class with the state, in which the objects are made anew first."""
 
     def restore(item):
-        if isinstance(item, dict) and "@object" in item:
+        if isinstance(item, _SavedObject):
             found = cls if item["@object"] == cls.__name__ else _exported_class(item["@object"], path)
             return _decode_object(found, item["state"], path)
         if isinstance(item, dict):

@@ -74,8 +74,7 @@ def run(
 def build_report(profile: str) -> None:
     """Replace this process by Snakemake, which builds the report; a second one in the same checkout waits.
 
-    The lock is one on the Snakefile that the process keeps until it ends, however it ends. The lock files of Snakemake
-    would stay behind a killed one.
+    The lock is one on the Snakefile, which ends with the process. Snakemake's own lock would outlive a killed one.
     """
     import fcntl
 
