@@ -36,6 +36,7 @@ __all__ = [
     "epoch_log",
     "resolve_device",
     "seeded",
+    "size_limited",
     "train",
     "update",
 ]
