@@ -57,6 +57,7 @@ OWN: dict[str, Callable[[], dict[str, Any]]] = {  # what a detector needs beside
     "MultiModalAnomalyDetector": lambda: {"encoders": {"tabular": encoder()}},
     "PaDiM": lambda: {"backbone": "resnet10t", "image_size": 32, "n_features": 4},
     "PatchCore": lambda: {"backbone": "resnet10t", "image_size": 32, "coreset_ratio": 0.1},
+    "REPEN": lambda: {"cutoff": 1.0},
     "SharedLatentFusion": lambda: PAIRED | {"hidden": 8},
     "SupervisedMultiModalAnomalyDetector": lambda: {"encoders": {"tabular": encoder()}},
 }

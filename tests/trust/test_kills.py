@@ -17,6 +17,7 @@ from random import Random
 import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
+import safetensors
 import torch
 import torch._dynamo  # which an optimiser imports at its first step, in each forked process anew
 from notebook_project import Project
@@ -71,6 +72,11 @@ class Training(Run):
                 stateful={"model": model, "optimizer": optimizer},
                 after_epoch=lambda history: len(history) == 10,
             )
+
+    def result(self):
+        """Names of files, and the checksum of the checkpoint, in which safetensors orders metadata at random."""
+        with safetensors.safe_open(self.folder / "checkpoint", framework="pt") as file:
+            return [path.name for path in self.folder.iterdir()], file.metadata()["sha256"]
 
 
 class SavedResults(Run):
