@@ -1,6 +1,6 @@
 # Each target sets up all it needs: Python 3.11 or newer, make and a network to the package index are enough.
 
-.PHONY: help report accept portable test fuzz lab student data notebooks lock clean setup
+.PHONY: help report accept portable test fuzz kill lab student data notebooks lock clean setup
 .DEFAULT_GOAL := help
 
 export PYTHONHASHSEED := 0
@@ -21,6 +21,7 @@ help:
 	@echo 'make portable   run all notebooks as other processors would, and compare (an hour on 2 cores)'
 	@echo 'make test       check style and types, run all tests'
 	@echo 'make fuzz       read mutated files for ten minutes (make fuzz MINUTES=1: for one)'
+	@echo 'make kill       kill 200 runs at random moments, start 40 pairs at once, mutate 5,000 files'
 	@echo 'make lab        open the notebooks in JupyterLab (make lab FOLDER=build/student: the copies)'
 	@echo 'make student    write copies without solutions to build/student; those that are there stay'
 	@echo 'make data       make the generated pictures, list all data sets'
@@ -30,7 +31,7 @@ help:
 
 report: PROFILE := default
 report: $(INSTALLED)
-	$(BIN)/snakemake -c 2 --quiet rules host --rerun-incomplete --config profile=$(PROFILE) -- report
+	$(BIN)/python -m mmad_utils.course report --profile $(PROFILE)
 
 accept: $(INSTALLED)
 	$(BIN)/python -m mmad_utils.course accept
@@ -52,6 +53,10 @@ fuzz: $(INSTALLED)
 	while [ $$(date +%s) -lt $$end ]; do \
 	  $(BIN)/python -m pytest -n 2 -q tests/trust/test_readers.py --hypothesis-seed=$$seed || exit 1; seed=$$((seed + 1)); \
 	done
+
+kill: export OMP_NUM_THREADS := 1
+kill: $(INSTALLED)
+	$(BIN)/python -m pytest -m campaign tests/trust
 
 lab: FOLDER := notebooks
 lab: $(INSTALLED)

@@ -19,7 +19,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ from mmad_utils.datasets import Dataset, DatasetError, load, read_image
 from mmad_utils.detector import Detector, DetectorError
 from mmad_utils.detectors.baselines import DistanceToCenter, KNNDistance, PCAResidual, RandomScore
 from mmad_utils.detectors.gaussian import GaussianAnomalyScorer
+from mmad_utils.files import locked
 from mmad_utils.metrics import evaluate
 from mmad_utils.runs import RunFile, RunFileError
 
@@ -218,7 +219,8 @@ def benchmark(
     own_split : bool, keep the split that the data set comes with (that of seed 0) instead of one a seed
     anomalies : {"all", "select", "report"}, see ``Dataset.half``
     runs : RunFile, optional
-        Gets each run as it ends; a run that it has is not repeated.
+        Gets each run as it ends; a run that it has is not repeated. Another process that measures into the same file
+        waits.
     progress : bool, show a bar
 
     Returns
@@ -240,9 +242,12 @@ def benchmark(
     combinations = list(itertools.product(detectors, datasets, range(first_seed, first_seed + seeds)))
     split = "own" if own_split else "fresh"
     keys = [dict(zip(RUN_KEYS, (*each, parameters or {}, split, anomalies))) for each in combinations]
-    found = {} if runs is None else {i: row for i, key in enumerate(keys) if (row := runs.find(key))}
+    found: dict[int, dict[str, Any]] = {}
     failed = []
-    with _threads(max(1, (os.cpu_count() or 1) // jobs)), _pool(jobs) as pool:
+    with _only_process(runs), _threads(max(1, (os.cpu_count() or 1) // jobs)), _pool(jobs) as pool:
+        if runs is not None:
+            runs.read_again()
+            found = {i: row for i, key in enumerate(keys) if (row := runs.find(key))}
         futures = {
             pool.submit(measure, *each, parameters, own_split, anomalies): i
             for i, each in enumerate(combinations)
@@ -257,6 +262,11 @@ def benchmark(
     if failed:
         raise DetectorError("\n".join([f"{len(failed)} of {len(combinations)} runs failed:", *failed]))
     return pd.DataFrame([found[i] for i in range(len(combinations))])
+
+
+def _only_process(runs: RunFile | None):
+    """Hold a lock, so that one process at a time measures into a run file."""
+    return nullcontext() if runs is None else locked(runs.path.with_name(f"{runs.path.name}.benchmark"))
 
 
 @contextmanager

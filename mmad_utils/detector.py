@@ -8,7 +8,11 @@ the sign that people draw: higher is more anomalous.
 from __future__ import annotations
 
 import abc
+import hashlib
 import json
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +25,23 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from mmad_utils.files import atomic_path
 
-__all__ = ["Detector", "DetectorError", "Stateful", "check_share", "check_whole", "load_state", "save_state"]
+__all__ = [
+    "Detector",
+    "DetectorError",
+    "Stateful",
+    "check_share",
+    "check_whole",
+    "clear_errors",
+    "finite_scores",
+    "load_state",
+    "save_state",
+]
 
 FILE_FORMAT = "2"  # of what save_state writes; a change that older code cannot read raises it
 READABLE_FORMATS = ("1", FILE_FORMAT)  # 1: the state of a TabularEncoder had "weights" and "names" of its own
+LONGEST_TEXT = 2**25  # characters of the JSON of a state; parsed, it takes up to 24 times the memory
+DEEPEST = 100  # levels of nested values in a state
+EXTREME = 1e15  # absolute value of a table above which an error of a library is put down to its size
 
 
 class DetectorError(ValueError):
@@ -40,9 +57,17 @@ class Stateful:
         return {"parameters": self.get_params(deep=False), "fitted": fitted}  # type: ignore[attr-defined]
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Undo ``get_state`` on a new object."""
+        """Undo ``get_state`` on a new object.
+
+        Raises
+        ------
+        DetectorError
+            The state has an attribute of a name that ``get_state`` does not give.
+        """
         self.__init__(**state["parameters"])  # type: ignore[misc]
         for name, value in state["fitted"].items():
+            if not name.isidentifier() or not name.endswith("_") or name.startswith("_"):
+                raise DetectorError(f"the state of a {type(self).__name__} has no attribute {name!r}.")
             setattr(self, name, value)
 
 
@@ -80,15 +105,21 @@ class Detector(OutlierMixin, Stateful, BaseEstimator, abc.ABC):
         Returns
         -------
         self
+
+        Raises
+        ------
+        DetectorError
+            X cannot be read as samples, or its values are too large, too small or too much alike to compute scores.
         """
         if not 0 < self.contamination <= 0.5:
             raise DetectorError(
                 f"{type(self).__name__}: contamination is {self.contamination!r}; give the share of training "
                 "samples to put above the threshold, in (0, 0.5]."
             )
-        X = self._check(X, reset=True)
-        self._fit(X, y)
-        self.offset_ = self._offset(X)
+        with clear_errors(type(self).__name__, X):
+            X = self._check(X, reset=True)
+            self._fit(X, y)
+            self.offset_ = self._offset(X)
         return self
 
     def score_samples(self, X) -> np.ndarray:
@@ -96,9 +127,11 @@ class Detector(OutlierMixin, Stateful, BaseEstimator, abc.ABC):
         return -self.anomaly_score(X)
 
     def anomaly_score(self, X) -> np.ndarray:
-        """Score of each sample, (n,) float64; higher is more anomalous."""
-        check_is_fitted(self)
-        return np.asarray(self._score(self._check(X, reset=False)), dtype=np.float64)
+        """Score of each sample, (n,) float64; higher is more anomalous.
+
+        It is finite. A sample so far from the training samples that its score overflows gets the largest float64.
+        """
+        return finite_scores(self._checked_scores(X))
 
     def decision_function(self, X) -> np.ndarray:
         """``score_samples(X) - offset_``, (n,) float64; negative is an anomaly."""
@@ -131,7 +164,7 @@ class Detector(OutlierMixin, Stateful, BaseEstimator, abc.ABC):
     def save(self, path) -> None:
         """Write the fitted detector to one safetensors file (parameters as JSON in its header)."""
         check_is_fitted(self)
-        save_state(path, {"detector": _encode_object(self, type(self).__name__)})
+        save_state(path, {"detector": {"@object": type(self).__name__, "state": self.get_state()}}, own=type(self))
 
     @classmethod
     def load(cls, path):
@@ -143,12 +176,20 @@ class Detector(OutlierMixin, Stateful, BaseEstimator, abc.ABC):
             The file is no detector, or one of another class.
         """
         state = load_state(path).get("detector")
-        if not isinstance(state, dict) or "@object" not in state:
+        if not isinstance(state, _SavedObject):
             raise DetectorError(f"{path} does not hold a detector; give a file that Detector.save wrote.")
         found = cls if state["@object"] == cls.__name__ else _exported_class(state["@object"], path)
         if not issubclass(found, cls):
             raise DetectorError(f"{path} holds a {found.__name__}, not a {cls.__name__}; use {found.__name__}.load.")
         return _decode_object(found, state["state"], path)
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Undo ``get_state`` on a new object."""
+        super().set_state(state)
+        offsets = getattr(self, "offset_", 0.0)
+        for offset in offsets.values() if isinstance(offsets, dict) else [offsets]:
+            if not isinstance(offset, (int, float)) or np.isnan(offset):
+                raise DetectorError(f"the state of a {type(self).__name__} has the threshold {offset!r}.")
 
     def _check(self, X, *, reset: bool):
         """Validated input; tables here, image detectors override it."""
@@ -161,7 +202,23 @@ class Detector(OutlierMixin, Stateful, BaseEstimator, abc.ABC):
 
     def _offset(self, X) -> float:
         """The threshold on ``score_samples``, from the training samples."""
-        return float(np.quantile(-self._training_scores(X), self.contamination))
+        return self._quantile(self._training_scores(X))
+
+    def _quantile(self, scores) -> float:
+        """The threshold on ``score_samples`` that a share ``contamination`` of the anomaly scores exceeds."""
+        overflown = np.flatnonzero(~np.isfinite(scores))
+        if overflown.size:
+            raise DetectorError(
+                f"{type(self).__name__}: the score of training sample {overflown[0]} is {scores[overflown[0]]}: its "
+                "values are too large, too small or too much alike. Scale the columns and leave out constant ones."
+            )
+        return float(np.quantile(-scores, self.contamination))
+
+    def _checked_scores(self, X):
+        """What ``_score`` returns for input that is not validated yet."""
+        check_is_fitted(self)
+        with clear_errors(type(self).__name__, X):
+            return self._score(self._check(X, reset=False))
 
     def _training_scores(self, X) -> np.ndarray:
         """What sets the threshold: scores of the training samples, without themselves where that is cheap."""
@@ -184,98 +241,228 @@ def check_share(name: str, value, most: float) -> None:
         raise DetectorError(f"{name}={value!r}: give a number in (0, {most:g}].")
 
 
-def save_state(path, state: dict[str, Any]) -> None:
+@contextmanager
+def clear_errors(who: str, X) -> Iterator[None]:
+    """Raise a ``DetectorError`` where input is refused or a computation fails in this block.
+
+    Overflow gives no warning here: the scores are checked instead.
+    """
+    try:
+        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+            yield
+    except (np.linalg.LinAlgError, torch.linalg.LinAlgError, ArithmeticError, ValueError) as error:
+        if isinstance(error, ValueError) and type(error) not in (ValueError, np.linalg.LinAlgError):
+            raise  # an error of this package or of scikit-learn, with a message of its own
+        largest = _largest(X)
+        if type(error) is ValueError and not EXTREME < largest < np.inf:
+            raise DetectorError(str(error)) from error
+        raise DetectorError(
+            f"{who} cannot be computed on these values, the largest is {largest:.3g} ({error}): scale the columns "
+            "and leave out constant ones."
+        ) from error
+
+
+def _largest(X) -> float:
+    """The largest absolute value of a table, of several in a dict, 0 of what is no table of numbers."""
+    parts = X.values() if isinstance(X, Mapping) else [X]
+    arrays = [np.asarray(part) for part in parts if hasattr(part, "shape")]
+    return max((float(np.abs(array).max(initial=0)) for array in arrays if array.dtype.kind in "fiu"), default=0.0)
+
+
+def finite_scores(scores) -> np.ndarray:
+    """Scores as float64; one that overflowed is the largest float64, whichever sign its last step gave it."""
+    scores = np.asarray(scores, dtype=np.float64)
+    return np.where(np.isfinite(scores), scores, np.finfo(np.float64).max)
+
+
+def save_state(path, state: dict[str, Any], own: type | None = None) -> None:
     """Write nested dicts, lists, numbers, strings, arrays and tensors to one safetensors file, atomically.
+
+    Objects in it must be of classes that ``mmad_utils`` exports, or of the class ``own``.
 
     Raises
     ------
     DetectorError
-        Something in it (a function, a foreign estimator) could only be written by pickle.
+        Something in it could only be written by pickle (a function, a foreign estimator), or ``load_state`` would
+        refuse the file. Nothing is written then.
     """
     tensors: dict[str, torch.Tensor] = {}
-    text = json.dumps(_encode(state, "", tensors))
-    with atomic_path(path) as partial:
-        safetensors.torch.save_file(tensors, partial, metadata={"mmad": text, "format": FILE_FORMAT})
+    try:
+        text = json.dumps(_encode(state, "", tensors, own))
+        _decode(_parse(text, path), dict(tensors), path)
+        metadata = {"mmad": text, "format": FILE_FORMAT, "sha256": _checksum(text, tensors)}
+        with atomic_path(path) as partial:
+            safetensors.torch.save_file(tensors, partial, metadata=metadata)
+    except (RecursionError, TypeError, safetensors.SafetensorError) as error:
+        raise DetectorError(f"cannot save to {path}: {type(error).__name__}: {error}.") from error
 
 
 def load_state(path) -> dict[str, Any]:
-    """Read what ``save_state`` wrote; objects stay ``{"@object": class name, "state": ...}``."""
-    if not Path(path).is_file():
-        raise DetectorError(f"{path} does not exist; give a file that save wrote.")
+    """Read what ``save_state`` wrote; objects stay ``{"@object": class name, "state": ...}``.
+
+    The structure is checked, then the checksum; a file of an earlier version has none and gives a warning.
+
+    Raises
+    ------
+    DetectorError
+        The file does not exist, is damaged, or was not written by ``save_state``.
+    """
     try:
+        if not Path(path).is_file():
+            raise DetectorError(f"{path} does not exist or is no file; give a file that save wrote.")
+        _check_header(path)
         with safetensors.safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
+            metadata, names = file.metadata() or {}, list(file.keys())
             found = metadata["format"]
             if found not in READABLE_FORMATS:
                 raise DetectorError(
                     f"{path} has file format {found}, this version of mmad_utils reads "
                     f"{' and '.join(READABLE_FORMATS)}: use the version that wrote it, or fit and save again."
                 )
+            text = metadata["mmad"]
+            content = _parse(text, path)
             # A tensor of the file is a view of its buffer at any offset; BLAS may round differently in memory that is
             # not aligned, so each gets memory of its own.
-            tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118
-        text = metadata["mmad"]
-    except (safetensors.SafetensorError, KeyError) as error:
+            tensors = {name: file.get_tensor(name).clone() for name in names}
+    except DetectorError:
+        raise
+    except Exception as error:  # of safetensors, of the disk, of a type of numbers that PyTorch does not know
         raise DetectorError(f"{path} is damaged or was not written by mmad_utils ({error}).") from error
-    return _decode(json.loads(text), tensors)
+    if "sha256" not in metadata:
+        warnings.warn(
+            f"{path} has no checksum, it was written by an earlier version of mmad_utils: damage may go unnoticed. "
+            "Save it again.",
+            stacklevel=2,
+        )
+    elif metadata["sha256"] != _checksum(text, tensors):
+        raise DetectorError(f"{path} is damaged: its content does not have the checksum that was stored with it.")
+    state = _decode(content, tensors, path)
+    if not isinstance(state, dict):
+        raise DetectorError(f"{path} is damaged or was not written by mmad_utils (it holds no state).")
+    return state
 
 
-def _encode(value, where: str, tensors: dict[str, torch.Tensor]):
+class _SavedObject(dict):
+    """``{"@object": class name, "state": dict}`` as read, unlike a dict of a state that has such keys."""
+
+
+def _check_header(path) -> None:
+    """Refuse a file whose header is too long to be one of ours, before it is parsed."""
+    with Path(path).open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+    if length > 3 * LONGEST_TEXT:
+        raise DetectorError(f"{path} is damaged or was not written by mmad_utils (a header of {length:,} bytes).")
+
+
+def _parse(text: str, path) -> Any:
+    """The JSON of a state; its length is bounded, as a few characters may become an object of many bytes."""
+    if len(text) > LONGEST_TEXT:
+        raise DetectorError(
+            f"{path}: the state without its arrays is {len(text):,} characters long, at most {LONGEST_TEXT:,} can be "
+            "read. Leave out columns of text that hold long or many different values."
+        )
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DetectorError(f"{path} is damaged or was not written by mmad_utils ({error}).") from error
+
+
+def _checksum(text: str, tensors: Mapping[str, torch.Tensor]) -> str:
+    """SHA-256 of the JSON, and of names, types, shapes and bytes of the tensors."""
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _encode(value, where: str, tensors: dict[str, torch.Tensor], own: type | None):
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, np.generic):
-        return value.item()
+        return _encode(value.item(), where, tensors, own)
     if isinstance(value, Path):
         return str(value)
-    if isinstance(value, torch.Tensor):
-        tensors[where] = value.detach().cpu().contiguous().clone()
-        return {"@tensor": where}
+    name = where if where not in tensors else f"{where}#{len(tensors)}"  # a key may hold a slash
+    if isinstance(value, torch.Tensor) and value.layout == torch.strided:
+        tensors[name] = value.detach().cpu().contiguous().clone()
+        return {"@tensor": name}
     if isinstance(value, np.ndarray):
-        if value.dtype.kind in "OU":
+        if value.dtype.kind == "U" or (value.dtype.kind == "O" and all(isinstance(item, str) for item in value.flat)):
             return {"@strings": [str(item) for item in value.ravel()], "shape": list(value.shape)}
-        tensors[where] = torch.from_numpy(np.array(value, order="C"))
-        return {"@array": where}
+        if value.dtype.kind in "biufc":
+            tensors[name] = torch.from_numpy(np.array(value, order="C"))
+            return {"@array": name}
     if isinstance(value, tuple):
-        return {"@tuple": [_encode(item, f"{where}/{i}", tensors) for i, item in enumerate(value)]}
+        return {"@tuple": [_encode(item, f"{where}/{i}", tensors, own) for i, item in enumerate(value)]}
     if isinstance(value, list):
-        return [_encode(item, f"{where}/{i}", tensors) for i, item in enumerate(value)]
+        return [_encode(item, f"{where}/{i}", tensors, own) for i, item in enumerate(value)]
     if isinstance(value, dict):
-        if all(isinstance(key, str) for key in value):
-            return {key: _encode(item, f"{where}/{key}", tensors) for key, item in value.items()}
-        return {"@items": [[key, _encode(item, f"{where}/{key}", tensors)] for key, item in value.items()]}
-    if hasattr(value, "get_state") and hasattr(value, "set_state"):
-        return _encode(_encode_object(value, where), where, tensors)
+        keys = [key.item() if isinstance(key, np.generic) else key for key in value]
+        if keys == ["@object", "state"] and isinstance(value["@object"], str):
+            return {"@object": value["@object"], "state": _encode(value["state"], where, tensors, own)}
+        if all(isinstance(key, str) and not key.startswith("@") for key in keys):
+            return {key: _encode(item, f"{where}/{key}", tensors, own) for key, item in zip(keys, value.values())}
+        if all(isinstance(key, (str, int, float)) for key in keys):
+            pairs = zip(keys, value.values())
+            return {"@items": [[key, _encode(item, f"{where}/{key}", tensors, own)] for key, item in pairs]}
+    elif hasattr(value, "get_state") and type(value) in (own, _exported(type(value).__name__)):
+        state = {"@object": type(value).__name__, "state": value.get_state()}
+        return _encode(state, where, tensors, type(value))
     raise DetectorError(
         f"cannot save {where.strip('/')}: a {type(value).__name__} could only be written by pickle, which may "
-        "run any code when read. Give plain numbers, strings, arrays or a detector of this package."
+        "run any code when read. Give plain numbers, strings, arrays or a detector of this package (as random_state "
+        "an int)."
     )
 
 
-def _decode(value, tensors: dict[str, torch.Tensor]):
+def _decode(value, tensors: dict[str, torch.Tensor], path, depth: int = 0):
+    """Undo ``_encode``, in place where possible. Each tensor is used once: two arrays never share memory."""
+    if depth > DEEPEST:
+        raise DetectorError(f"{path} is damaged or cannot be written: its state is nested more than {DEEPEST} times.")
     if isinstance(value, list):
-        return [_decode(item, tensors) for item in value]
+        value[:] = (_decode(item, tensors, path, depth + 1) for item in value)
+        return value
     if not isinstance(value, dict):
         return value
-    if "@tensor" in value:
-        return tensors[value["@tensor"]]
-    if "@array" in value:
-        return tensors[value["@array"]].numpy()
-    if "@strings" in value:
-        return np.array(value["@strings"], dtype=object).reshape(value["shape"])
-    if "@tuple" in value:
-        return tuple(_decode(item, tensors) for item in value["@tuple"])
-    if "@items" in value:
-        return {key: _decode(item, tensors) for key, item in value["@items"]}
-    return {key: _decode(item, tensors) for key, item in value.items()}
+    try:
+        match value:
+            case {"@tensor": str(name), **others} if not others:
+                return tensors.pop(name)
+            case {"@array": str(name), **others} if not others:
+                return tensors.pop(name).numpy()
+            case {"@strings": list(items), "shape": list(shape), **others} if not others:
+                if not all(isinstance(item, str) for item in items):
+                    raise TypeError("an array of strings holds something else")
+                return np.array(items, dtype=object).reshape(shape)
+            case {"@tuple": list(items), **others} if not others:
+                return tuple(_decode(items, tensors, path, depth + 1))
+            case {"@items": list(items), **others} if not others:
+                return {key: _decode(item, tensors, path, depth + 1) for key, item in items}
+            case {"@object": str(), "state": dict(state), **others} if not others:
+                _decode_values(state, tensors, path, depth)
+                return _SavedObject(value)
+        if any(key.startswith("@") for key in value):
+            raise ValueError(f"unknown entry {min(value)!r}")
+        _decode_values(value, tensors, path, depth)
+        return value
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, DetectorError):
+            raise
+        raise DetectorError(f"{path} is damaged or was not written by mmad_utils ({error!r}).") from error
 
 
-def _encode_object(value, where: str) -> dict[str, Any]:
-    return {"@object": type(value).__name__, "state": value.get_state()}
+def _decode_values(value: dict[str, Any], tensors: dict[str, torch.Tensor], path, depth: int) -> None:
+    for key, item in value.items():
+        value[key] = _decode(item, tensors, path, depth + 1)
 
 
 def _decode_object(cls: type[Any], state, path):
+    """A new object of the class with the state, in which the objects are made anew first."""
+
     def restore(item):
-        if isinstance(item, dict) and "@object" in item:
+        if isinstance(item, _SavedObject):
             found = cls if item["@object"] == cls.__name__ else _exported_class(item["@object"], path)
             return _decode_object(found, item["state"], path)
         if isinstance(item, dict):
@@ -288,18 +475,26 @@ def _decode_object(cls: type[Any], state, path):
     try:
         new = object.__new__(cls)
         new.set_state(state)
-    except (AttributeError, KeyError, RuntimeError, TypeError) as error:
+    except DetectorError:
+        raise
+    except Exception as error:  # whatever a parameter or an attribute of a wrong type leads to
         raise DetectorError(
-            f"{path} does not fit {cls.__name__} as it is now ({error}): fit it again and save it anew."
+            f"{path} does not fit {cls.__name__} as it is now ({type(error).__name__}: {error}): fit it again and "
+            "save it anew."
         ) from error
     return new
 
 
-def _exported_class(name: str, path) -> type:
-    """A class that ``mmad_utils`` exports: a file can name nothing else."""
+def _exported(name: str) -> Any:
+    """The object of this name that ``mmad_utils`` exports, None where there is none."""
     import mmad_utils
 
-    found = getattr(mmad_utils, name, None)
+    return getattr(mmad_utils, name) if name in mmad_utils.__all__ else None
+
+
+def _exported_class(name: str, path) -> type:
+    """A class that ``mmad_utils`` exports: a file can name nothing else."""
+    found = _exported(name)
     if not (isinstance(found, type) and hasattr(found, "set_state")):
         raise DetectorError(f"{path} holds a {name}, which mmad_utils does not have; load it with that class's load.")
     return found

@@ -12,6 +12,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from mmad_utils.files import locked
+
 __all__ = ["RunFile", "RunFileError", "provenance"]
 
 PACKAGES = ("numpy", "scikit-learn", "torch")
@@ -24,6 +26,8 @@ class RunFileError(ValueError):
 
 class RunFile:
     """A file of runs that grows by one line as each run ends, so that a killed measurement goes on where it was.
+
+    Several processes may add to one file. ``rows`` are those that it had when it was opened or last read again.
 
     Parameters
     ----------
@@ -41,12 +45,20 @@ class RunFile:
 
     def __init__(self, path: str | Path, keys: Iterable[str] = ("detector", "dataset", "seed")):
         self.path, self.keys = Path(path), tuple(keys)
+        self.read_again()
+
+    def read_again(self) -> None:
+        """Read what other processes have added."""
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.path.touch()
-            content = self.path.read_bytes()
+            with locked(self.path):
+                self.path.touch()
+                self._read()
         except OSError as error:
             raise RunFileError(f"{self.path} cannot be written ({error.strerror}): give another file.") from error
+
+    def _read(self) -> None:
+        """All whole lines; a part of one at the end is cut off."""
+        content = self.path.read_bytes()
         whole = content[: content.rfind(b"\n") + 1]
         self.rows: list[dict[str, Any]] = [
             _parsed(self.path, i, line) for i, line in enumerate(whole.splitlines(), 1)
@@ -62,7 +74,7 @@ class RunFile:
     def append(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """Add a run and its provenance as one line; returns what was written."""
         whole = json.loads(json.dumps({key: _rounded(value) for key, value in row.items()} | provenance()))
-        with self.path.open("ab") as file:
+        with locked(self.path), self.path.open("ab") as file:
             file.write(json.dumps(whole, ensure_ascii=False).encode() + b"\n")
         self.rows.append(whole)
         self._found[self._key(whole)] = whole

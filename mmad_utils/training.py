@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import abc
 import math
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -35,6 +36,7 @@ __all__ = [
     "epoch_log",
     "resolve_device",
     "seeded",
+    "size_limited",
     "train",
     "update",
 ]
@@ -105,8 +107,9 @@ def train(
     after_epoch : callable(history) -> bool, optional
         Is called after each epoch, and may add to its entry of the history; training ends early when it returns True.
     checkpoint : path, optional
-        Written after every epoch, with what ``after_epoch`` changed. If it exists, training goes on from there, to
-        the bit as if it had never stopped; it needs ``stateful``.
+        Written after every epoch, with what ``after_epoch`` changed. If it exists, training goes on from there, with
+        the bits of an uninterrupted run. With an ``after_epoch``, a run that ended early is not continued. It needs
+        ``stateful``.
     stateful : dict of objects with ``state_dict`` and ``load_state_dict``, optional
         Modules, optimisers and schedulers that the checkpoint holds.
     settings : dict of plain values, optional
@@ -135,10 +138,13 @@ def train(
     identity = {"n": n, "seed": generator.initial_seed(), "batch_size": batch_size, **(settings or {})}
     if checkpoint is not None and not stateful:
         raise TrainingError("a checkpoint needs `stateful`: name the modules and optimisers that it must hold.")
+    ended = False
     if checkpoint is not None and Path(checkpoint).exists():
-        history = _resume(checkpoint, identity, generator, stateful or {})
+        history, ended = _resume(checkpoint, identity, generator, stateful or {})
     if len(history) > epochs:
         raise TrainingError(f"{checkpoint} has {len(history)} epochs, more than the {epochs} that are asked for.")
+    if ended and after_epoch is not None:
+        return history
     bar = tqdm(range(len(history), epochs), initial=len(history), total=epochs, disable=not verbose, unit="epoch")
     for epoch in bar:
         sums: dict[str, float] = {}
@@ -159,7 +165,7 @@ def train(
         if checkpoint is not None:
             states = {name: thing.state_dict() for name, thing in (stateful or {}).items()}
             done = {"identity": identity, "history": history, "rng": _rng_states(generator), "states": states}
-            save_state(checkpoint, done)
+            save_state(checkpoint, done | {"ended": bool(stop)})
         if stop:
             break
     return history
@@ -187,23 +193,59 @@ def _rng_states(generator: torch.Generator) -> dict[str, Any]:
     return {"generator": generator.get_state(), "cpu": torch.get_rng_state(), "cuda": devices}
 
 
-def _resume(checkpoint, identity, generator, stateful) -> list[dict[str, float]]:
+def _resume(checkpoint, identity, generator, stateful) -> tuple[list[dict[str, float]], bool]:
+    """The history of the checkpoint, and whether ``after_epoch`` ended that run; restores all that it holds."""
     saved = load_state(checkpoint)
-    theirs = {**saved.get("identity", {}), "states": sorted(saved.get("states", {}))}
-    ours = {**identity, "states": sorted(stateful)}
-    if theirs != ours:
-        keys = [key for key in ours | theirs if ours.get(key) != theirs.get(key)]
-        differences = ", ".join(f"{key} {theirs.get(key)!r} there, {ours.get(key)!r} here" for key in keys)
-        raise TrainingError(
-            f"{checkpoint} belongs to another run ({differences}): give another path or delete the file."
-        )
-    for name, thing in stateful.items():
-        thing.load_state_dict(saved["states"][name])
-    generator.set_state(saved["rng"]["generator"])
-    torch.set_rng_state(saved["rng"]["cpu"])
-    for i, state in enumerate(saved["rng"]["cuda"]):
-        torch.cuda.set_rng_state(state, i)
-    return saved["history"]
+    try:
+        theirs = {**saved.get("identity", {}), "states": sorted(saved.get("states", {}))}
+        ours = {**identity, "states": sorted(stateful)}
+        if theirs != ours:
+            keys = [key for key in ours | theirs if ours.get(key) != theirs.get(key)]
+            differences = ", ".join(f"{key} {theirs.get(key)!r} there, {ours.get(key)!r} here" for key in keys)
+            raise TrainingError(
+                f"{checkpoint} belongs to another run ({differences}): give another path or delete the file."
+            )
+        for name, thing in stateful.items():
+            thing.load_state_dict(saved["states"][name])
+        generator.set_state(saved["rng"]["generator"])
+        torch.set_rng_state(saved["rng"]["cpu"])
+        for i, state in enumerate(saved["rng"]["cuda"]):
+            torch.cuda.set_rng_state(state, i)
+        return list(saved["history"]), bool(saved.get("ended", False))
+    except TrainingError:
+        raise
+    except Exception as error:  # whatever a state of a wrong type leads to
+        raise DetectorError(
+            f"{checkpoint} does not hold the state of this run ({type(error).__name__}: {error}): delete the file."
+        ) from error
+
+
+@contextmanager
+def size_limited(weights: Mapping[str, Tensor]) -> Iterator[None]:
+    """Raise a DetectorError when modules made in this block outgrow ``weights``, before their memory is filled.
+
+    Twice the number of tensors and of elements is allowed, as a module may register a tensor again.
+    """
+    thread, tensors, elements = threading.get_ident(), 2 * len(weights) + 64, 2**20
+    elements += 2 * sum(tensor.numel() for tensor in weights.values())
+
+    def count(module, name, tensor):
+        nonlocal tensors, elements
+        if tensor is None or threading.get_ident() != thread:
+            return
+        tensors, elements = tensors - 1, elements - tensor.numel()
+        if tensors < 0 or elements < 0:
+            raise DetectorError("the parameters ask for a larger network than the one that was saved with them.")
+
+    handles = [
+        nn.modules.module.register_module_parameter_registration_hook(count),
+        nn.modules.module.register_module_buffer_registration_hook(count),
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 class NetworkState(Stateful, abc.ABC):
@@ -231,12 +273,18 @@ class NetworkState(Stateful, abc.ABC):
         return state
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Undo ``get_state`` on a new object; PyTorch's global random generator stays as it is."""
+        """Undo ``get_state`` on a new object; PyTorch's global random generator stays as it is.
+
+        Raises
+        ------
+        DetectorError
+            ``_rebuild`` makes a network that is larger than the tensors of the state.
+        """
         fitted = dict(state["fitted"])
         weights = fitted.pop("network_", None)
         super().set_state({**state, "fitted": fitted})
         if weights is not None:
-            with seeded(0):
+            with seeded(0), size_limited(weights):
                 self.network_ = self._rebuild(weights)
             self.network_.load_state_dict(weights)
 
@@ -412,4 +460,7 @@ class DeepDetector(NetworkState, Detector):
             return torch.cat([function(b.to(device), generator).cpu() for b in batches]).double().numpy()
 
     def _rebuild(self, weights):
-        return self._prepare_scoring(self.build(tuple(self.input_shape_)).to(resolve_device(self.device)))
+        shape = tuple(self.input_shape_)
+        if len(shape) == 1 and shape[0] > sum(tensor.numel() for tensor in weights.values()):
+            raise DetectorError(f"the network has fewer weights than the {shape[0]} columns of its input.")
+        return self._prepare_scoring(self.build(shape).to(resolve_device(self.device)))

@@ -14,7 +14,8 @@ from pybtex.database import parse_file
 
 from mmad_utils.course.notebook_files import NotebookError
 from mmad_utils.course.provenance import stale_reasons
-from mmad_utils.course.results import ResultsError, read
+from mmad_utils.course.results import ResultsError, mixed_figures, read
+from mmad_utils.course.tolerances import output_folder
 from report import appendix, labels, markup
 from report.language import UNNUMBERED, WORDS, translate
 
@@ -31,7 +32,8 @@ def load_results(folder: Path) -> dict[str, Any]:
     Raises
     ------
     ReportError
-        If a file is not one of results, or two notebooks record a table or a figure under one id.
+        If a file is not one of results, a figure is that of another run, or two notebooks record a table or a figure
+        under one id.
     """
     results: dict[str, Any] = {"values": {}, "tables": {}, "figures": {}, "provenance": {}}
     for path in sorted(folder.glob("*.json")):
@@ -39,6 +41,8 @@ def load_results(folder: Path) -> dict[str, Any]:
             record = read(path)
         except ResultsError as error:
             raise ReportError(f"{error} Delete it and run `make report`.") from None
+        for file in mixed_figures(record, output_folder(folder)):
+            raise ReportError(f"{file} is not the figure that {path} describes: run its notebook again.")
         notebook = record["notebook"]
         results["provenance"][notebook] = record["provenance"]
         for key, value in record["values"].items():

@@ -8,7 +8,6 @@ are handed to Typst as they are. Chinese type comes from `fonts.py`.
 
 import html
 import json
-import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -21,6 +20,7 @@ from nbconvert.exporters.exporter import ResourcesDict
 from nbformat import NotebookNode
 from traitlets import default
 
+from mmad_utils.files import locked
 from report import fonts, markup
 from report.page import Page
 from report.render import PROJECT_ROOT, ReportError, ReportPreprocessor
@@ -140,21 +140,20 @@ def set_pages(source: str, report: dict[str, Any], form: str = "pdf") -> Any:
     """The pages that Typst makes of the source: a PDF, or with ``form="png"`` one picture a page."""
     output = Path(report["output"])
     drawings = {entry["svg"]: entry["drawing"].decode() for entry in report["figures"] if "drawing" in entry}
-    partial = (
-        output / f".report.{report['language']}.{os.getpid()}.typ"
-    )  # Typst reads pictures from folders beside the source only
-    partial.write_text(source, encoding="utf-8")
-    try:
-        return typst.compile(
-            str(partial),
-            root=str(output),
-            format=form,
-            ppi=60.0,
-            font_paths=[str(fonts.folder())],
-            ignore_system_fonts=True,
-            sys_inputs={"title": report["title"], "language": report["language"], **drawings},
-        )
-    except RuntimeError as error:
-        raise ReportError(f"Typst cannot set the report: {error}") from None
-    finally:
-        partial.unlink(missing_ok=True)
+    partial = output / f".report.{report['language']}.typ"  # Typst reads pictures from folders beside the source only
+    with locked(partial):
+        partial.write_text(source, encoding="utf-8")
+        try:
+            return typst.compile(
+                str(partial),
+                root=str(output),
+                format=form,
+                ppi=60.0,
+                font_paths=[str(fonts.folder())],
+                ignore_system_fonts=True,
+                sys_inputs={"title": report["title"], "language": report["language"], **drawings},
+            )
+        except RuntimeError as error:
+            raise ReportError(f"Typst cannot set the report: {error}") from None
+        finally:
+            partial.unlink(missing_ok=True)

@@ -161,6 +161,15 @@ def test_a_file_of_another_format_or_with_foreign_parameters_says_so(tmp_path):
         SquaredDistance.load(tmp_path / "other")
 
 
+def test_a_state_can_set_only_fitted_attributes_and_a_threshold_that_is_a_number(tmp_path):
+    for change in ({"_score_": 1.0}, {"fit": 1.0}, {"offset_": float("nan")}, {"offset_": "0"}):
+        state = SquaredDistance().fit(np.eye(3)).get_state()
+        state["fitted"] |= change
+        save_state(tmp_path / "x", {"detector": {"@object": "SquaredDistance", "state": state}})
+        with pytest.raises(DetectorError, match="the state of a SquaredDistance has"):
+            SquaredDistance.load(tmp_path / "x")
+
+
 def test_a_file_cannot_name_a_class_outside_the_package(tmp_path):
     for name in ("Path", "os", "__builtins__", "DetectorError"):
         text = json.dumps({"detector": {"@object": name, "state": {}}})

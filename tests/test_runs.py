@@ -35,6 +35,16 @@ def test_the_incomplete_last_line_of_a_killed_process_is_dropped(tmp_path):
     assert [row["seed"] for row in RunFile(path).rows] == [0, 1]
 
 
+def test_runs_that_another_process_added_are_found_when_the_file_is_read_again(tmp_path):
+    first, second = (RunFile(tmp_path / "runs.jsonl", keys=("seed",)) for _ in range(2))
+    first.append({"seed": 0})
+    second.append({"seed": 1})
+    assert second.find({"seed": 0}) is None
+    second.read_again()
+    assert second.find({"seed": 0}) and [row["seed"] for row in second.rows] == [0, 1]
+    assert [path.name for path in tmp_path.iterdir()] == ["runs.jsonl"]
+
+
 @pytest.mark.parametrize(
     ("content", "message"), [("{}\nno\n", "line 2: not JSON"), ("3\n", "line 1: not a JSON object")]
 )

@@ -8,8 +8,8 @@ from sklearn.metrics import roc_auc_score
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from torch import nn
 
-from mmad_utils.detector import DetectorError
-from mmad_utils.training import DeepDetector, NetworkState, TrainingError, epoch_log, seeded, train
+from mmad_utils.detector import DetectorError, load_state, save_state
+from mmad_utils.training import DeepDetector, NetworkState, TrainingError, epoch_log, seeded, size_limited, train
 
 
 class SmallAutoEncoder(DeepDetector):
@@ -221,6 +221,34 @@ def test_a_resumed_run_equals_an_unbroken_one_to_the_bit(tmp_path, line):
     assert resumed_history == history and len(history) == 6
     for ours, theirs in zip(resumed.parameters(), model.parameters()):
         assert torch.equal(ours, theirs)
+
+
+def test_a_run_that_stopped_early_does_not_go_on_when_it_is_resumed(tmp_path, line):
+    first, model = _run(tmp_path, 6, torch.from_numpy(line), stop_after=4)
+    again, resumed = _run(tmp_path, 6, torch.from_numpy(line), stop_after=4)
+    assert again == first and len(first) == 4
+    for ours, theirs in zip(resumed.parameters(), model.parameters()):
+        assert torch.equal(ours, theirs)
+
+
+def test_a_checkpoint_of_another_network_is_refused(tmp_path, line):
+    _run(tmp_path, 1, torch.from_numpy(line))
+    state = load_state(tmp_path / "run")
+    del state["states"]["model"]["0.weight"]
+    save_state(tmp_path / "run", state)
+    with pytest.raises(DetectorError, match="does not hold the state of this run"):
+        _run(tmp_path, 2, torch.from_numpy(line))
+
+
+def test_a_network_that_outgrows_its_tensors_is_refused_while_it_is_built():
+    weights = nn.Linear(3, 2).state_dict()
+    with size_limited(weights):
+        nn.Linear(3, 2)
+    with pytest.raises(DetectorError, match="a larger network"), size_limited(weights):
+        nn.Linear(3000, 2000)
+    with pytest.raises(DetectorError, match="a larger network"), size_limited(weights):
+        nn.Sequential(*(nn.Linear(1, 1) for _ in range(100)))
+    nn.Linear(3000, 2000)
 
 
 def test_a_checkpoint_of_other_data_is_refused(tmp_path, line):

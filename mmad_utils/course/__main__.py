@@ -14,7 +14,7 @@ from mmad_utils.course.notebook_files import NotebookError
 from mmad_utils.course.portable import SETTINGS, portable
 from mmad_utils.course.reference import accept
 from mmad_utils.course.results import ResultsError
-from mmad_utils.course.runner import run
+from mmad_utils.course.runner import build_report, run
 from mmad_utils.course.tolerances import compare
 
 
@@ -40,6 +40,8 @@ def main(arguments: list[str] | None = None) -> int:
     command.add_argument("--profile", default="default", help="profiles/PROFILE.yaml")
     command.add_argument("-p", dest="parameters", nargs=2, action="append", default=[], metavar=("KEY", "VALUE"))
     command.add_argument("--output", type=Path, metavar="DIR", help="for results, figures and executed copy")
+    command = commands.add_parser("report", help="build the report of a profile, as `make report` does")
+    command.add_argument("--profile", default="default", help="profiles/PROFILE.yaml")
     commands.add_parser("check", help="check the form of all notebooks and profiles")
     commands.add_parser("sync", help="make notebooks and their sources equal; the one saved last wins")
     commands.add_parser("student", help="write copies without solutions to build/student, unless they are there")
@@ -62,6 +64,8 @@ def main(arguments: list[str] | None = None) -> int:
             found = list(portable(options.settings.split(","), options.names, options.jobs))
             print(*found, f"{len(found)} differences or failures.", sep="\n")
             return 1 if found else 0
+        if options.command == "report":
+            build_report(options.profile)
         if options.command == "run":
             notebook = notebook_files.read_notebook(notebook_files.notebook_path(options.name))
             known = notebook_files.parameters_of(notebook, options.name)

@@ -2,7 +2,9 @@
 
 `Results` writes one JSON file per notebook, `<output>/results/<name>.json`, and for every figure
 `<output>/figures/<id>.png`, `.svg` and `.csv`. The report reads only these files. Nothing is written before
-`save()`, and the JSON is written last, so a run that fails leaves the earlier results as they were.
+`save()`, so a run that fails leaves the earlier results as they were. `save()` writes all files to one folder,
+``results/.<name>.commit``, and moves them to their places, the JSON last. Where a process is killed in between, the
+next `read` or `save` moves the rest.
 
 The JSON (sorted keys, UTF-8, floats rounded to 6 significant digits, no NaN and no infinity)::
 
@@ -21,6 +23,7 @@ The JSON (sorted keys, UTF-8, floats rounded to 6 significant digits, no NaN and
                                 "n": 5 where given, "single_run": true where given}},
       "figures": {"heatmaps": {"caption": "...", "alt": "...", "png": "figures/heatmaps.png",
                                "svg": "figures/heatmaps.svg", "csv": "figures/heatmaps.csv",
+                               "sha256": {"png": "...", "svg": "...", "csv": "..."},
                                "n": 5 where given, "single_run": true where given}}
     }
 
@@ -33,11 +36,14 @@ empty when it is. The repository keeps reference results in ``report/results`` a
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import math
 import numbers
+import os
 import re
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -46,9 +52,10 @@ import numpy as np
 import pandas as pd
 
 from mmad_utils.course import project
-from mmad_utils.files import png_size, write_atomic
+from mmad_utils.files import atomic_path, locked, png_size
 
 SIGNIFICANT_DIGITS = 6  # enough for any reader; the last bits of a double differ between processors
+KINDS = ("png", "svg", "csv")  # of files of a figure
 FORMAT = 2  # of the JSON; a change that older code cannot read raises it
 DOTS_PER_INCH = 150  # sharp on a high-density screen, and a page of figures still loads at once
 
@@ -71,6 +78,7 @@ class Results:
     """
 
     def __init__(self, name: str, *, output: str | Path | None = None, provenance: Mapping[str, Any]):
+        _check_id(name, {}, "notebook")
         self.name = name
         self.output = Path(output).absolute() if output else project.output_folder()
         self.provenance: dict[str, Any] = {"data": {}, **provenance}
@@ -196,22 +204,27 @@ class Results:
         csv = frame.to_csv(index=named, float_format=f"%.{SIGNIFICANT_DIGITS}g", lineterminator="\n")
         record: dict[str, Any] = {"caption": caption.strip(), "alt": alt.strip()}
         record |= _comparison(n, single_run, f"figure {id!r}")
-        for kind, content in {"png": png_bytes(fig), "svg": _svg(fig), "csv": csv.encode()}.items():
-            record[kind] = f"figures/{id}.{kind}"
-            self._files[record[kind]] = content
+        contents = dict(zip(KINDS, (png_bytes(fig), _svg(fig), csv.encode())))
+        record |= {kind: f"figures/{id}.{kind}" for kind in KINDS}
+        record["sha256"] = {kind: hashlib.sha256(content).hexdigest() for kind, content in contents.items()}
+        self._files |= {f"{id}.{kind}": content for kind, content in contents.items()}
         self.figures[id] = record
-        return self._files[record["png"]]
+        return contents["png"]
 
     def save(self) -> Path:
-        """Write the figures, then the JSON, and remove figures that this notebook no longer draws."""
-        before = _figures_of(self.path) if self.path.exists() else {}
+        """Write the figures and the JSON, and remove figures that this notebook no longer draws.
+
+        Another process that saves or reads the same results waits.
+        """
         text = json.dumps(self.as_dict(), indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
-        for relative, content in self._files.items():
-            write_atomic(self.output / relative, content)
-        write_atomic(self.path, text.encode() + b"\n")
-        for id in before.keys() - self.figures.keys():
-            for kind in ("png", "svg", "csv"):
-                (self.output / "figures" / f"{id}.{kind}").unlink(missing_ok=True)
+        with locked(self.path):
+            _finish_save(self.path)
+            with atomic_path(_commit_folder(self.path)) as new:
+                (new / "figures").mkdir(parents=True)
+                for name, content in self._files.items():
+                    (new / "figures" / name).write_bytes(content)
+                (new / self.path.name).write_bytes(text.encode() + b"\n")
+            _finish_save(self.path)
         return self.path
 
     def as_dict(self) -> dict[str, Any]:
@@ -307,17 +320,39 @@ def _svg(fig: Any) -> bytes:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """One results file.
+    """One results file; a save that was killed half-way is completed first.
 
     Raises
     ------
     ResultsError
         If the file is not one that `Results.save` wrote; the message names it.
     """
+    if _commit_folder(path).is_dir():
+        with locked(path):
+            _finish_save(path)
+    return _read(path)
+
+
+def mixed_figures(record: Mapping[str, Any], output: Path) -> list[Path]:
+    """The files of figures that are there and do not have the hash of the record: another run wrote them.
+
+    Parameters
+    ----------
+    record : as `read` returns it; figures of an earlier version, without hashes, are not looked at
+    output : Path, the folder to which the paths of the record are relative
+    """
+    hashes = {
+        entry[kind]: sha for entry in record["figures"].values() for kind, sha in entry.get("sha256", {}).items()
+    }
+    found = {output / relative: sha for relative, sha in hashes.items() if (output / relative).is_file()}
+    return [path for path, sha in found.items() if hashlib.sha256(path.read_bytes()).hexdigest() != sha]
+
+
+def _read(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         sections = [content[section] for section in ("provenance", "values", "tables", "figures")]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ResultsError(f"{path} is not a results file ({error!r}); delete it and run its notebook.") from None
     if not all(isinstance(section, dict) for section in sections):
         raise ResultsError(f"{path} is not a results file; delete it and run its notebook.")
@@ -326,12 +361,48 @@ def read(path: Path) -> dict[str, Any]:
             f"{path} has format {content.get('format')}, this version reads {FORMAT}: delete the folder "
             f"{path.parent} and run `make report` again."
         )
+    try:
+        _check_id(content.get("notebook"), {}, "notebook")
+        for section, entries in zip(("value", "table", "figure"), sections[1:]):
+            for id, entry in entries.items():
+                _check_id(id, {}, section)
+                if not isinstance(entry, dict):
+                    raise ResultsError(f"{section} {id!r} is no record.")
+        for id, entry in content["figures"].items():
+            hashes = entry.get("sha256", {})
+            if not isinstance(hashes, dict) or not hashes.keys() <= set(KINDS):
+                raise ResultsError(f"figure {id!r} has the hashes {hashes!r}.")
+            for kind in KINDS:
+                if not re.fullmatch(rf"figures/[a-z0-9_]+\.{kind}", str(entry.get(kind))):
+                    raise ResultsError(f"figure {id!r} has the file {entry.get(kind)!r}.")
+    except ResultsError as error:
+        raise ResultsError(f"{path} is not a results file ({error}); delete it and run its notebook.") from None
     return content
 
 
 def _figures_of(path: Path) -> dict[str, Any]:
-    """The figures of a results file, none where another version wrote it."""
+    """The figures of a results file, none where there is no such file or another version wrote it."""
     try:
-        return read(path)["figures"]
-    except ResultsError:
+        return _read(path)["figures"]
+    except (ResultsError, FileNotFoundError):
         return {}
+
+
+def _commit_folder(path: Path) -> Path:
+    """The folder that holds all files of a save until they are moved."""
+    return path.with_name(f".{path.stem}.commit")
+
+
+def _finish_save(path: Path) -> None:
+    """Move the files of a save that has begun to their places, the JSON last; the caller holds the lock."""
+    commit, figures = _commit_folder(path), path.parent.parent / "figures"
+    if (commit / path.name).is_file():
+        figures.mkdir(exist_ok=True)
+        for file in sorted((commit / "figures").iterdir()):
+            os.replace(file, figures / file.name)
+        for id in _figures_of(path).keys() - _read(commit / path.name)["figures"].keys():
+            for kind in KINDS:
+                (figures / f"{id}.{kind}").unlink(missing_ok=True)
+        os.replace(commit / path.name, path)
+    if commit.is_dir():
+        shutil.rmtree(commit)

@@ -6,7 +6,6 @@ import os
 import re
 import shlex
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from typing import Any
 from mmad_utils.course import notebook_files, project
 from mmad_utils.course.notebook import short_hash
 from mmad_utils.course.notebook_files import NotebookError
+from mmad_utils.files import locked, remove
 
 SECONDS_BETWEEN_LINES = 5.0  # of progress; a shorter time would drown a log of several notebooks
 LINES_OF_CELL = 12  # shown of a cell that failed, so that the message stays on one screen
@@ -62,12 +62,33 @@ def run(
     if not project.is_writable(folder):
         raise NotebookError(f"{folder} is not writable: give another one with --output DIR.")
     copy = folder / "notebooks" / f"{name}.ipynb"
-    started = time.time_ns()
-    _execute(notebook, name, values, copy, folder, _command(name, profile, given, output))
+    with locked(copy):  # another process that runs the same notebook waits
+        started = time.time_ns()
+        _execute(notebook, name, values, copy, folder, _command(name, profile, given, output))
     results = folder / "results" / f"{name}.json"
     if not results.exists() or results.stat().st_mtime_ns < started:
         raise NotebookError(f"{name} ran to its end but wrote no {results}; nb.finish() must be its last code.")
     return copy
+
+
+def build_report(profile: str) -> None:
+    """Replace this process by Snakemake, which builds the report; a second one in the same checkout waits.
+
+    The lock is one on the Snakefile, which ends with the process. Snakemake's own lock would outlive a killed one.
+    """
+    import fcntl
+
+    snakefile = os.open(project.ROOT / "Snakefile", os.O_RDONLY)
+    try:
+        fcntl.flock(snakefile, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        print("Another report is being built in this checkout; waiting for it.", file=sys.stderr, flush=True)
+        fcntl.flock(snakefile, fcntl.LOCK_EX)
+    os.set_inheritable(snakefile, True)
+    options = ["-c", "2", "--quiet", "rules", "host", "--rerun-incomplete", "--nolock"]
+    options += ["--config", f"profile={profile}", "--", "report"]
+    os.chdir(project.ROOT)
+    os.execv(sys.executable, [sys.executable, "-m", "snakemake", *options])
 
 
 def _execute(notebook: Any, name: str, values: dict[str, Any], copy: Path, target: Path, command: str) -> None:
@@ -84,7 +105,7 @@ def _execute(notebook: Any, name: str, values: dict[str, Any], copy: Path, targe
         "bar_format": "{desc}: {n_fmt} of {total_fmt} cells, {elapsed}",
     }
     try:
-        with _kernel_environment(target):
+        with _kernel_environment(target, copy.with_name(f".{name}.ipython")):
             papermill.execute_notebook(
                 notebook_files.notebook_path(name),
                 partial,
@@ -127,24 +148,29 @@ class _Lines:
 
 
 @contextmanager
-def _kernel_environment(target: Path) -> Iterator[None]:
-    """What the kernel inherits: this package, this interpreter's kernel, no start-up files of the user."""
+def _kernel_environment(target: Path, ipython: Path) -> Iterator[None]:
+    """What the kernel inherits: this package, this interpreter's kernel, no start-up files of the user.
+
+    ``ipython`` is an empty folder in this block; a killed run may have left it.
+    """
     before = dict(os.environ)
-    with tempfile.TemporaryDirectory() as ipython:
-        os.environ.update(
-            MMAD_OUTPUT=str(target),
-            PYTHONPATH=os.pathsep.join(filter(None, [str(project.ROOT), before.get("PYTHONPATH")])),
-            PYTHONHASHSEED="0",
-            OMP_NUM_THREADS=before.get("OMP_NUM_THREADS") or "1",
-            JUPYTER_PREFER_ENV_PATH="1",
-            IPYTHONDIR=ipython,
-            PYDEVD_DISABLE_FILE_VALIDATION="1",
-        )
-        try:
-            yield
-        finally:
-            os.environ.clear()
-            os.environ.update(before)
+    remove(ipython)
+    ipython.mkdir()
+    os.environ.update(
+        MMAD_OUTPUT=str(target),
+        PYTHONPATH=os.pathsep.join(filter(None, [str(project.ROOT), before.get("PYTHONPATH")])),
+        PYTHONHASHSEED="0",
+        OMP_NUM_THREADS=before.get("OMP_NUM_THREADS") or "1",
+        JUPYTER_PREFER_ENV_PATH="1",
+        IPYTHONDIR=str(ipython),
+        PYDEVD_DISABLE_FILE_VALIDATION="1",
+    )
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+        remove(ipython)
 
 
 def _screen(error: Any, notebook: Any, name: str) -> str:

@@ -1,7 +1,6 @@
-"""Fetching data: checked by hash, continued after a break, renamed only when whole.
+"""Fetching data: checked by hash, continued after a break, renamed only when whole, by one process at a time.
 
-pooch decides what to fetch, checks the hash and renames; the downloader given to it here continues a `.part`
-file where the last attempt ended, which pooch alone does not.
+pooch checks the hashes; its own downloader would not continue a `.part` file where the last attempt ended.
 """
 
 from __future__ import annotations
@@ -13,13 +12,14 @@ import os
 import shutil
 import tarfile
 from collections.abc import Iterator
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pooch
 import requests
 from tqdm import tqdm
+
+from mmad_utils.files import atomic_path, locked
 
 from .record import DatasetError, about, how_to_get
 
@@ -35,7 +35,8 @@ def download(url: str, path: Path, *, known_hash: str | None = None, remedy: str
     url : http or https address
     path : where the file belongs; a file already there with the right hash is kept
     known_hash : "sha256:..." or "md5:...", or None. With a hash an interrupted transfer is continued
-        (HTTP Range) from `path` + ".part"; without one it starts anew, as two halves might not fit
+        (HTTP Range) from `path` + ".part"; without one it starts anew, as two halves might not fit. Another
+        process that fetches the same file waits
     remedy : what to do by hand, added to the error message
 
     Raises
@@ -43,15 +44,19 @@ def download(url: str, path: Path, *, known_hash: str | None = None, remedy: str
     DatasetError
         No network, an HTTP error, a wrong hash, no space on the disk, a folder that cannot be written to.
     """
-    pooch.get_logger().setLevel("WARNING")
     part = path.with_name(path.name + ".part")
-
-    def continued(url: str, output: Any, _: Any) -> None:
-        _transfer(url, part, resume=known_hash is not None)
-        os.replace(part, output)
-
     try:
-        pooch.retrieve(url, known_hash, fname=path.name, path=path.parent, downloader=continued)
+        with locked(path):
+            if path.exists() and (known_hash is None or pooch.hashes.hash_matches(path, known_hash)):
+                return path
+            _transfer(url, part, known_hash)
+            if known_hash is not None and not pooch.hashes.hash_matches(part, known_hash):
+                part.unlink()
+                raise DatasetError(
+                    f"{url}: wrong checksum, expected {known_hash}. The file was discarded: it is damaged or has "
+                    f"changed at its source.\n{remedy}"
+                )
+            os.replace(part, path)
     except requests.HTTPError as error:
         raise DatasetError(f"{url}: the server refused ({error}).\n{remedy}") from error
     except requests.RequestException as error:
@@ -59,13 +64,6 @@ def download(url: str, path: Path, *, known_hash: str | None = None, remedy: str
             part.unlink(missing_ok=True)
         kept = f" {part.stat().st_size:,} bytes are kept; run again to go on." if part.exists() else ""
         raise DatasetError(f"{url}: no connection ({type(error).__name__}).{kept}\n{remedy}") from error
-    except DatasetError:
-        raise
-    except ValueError as error:  # pooch's complaint about the hash; it has deleted the file
-        raise DatasetError(
-            f"{url}: wrong checksum, expected {known_hash}. The file was discarded: it is damaged or has "
-            f"changed at its source.\n{remedy}"
-        ) from error
     except OSError as error:
         if error.errno == errno.ENOSPC:
             part.unlink(missing_ok=True)
@@ -96,14 +94,16 @@ def check_space(folder: Path, needed: int) -> None:
         )
 
 
-def _transfer(url: str, part: Path, resume: bool) -> None:
-    """Append what is missing to `part`; from the start where the server or `resume` says so."""
-    start = part.stat().st_size if resume and part.exists() else 0
+def _transfer(url: str, part: Path, known_hash: str | None) -> None:
+    """Append what is missing to `part`; from the start where the server says so, or there is no hash."""
+    start = part.stat().st_size if known_hash is not None and part.exists() else 0
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
     with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
-        if response.status_code == 416:  # nothing after `start`: what lies there is not this file's beginning
+        if response.status_code == 416:  # nothing after `start`: it is the whole file, or not its beginning
+            if pooch.hashes.hash_matches(part, known_hash):
+                return None
             part.unlink()
-            return _transfer(url, part, resume=False)
+            return _transfer(url, part, known_hash)
         response.raise_for_status()
         if response.status_code != 206:
             start = 0
@@ -160,16 +160,17 @@ def fetch(name: str, home: Path) -> list[Path]:
 def _mvtec_category(category: str, file: dict[str, Any], home: Path, remedy: str) -> Path:
     """Take one category out of MVTec's archive of all fifteen (5.3 GB, kept for the next category)."""
     archive, folder = home / file["path"], home / "mvtec" / category
-    if folder.is_dir():
-        return folder
     try:
         archive.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise disk_error(error, archive.parent) from error
-    if not archive.exists():
-        check_space(archive.parent, file["bytes"])
-    download(file["url"], archive, known_hash=file["hash"], remedy=remedy)
-    return extract_category(archive, category, folder)
+    with locked(folder):
+        if folder.is_dir():
+            return folder
+        if not archive.exists():
+            check_space(archive.parent, file["bytes"])
+        download(file["url"], archive, known_hash=file["hash"], remedy=remedy)
+        return extract_category(archive, category, folder)
 
 
 def extract_category(archive: Path, category: str, folder: Path) -> Path:
@@ -183,17 +184,21 @@ def extract_category(archive: Path, category: str, folder: Path) -> Path:
 
     def members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
         for member in tar:
-            if Path(member.name).parts[:1] == (category,):
+            if PurePosixPath(member.name).parts[:1] == (category,):
                 check_space(folder.parent, member.size)
                 yield member
 
+    def below(member: tarfile.TarInfo, target: str) -> tarfile.TarInfo | None:
+        """The member with a name relative to the category, checked by the standard library."""
+        name = str(PurePosixPath(member.name).relative_to(category))
+        return tarfile.data_filter(member.replace(name=name, deep=False), target)
+
     try:
-        with TemporaryDirectory(dir=folder.parent, prefix=".extracting-") as scratch:
+        with atomic_path(folder) as new:
             with tarfile.open(archive) as tar:
-                tar.extractall(scratch, members=members(tar), filter="data")
-            if not (Path(scratch) / category).is_dir():
+                tar.extractall(new, members=members(tar), filter=below)
+            if not new.is_dir() or not any(new.iterdir()):
                 raise DatasetError(f"{archive}: holds no category {category!r}.")
-            os.replace(Path(scratch) / category, folder)
     except DatasetError:
         raise
     except gzip.BadGzipFile as error:

@@ -10,7 +10,7 @@ from skimage.io import imsave
 from mmad_utils.datasets import synthetic_hazelnut, synthetic_zipper
 from mmad_utils.datasets.record import DatasetError
 from mmad_utils.datasets.synthetic_fields import photograph
-from mmad_utils.files import atomic_path
+from mmad_utils.files import atomic_path, locked
 
 _PARTS = {"hazelnut": synthetic_hazelnut, "zipper": synthetic_zipper}
 DEFECTS = {category: part.DEFECTS for category, part in _PARTS.items()}
@@ -68,7 +68,7 @@ def write_category(
 
     `folder` gets train/good, test/good, test/<defect>, ground_truth/<defect> and severity.json, which maps
     "test/<defect>/000.png" to the severity, spread evenly over (0, 1] within each defect. The pictures are
-    written to a temporary folder beside it, which is renamed at the end.
+    written to a temporary folder beside it, which is renamed at the end. Another process that writes it waits.
 
     Parameters
     ----------
@@ -94,27 +94,34 @@ def write_category(
             f"picture to train and one to test, and {len(defects)} bad ones, one for each defect of {category}."
         )
     folder = Path(folder)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise DatasetError(f"{folder} exists already. Remove it, or name another folder.")
+    with locked(folder):
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise DatasetError(f"{folder} exists already. Remove it, or name another folder.")
+        with atomic_path(folder) as new:
+            _write_images(new, category, seed, n_train, n_test_good, n_test_bad, size)
+
+
+def _write_images(new: Path, category: str, seed: int, n_train: int, n_test_good: int, n_test_bad: int, size: int):
+    """The files of `write_category`."""
+    defects = DEFECTS[category]
     root = np.random.SeedSequence(seed)
     train_seed, good_seed, *bad_seeds = root.spawn(2 + len(defects))
-    with atomic_path(folder) as new:
-        for part, part_seed, count in (("train", train_seed, n_train), ("test", good_seed, n_test_good)):
-            for index, child in enumerate(part_seed.spawn(count)):
-                image, _ = draw(category, np.random.default_rng(child), size)
-                _write(new / part / "good" / f"{index:03d}.png", image)
-        severities = {}
-        for place, (defect, defect_seed) in enumerate(zip(defects, bad_seeds)):
-            count = n_test_bad // len(defects) + (place < n_test_bad % len(defects))
-            for index, child in enumerate(defect_seed.spawn(count)):
-                rng = np.random.default_rng(child)
-                severity = round((index + 1 - rng.uniform(0, 0.99)) / count, 4)
-                image, mask = draw(category, rng, size, defect, severity)
-                name = f"test/{defect}/{index:03d}.png"
-                _write(new / name, image)
-                _write(new / "ground_truth" / defect / f"{index:03d}_mask.png", mask.astype(np.uint8) * 255)
-                severities[name] = severity
-        (new / "severity.json").write_text(json.dumps(severities, indent=1, sort_keys=True) + "\n")
+    for part, part_seed, count in (("train", train_seed, n_train), ("test", good_seed, n_test_good)):
+        for index, child in enumerate(part_seed.spawn(count)):
+            image, _ = draw(category, np.random.default_rng(child), size)
+            _write(new / part / "good" / f"{index:03d}.png", image)
+    severities = {}
+    for place, (defect, defect_seed) in enumerate(zip(defects, bad_seeds)):
+        count = n_test_bad // len(defects) + (place < n_test_bad % len(defects))
+        for index, child in enumerate(defect_seed.spawn(count)):
+            rng = np.random.default_rng(child)
+            severity = round((index + 1 - rng.uniform(0, 0.99)) / count, 4)
+            image, mask = draw(category, rng, size, defect, severity)
+            name = f"test/{defect}/{index:03d}.png"
+            _write(new / name, image)
+            _write(new / "ground_truth" / defect / f"{index:03d}_mask.png", mask.astype(np.uint8) * 255)
+            severities[name] = severity
+    (new / "severity.json").write_text(json.dumps(severities, indent=1, sort_keys=True) + "\n")
 
 
 def _write(path: Path, image: np.ndarray) -> None:

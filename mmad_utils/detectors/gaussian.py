@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from scipy.linalg import solve_triangular
 
-from mmad_utils.detector import Detector, DetectorError
+from mmad_utils.detector import Detector, DetectorError, clear_errors
 
 __all__ = ["GaussianAnomalyScorer", "GaussianStatistics"]
 
@@ -148,15 +148,16 @@ class GaussianAnomalyScorer(Detector):
 
     def partial_fit(self, X, y=None):
         """Learn from one more batch of normal rows."""
-        X = self._check(X, reset=not hasattr(self, "statistics_"))
-        self._check_parameters()
-        old = getattr(self, "statistics_", GaussianStatistics())
-        if self.half_life is not None:
-            old = old.scale_weights(0.5 ** (len(X) / self.half_life))
-        self._learn(old + self._statistics(X))
-        singular = self.covariance == "empirical" and not self.regularization
-        if self.statistics_.n > (X.shape[1] if singular else 1):
-            self.offset_ = float(np.quantile(-self._score(X), self.contamination))
+        with clear_errors(type(self).__name__, X):
+            X = self._check(X, reset=not hasattr(self, "statistics_"))
+            self._check_parameters()
+            old = getattr(self, "statistics_", GaussianStatistics())
+            if self.half_life is not None:
+                old = old.scale_weights(0.5 ** (len(X) / self.half_life))
+            self._learn(old + self._statistics(X))
+            singular = self.covariance == "empirical" and not self.regularization
+            if self.statistics_.n > (X.shape[1] if singular else 1):
+                self.offset_ = self._quantile(self._score(X))
         return self
 
     def merge(self, other: GaussianAnomalyScorer):

@@ -21,6 +21,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from mmad_utils.detector import Detector, DetectorError
 from mmad_utils.detectors.positionwise_gaussian import PositionwiseGaussian
+from mmad_utils.encoders import backbones
 from mmad_utils.encoders.image import ImageEncoder, check_pictures, join_layers
 
 __all__ = ["PaDiM", "PatchCore"]
@@ -64,8 +65,10 @@ class _PatchDetector(Detector):
     def set_state(self, state) -> None:
         """Undo ``get_state`` on a new object; the backbone must have the weights it was fitted with."""
         super().set_state(state)
+        who, known = type(self).__name__, state["fitted"]["fingerprint_"]
+        backbones.check_saved(self.backbone, self.weights, self.image_size, known, who=who)
         self._encoder = self._make_encoder()
-        self._encoder.require_weights(self.fingerprint_, who=type(self).__name__)
+        self._encoder.require_weights(known, who=who)
 
     @abc.abstractmethod
     def _patch_distances(self, X) -> Iterator[torch.Tensor]:

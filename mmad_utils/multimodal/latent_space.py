@@ -102,6 +102,9 @@ class LatentSpace:
         return dict(vars(self))
 
     def set_state(self, state: dict[str, Any]) -> None:
+        known = {"latent_dim", "encoders_", "projections_", "means_", "scales_", "_seeds"}
+        if not state.keys() <= known:
+            raise DetectorError(f"the state of a LatentSpace has no entry {min(state.keys() - known)!r}.")
         vars(self).update(state)
 
 

@@ -27,6 +27,7 @@ from torch import Tensor
 
 from mmad_utils.detector import DetectorError
 from mmad_utils.detectors.gaussian import GaussianAnomalyScorer
+from mmad_utils.encoders import backbones
 from mmad_utils.multimodal.base import MultiModalDetector
 from mmad_utils.multimodal.tokens import PictureTokens, TableTokens
 from mmad_utils.multimodal.transformer_network import CrossModalTransformer
@@ -357,9 +358,13 @@ class MultiModalAnomalyTransformer(NetworkState, MultiModalDetector):
     def set_state(self, state):
         """Undo ``get_state`` on a new object."""
         super().set_state(state)
+        saved = state["tokenisers"]
+        if self.tokens == "backbone" and "image" in self.modalities_:
+            known, who = saved["image"]["fingerprint"], type(self).__name__
+            backbones.check_saved(self.backbone, self.weights, self.image_size, known, who=who)
         self._tokenisers = {name: self._tokeniser(name) for name in self.modalities_}
         for name, tokeniser in self._tokenisers.items():
-            tokeniser.set_state(state["tokenisers"][name])
+            tokeniser.set_state(saved[name])
 
     def _rebuild(self, weights):
         return self.build(self.shapes_).to(resolve_device(self.device)).eval()

@@ -6,6 +6,7 @@ import copy
 import io
 import json
 import math
+import os
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 from mmad_utils.course import project as course_project
 from mmad_utils.course.__main__ import main
 from mmad_utils.course.provenance import current_provenance
-from mmad_utils.course.results import Results, ResultsError, read
+from mmad_utils.course.results import Results, ResultsError, mixed_figures, read
 from mmad_utils.course.tolerances import TOLERANCE_RATIO, TOLERANCE_RELATIVE, compare, output_folder
 
 MODULES = ["mmad_utils.a", "mmad_utils.datasets.b"]
@@ -231,6 +232,62 @@ def test_saving_removes_the_figures_that_are_no_longer_drawn(tmp_path):
     assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == [
         f"curve_02.{kind}" for kind in ("csv", "png", "svg")
     ]
+
+
+@pytest.mark.parametrize("id", ["../../thesis", "a/b", "A", "", "a b"])
+def test_an_old_file_with_other_ids_is_refused_and_nothing_outside_is_deleted(tmp_path, id):
+    victim = tmp_path / "thesis.csv"
+    victim.write_text("mine")
+    old = filled(tmp_path / "project" / "build")
+    content = json.loads(old.save().read_text())
+    content["figures"][id] = content["figures"].pop("curve_01")
+    old.path.write_text(json.dumps(content))
+    with pytest.raises(ResultsError, match=r"is not a results file .*use lower-case letters"):
+        read(old.path)
+    filled(tmp_path / "project" / "build").save()
+    assert victim.exists() and read(old.path)["figures"].keys() == {"curve_01"}
+
+
+@pytest.mark.parametrize("path", ["../../etc/passwd", "figures/../x.png", "figures/a.svg", None])
+def test_a_figure_outside_its_folder_is_refused_when_read(tmp_path, path):
+    content = json.loads(filled(tmp_path).save().read_text())
+    content["figures"]["curve_01"]["png"] = path
+    (tmp_path / "results" / "01_small.json").write_text(json.dumps(content))
+    with pytest.raises(ResultsError, match=r"is not a results file .*has the file"):
+        read(tmp_path / "results" / "01_small.json")
+
+
+def test_results_of_a_name_that_leads_elsewhere_cannot_be_made(tmp_path):
+    with pytest.raises(ResultsError, match=r"notebook .\.\./x"):
+        Results("../x", output=tmp_path, provenance={})
+
+
+def test_a_save_that_was_killed_half_way_is_completed_by_the_next_read(tmp_path, monkeypatch):
+    path = filled(tmp_path).save()
+    fuller = filled(tmp_path)
+    fuller.value("more", 1.0)
+    moved, replace = [], os.replace
+
+    def dies(old, new):
+        if len(moved) == 3:
+            raise KeyboardInterrupt
+        moved.append(new)
+        replace(old, new)
+
+    monkeypatch.setattr(os, "replace", dies)
+    with pytest.raises(KeyboardInterrupt):
+        fuller.save()
+    monkeypatch.undo()
+    assert "more" not in json.loads(path.read_text())["values"]
+    record = read(path)
+    assert "more" in record["values"] and mixed_figures(record, tmp_path) == []
+    assert sorted(item.name for item in path.parent.iterdir()) == ["01_small.json"]
+
+
+def test_a_figure_of_another_run_is_found_by_its_hash(tmp_path):
+    record = read(filled(tmp_path).save())
+    (tmp_path / "figures" / "curve_01.csv").write_text("x\n1\n")
+    assert mixed_figures(record, tmp_path) == [tmp_path / "figures" / "curve_01.csv"]
 
 
 def test_output_comes_from_the_environment_where_it_is_not_given(tmp_path, monkeypatch):

@@ -8,6 +8,8 @@ import socket
 import tarfile
 import threading
 from collections import namedtuple
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
@@ -99,6 +101,20 @@ def test_a_part_longer_than_the_file_is_thrown_away(server, tmp_path):
     (tmp_path / "data.bin.part").write_bytes(b"x" * (len(CONTENT) + 5))
     download.download(server.url + "/data.bin", tmp_path / "data.bin", known_hash=SHA256)
     assert (tmp_path / "data.bin").read_bytes() == CONTENT
+
+
+def test_a_part_that_is_the_whole_file_is_not_fetched_again(server, tmp_path):
+    (tmp_path / "data.bin.part").write_bytes(CONTENT)
+    download.download(server.url + "/data.bin", tmp_path / "data.bin", known_hash=SHA256)
+    assert (tmp_path / "data.bin").read_bytes() == CONTENT and server.sent == 0 and _files(tmp_path) == ["data.bin"]
+
+
+def test_two_that_fetch_the_same_file_at_once_fetch_it_once(server, tmp_path):
+    fetch = partial(download.download, server.url + "/data.bin", tmp_path / "data.bin", known_hash=SHA256)
+    with ThreadPoolExecutor(2) as pool:
+        for future in [pool.submit(fetch) for _ in range(2)]:
+            assert future.result().read_bytes() == CONTENT
+    assert server.ranges == [None] and _files(tmp_path) == ["data.bin"]
 
 
 def test_a_wrong_checksum_is_named_and_the_file_discarded(server, tmp_path):
