@@ -331,7 +331,6 @@ def test_the_reference_is_renewed_from_fresh_results_only(project, monkeypatch):
     with pytest.raises(results.ResultsError, match="is missing: run `make report` first"):
         reference.accept()
     path = record_results(project)
-    (path.parents[1] / "figures").mkdir()
     (path.parents[1] / "report").mkdir()
     (project.root / "report").mkdir()
     for page in reference.PAGES:

@@ -62,7 +62,7 @@ def matrix():
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize(("cls", "names"), matrix())
+@pytest.mark.parametrize(("cls", "names"), list(matrix()))
 def test_scores_are_finite_or_the_error_is_clear(cls, names):
     wrong, known = [], situations()
     for name in names:
