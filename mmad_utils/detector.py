@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import safetensors
 import safetensors.torch
+import skops.io
 import torch
 from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -23,8 +24,15 @@ from mmad_utils.files import atomic_path
 
 __all__ = ["Detector", "DetectorError", "Stateful", "check_share", "check_whole", "load_state", "save_state"]
 
-FILE_FORMAT = "2"  # of what save_state writes; a change that older code cannot read raises it
-READABLE_FORMATS = ("1", FILE_FORMAT)  # 1: the state of a TabularEncoder had "weights" and "names" of its own
+FILE_FORMAT = "3"  # of what save_state writes; a change that older code cannot read raises it
+# 1: the state of a TabularEncoder had "weights" and "names" of its own; 2: without estimators of scikit-learn.
+READABLE_FORMATS = ("1", "2", FILE_FORMAT)
+TRUSTED = [  # the compiled types of scikit-learn that skops.io asks about; they hold arrays
+    "sklearn.metrics._dist_metrics.EuclideanDistance64",
+    "sklearn.neighbors._ball_tree.BallTree",
+    "sklearn.neighbors._kd_tree.KDTree",
+    "sklearn.tree._tree.Tree",
+]
 
 
 class DetectorError(ValueError):
@@ -131,7 +139,7 @@ class Detector(OutlierMixin, Stateful, BaseEstimator, abc.ABC):
     def save(self, path) -> None:
         """Write the fitted detector to one safetensors file (parameters as JSON in its header)."""
         check_is_fitted(self)
-        save_state(path, {"detector": _encode_object(self, type(self).__name__)})
+        save_state(path, {"detector": self})
 
     @classmethod
     def load(cls, path):
@@ -187,10 +195,12 @@ def check_share(name: str, value, most: float) -> None:
 def save_state(path, state: dict[str, Any]) -> None:
     """Write nested dicts, lists, numbers, strings, arrays and tensors to one safetensors file, atomically.
 
+    An estimator of scikit-learn is one array of bytes in the same file, in the format of ``skops.io``.
+
     Raises
     ------
     DetectorError
-        Something in it (a function, a foreign estimator) could only be written by pickle.
+        Something in it (a function, an estimator of another package) could only be written by pickle.
     """
     tensors: dict[str, torch.Tensor] = {}
     text = json.dumps(_encode(state, "", tensors))
@@ -209,7 +219,7 @@ def load_state(path) -> dict[str, Any]:
             if found not in READABLE_FORMATS:
                 raise DetectorError(
                     f"{path} has file format {found}, this version of mmad_utils reads "
-                    f"{' and '.join(READABLE_FORMATS)}: use the version that wrote it, or fit and save again."
+                    f"{', '.join(READABLE_FORMATS)}: use the version that wrote it, or fit and save again."
                 )
             # A tensor of the file is a view of its buffer at any offset; BLAS may round differently in memory that is
             # not aligned, so each gets memory of its own.
@@ -217,7 +227,7 @@ def load_state(path) -> dict[str, Any]:
         text = metadata["mmad"]
     except (safetensors.SafetensorError, KeyError) as error:
         raise DetectorError(f"{path} is damaged or was not written by mmad_utils ({error}).") from error
-    return _decode(json.loads(text), tensors)
+    return _decode(json.loads(text), tensors, path)
 
 
 def _encode(value, where: str, tensors: dict[str, torch.Tensor]):
@@ -240,42 +250,60 @@ def _encode(value, where: str, tensors: dict[str, torch.Tensor]):
     if isinstance(value, list):
         return [_encode(item, f"{where}/{i}", tensors) for i, item in enumerate(value)]
     if isinstance(value, dict):
-        if all(isinstance(key, str) for key in value):
+        if all(isinstance(key, str) and not key.startswith("@") for key in value):
             return {key: _encode(item, f"{where}/{key}", tensors) for key, item in value.items()}
         return {"@items": [[key, _encode(item, f"{where}/{key}", tensors)] for key, item in value.items()]}
     if hasattr(value, "get_state") and hasattr(value, "set_state"):
-        return _encode(_encode_object(value, where), where, tensors)
+        state = _encode(value.get_state(), f"{where}/state", tensors)
+        return {"@object": type(value).__name__, "state": state}
+    if isinstance(value, BaseEstimator) and type(value).__module__.startswith("sklearn."):
+        content = _skops_bytes(value)
+        if content is not None:
+            tensors[where] = torch.frombuffer(bytearray(content), dtype=torch.uint8)
+            return {"@skops": where}
     raise DetectorError(
         f"cannot save {where.strip('/')}: a {type(value).__name__} could only be written by pickle, which may "
-        "run any code when read. Give plain numbers, strings, arrays or a detector of this package."
+        "run any code when read. Give numbers, strings, arrays, a detector of this package or of scikit-learn."
     )
 
 
-def _decode(value, tensors: dict[str, torch.Tensor]):
+def _skops_bytes(estimator) -> bytes | None:
+    """An estimator of scikit-learn in the format of ``skops.io``; None where it holds something that is not trusted."""
+    try:
+        content = skops.io.dumps(estimator)
+    except skops.io.exceptions.UnsupportedTypeException:
+        return None
+    return content if set(skops.io.get_untrusted_types(data=content)) <= set(TRUSTED) else None
+
+
+def _decode(value, tensors: dict[str, torch.Tensor], path):
     if isinstance(value, list):
-        return [_decode(item, tensors) for item in value]
+        return [_decode(item, tensors, path) for item in value]
     if not isinstance(value, dict):
         return value
     if "@tensor" in value:
         return tensors[value["@tensor"]]
     if "@array" in value:
         return tensors[value["@array"]].numpy()
+    if "@skops" in value:
+        try:
+            return skops.io.loads(tensors[value["@skops"]].numpy().tobytes(), trusted=TRUSTED)
+        except (skops.io.exceptions.UntrustedTypesFoundException, KeyError, OSError, TypeError, ValueError) as error:
+            raise DetectorError(
+                f"{path}: {value['@skops']} is no estimator that can be trusted ({error})."
+            ) from error
     if "@strings" in value:
         return np.array(value["@strings"], dtype=object).reshape(value["shape"])
     if "@tuple" in value:
-        return tuple(_decode(item, tensors) for item in value["@tuple"])
+        return tuple(_decode(item, tensors, path) for item in value["@tuple"])
     if "@items" in value:
-        return {key: _decode(item, tensors) for key, item in value["@items"]}
-    return {key: _decode(item, tensors) for key, item in value.items()}
-
-
-def _encode_object(value, where: str) -> dict[str, Any]:
-    return {"@object": type(value).__name__, "state": value.get_state()}
+        return {key: _decode(item, tensors, path) for key, item in value["@items"]}
+    return {key: _decode(item, tensors, path) for key, item in value.items()}
 
 
 def _decode_object(cls: type[Any], state, path):
     def restore(item):
-        if isinstance(item, dict) and "@object" in item:
+        if isinstance(item, dict) and item.keys() == {"@object", "state"}:
             found = cls if item["@object"] == cls.__name__ else _exported_class(item["@object"], path)
             return _decode_object(found, item["state"], path)
         if isinstance(item, dict):
