@@ -20,6 +20,7 @@ from mmad_utils.thresholds import ConformalThreshold, TailProbability
 
 __all__ = ["CalibratedDetector", "CrossFittedScores", "cross_fit_scores"]
 
+REFERENCE = 30  # rows whose values replace those of a row that is explained
 GROUPS = 64  # columns, or groups of columns, that are tried at a time
 CHUNK = 50_000  # rows encoded and scored at a time; a million rows fit into memory as read, not as numbers
 
@@ -50,6 +51,7 @@ class CalibratedDetector(Detector):
         in kind (``ColumnEncoder.encode``) begins; None if the encoder does not tell, or if such samples are more than
         half of the nominal false alarms in the other half.
     offset_ : float; -inf where the other half is too small for the promise, so that there is no alarm
+    reference_ : (at most 30, d) float64, encoded calibration rows without alarm, or None without ``encode``
     provenance_ : dict of str -> str, or None in files of earlier versions
         ``version`` of the package, and the SHA-256 hashes ``training_data`` and ``calibration_data`` of the samples.
 
@@ -68,6 +70,7 @@ class CalibratedDetector(Detector):
     encoder_: Any
     lift_ = None  # files of earlier versions have none
     provenance_: Any = None
+    reference_: Any = None
 
     def __init__(self, detector, encoder=None, contamination=0.05, random_state=None):
         self.detector = detector
@@ -85,7 +88,7 @@ class CalibratedDetector(Detector):
         table = pd.DataFrame({"score": self.tail_.transform(raw), "p_value": self.tail_.p_values(raw)})
         return table.assign(alarm=table["p_value"] <= self.contamination)
 
-    def score_drop(self, X: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
+    def score_drop(self, X: pd.DataFrame, others: pd.DataFrame | None = None) -> pd.DataFrame:
         """By how much the score of a row falls when one of its values is taken from other rows, on average.
 
         It works for any detector with a ``ColumnEncoder``. The mean over other rows is the first-order effect of a
@@ -98,7 +101,7 @@ class CalibratedDetector(Detector):
         Parameters
         ----------
         X : (k, columns) DataFrame, rows to explain
-        others : (m, columns) DataFrame, rows without alarm
+        others : (m, columns) DataFrame, rows without alarm; default those of the calibration, ``reference_``
 
         Returns
         -------
@@ -107,13 +110,16 @@ class CalibratedDetector(Detector):
         """
         names = list(self.encoder_.kinds_)
         sources, columns = pd.Index(names).get_indexer(self.encoder_.sources_), np.arange(len(names))
-        encoded, new = self.encoder_.encode(others)
+        if others is None:
+            encoded, new = self.reference_, np.zeros((len(self.reference_), len(names)), dtype=bool)
+        else:
+            encoded, new = self.encoder_.encode(others)
         changes = []
         for own, own_new in zip(*self.encoder_.encode(X)):
             score = self.score_encoded(own[None], own_new[None])[0]
             change, groups = np.full(len(names), np.nan), np.array_split(columns, min(len(names), GROUPS))
             while groups:
-                changed = np.repeat([np.isin(columns, group) for group in groups], len(others), axis=0)
+                changed = np.repeat([np.isin(columns, group) for group in groups], len(encoded), axis=0)
                 copies = np.where(changed[:, sources], np.tile(encoded, (len(groups), 1)), own)
                 scores = self.score_encoded(copies, np.where(changed, np.tile(new, (len(groups), 1)), own_new))
                 falls = score - scores.reshape(len(groups), -1).mean(axis=1)
@@ -172,6 +178,11 @@ class CalibratedDetector(Detector):
         self.tail_ = TailProbability().fit(scores)
         threshold = ConformalThreshold(self.contamination).fit(scores).threshold_
         self.offset_ = -float(self.tail_.transform([threshold])[0])
+        self.reference_ = None
+        if hasattr(self.encoder_, "encode"):
+            quiet = np.flatnonzero(scores <= threshold)
+            chosen = quiet[np.linspace(0, len(quiet) - 1, min(REFERENCE, len(quiet)), dtype=int)]
+            self.reference_ = self.encoder_.encode(take(X, chosen))[0]
         self.provenance_ = dict(self.provenance_ or {}) | {"calibration_data": _samples_hash(X)}
         return self
 

@@ -1,7 +1,7 @@
-"""Score new samples with a detector that was kept: ``python -m mmad_utils.score DETECTOR FILE_OR_FOLDER -o scores.csv``.
+"""Score new samples with a saved detector: ``python -m mmad_utils.score DETECTOR FILE_OR_FOLDER -o scores.csv``.
 
-A table is read, scored and written in chunks, so that memory does not grow with the file. The exit status is 0, or 1 if
-there are more alarms than the nominal rate explains, or 2 after an error.
+A table is read, scored and written in chunks, so that memory does not grow with the file. The exit status is 0, or
+1 if there are more alarms than the nominal rate explains, or 2 after an error.
 """
 
 from __future__ import annotations
@@ -32,7 +32,6 @@ from mmad_utils.files import atomic_path
 __all__ = ["Summary", "describe", "excess_probability", "score_file"]
 
 IMAGES = 64  # scored at a time
-OTHERS = 30  # rows without alarm, whose values replace those of a row that is explained
 REASONS = 3  # columns named for each explained row
 SCHEMA = pa.schema(
     [("sample", pa.string()), ("score", pa.float64()), ("p_value", pa.float64()), ("alarm", pa.int8())]
@@ -59,8 +58,8 @@ def excess_probability(alarms: int, samples: int, calibration: int, rate: float)
     """Probability of at least so many alarms among normal samples, given the size of the calibration.
 
     With m calibration scores and l = ⌊(m + 1) rate⌋ the false-alarm rate of a calibrated detector is a draw from
-    Beta(l, m + 1 − l), so that the alarms are beta-binomial. With large m this is the binomial distribution; with many
-    samples and few calibration scores the binomial distribution alone would be far too narrow.
+    Beta(l, m + 1 − l), so that the alarms are beta-binomial. With large m this is the binomial distribution; with
+    many samples and few calibration scores the binomial distribution alone would be far too narrow.
 
     References
     ----------
@@ -79,14 +78,14 @@ def score_file(
     *,
     encoding: str = "utf-8",
     explained: int = 100,
-    seed: int = 0,
     progress: bool = False,
 ) -> Summary:
     """Score a table (CSV, Excel, Parquet) or a folder of images, and write one CSV row per sample.
 
-    The columns are ``sample`` (row of the file, the header of a text file is row 1, or image), ``score``, ``p_value``,
-    ``alarm`` (0 or 1) and ``reasons``: the columns with the largest drop of the score when their value is replaced by
-    that of rows without alarm. Reasons are given for the first rows with an alarm only, as each costs many scores.
+    The columns are ``sample`` (row of the file, the header of a text file is row 1, or image), ``score``,
+    ``p_value``, ``alarm`` (0 or 1) and ``reasons``: the columns with the largest drop of the score when their value
+    is replaced by those of calibration rows without alarm. Only the first rows with an alarm get reasons, as each
+    takes many scores.
 
     Parameters
     ----------
@@ -95,7 +94,6 @@ def score_file(
     output : file, written atomically: after an error there is none
     encoding : str, of a text file
     explained : int >= 0, rows with an alarm that get reasons
-    seed : int, draws the rows without alarm, from the first chunk
     progress : bool, show a bar with the time left
 
     Raises
@@ -110,7 +108,6 @@ def score_file(
     if output.resolve() == source.resolve():
         raise DetectorError(f"{output} is the file to score: give another name for the scores.")
     samples = alarms = 0
-    others = None
     chunks = _checked(_chunks(detector, source, encoding), source, detector)
     with atomic_path(output) as partial, pyarrow.csv.CSVWriter(partial, SCHEMA) as writer:
         bar = tqdm(total=1.0, disable=not progress, bar_format="{l_bar}{bar}| {elapsed}, {remaining} left")
@@ -119,12 +116,8 @@ def score_file(
             found = np.flatnonzero(table["alarm"])
             reasons: Any = np.full(len(table), "", dtype=object)
             rows = found[: max(0, explained - alarms)]
-            if detector.encoder_ is not None and len(rows):
-                if others is None and len(found) < len(table):
-                    quiet = np.flatnonzero(~table["alarm"])
-                    drawn = np.random.default_rng(seed).choice(quiet, min(OTHERS, len(quiet)), replace=False)
-                    others = X.iloc[drawn]
-                reasons[rows] = "" if others is None else _reasons(detector, X.iloc[rows], others)
+            if detector.reference_ is not None and len(rows):
+                reasons[rows] = _reasons(detector, X.iloc[rows])
             columns = [pa.array(names).cast(pa.string()), table["score"], table["p_value"], table["alarm"], reasons]
             writer.write(pa.table([pa.array(column, kind) for column, kind in zip(columns, SCHEMA.types)], SCHEMA))
             samples, alarms = samples + len(table), alarms + len(found)
@@ -183,10 +176,10 @@ def _checked(chunks, source: Path, detector) -> Iterator[tuple[Any, Any, float]]
     yield from chunks
 
 
-def _reasons(detector, X: pd.DataFrame, others: pd.DataFrame) -> list[str]:
+def _reasons(detector, X: pd.DataFrame) -> list[str]:
     """For each row the columns with the largest drop of the score, with their values."""
     found = []
-    for (_, row), (_, drop) in zip(X.iterrows(), detector.score_drop(X, others).iterrows()):
+    for (_, row), (_, drop) in zip(X.iterrows(), detector.score_drop(X).iterrows()):
         largest = drop[drop > 0].sort_values(ascending=False).index[:REASONS]
         found.append(_safe("; ".join(f"{name} = {str(row[name])[:40]} ({drop[name]:+.1f})" for name in largest), "'"))
     return found
@@ -209,7 +202,6 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--level", type=float, default=0.01, help="exit status 1 if so many alarms have a lower probability"
     )
-    parser.add_argument("--seed", type=int, default=0, help="draws the rows that the reasons compare with")
     given = parser.parse_args(arguments)
     if not given.describe and given.source is None:
         parser.error("give the file or folder to score, or --describe")
@@ -222,7 +214,7 @@ def main(arguments: list[str] | None = None) -> int:
         if given.describe:
             print(describe(detector))
             return 0
-        options = {"encoding": given.encoding, "explained": given.explained, "seed": given.seed}
+        options = {"encoding": given.encoding, "explained": given.explained}
         summary = score_file(detector, given.source, given.output, progress=True, **options)
     except (DatasetError, DetectorError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

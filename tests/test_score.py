@@ -61,6 +61,12 @@ def test_only_so_many_rows_get_reasons_as_stated(detector, tmp_path):
     assert explained.sum() == 7 and scores.loc[explained, "reasons"].str.startswith("a = ").mean() > 0.7
 
 
+def test_rows_get_reasons_where_every_row_has_an_alarm(detector, tmp_path):
+    rows(50, 1).assign(b=np.nan).to_csv(tmp_path / "new.csv", index=False)
+    assert score_file(detector, tmp_path / "new.csv", tmp_path / "scores.csv").alarms == 50
+    assert pd.read_csv(tmp_path / "scores.csv")["reasons"].str.startswith("b = ").all()
+
+
 def test_the_exit_status_tells_of_alarms_beyond_the_nominal_rate(kept, tmp_path, capsys):
     source, output = tmp_path / "new.csv", tmp_path / "scores.csv"
     rows(1000, 3).to_csv(source, index=False)
@@ -144,5 +150,4 @@ def test_clean_rows_hold_the_nominal_rate_and_faults_are_found(base):
         shares.append(one.assess(new)["alarm"].mean())
         broken, changed = new.assign(b=np.nan), new.assign(kind="z")
         assert one.assess(broken)["alarm"].mean() >= 0.99 and one.assess(changed)["alarm"].mean() >= 0.99
-    print(np.mean(shares), np.std(shares))
     assert np.mean(shares) == pytest.approx(0.05, abs=0.02)
