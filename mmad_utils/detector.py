@@ -268,7 +268,7 @@ def _encode(value, where: str, tensors: dict[str, torch.Tensor]):
 
 
 def _skops_bytes(estimator) -> bytes | None:
-    """An estimator of scikit-learn in the format of ``skops.io``; None where it holds something that is not trusted."""
+    """An estimator of scikit-learn in the format of ``skops.io``; None where it holds a type that is not trusted."""
     try:
         content = skops.io.dumps(estimator)
     except skops.io.exceptions.UnsupportedTypeException:
@@ -290,7 +290,7 @@ def _decode(value, tensors: dict[str, torch.Tensor], path):
             return skops.io.loads(tensors[value["@skops"]].numpy().tobytes(), trusted=TRUSTED)
         except (skops.io.exceptions.UntrustedTypesFoundException, KeyError, OSError, TypeError, ValueError) as error:
             raise DetectorError(
-                f"{path}: {value['@skops']} is no estimator that can be trusted ({error})."
+                f"{path}: it holds no estimator that can be trusted ({error})."
             ) from error
     if "@strings" in value:
         return np.array(value["@strings"], dtype=object).reshape(value["shape"])
