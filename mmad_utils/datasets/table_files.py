@@ -191,11 +191,12 @@ def _parquet_chunks(path: Path, names: list[str]) -> Iterator[tuple[pd.DataFrame
         file = pyarrow.parquet.ParquetFile(path)
         _check_columns(path, names, file.schema_arrow.names)
         read, total = 0, file.metadata.num_rows
-        for batch in file.iter_batches(CHUNK, columns=names):
-            frame = batch.to_pandas(ignore_metadata=True)
-            frame.index = pd.RangeIndex(read + 1, read + 1 + len(frame))
-            read += len(frame)
-            yield frame, read / total
+        for group in range(file.num_row_groups):  # all groups in one call would stay in memory
+            for batch in file.iter_batches(CHUNK, row_groups=[group], columns=names):
+                frame = batch.to_pandas(ignore_metadata=True)
+                frame.index = pd.RangeIndex(read + 1, read + 1 + len(frame))
+                read += len(frame)
+                yield frame, read / total
     except (pyarrow.ArrowException, OSError) as error:
         raise DatasetError(f"{path}: not a readable Parquet file ({error}). Write it anew.") from error
     if not read:
