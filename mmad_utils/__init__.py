@@ -15,7 +15,7 @@ _MODULE_OF = {
     "BiGAN": "detectors.bidirectional_gans",
     "CalibratedDetector": "calibrated",
     "ColumnEncoder": "encoders.columns",
-    "ColumnScaler": "scaling",
+    "ColumnScaler": "encoders.scaling",
     "ConformalThreshold": "thresholds",
     "ContractiveAutoEncoder": "detectors.autoencoders",
     "ContrastiveAlignment": "multimodal.alignment",

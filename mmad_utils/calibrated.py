@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from sklearn.base import clone
 from sklearn.utils import check_random_state
 from tqdm.auto import tqdm
 
+from mmad_utils.datasets.record import content_hash
 from mmad_utils.datasets.take import take
 from mmad_utils.detector import Detector, DetectorError, check_share, check_whole
 from mmad_utils.thresholds import ConformalThreshold, TailProbability
 
 __all__ = ["CalibratedDetector", "CrossFittedScores", "cross_fit_scores"]
 
+REFERENCE = 30  # rows whose values replace those of a row that is explained
+GROUPS = 64  # columns, or groups of columns, that are tried at a time
 CHUNK = 50_000  # rows encoded and scored at a time; a million rows fit into memory as read, not as numbers
 
 
@@ -45,6 +51,9 @@ class CalibratedDetector(Detector):
         in kind (``ColumnEncoder.encode``) begins; None if the encoder does not tell, or if such samples are more than
         half of the nominal false alarms in the other half.
     offset_ : float; -inf where the other half is too small for the promise, so that there is no alarm
+    reference_ : (at most 30, d) float64, encoded calibration rows without alarm, or None without ``encode``
+    provenance_ : dict of str -> str, or None in files of earlier versions
+        ``version`` of the package, and the SHA-256 hashes ``training_data`` and ``calibration_data`` of the samples.
 
     Notes
     -----
@@ -60,6 +69,8 @@ class CalibratedDetector(Detector):
     modalities = ("tabular", "image")
     encoder_: Any
     lift_ = None  # files of earlier versions have none
+    provenance_: Any = None
+    reference_: Any = None
 
     def __init__(self, detector, encoder=None, contamination=0.05, random_state=None):
         self.detector = detector
@@ -70,6 +81,55 @@ class CalibratedDetector(Detector):
     def p_values(self, X) -> np.ndarray:
         """(n,) conformal p-values in (0, 1]; a normal sample has p ≤ α with probability at most α."""
         return self.tail_.p_values(self._raw(X))
+
+    def assess(self, X) -> pd.DataFrame:
+        """``score``, as ``anomaly_score``, ``p_value`` and ``alarm`` (p ≤ contamination) of each sample."""
+        raw = self._raw(X)
+        table = pd.DataFrame({"score": self.tail_.transform(raw), "p_value": self.tail_.p_values(raw)})
+        return table.assign(alarm=table["p_value"] <= self.contamination)
+
+    def score_drop(self, X: pd.DataFrame, others: pd.DataFrame | None = None) -> pd.DataFrame:
+        """By how much the score of a row falls when one of its values is taken from other rows, on average.
+
+        It works for any detector with a ``ColumnEncoder``. The mean over other rows is the first-order effect of a
+        column in the sense of interventional Shapley values; the effects of several columns do not add up where the
+        columns interact.
+
+        Up to 64 columns are tried one by one. More are tried in 64 groups that change together; the 16 groups with
+        the largest fall are divided further, so that the time grows with the columns and not with their square.
+
+        Parameters
+        ----------
+        X : (k, columns) DataFrame, rows to explain
+        others : (m, columns) DataFrame, rows without alarm; default those of the calibration, ``reference_``
+
+        Returns
+        -------
+        (k, columns that are not left out) DataFrame with the index of X, in units of the score; large is what made
+        the row anomalous, negative what makes it normal, NaN where only the group of a column was tried
+        """
+        names = list(self.encoder_.kinds_)
+        sources, columns = pd.Index(names).get_indexer(self.encoder_.sources_), np.arange(len(names))
+        if others is None:
+            encoded, new = self.reference_, np.zeros((len(self.reference_), len(names)), dtype=bool)
+        else:
+            encoded, new = self.encoder_.encode(others)
+        changes = []
+        for own, own_new in zip(*self.encoder_.encode(X)):
+            score = self.score_encoded(own[None], own_new[None])[0]
+            change, groups = np.full(len(names), np.nan), np.array_split(columns, min(len(names), GROUPS))
+            while groups:
+                changed = np.repeat([np.isin(columns, group) for group in groups], len(encoded), axis=0)
+                copies = np.where(changed[:, sources], np.tile(encoded, (len(groups), 1)), own)
+                scores = self.score_encoded(copies, np.where(changed, np.tile(new, (len(groups), 1)), own_new))
+                falls = score - scores.reshape(len(groups), -1).mean(axis=1)
+                single = [(group[0], fall) for group, fall in zip(groups, falls) if len(group) == 1]
+                change[[column for column, _ in single]] = [fall for _, fall in single]
+                largest = np.argsort(falls)[::-1][: GROUPS // 4]
+                divided = [part for i in largest if len(groups[i]) > 1 for part in np.array_split(groups[i], 4)]
+                groups = [part for part in divided if len(part)]
+            changes.append(change)
+        return pd.DataFrame(changes, index=X.index, columns=names)
 
     def score_encoded(self, encoded, new=None) -> np.ndarray:
         """``anomaly_score`` of samples that ``encoder_.encode`` has encoded, (n,) float64."""
@@ -94,8 +154,23 @@ class CalibratedDetector(Detector):
         if "random_state" in detector.get_params():
             detector.set_params(random_state=random)
         self.detector_ = detector.fit(self._encode(train)[0])
+        self.provenance_ = {"version": version("mmad"), "training_data": _samples_hash(train)}
+        return self.recalibrate(calibration)
+
+    def recalibrate(self, X):
+        """Calibrate again on new normal samples; encoder and detector stay as they are.
+
+        Parameters
+        ----------
+        X : samples that are confirmed as normal and from which the detector has not learned
+            Anomalies among them raise the threshold.
+
+        Returns
+        -------
+        self
+        """
         self.lift_ = None
-        scores, new = self._in_chunks(calibration)
+        scores, new = self._in_chunks(X)
         if not new.all() and new.mean() <= self.contamination / 2:
             low, high = scores[~new].min(), scores[~new].max()
             self.lift_ = (float(low), float(high + ((high - low) / 2 or 1.0)))
@@ -103,6 +178,12 @@ class CalibratedDetector(Detector):
         self.tail_ = TailProbability().fit(scores)
         threshold = ConformalThreshold(self.contamination).fit(scores).threshold_
         self.offset_ = -float(self.tail_.transform([threshold])[0])
+        self.reference_ = None
+        if hasattr(self.encoder_, "encode"):
+            quiet = np.flatnonzero(scores <= threshold)
+            chosen = quiet[np.linspace(0, len(quiet) - 1, min(REFERENCE, len(quiet)), dtype=int)]
+            self.reference_ = self.encoder_.encode(take(X, chosen))[0]
+        self.provenance_ = dict(self.provenance_ or {}) | {"calibration_data": _samples_hash(X)}
         return self
 
     def get_state(self):
@@ -155,6 +236,13 @@ class CalibratedDetector(Detector):
             scores.append(-self.detector_.score_samples(encoded))
             news.append(np.zeros(len(scores[-1]), dtype=bool) if new is None else new.any(axis=1))
         return np.concatenate(scores), np.concatenate(news)
+
+
+def _samples_hash(X) -> str:
+    """SHA-256 of a DataFrame's names and cells, of an array, or of image files."""
+    if isinstance(X, pd.DataFrame):
+        return content_hash({str(name): pd.util.hash_array(X[name].to_numpy()) for name in X})
+    return content_hash(X if isinstance(X, np.ndarray) else [Path(path) for path in X])
 
 
 @dataclass(frozen=True, eq=False)

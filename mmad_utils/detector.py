@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import abc
 import hashlib
+import io
 import json
 import warnings
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +21,7 @@ from typing import Any
 import numpy as np
 import safetensors
 import safetensors.torch
+import skops.io
 import torch
 from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -37,11 +40,18 @@ __all__ = [
     "save_state",
 ]
 
-FILE_FORMAT = "2"  # of what save_state writes; a change that older code cannot read raises it
-READABLE_FORMATS = ("1", FILE_FORMAT)  # 1: the state of a TabularEncoder had "weights" and "names" of its own
+FILE_FORMAT = "3"  # of what save_state writes; a change that older code cannot read raises it
+# 1: the state of a TabularEncoder had "weights" and "names" of its own; 2: without estimators of scikit-learn.
+READABLE_FORMATS = ("1", "2", FILE_FORMAT)
 LONGEST_TEXT = 2**25  # characters of the JSON of a state; parsed, it takes up to 24 times the memory
 DEEPEST = 100  # levels of nested values in a state
 EXTREME = 1e15  # absolute value of a table above which an error of a library is put down to its size
+TRUSTED = [  # the compiled types of scikit-learn that skops.io asks about; they hold arrays
+    "sklearn.metrics._dist_metrics.EuclideanDistance64",
+    "sklearn.neighbors._ball_tree.BallTree",
+    "sklearn.neighbors._kd_tree.KDTree",
+    "sklearn.tree._tree.Tree",
+]
 
 
 class DetectorError(ValueError):
@@ -278,13 +288,14 @@ def finite_scores(scores) -> np.ndarray:
 def save_state(path, state: dict[str, Any], own: type | None = None) -> None:
     """Write nested dicts, lists, numbers, strings, arrays and tensors to one safetensors file, atomically.
 
-    Objects in it must be of classes that ``mmad_utils`` exports, or of the class ``own``.
+    Objects in it must be of classes that ``mmad_utils`` exports, of the class ``own``, or estimators of scikit-learn;
+    one of these is an array of bytes in the same file, in the format of ``skops.io``.
 
     Raises
     ------
     DetectorError
-        Something in it could only be written by pickle (a function, a foreign estimator), or ``load_state`` would
-        refuse the file. Nothing is written then.
+        Something in it could only be written by pickle (a function, an estimator of another package), or
+        ``load_state`` would refuse the file. Nothing is written then.
     """
     tensors: dict[str, torch.Tensor] = {}
     try:
@@ -317,7 +328,7 @@ def load_state(path) -> dict[str, Any]:
             if found not in READABLE_FORMATS:
                 raise DetectorError(
                     f"{path} has file format {found}, this version of mmad_utils reads "
-                    f"{' and '.join(READABLE_FORMATS)}: use the version that wrote it, or fit and save again."
+                    f"{', '.join(READABLE_FORMATS)}: use the version that wrote it, or fit and save again."
                 )
             text = metadata["mmad"]
             content = _parse(text, path)
@@ -410,11 +421,36 @@ def _encode(value, where: str, tensors: dict[str, torch.Tensor], own: type | Non
     elif hasattr(value, "get_state") and type(value) in (own, _exported(type(value).__name__)):
         state = {"@object": type(value).__name__, "state": value.get_state()}
         return _encode(state, where, tensors, type(value))
+    elif isinstance(value, BaseEstimator) and type(value).__module__.startswith("sklearn."):
+        content = _skops_bytes(value)
+        if content is not None:
+            tensors[name] = torch.frombuffer(bytearray(content), dtype=torch.uint8)
+            return {"@skops": name}
     raise DetectorError(
         f"cannot save {where.strip('/')}: a {type(value).__name__} could only be written by pickle, which may "
-        "run any code when read. Give plain numbers, strings, arrays or a detector of this package (as random_state "
-        "an int)."
+        "run any code when read. Give plain numbers, strings, arrays, a detector of this package or of scikit-learn "
+        "(as random_state an int)."
     )
+
+
+def _skops_bytes(estimator) -> bytes | None:
+    """An estimator of scikit-learn in the format of ``skops.io``; None where it holds a type that is not trusted."""
+    try:
+        content = skops.io.dumps(estimator)
+    except skops.io.exceptions.UnsupportedTypeException:
+        return None
+    return content if set(skops.io.get_untrusted_types(data=content)) <= set(TRUSTED) else None
+
+
+def _from_skops(content: bytes, path) -> BaseEstimator:
+    """Undo ``_skops_bytes``; it stores without compression, so that no part may be larger than the whole."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            if sum(part.file_size for part in archive.infolist()) > len(content):
+                raise ValueError("its parts are compressed")
+        return skops.io.loads(content, trusted=TRUSTED)
+    except Exception as error:  # of zip, JSON and NumPy files in it, of types that are not trusted
+        raise DetectorError(f"{path}: it holds no estimator that can be trusted ({error}).") from error
 
 
 def _decode(value, tensors: dict[str, torch.Tensor], path, depth: int = 0):
@@ -432,6 +468,8 @@ def _decode(value, tensors: dict[str, torch.Tensor], path, depth: int = 0):
                 return tensors.pop(name)
             case {"@array": str(name), **others} if not others:
                 return tensors.pop(name).numpy()
+            case {"@skops": str(name), **others} if not others:
+                return _from_skops(tensors.pop(name).numpy().tobytes(), path)
             case {"@strings": list(items), "shape": list(shape), **others} if not others:
                 if not all(isinstance(item, str) for item in items):
                     raise TypeError("an array of strings holds something else")

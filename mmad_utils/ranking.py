@@ -15,9 +15,9 @@ from tqdm.auto import tqdm
 
 from mmad_utils.benchmark import make_detector
 from mmad_utils.datasets.take import take
-from mmad_utils.detector import Detector, DetectorError, check_share, check_whole
+from mmad_utils.detector import DetectorError, check_share, check_whole
 
-__all__ = ["choose", "compare", "first_saveable", "subsample"]
+__all__ = ["choose", "compare", "subsample"]
 
 RANDOM_BASELINE = "RandomScore"
 SETS = {
@@ -171,20 +171,6 @@ def compare(
                 bar.update(costs[name])
             _add_agreement(rows, ranks)
     return _table(rows, left_out, minutes)
-
-
-def first_saveable(detectors: Mapping[str, Any], table: pd.DataFrame) -> str:
-    """The first detector of ``compare``'s table that can be saved without pickle, which is one of this package.
-
-    Raises
-    ------
-    DetectorError
-        There is none.
-    """
-    for name in table.index[table["left_out"] == ""]:
-        if isinstance(detectors[name], Detector) and name != RANDOM_BASELINE:
-            return str(name)
-    raise DetectorError("none of the compared detectors can be saved: add one of this package, such as KNNDistance.")
 
 
 def _ahead(costs, encoding: float, order, name: str, repeats: int) -> float:

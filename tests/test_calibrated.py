@@ -136,3 +136,15 @@ def test_a_parameter_out_of_range_is_refused_by_name(frame, detector, name, valu
             cross_fit_scores(detector, frame, most=value)
         else:
             cross_fit_scores(detector.set_params(contamination=value), frame)
+
+
+def test_recalibration_changes_the_threshold_and_keeps_the_detector(detector):
+    rng = np.random.default_rng(2)
+    old, drifted = (pd.DataFrame(rng.normal(shift, size=(4000, 3)), columns=list("abc")) for shift in (0, 1))
+    detector.fit(old)
+    fitted, training = detector.detector_, detector.provenance_["training_data"]
+    assert detector.assess(drifted[2000:])["alarm"].mean() > 0.2
+    detector.recalibrate(drifted[:2000])
+    assert detector.assess(drifted[2000:])["alarm"].mean() == pytest.approx(0.1, abs=0.03)
+    np.testing.assert_array_equal(detector.predict(drifted) == -1, detector.assess(drifted)["alarm"])
+    assert detector.detector_ is fitted and detector.provenance_["training_data"] == training

@@ -1,4 +1,5 @@
 import json
+import os
 import pickle
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,11 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import safetensors
+import skops.io
 import torch
 from sklearn.ensemble import IsolationForest
+from sklearn.neighbors import LocalOutlierFactor
+from sklearn.preprocessing import FunctionTransformer
+from sklearn.svm import OneClassSVM
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import mmad_utils
+from mmad_utils import CalibratedDetector
 from mmad_utils.detector import FILE_FORMAT, Detector, DetectorError, load_state, save_state
 from mmad_utils.thresholds import ConformalThreshold, QuantileThreshold
 
@@ -117,8 +123,8 @@ def test_any_state_of_numbers_arrays_and_tensors_survives_the_file(tmp_path):
 
 
 def test_what_only_pickle_could_write_is_refused_and_leaves_nothing(tmp_path):
-    with pytest.raises(DetectorError, match=r"cannot save fitted/forest: a IsolationForest .* pickle"):
-        save_state(tmp_path / "s", {"fitted": {"forest": IsolationForest()}})
+    with pytest.raises(DetectorError, match=r"cannot save fitted/pipeline: a FunctionTransformer .* pickle"):
+        save_state(tmp_path / "s", {"fitted": {"pipeline": FunctionTransformer(lambda X: X)}})
     assert not list(tmp_path.iterdir())
 
 
@@ -151,7 +157,7 @@ def test_a_pickle_in_disguise_is_refused_and_never_run(tmp_path):
 
 def test_a_file_of_another_format_or_with_foreign_parameters_says_so(tmp_path):
     safetensors.torch.save_file({}, tmp_path / "old", metadata={"mmad": "{}", "format": "0"})
-    with pytest.raises(DetectorError, match="has file format 0, this version of mmad_utils reads 1 and 2"):
+    with pytest.raises(DetectorError, match="has file format 0, this version of mmad_utils reads 1, 2, 3"):
         Detector.load(tmp_path / "old")
     detector = SquaredDistance().fit(np.eye(3))
     state = {"@object": "SquaredDistance", "state": detector.get_state()}
@@ -168,6 +174,32 @@ def test_a_state_can_set_only_fitted_attributes_and_a_threshold_that_is_a_number
         save_state(tmp_path / "x", {"detector": {"@object": "SquaredDistance", "state": state}})
         with pytest.raises(DetectorError, match="the state of a SquaredDistance has"):
             SquaredDistance.load(tmp_path / "x")
+
+
+@pytest.mark.parametrize(
+    "estimator", [IsolationForest(n_estimators=5), LocalOutlierFactor(novelty=True), OneClassSVM()]
+)
+def test_an_estimator_of_scikit_learn_is_kept_in_the_same_file(rng, tmp_path, estimator):
+    X = rng.normal(size=(200, 3))
+    detector = CalibratedDetector(estimator, random_state=0).fit(X)
+    detector.save(tmp_path / "kept")
+    assert list(tmp_path.iterdir()) == [tmp_path / "kept"]
+    np.testing.assert_array_equal(Detector.load(tmp_path / "kept").anomaly_score(X), detector.anomaly_score(X))
+
+
+def test_an_estimator_that_holds_foreign_code_is_not_loaded(tmp_path):
+    content = bytearray(skops.io.dumps(FunctionTransformer(os.system)))
+    array = {"where": torch.frombuffer(content, dtype=torch.uint8)}
+    metadata = {"mmad": json.dumps({"detector": {"@skops": "where"}}), "format": FILE_FORMAT}
+    safetensors.torch.save_file(array, tmp_path / "evil", metadata=metadata)
+    with pytest.raises(DetectorError, match="no estimator that can be trusted"):
+        Detector.load(tmp_path / "evil")
+
+
+def test_names_that_begin_as_those_of_the_format_survive(tmp_path):
+    state = {"kinds": {"@items": "number", "@array": "text", "@skops": "category"}}
+    save_state(tmp_path / "s", state)
+    assert load_state(tmp_path / "s") == state
 
 
 def test_a_file_cannot_name_a_class_outside_the_package(tmp_path):

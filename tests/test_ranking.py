@@ -122,14 +122,6 @@ def test_drawn_rows_keep_the_anomalies(X):
     assert len(ranking.subsample(50, most=100)) == 50 and len(ranking.subsample(1000, most=100)) == 100
 
 
-def test_the_kept_detector_is_the_best_that_needs_no_pickle():
-    detectors = {"IsolationForest": IsolationForest(), "RandomScore": RandomScore(), "KNNDistance": KNNDistance()}
-    table = pd.DataFrame({"left_out": ["", "", ""]}, index=list(detectors))
-    assert ranking.first_saveable(detectors, table) == "KNNDistance"
-    with pytest.raises(DetectorError, match="can be saved"):
-        ranking.first_saveable(detectors, table[:2])
-
-
 def test_detectors_are_chosen_by_set_or_by_name():
     assert list(ranking.choose("quick", "image")) == ["PaDiM", "PatchCore"]
     assert list(ranking.choose("KNNDistance, IsolationForest", "tabular")) == [

@@ -9,12 +9,12 @@ import mmad_utils
 PACKAGE = Path(mmad_utils.__file__).parent
 # From the ground up; a module may import from its own floor and from those below.
 FLOORS = [
-    {"files", "detector", "training", "networks", "thresholds", "scaling"},
+    {"files", "detector", "training", "networks", "thresholds"},
     {"datasets"},
     {"encoders"},
     {"detectors"},
     {"multimodal"},
-    {"metrics", "pixel_metrics", "plots", "runs", "benchmark", "ranking", "calibrated"},
+    {"metrics", "pixel_metrics", "plots", "runs", "benchmark", "ranking", "calibrated", "score"},
     {"course"},
 ]
 # The list of exported classes, which a saved file may name and a command line may ask for.

@@ -33,7 +33,6 @@ HEAD = """<!doctype html>
 <title>{title}</title><style>{style}</style></head>
 <body><main><h1>{title}</h1>"""
 Picture = tuple[bytes, str]
-GROUPS = 64  # columns, or groups of columns, that are tried at a time
 
 
 def scores_table(judgement: CrossFittedScores, names, y=None) -> pd.DataFrame:
@@ -52,11 +51,7 @@ def score_drop(
 ) -> pd.DataFrame:
     """By how much the score of a row falls when one of its values is taken from another row that raised no alarm.
 
-    It works for any detector. The mean over other rows is the first-order effect of a column in the sense of
-    interventional Shapley values; falls of several columns do not add up where they act together.
-
-    Up to 64 columns are tried one by one. More are tried in 64 groups that change together; the 16 groups with the
-    largest fall are divided further, so that the time grows with the columns and not with their square.
+    See ``CalibratedDetector.score_drop``.
 
     Parameters
     ----------
@@ -68,30 +63,12 @@ def score_drop(
 
     Returns
     -------
-    (k, columns that are not left out) DataFrame, in units of the score; large is what made the row anomalous,
-    negative what speaks for it, NaN where only the group of a column was tried
+    (k, columns that are not left out) DataFrame, in units of the score
     """
     quiet = np.flatnonzero(~judgement.alarms)
-    others = np.random.default_rng(seed).choice(quiet, min(n_others, len(quiet)), replace=False)
-    names = list(judgement.detectors[0].encoder_.kinds_)
-    changes = []
-    for row in rows:
-        detector = judgement.detectors[judgement.fold[row]]
-        sources = pd.Index(names).get_indexer(detector.encoder_.sources_)
-        (own, *encoded), (own_new, *new) = detector.encoder_.encode(X.iloc[[row, *others]])
-        change, groups = np.full(len(names), np.nan), np.array_split(np.arange(len(names)), min(len(names), GROUPS))
-        while groups:
-            changed = np.repeat([np.isin(np.arange(len(names)), group) for group in groups], len(others), axis=0)
-            copies = np.where(changed[:, sources], np.tile(encoded, (len(groups), 1)), own)
-            scores = detector.score_encoded(copies, np.where(changed, np.tile(new, (len(groups), 1)), own_new))
-            falls = judgement.scores[row] - scores.reshape(len(groups), -1).mean(axis=1)
-            single = [(group[0], fall) for group, fall in zip(groups, falls) if len(group) == 1]
-            change[[column for column, _ in single]] = [fall for _, fall in single]
-            largest = np.argsort(falls)[::-1][: GROUPS // 4]
-            divided = [part for i in largest if len(groups[i]) > 1 for part in np.array_split(groups[i], 4)]
-            groups = [part for part in divided if len(part)]
-        changes.append(change)
-    return pd.DataFrame(changes, index=list(rows), columns=names)
+    others = X.iloc[np.random.default_rng(seed).choice(quiet, min(n_others, len(quiet)), replace=False)]
+    changes = [judgement.detectors[judgement.fold[row]].score_drop(X.iloc[[row]], others) for row in rows]
+    return pd.concat(changes).set_axis(list(rows))
 
 
 def first_alarms(judgement: CrossFittedScores, changes: pd.DataFrame, X, names, *, most: int = 3) -> pd.DataFrame:

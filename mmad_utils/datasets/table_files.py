@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -15,15 +15,16 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet
 from pandas.api.types import is_float_dtype, is_numeric_dtype
 
 from mmad_utils.datasets.number_format import NumberFormat, detect_format, parse_numbers
 from mmad_utils.datasets.record import DatasetError
 from mmad_utils.datasets.samples import FEWEST, Samples, check_enough, find
 from mmad_utils.datasets.table_labels import binary_labels
-from mmad_utils.datasets.table_rows import open_rows
+from mmad_utils.datasets.table_rows import count_lines, open_rows
 
-__all__ = ["MISSING", "distinct_names", "read_table"]
+__all__ = ["MISSING", "distinct_names", "iter_table", "read_table"]
 
 MISSING = {
     *(
@@ -145,6 +146,72 @@ def read_table(
     frame = _numbers(frame, names, path, kept, decimal, separator, again, kinds, formats, notes)
     check_enough(len(frame) if y is None else int((y == 0).sum()), least, path, "rows")
     return Samples(path, "tabular", frame, y, names, tuple(notes))
+
+
+def iter_table(
+    path: str | Path, encoder, encoding: str = "utf-8", separator: str | None = None
+) -> Iterator[tuple[pd.DataFrame, float]]:
+    """The rows of a table in chunks, for a fitted ``ColumnEncoder``: only its columns, and not all rows in memory.
+
+    Yields
+    ------
+    (n, columns of the encoder) DataFrame whose index is the row in the file (the header of a text file is row 1), and
+    the share of the file that was read so far, in (0, 1]
+
+    Raises
+    ------
+    DatasetError
+        Before the first chunk: as `read_table`, or columns are missing. Later: a row of another length, not a text in
+        that encoding, a damaged file.
+    """
+    path = find(path)
+    names = list(encoder.kinds_)
+    if path.suffix.lower() == ".parquet":
+        yield from _parquet_chunks(path, names)
+        return
+    notes: list[str] = []
+    rows, separator, above = open_rows(path, encoding, separator, notes)
+    columns, header = _header(rows, path, None, notes, above)
+    _check_columns(path, names, columns)
+    plain = {name for name in names if encoder.kinds_[name] == "number" and name not in encoder.formats_}
+    lines = 0 if path.suffix.lower() in (".xlsx", ".xlsm") else count_lines(path)
+    for chunk in _chunks(rows, len(columns), header, path, separator):
+        numbers = [number for number, _ in chunk]
+        frame: dict[str, Any] = {}
+        for name in names:
+            position = columns.index(name)
+            cells = [row[position].strip() for _, row in chunk]
+            values = _plain(cells) if name in plain else None
+            frame[name] = pd.array(cells, dtype="str") if values is None else values
+        yield pd.DataFrame(frame, index=numbers), min(1.0, numbers[-1] / lines) if lines else 1.0
+
+
+def _parquet_chunks(path: Path, names: list[str]) -> Iterator[tuple[pd.DataFrame, float]]:
+    try:
+        file = pyarrow.parquet.ParquetFile(path)
+        _check_columns(path, names, file.schema_arrow.names)
+        read, total = 0, file.metadata.num_rows
+        for group in range(file.num_row_groups):  # all groups in one call would stay in memory
+            for batch in file.iter_batches(CHUNK, row_groups=[group], columns=names):
+                frame = batch.to_pandas(ignore_metadata=True)
+                frame.index = pd.RangeIndex(read + 1, read + 1 + len(frame))
+                read += len(frame)
+                yield frame, read / total
+    except (pyarrow.ArrowException, OSError) as error:
+        raise DatasetError(f"{path}: not a readable Parquet file ({error}). Write it anew.") from error
+    if not read:
+        raise DatasetError(f"{path}: no row.")
+
+
+def _check_columns(path: Path, names: list[str], columns: list[str]) -> None:
+    """Refuse a file that lacks columns, and name all of them."""
+    missing = []
+    for name in names:
+        if name not in columns:
+            near = difflib.get_close_matches(name, [other for other in columns if other not in names], n=1)
+            missing.append(f"{name!r}" + (f" (did you mean {near[0]!r}?)" if near else ""))
+    if missing:
+        raise DatasetError(f"{path}: no column {', '.join(missing)}, which the detector has learned from.")
 
 
 def distinct_names(header: Sequence[Any]) -> tuple[list[str], list[str]]:

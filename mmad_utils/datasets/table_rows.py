@@ -18,7 +18,7 @@ import pandas as pd
 
 from mmad_utils.datasets.record import DatasetError
 
-__all__ = ["Rows", "open_rows"]
+__all__ = ["Rows", "count_lines", "open_rows"]
 
 SEPARATORS = "\t;|, "  # of several that give all rows the same number of cells the first
 SAMPLE_LINES, SAMPLE_CHARACTERS = 1000, 4_000_000  # of the file, to find separator and comments
@@ -54,6 +54,12 @@ def open_rows(
     above = lines[hashes.index(False) - 1] if comments and hashes[0] else ""
     cells = re.split(r"\s+" if separator == " " else re.escape(separator), above.strip("# \t\r\n")) if above else []
     return partial(_rows, path, encoding, separator, comments), separator, [cell.strip() for cell in cells]
+
+
+def count_lines(path: Path) -> int:
+    """The number of line feeds of a text file, at least 1; for the share that was read."""
+    with (gzip.open if path.suffix.lower() == ".gz" else open)(path, "rb") as file:
+        return max(1, sum(block.count(b"\n") for block in iter(partial(file.read, 1 << 20), b"")))
 
 
 def _rows(path: Path, encoding: str, separator: str, comments: bool) -> Rows:

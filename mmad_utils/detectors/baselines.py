@@ -10,7 +10,7 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.utils import check_random_state
 
 from mmad_utils.detector import Detector, DetectorError
-from mmad_utils.scaling import ColumnScaler
+from mmad_utils.encoders.scaling import ColumnScaler
 
 __all__ = ["DistanceToCenter", "KNNDistance", "PCAResidual", "RandomScore"]
 

@@ -17,7 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from mmad_utils.datasets.date_format import date_format, has_day, parse_dates
 from mmad_utils.datasets.number_format import READABLE, NumberFormat, detect_format, parse_numbers
-from mmad_utils.datasets.table_files import MISSING, distinct_names
+from mmad_utils.datasets.table_files import MISSING, MOST_UNREADABLE, distinct_names
 from mmad_utils.detector import DetectorError
 from mmad_utils.encoders.base import Encoder
 
@@ -165,6 +165,27 @@ class ColumnEncoder(Encoder):
                 stacklevel=3,
             )
         return encoded, new
+
+    def mismatches(self, X) -> list[str]:
+        """Why columns do not fit those of training, one sentence per column; an empty list where all do.
+
+        A column does not fit if it is missing, or if more than half of its cells cannot be read as its kind.
+        """
+        check_is_fitted(self)
+        X, found = as_table(X), []
+        for name, kind in self.kinds_.items():
+            if name not in X:
+                found.append(f"column {name!r} is missing")
+                continue
+            cells = _cells(X[name])
+            gaps = self._encode(cells, name, self._format(X, name))[2]
+            bad = np.flatnonzero(gaps & cells.notna().to_numpy())
+            if len(bad) > MOST_UNREADABLE * len(cells):
+                found.append(
+                    f"column {name!r} was a {kind.split(' ')[0]} in training, and {len(bad)} of {len(cells)} cells "
+                    f"cannot be read as one, such as {str(cells.iloc[bad[0]])[:40]!r}"
+                )
+        return found
 
     def get_feature_names_out(self, input_features=None) -> np.ndarray:
         """(d,) names of the numbers: the column, and which part of it."""

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from mmad_utils.detector import DetectorError
 from mmad_utils.encoders.base import Encoder
+from mmad_utils.encoders.scaling import ColumnScaler
 from mmad_utils.networks import mlp
-from mmad_utils.scaling import ColumnScaler
 from mmad_utils.training import NetworkState, seeded, train, update
 
 __all__ = ["TabularEncoder"]

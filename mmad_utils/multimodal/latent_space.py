@@ -10,9 +10,9 @@ from sklearn.base import clone
 
 from mmad_utils.detector import DetectorError
 from mmad_utils.encoders.image import ImageEncoder
+from mmad_utils.encoders.scaling import nonzero_scale
 from mmad_utils.encoders.sequences import SeriesEncoder, TextEncoder
 from mmad_utils.encoders.tabular import TabularEncoder
-from mmad_utils.scaling import nonzero_scale
 
 __all__ = ["DEFAULT_ENCODERS", "LatentSpace", "chosen_encoders"]
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from mmad_utils.datasets.images import read_image
 from mmad_utils.detector import DetectorError
 from mmad_utils.encoders.image import ImageEncoder, check_pictures
-from mmad_utils.scaling import ColumnScaler, nonzero_scale
+from mmad_utils.encoders.scaling import ColumnScaler, nonzero_scale
 
 __all__ = ["PictureTokens", "TableTokens", "from_patches", "to_patches"]
 

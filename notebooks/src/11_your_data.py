@@ -244,9 +244,7 @@ reported = reported.where(reported.notna(), "–")
 if not compared["left_out"].any():
     reported = reported.drop(columns="left_out")
 nb.table(reported, "your_ranking", "The detectors compared, best first.")
-best, kept = compared.index[0], ranking.first_saveable(chosen, compared)
-if best != kept:
-    print(f"{best} comes first, but scikit-learn's estimators can only be saved by pickle. {kept} is kept instead.")
+kept = next(name for name in compared.index if name != ranking.RANDOM_BASELINE)
 print(f"Kept: {kept}.")
 
 # %%
@@ -418,7 +416,10 @@ if example and detectors == "quick":
 # %%
 scores = scores_table(judgement, samples.names, samples.y)
 write_atomic(folder / "scores.csv", scores.to_csv(index=False, float_format="%.6g").encode())
-judgement.detectors[0].save(folder / "detector.safetensors")
+keep = judgement.detectors[0]
+if samples.path.is_file():
+    keep.provenance_["file"] = f"{samples.path.name}, SHA-256 {file_hash(samples.path)}"
+keep.save(folder / "detector.safetensors")
 told = "With labels: detectors are ranked by AUROC on samples that they have not learned from."
 if samples.y is None:
     told = (

@@ -1,0 +1,230 @@
+"""Score new samples with a saved detector: ``python -m mmad_utils.score DETECTOR FILE_OR_FOLDER -o scores.csv``.
+
+A table is read, scored and written in chunks, so that memory does not grow with the file. The exit status is 0, or
+1 if there are more alarms than the nominal rate explains, or 2 after an error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.csv
+from scipy import stats
+from tqdm import tqdm
+
+from mmad_utils.calibrated import CalibratedDetector
+from mmad_utils.datasets.record import DatasetError
+from mmad_utils.datasets.samples import find
+from mmad_utils.datasets.table_files import iter_table
+from mmad_utils.datasets.user_files import read_pictures
+from mmad_utils.detector import Detector, DetectorError, check_share, check_whole
+from mmad_utils.files import atomic_path
+
+__all__ = ["Summary", "describe", "excess_probability", "score_file"]
+
+IMAGES = 64  # scored at a time
+REASONS = 3  # columns named for each explained row
+SCHEMA = pa.schema(
+    [("sample", pa.string()), ("score", pa.float64()), ("p_value", pa.float64()), ("alarm", pa.int8())]
+    + [("reasons", pa.string())]
+)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What was scored.
+
+    Attributes
+    ----------
+    samples, alarms : int
+    probability : float, of at least as many alarms if all samples were normal, see ``excess_probability``
+    """
+
+    samples: int
+    alarms: int
+    probability: float
+
+
+def excess_probability(alarms: int, samples: int, calibration: int, rate: float) -> float:
+    """Probability of at least so many alarms among normal samples, given the size of the calibration.
+
+    With m calibration scores and l = ⌊(m + 1) rate⌋ the false-alarm rate of a calibrated detector is a draw from
+    Beta(l, m + 1 − l), so that the alarms are beta-binomial. With large m this is the binomial distribution; with
+    many samples and few calibration scores the binomial distribution alone would be far too narrow.
+
+    References
+    ----------
+    V. Vovk (2012), Conditional validity of inductive conformal predictors, ACML, proposition 2b.
+    """
+    least = int(np.floor((calibration + 1) * rate + 1e-9))
+    if least == 0 or alarms == 0:
+        return 1.0
+    return float(stats.betabinom.sf(alarms - 1, samples, least, calibration + 1 - least))
+
+
+def score_file(
+    detector: CalibratedDetector,
+    source: str | Path,
+    output: str | Path,
+    *,
+    encoding: str = "utf-8",
+    explained: int = 100,
+    progress: bool = False,
+) -> Summary:
+    """Score a table (CSV, Excel, Parquet) or a folder of images, and write one CSV row per sample.
+
+    The columns are ``sample`` (row of the file, the header of a text file is row 1, or image), ``score``,
+    ``p_value``, ``alarm`` (0 or 1) and ``reasons``: the columns with the largest drop of the score when their value
+    is replaced by those of calibration rows without alarm. Only the first rows with an alarm get reasons, as each
+    takes many scores.
+
+    Parameters
+    ----------
+    detector : fitted CalibratedDetector
+    source : file or folder
+    output : file, written atomically: after an error there is none
+    encoding : str, of a text file
+    explained : int >= 0, rows with an alarm that get reasons
+    progress : bool, show a bar with the time left
+
+    Raises
+    ------
+    DatasetError, DetectorError
+        The file cannot be read, or its columns do not fit the detector; all of them are named.
+    """
+    check_whole("explained", explained, 0)
+    if not isinstance(detector, CalibratedDetector):
+        raise DetectorError(f"a {type(detector).__name__} has no p-values: fit and save a CalibratedDetector.")
+    source, output = find(source), Path(output).expanduser()
+    if output.resolve() == source.resolve():
+        raise DetectorError(f"{output} is the file to score: give another name for the scores.")
+    samples = alarms = 0
+    chunks = _checked(_chunks(detector, source, encoding), source, detector)
+    with atomic_path(output) as partial, pyarrow.csv.CSVWriter(partial, SCHEMA) as writer:
+        bar = tqdm(total=1.0, disable=not progress, bar_format="{l_bar}{bar}| {elapsed}, {remaining} left")
+        for X, names, share in chunks:
+            table = detector.assess(X)
+            found = np.flatnonzero(table["alarm"])
+            reasons: Any = np.full(len(table), "", dtype=object)
+            rows = found[: max(0, explained - alarms)]
+            if detector.reference_ is not None and len(rows):
+                reasons[rows] = _reasons(detector, X.iloc[rows])
+            columns = [pa.array(names).cast(pa.string()), table["score"], table["p_value"], table["alarm"], reasons]
+            writer.write(pa.table([pa.array(column, kind) for column, kind in zip(columns, SCHEMA.types)], SCHEMA))
+            samples, alarms = samples + len(table), alarms + len(found)
+            bar.update(share - bar.n)
+        bar.close()
+    calibration = len(detector.tail_.calibration_)
+    return Summary(samples, alarms, excess_probability(alarms, samples, calibration, detector.contamination))
+
+
+def describe(detector: CalibratedDetector) -> str:
+    """What a detector was made from, one fact a line."""
+    made = detector.provenance_ or {}
+    lines = [
+        f"detector: {detector.detector_}",
+        f"parameters: {detector.detector_.get_params()}",
+        f"nominal false-alarm rate: {detector.contamination:g}",
+        f"calibration samples: {len(detector.tail_.calibration_)}",
+        *(
+            f"{name.replace('_', ' ')}: {made.get(name, 'not recorded')}"
+            for name in dict.fromkeys(["version", "training_data", "calibration_data", *made])
+        ),
+    ]
+    if detector.encoder_ is None:
+        return "\n".join([*lines, "samples: images"])
+    kinds, formats = detector.encoder_.kinds_, detector.encoder_.formats_
+    lines.append(f"columns: {len(kinds)}")
+    for name, kind in kinds.items():
+        decimal, unit = formats.get(name, (".", ""))
+        lines.append(f"  {name!r}: {kind}" + ", decimal comma" * (decimal == ",") + f", in {unit!r}" * bool(unit))
+    return "\n".join(lines)
+
+
+def _chunks(detector, source: Path, encoding: str) -> Iterator[tuple[Any, Any, float]]:
+    """Samples, their names, and the share that was read so far."""
+    if (detector.encoder_ is None) != source.is_dir():
+        kinds = ("images", "a file") if detector.encoder_ is None else ("tables", "a folder")
+        raise DetectorError(f"the detector takes {kinds[0]}, and {source} is {kinds[1]}.")
+    if source.is_dir():
+        images = read_pictures(source, least=1)
+        for start in range(0, len(images.X), IMAGES):
+            stop = min(start + IMAGES, len(images.X))
+            names = [_safe(str(name), "./") for name in images.names[start:stop]]
+            yield list(images.X[start:stop]), names, stop / len(images.X)
+    else:
+        for frame, share in iter_table(source, detector.encoder_, encoding):
+            yield frame, frame.index.to_numpy(), share
+
+
+def _checked(chunks, source: Path, detector) -> Iterator[tuple[Any, Any, float]]:
+    """The same chunks; refused before the first one is scored if its columns do not fit."""
+    first = next(chunks)
+    mismatches = [] if detector.encoder_ is None else detector.encoder_.mismatches(first[0])
+    if mismatches:
+        raise DatasetError(f"{source} does not fit the detector: {'; '.join(mismatches)}.")
+    yield first
+    yield from chunks
+
+
+def _reasons(detector, X: pd.DataFrame) -> list[str]:
+    """For each row the columns with the largest drop of the score, with their values."""
+    found = []
+    for (_, row), (_, drop) in zip(X.iterrows(), detector.score_drop(X).iterrows()):
+        largest = drop[drop > 0].sort_values(ascending=False).index[:REASONS]
+        found.append(_safe("; ".join(f"{name} = {str(row[name])[:40]} ({drop[name]:+.1f})" for name in largest), "'"))
+    return found
+
+
+def _safe(cell: str, prefix: str) -> str:
+    """A cell that a spreadsheet does not take for a formula."""
+    return prefix + cell if cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m mmad_utils.score", description=__doc__.split("\n\n")[0])
+    parser.add_argument("detector", help="file that CalibratedDetector.save or notebook 11 wrote")
+    parser.add_argument("source", nargs="?", help="table (CSV, Excel, Parquet) or folder of images")
+    parser.add_argument("-o", "--output", default="scores.csv", help="file for the scores; default scores.csv")
+    parser.add_argument("--describe", action="store_true", help="only print what the detector was made from")
+    parser.add_argument("--encoding", default="utf-8", help="of a text file; default utf-8")
+    parser.add_argument("--explained", type=int, default=100, help="rows with an alarm that get reasons; default 100")
+    parser.add_argument(
+        "--level", type=float, default=0.01, help="exit status 1 if so many alarms have a lower probability"
+    )
+    given = parser.parse_args(arguments)
+    if not given.describe and given.source is None:
+        parser.error("give the file or folder to score, or --describe")
+    warnings.showwarning = lambda message, *_, **__: print(f"note: {message}", file=sys.stderr)
+    try:
+        check_share("level", given.level, 1)
+        detector = Detector.load(given.detector)
+        if not isinstance(detector, CalibratedDetector):
+            raise DetectorError(f"{given.detector} holds a {type(detector).__name__}, not a CalibratedDetector.")
+        if given.describe:
+            print(describe(detector))
+            return 0
+        options = {"encoding": given.encoding, "explained": given.explained}
+        summary = score_file(detector, given.source, given.output, progress=True, **options)
+    except (DatasetError, DetectorError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(
+        f"{summary.samples} samples, {summary.alarms} alarms ({summary.alarms / summary.samples:.2%}, nominal "
+        f"{detector.contamination:.2%}); probability of so many without anomalies: {summary.probability:.3g}"
+    )
+    return int(summary.probability < given.level)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
