@@ -164,8 +164,8 @@ def _cells_alike(old: Any, new: Any, unit: str, n: int, sds: tuple[Any, Any], is
         followers = [numbers[i + 1] if i + 1 < len(a) and spread[i + 1] else sds for i in range(len(a))]
         return all(
             _spreads_alike(*pair, n, _tolerance(*pair, unit), _rounding(before.group()))
-            if is_spread or itself
-            else _cells_alike(*pair, unit, n, follower)
+            if itself
+            else _cells_alike(*pair, unit, n, follower, is_spread)
             for pair, follower, itself, before in zip(numbers, followers, spread, a)
         )
     if _is_number(old) and _is_number(new):
