@@ -485,8 +485,8 @@
 # of the three ends below its own untrained network ({{ ref:gan_comparison }}). {{ ref:f_anogan_table }} repeats F1 and AUC of the central table of the f-AnoGAN paper
 # with our images. Some things are reproduced: f-AnoGAN is not behind the search, and the critic alone is the worst of the trained
 # methods, for it was taught to tell real from generated, and an anomaly is neither. Others are not: f-AnoGAN has
-# an AUC of {{ value:04_gans.f_anogan_auc }}, but a plain autoencoder and BiGAN have no less, and PCA, which the paper did not try,
-# has {{ value:04_gans.pca_auc_beside_f_anogan }}. The protocols differ. The paper has patches of
+# an AUC of {{ value:04_gans.f_anogan_auc }}, but a plain autoencoder and BiGAN have no less, and of the methods that the paper did not try, PCA
+# has {{ value:04_gans.pca_auc_beside_f_anogan }} and the squared length ‖x‖² has {{ value:f_anogan_table; training; ‖x‖²; AUC }}. The protocols differ. The paper has patches of
 # retinal scans, a large generator and lesions that are small in the picture; we have whole digits of eight by eight
 # pixels, fewer than a hundred to train on, and a game that was cut short. The paper also chose its thresholds on the
 # test labels, here marked as such; against the honest threshold below it in the table this gains
