@@ -102,7 +102,7 @@ class SavedResults(Run):
         for i in range(5):
             self.versions[i % 2].save()
 
-    def check_killed(self):  # noqa: B027 (most kinds have nothing to check)
+    def check_killed(self):
         path = self.versions[0].path
         if path.exists() or results._commit_folder(path).exists():
             record = results.read(path)
