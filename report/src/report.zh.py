@@ -297,8 +297,8 @@
 # %% [markdown] checked="b333e04e b333e04e"
 # {{ figure:symmetry }}
 
-# %% [markdown] checked="8fbc19d8 df471e19"
-# E3Outlier [@wang2019e3outlier] 把同样的任务用于无人整理过的图像，给训练图像自身排序。它之所以有效，是因为多数派的拉力大于少数派：训练开始时，正常样本梯度之和是离群样本的 {{ value:05_self_supervised.pull_ratio_start }} 倍。在混有一成离群样本的照片数据上，它达到 {{ value:05_self_supervised.unsorted_e3_pl_auroc }}，在同样特征上建的森林为 {{ value:05_self_supervised.unsorted_ssd_if_auroc }}，卷积自编码器为 {{ value:05_self_supervised.unsorted_cae_auroc }}。{{ ref:unsorted_table }}把它与论文的 MNIST 结果并列。各方法在照片上的次序与论文一致，但实验并不相同：论文有数千张更大的图像、一个宽残差网络和十个类别，我们只有一个类别的两百张小图。在居中的数字上，这张表什么也说明不了，因为尺子就能解决。更接近论文规程的一次运行使用了 MNIST 的一万个测试数字，记录在文件 `benchmarks/README.md` 中。
+# %% [markdown] checked="8d1d86ea 6f840d6c"
+# E3Outlier [@wang2019e3outlier] 把同样的任务用于无人整理过的图像，给训练图像自身排序。它之所以有效，是因为多数派的拉力大于少数派：训练开始时，正常样本梯度之和是离群样本的 {{ value:05_self_supervised.pull_ratio_start }} 倍。在混有一成离群样本的照片数据上，它达到 {{ value:05_self_supervised.unsorted_e3_pl_auroc }}，在同样特征上建的森林为 {{ value:05_self_supervised.unsorted_ssd_if_auroc }}，卷积自编码器为 {{ value:05_self_supervised.unsorted_cae_auroc }}。{{ ref:unsorted_table }}把它与论文的 MNIST 结果并列。各方法在照片上的次序与论文一致，但实验并不相同：论文有数千张更大的图像、一个宽残差网络和十个类别，我们只有一个类别的两百张小图。在居中的数字上，这张表什么也说明不了，因为尺子就能解决。脚本 `benchmarks/contaminated_images.py` 采用更接近论文的规程，使用 MNIST 的一万个测试数字。
 
 # %% [markdown] checked="51e21a45 51e21a45"
 # {{ table:unsorted_table }}
@@ -353,7 +353,7 @@
 # - **失败往往可以预先看到**，而且不需要异常：操作无法区分，编码缩成一点，修复器好得过了头。
 # - **发表的数字带着自己的实验规程**：取自测试标签的阈值、当作已知的异常比例、不同的数据，比方法本身更能解释两张表之间的差距。
 
-# %% [markdown] checked="5d1ac572 c96bb446"
+# %% [markdown] checked="a80e55c5 384dd3ff"
 # ## 统一框架是否可行 {#framework}
 #
 # ### 架构 {#architecture}
@@ -368,7 +368,7 @@
 #
 # ### 训练 {#training}
 #
-# **无监督**。图像编码器经过预训练，保持冻结。表格编码器需要训练信号；没有人训练过的网络只是一个随机投影，应当以这个名目进入对照。我们的做法与 VIME 相同 [@yoon2020vime]：遮住若干列，由其余各列预测它们；它的特征是缩放后的各列，以及每一列与同行其余部分所预期的值之差。只看这些特征的长度，破坏列间依赖的异常排序的 AUROC 为 {{ value:09_unified_framework.encoder_trained_auroc }}，未训练的网络为 {{ value:09_unified_framework.encoder_untrained_auroc }}。这是学到的，却也有代价：在乳腺癌数据本身上，尺子在数次划分上的 AUROC 为 {{ value:02_task4_isolation_forest.ruler_standard_auroc }}，整个检测器为 {{ value:09_unified_framework.unified_tabular_auroc }}。甲状腺数据也是尺子就够用的表，去掉学到的特征，损失可以挽回一部分（`benchmarks/README.md`）。在榛子上，检测器达到 {{ value:09_unified_framework.unified_image_auroc }}，介于 PaDiM 的 {{ value:01_task2_padim.hazelnut_padim_image_auroc }} 与 PatchCore 的 {{ value:01_task2_padim.hazelnut_patchcore_image_auroc }} 之间；它把图像的各位置汇总在一起，后两者则保留各位置。
+# **无监督**。图像编码器经过预训练，保持冻结。表格编码器需要训练信号；没有人训练过的网络只是一个随机投影，应当以这个名目进入对照。我们的做法与 VIME 相同 [@yoon2020vime]：遮住若干列，由其余各列预测它们；它的特征是缩放后的各列，以及每一列与同行其余部分所预期的值之差。只看这些特征的长度，破坏列间依赖的异常排序的 AUROC 为 {{ value:09_unified_framework.encoder_trained_auroc }}，未训练的网络为 {{ value:09_unified_framework.encoder_untrained_auroc }}。这是学到的，却也有代价：在乳腺癌数据本身上，尺子在数次划分上的 AUROC 为 {{ value:02_task4_isolation_forest.ruler_standard_auroc }}，整个检测器为 {{ value:09_unified_framework.unified_tabular_auroc }}。在榛子上，检测器达到 {{ value:09_unified_framework.unified_image_auroc }}，介于 PaDiM 的 {{ value:01_task2_padim.hazelnut_padim_image_auroc }} 与 PatchCore 的 {{ value:01_task2_padim.hazelnut_patchcore_image_auroc }} 之间；它把图像的各位置汇总在一起，后两者则保留各位置。
 #
 # **有监督**。分类头从标注的异常学习。它在这些种类上取胜，在新种类上则可能落败；只有测试集里留出了训练时没有的种类，才看得出来。
 #
