@@ -93,7 +93,7 @@ def compare(
     - with labels ``auroc`` and ``average_precision`` of each copy on the normal half that it has not seen and all
       anomalies, the latter reweighted to ``rate``.
 
-    What a detector would take is foretold from two trials on an eighth of the samples and less, and so is the
+    The time of a detector is predicted from two trials on an eighth of the samples and less, and so is the
     encoding of the samples, which counts. The quickest run first, and what does not fit into the rest of the time is
     left out; repeats stop when time is up.
 

@@ -163,8 +163,10 @@ def _cells_alike(old: Any, new: Any, unit: str, n: int, sds: tuple[Any, Any], is
         numbers = [(float(before.group()), float(after.group())) for before, after in zip(a, b)]
         followers = [numbers[i + 1] if i + 1 < len(a) and spread[i + 1] else sds for i in range(len(a))]
         return all(
-            _cells_alike(*pair, unit, n, follower, is_spread or itself)
-            for pair, follower, itself in zip(numbers, followers, spread)
+            _spreads_alike(*pair, n, _tolerance(*pair, unit), _rounding(before.group()))
+            if itself
+            else _cells_alike(*pair, unit, n, follower, is_spread)
+            for pair, follower, itself, before in zip(numbers, followers, spread, a)
         )
     if _is_number(old) and _is_number(new):
         tolerance = _tolerance(old, new, unit)
@@ -205,10 +207,17 @@ def _means_alike(
     return abs(old - new) <= tolerance + 1e-9  # the margin is for 0.98 - 0.96 > 0.02 in binary
 
 
-def _spreads_alike(old: float | None, new: float | None, n: int, tolerance: float) -> bool:
-    """Whether two standard deviations of n seeds can be estimates of one."""
+def _spreads_alike(old: float | None, new: float | None, n: int, tolerance: float, rounding: float = 0.0) -> bool:
+    """Whether two standard deviations of n seeds can be estimates of one; each may be off by its rounding."""
     if old is None or new is None:
         return old is new
-    if n > 1 and max(old, new) ** 2 <= fdtri(n - 1, n - 1, 1 - TOLERANCE_F_LEVEL / 2) * min(old, new) ** 2:
-        return True
+    if n > 1:
+        smaller, larger = min(old, new) + rounding, max(0.0, max(old, new) - rounding)
+        if larger**2 <= fdtri(n - 1, n - 1, 1 - TOLERANCE_F_LEVEL / 2) * smaller**2:
+            return True
     return abs(old - new) <= tolerance + 1e-9
+
+
+def _rounding(number: str) -> float:
+    """Half a unit of the last decimal of a number in text: 0.005 of "0.03"."""
+    return 0.5 * 10.0 ** -len(number.partition(".")[2])

@@ -26,27 +26,10 @@ from mmad_utils.datasets.table_rows import count_lines, open_rows
 
 __all__ = ["MISSING", "distinct_names", "iter_table", "read_table"]
 
-MISSING = {
-    *(
-        "",
-        "?",
-        "NA",
-        "N/A",
-        "n/a",
-        "NaN",
-        "nan",
-        "-NaN",
-        "-nan",
-        "null",
-        "NULL",
-        "None",
-        "NaT",
-        "<NA>",
-        "#N/A",
-        "#NA",
-    ),
-    *("#N/A N/A", "1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN"),
-}
+MISSING = {  # pandas' words, and "?"
+    "", "?", "NA", "N/A", "n/a", "NaN", "nan", "-NaN", "-nan", "null", "NULL", "None", "NaT", "<NA>", "#N/A", "#NA",
+    "#N/A N/A", "1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN",
+}  # fmt: skip
 HEAD = 100  # rows that show whether there is a header
 CHUNK = 50_000  # rows held as text at a time
 MOST_UNREADABLE = 0.5  # share of a column's cells; with more a file to score is refused
@@ -252,9 +235,8 @@ def _parquet(path: Path, notes: list[str]) -> tuple[pd.DataFrame, np.ndarray]:
     frame = frame.reset_index(level=named) if named else frame
     frame.columns, said = distinct_names(list(frame.columns))
     notes += said
-    nested = [
-        name for name in frame if frame[name].map(lambda cell: isinstance(cell, (list, dict, np.ndarray))).any()
-    ]
+    objects = frame.select_dtypes(object)
+    nested = [name for name in objects if objects[name].map(lambda x: isinstance(x, (list, dict, np.ndarray))).any()]
     if nested:
         raise DatasetError(
             f"{path}, column {nested[0]!r}: holds lists, not single values. Give it columns of its own."

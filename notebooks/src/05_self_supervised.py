@@ -520,8 +520,8 @@ area.round(3)
 # hundred images depends on its seed. Beside ours stand the numbers that the paper gives for MNIST. **They are
 # not the same experiment.** The paper has about 7000 images of 28² pixels in each run, a wide residual network and
 # five runs for each of ten classes; here it is two hundred images of 8² pixels, a network of four small
-# convolutions and the classes in the parameters. Compare the *order* of the rows. For the full protocol on MNIST
-# run `benchmarks/contaminated_images.py`; its result stands in `benchmarks/README.md`.
+# convolutions and the classes in the parameters. Compare the *order* of the rows. The full protocol on MNIST
+# is the script `benchmarks/contaminated_images.py`.
 
 # %%
 paper = pd.DataFrame(
@@ -599,8 +599,8 @@ written
 # %% [markdown]
 # Among the three scores no one is best everywhere. PL asks for the *right* answer, and is
 # best where the training was too short for firm answers, as here on photographs. NE and MP ask only for a *firm* one:
-# they do not mind when two operations look the same on normal images, and win on MNIST's 0 and 8, as
-# `benchmarks/README.md` shows. The paper prefers NE, with a much larger network; PL is the default here.
+# they do not mind when two operations look the same on normal images. The paper prefers NE, with a much larger network;
+# PL is the default here.
 
 # %%
 assert (precision["mean"].loc[["E3 PL", "E3 MP", "E3 NE"]].min() > precision["mean"].loc["random"]).all()
@@ -787,8 +787,8 @@ nb.value("score_time_72_over_4", seconds["all"] / seconds["turns"], unit="times"
 # - On unsorted data the same network ranks the outliers of its own training set; the reason is visible in the
 #   gradients.
 #
-# The full numbers, all classes with the default 72 and 111 operations, come from
-# `python -m mmad_utils.benchmark` and `benchmarks/contaminated_images.py`; they stand in `benchmarks/README.md`.
+# All classes with the default 72 and 111 operations are measured by `python -m mmad_utils.benchmark` and
+# `benchmarks/contaminated_images.py`; `benchmarks/README.md` has the commands.
 #
 # ## Exercises
 #

@@ -485,8 +485,8 @@
 # of the three ends below its own untrained network ({{ ref:gan_comparison }}). {{ ref:f_anogan_table }} repeats F1 and AUC of the central table of the f-AnoGAN paper
 # with our images. Some things are reproduced: f-AnoGAN is not behind the search, and the critic alone is the worst of the trained
 # methods, for it was taught to tell real from generated, and an anomaly is neither. Others are not: f-AnoGAN has
-# an AUC of {{ value:04_gans.f_anogan_auc }}, but a plain autoencoder and BiGAN have no less, and PCA, which the paper did not try,
-# has {{ value:04_gans.pca_auc_beside_f_anogan }}. The protocols differ. The paper has patches of
+# an AUC of {{ value:04_gans.f_anogan_auc }}, but a plain autoencoder and BiGAN have no less, and of the methods that the paper did not try, PCA
+# has {{ value:04_gans.pca_auc_beside_f_anogan }} and the squared length ‖x‖² has {{ value:f_anogan_table; training; ‖x‖²; AUC }}. The protocols differ. The paper has patches of
 # retinal scans, a large generator and lesions that are small in the picture; we have whole digits of eight by eight
 # pixels, fewer than a hundred to train on, and a game that was cut short. The paper also chose its thresholds on the
 # test labels, here marked as such; against the honest threshold below it in the table this gains
@@ -535,8 +535,8 @@
 # {{ value:05_self_supervised.unsorted_cae_auroc }}. {{ ref:unsorted_table }} sets this beside the paper’s MNIST. The order
 # of the methods on photographs is the paper’s; the experiments are not the same, with thousands of larger images, a wide
 # residual network and ten classes there, and two hundred small images of one class here. On centred digits the table
-# shows nothing, because the ruler solves it. A run on the ten thousand test digits of MNIST, closer to the paper’s
-# protocol, is recorded in the file `benchmarks/README.md`.
+# shows nothing, because the ruler solves it. The script `benchmarks/contaminated_images.py` has a protocol closer to the
+# paper’s, on the ten thousand test digits of MNIST.
 
 # %% [markdown]
 # {{ table:unsorted_table }}
@@ -674,8 +674,7 @@
 # the dependence between columns are ranked with an AUROC of {{ value:09_unified_framework.encoder_trained_auroc }}, with
 # the untrained network {{ value:09_unified_framework.encoder_untrained_auroc }}. That was learned, and it has a price: on
 # breast cancer itself, where a ruler has {{ value:02_task4_isolation_forest.ruler_standard_auroc }} over several splits,
-# the whole detector reaches {{ value:09_unified_framework.unified_tabular_auroc }}. On thyroid, another table for a ruler,
-# leaving the learned features out wins back a part of the loss (`benchmarks/README.md`). On hazelnuts the detector
+# the whole detector reaches {{ value:09_unified_framework.unified_tabular_auroc }}. On hazelnuts the detector
 # reaches {{ value:09_unified_framework.unified_image_auroc }}, between PaDiM with
 # {{ value:01_task2_padim.hazelnut_padim_image_auroc }} and PatchCore with
 # {{ value:01_task2_padim.hazelnut_patchcore_image_auroc }}, which keep the places that it pools.

@@ -265,7 +265,7 @@
 # %% [markdown] checked="333fec65 333fec65"
 # {{ figure:contamination_epochs }}
 
-# %% [markdown] checked="9dca03b4 9bb2b0ee"
+# %% [markdown] checked="84f2c12f 393852cc"
 # ### 对抗网络 {#adversarial-networks}
 #
 # 学会了模仿正常样本的生成器 [@goodfellow2014gan; @arjovsky2017wgan; @gulrajani2017wgangp]，模仿不出异常。AnoGAN [@schlegl2017anogan] 在生成器的编码空间里为每个样本做上百步梯度搜索，寻找最像的仿品。f-AnoGAN [@schlegl2019fanogan] 训练一个当场作答的编码器，并在像素残差之外加上判别器特征 $h$ 的残差，
@@ -274,7 +274,7 @@
 #
 # BiGAN 在同一场博弈中学习编码器与生成器 [@donahue2017bigan; @zenati2018gan]；对它最后几百次更新的权重取平均 [@yazici2019averaging]，是我们添加的。GANomaly 比较的是编码而不是像素 [@akcay2018ganomaly]。
 #
-# 搜索不能走得太远。在比博弈中所用长得多的编码里，它连异常的仿品也找得到：步数增至四倍，在一个数字上的 AUROC 只剩 {{ value:04_gans.anogan_digit_auroc_long_free_search }}；若让编码不长于随机编码的典型长度（这是我们添加的），则为 {{ value:04_gans.anogan_digit_auroc_long_search_in_ball }}。编码器的速度是搜索的 {{ value:04_gans.f_anogan_speedup }}，效果并不差。在相互依赖的列上，f-AnoGAN 达到 {{ value:04_gans.f_anogan_dependency_auroc }}，BiGAN 达到 {{ value:04_gans.bigan_dependency_auroc }}，GANomaly 达到 {{ value:04_gans.ganomaly_dependency_auroc }}，都远胜于未经训练的网络，而 PCA 比三者都强。这里每种方法只用一个网络。与同一批网络的残差相比，GANomaly 的第二次编码使 AUROC 改变 {{ value:04_gans.ganomaly_gain_by_second_code }}。在乳腺癌数据上，三者训练之后都低于自己未经训练的网络（{{ ref:gan_comparison }}）。{{ ref:f_anogan_table }}用我们的图像重做了 f-AnoGAN 论文核心表格中的 F1 与 AUC。有些结论得到了复现：f-AnoGAN 不落后于搜索；单独使用判别器，在训练过的方法中垫底，因为它学的是区分真品与仿品，而异常两者都不是。另一些则没有：f-AnoGAN 的 AUC 为 {{ value:04_gans.f_anogan_auc }}，可是普通自编码器和 BiGAN 都不比它低，论文没有尝试的 PCA 则有 {{ value:04_gans.pca_auc_beside_f_anogan }}。实验规程是不同的。论文用的是视网膜扫描的图像块、大型生成器，病灶只占画面的一小块；我们用的是八乘八像素的整个数字，训练样本不到一百个，博弈也提前结束。论文还在测试标签上选取阈值，表中已经注明；与表中靠下的正当阈值相比，这使论文六种方法的 F1 平均多出 {{ value:04_gans.f_anogan_f1_gained_by_test_labels }}，而 f-AnoGAN 自身几乎没有变化。
+# 搜索不能走得太远。在比博弈中所用长得多的编码里，它连异常的仿品也找得到：步数增至四倍，在一个数字上的 AUROC 只剩 {{ value:04_gans.anogan_digit_auroc_long_free_search }}；若让编码不长于随机编码的典型长度（这是我们添加的），则为 {{ value:04_gans.anogan_digit_auroc_long_search_in_ball }}。编码器的速度是搜索的 {{ value:04_gans.f_anogan_speedup }}，效果并不差。在相互依赖的列上，f-AnoGAN 达到 {{ value:04_gans.f_anogan_dependency_auroc }}，BiGAN 达到 {{ value:04_gans.bigan_dependency_auroc }}，GANomaly 达到 {{ value:04_gans.ganomaly_dependency_auroc }}，都远胜于未经训练的网络，而 PCA 比三者都强。这里每种方法只用一个网络。与同一批网络的残差相比，GANomaly 的第二次编码使 AUROC 改变 {{ value:04_gans.ganomaly_gain_by_second_code }}。在乳腺癌数据上，三者训练之后都低于自己未经训练的网络（{{ ref:gan_comparison }}）。{{ ref:f_anogan_table }}用我们的图像重做了 f-AnoGAN 论文核心表格中的 F1 与 AUC。有些结论得到了复现：f-AnoGAN 不落后于搜索；单独使用判别器，在训练过的方法中垫底，因为它学的是区分真品与仿品，而异常两者都不是。另一些则没有：f-AnoGAN 的 AUC 为 {{ value:04_gans.f_anogan_auc }}，可是普通自编码器和 BiGAN 都不比它低；论文没有尝试的方法中，PCA 有 {{ value:04_gans.pca_auc_beside_f_anogan }}，长度平方 ‖x‖² 有 {{ value:f_anogan_table; training; ‖x‖²; AUC }}。实验规程是不同的。论文用的是视网膜扫描的图像块、大型生成器，病灶只占画面的一小块；我们用的是八乘八像素的整个数字，训练样本不到一百个，博弈也提前结束。论文还在测试标签上选取阈值，表中已经注明；与表中靠下的正当阈值相比，这使论文六种方法的 F1 平均多出 {{ value:04_gans.f_anogan_f1_gained_by_test_labels }}，而 f-AnoGAN 自身几乎没有变化。
 
 # %% [markdown] checked="97488bcd 97488bcd"
 # {{ table:gan_comparison }}
@@ -297,8 +297,8 @@
 # %% [markdown] checked="b333e04e b333e04e"
 # {{ figure:symmetry }}
 
-# %% [markdown] checked="8fbc19d8 df471e19"
-# E3Outlier [@wang2019e3outlier] 把同样的任务用于无人整理过的图像，给训练图像自身排序。它之所以有效，是因为多数派的拉力大于少数派：训练开始时，正常样本梯度之和是离群样本的 {{ value:05_self_supervised.pull_ratio_start }} 倍。在混有一成离群样本的照片数据上，它达到 {{ value:05_self_supervised.unsorted_e3_pl_auroc }}，在同样特征上建的森林为 {{ value:05_self_supervised.unsorted_ssd_if_auroc }}，卷积自编码器为 {{ value:05_self_supervised.unsorted_cae_auroc }}。{{ ref:unsorted_table }}把它与论文的 MNIST 结果并列。各方法在照片上的次序与论文一致，但实验并不相同：论文有数千张更大的图像、一个宽残差网络和十个类别，我们只有一个类别的两百张小图。在居中的数字上，这张表什么也说明不了，因为尺子就能解决。更接近论文规程的一次运行使用了 MNIST 的一万个测试数字，记录在文件 `benchmarks/README.md` 中。
+# %% [markdown] checked="8d1d86ea 6f840d6c"
+# E3Outlier [@wang2019e3outlier] 把同样的任务用于无人整理过的图像，给训练图像自身排序。它之所以有效，是因为多数派的拉力大于少数派：训练开始时，正常样本梯度之和是离群样本的 {{ value:05_self_supervised.pull_ratio_start }} 倍。在混有一成离群样本的照片数据上，它达到 {{ value:05_self_supervised.unsorted_e3_pl_auroc }}，在同样特征上建的森林为 {{ value:05_self_supervised.unsorted_ssd_if_auroc }}，卷积自编码器为 {{ value:05_self_supervised.unsorted_cae_auroc }}。{{ ref:unsorted_table }}把它与论文的 MNIST 结果并列。各方法在照片上的次序与论文一致，但实验并不相同：论文有数千张更大的图像、一个宽残差网络和十个类别，我们只有一个类别的两百张小图。在居中的数字上，这张表什么也说明不了，因为尺子就能解决。脚本 `benchmarks/contaminated_images.py` 采用更接近论文的规程，使用 MNIST 的一万个测试数字。
 
 # %% [markdown] checked="51e21a45 51e21a45"
 # {{ table:unsorted_table }}
@@ -353,7 +353,7 @@
 # - **失败往往可以预先看到**，而且不需要异常：操作无法区分，编码缩成一点，修复器好得过了头。
 # - **发表的数字带着自己的实验规程**：取自测试标签的阈值、当作已知的异常比例、不同的数据，比方法本身更能解释两张表之间的差距。
 
-# %% [markdown] checked="5d1ac572 c96bb446"
+# %% [markdown] checked="a80e55c5 384dd3ff"
 # ## 统一框架是否可行 {#framework}
 #
 # ### 架构 {#architecture}
@@ -368,7 +368,7 @@
 #
 # ### 训练 {#training}
 #
-# **无监督**。图像编码器经过预训练，保持冻结。表格编码器需要训练信号；没有人训练过的网络只是一个随机投影，应当以这个名目进入对照。我们的做法与 VIME 相同 [@yoon2020vime]：遮住若干列，由其余各列预测它们；它的特征是缩放后的各列，以及每一列与同行其余部分所预期的值之差。只看这些特征的长度，破坏列间依赖的异常排序的 AUROC 为 {{ value:09_unified_framework.encoder_trained_auroc }}，未训练的网络为 {{ value:09_unified_framework.encoder_untrained_auroc }}。这是学到的，却也有代价：在乳腺癌数据本身上，尺子在数次划分上的 AUROC 为 {{ value:02_task4_isolation_forest.ruler_standard_auroc }}，整个检测器为 {{ value:09_unified_framework.unified_tabular_auroc }}。甲状腺数据也是尺子就够用的表，去掉学到的特征，损失可以挽回一部分（`benchmarks/README.md`）。在榛子上，检测器达到 {{ value:09_unified_framework.unified_image_auroc }}，介于 PaDiM 的 {{ value:01_task2_padim.hazelnut_padim_image_auroc }} 与 PatchCore 的 {{ value:01_task2_padim.hazelnut_patchcore_image_auroc }} 之间；它把图像的各位置汇总在一起，后两者则保留各位置。
+# **无监督**。图像编码器经过预训练，保持冻结。表格编码器需要训练信号；没有人训练过的网络只是一个随机投影，应当以这个名目进入对照。我们的做法与 VIME 相同 [@yoon2020vime]：遮住若干列，由其余各列预测它们；它的特征是缩放后的各列，以及每一列与同行其余部分所预期的值之差。只看这些特征的长度，破坏列间依赖的异常排序的 AUROC 为 {{ value:09_unified_framework.encoder_trained_auroc }}，未训练的网络为 {{ value:09_unified_framework.encoder_untrained_auroc }}。这是学到的，却也有代价：在乳腺癌数据本身上，尺子在数次划分上的 AUROC 为 {{ value:02_task4_isolation_forest.ruler_standard_auroc }}，整个检测器为 {{ value:09_unified_framework.unified_tabular_auroc }}。在榛子上，检测器达到 {{ value:09_unified_framework.unified_image_auroc }}，介于 PaDiM 的 {{ value:01_task2_padim.hazelnut_padim_image_auroc }} 与 PatchCore 的 {{ value:01_task2_padim.hazelnut_patchcore_image_auroc }} 之间；它把图像的各位置汇总在一起，后两者则保留各位置。
 #
 # **有监督**。分类头从标注的异常学习。它在这些种类上取胜，在新种类上则可能落败；只有测试集里留出了训练时没有的种类，才看得出来。
 #

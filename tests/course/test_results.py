@@ -471,6 +471,16 @@ def test_a_spread_of_seeds_may_change_as_the_f_test_allows(tmp_path, n, limit):
     assert len(compare(old, recorded(tmp_path / "c", 0.7, 0.03 * limit * 1.01, n))) == 4
 
 
+@pytest.mark.parametrize(("n", "differs"), [(2, False), (10, True)])  # 0.0049 may stand behind 0.00
+def test_a_spread_that_was_rounded_in_text_may_be_larger_than_it_reads(tmp_path, n, differs):
+    def one_cell(folder, text):
+        record = Results("x", output=tmp_path / folder, provenance=PROVENANCE)
+        record.table(pd.DataFrame({"AUROC": [text]}), "t", "Caption.", n=n)
+        return record.save().parent
+
+    assert bool(compare(one_cell("a", "0.51 ± 0.00"), one_cell("b", "0.52 ± 0.03"))) == differs
+
+
 def test_two_means_of_seeds_from_one_distribution_rarely_differ(tmp_path, rng):
     old, new = (Results("x", output=tmp_path / name, provenance=PROVENANCE) for name in ("a", "b"))
     for i in range(400):

@@ -1,5 +1,6 @@
 """Runs that are killed at a random moment, and two processes at once: the results are those of an undisturbed run."""
 
+import abc
 import hashlib
 import multiprocessing
 import os
@@ -33,21 +34,22 @@ FORK = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 CONTENT = Random(0).randbytes(400_000)
 
 
-class Run:
+class Run(abc.ABC):
     """One kind of run: ``work()`` in ``folder``, and what must be the same after any disturbance."""
 
     def __init__(self, folder):
         self.folder = folder
 
+    @abc.abstractmethod
     def work(self):
-        raise NotImplementedError
+        """Do it, from the beginning or from where a killed process left it."""
 
     def result(self):
         """Names and bytes of all files."""
         paths = sorted(path for path in self.folder.rglob("*") if path.is_file())
         return {str(path.relative_to(self.folder)): path.read_bytes() for path in paths}
 
-    def check_killed(self):
+    def check_killed(self):  # noqa: B027 (most kinds have nothing to check)
         """What must hold before the next run."""
 
 
