@@ -94,7 +94,7 @@ def scores(group: str, X: np.ndarray, seed: int):
         yield "CAE, 700 steps", cae.anomaly_score(X), {"epochs": epochs}
         yield "CAE-IF", forest_scores(cae.encode(X), seed), {"epochs": epochs}
     elif group == "CAE short":
-        yield "CAE, 50 epochs", AutoEncoder(random_state=seed).fit(X).anomaly_score(X), {"epochs": 50}
+        yield "CAE, 50 epochs", AutoEncoder(epochs=50, random_state=seed).fit(X).anomaly_score(X), {"epochs": 50}
         cae = StoppedAutoEncoder(epochs=epochs, random_state=seed).fit(X)
         yield "CAE, stopping rule", cae.anomaly_score(X), {"epochs": len(cae.history_)}
     elif group == "RDAE":

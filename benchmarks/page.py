@@ -387,6 +387,7 @@ TABLES = {
     "thumbnails-32": Table("thumbnails", thumbnails, side(32)),
     "tables": Table("tables", lambda runs: comparison(named(runs), HARD, (*HARD, "thyroid"))),
     "choices": Table("choices", choice),
+    "choices-contaminated": Table("choices_contaminated", choice),
     "ablations": Table("ablations", ablation_gains, column("anomalies", "report")),
     "labelled": Table("labelled", lambda runs: comparison(named(runs), HARD, HARD, LABELLED_GAINS)),
     "fusion": Table("fusion", lambda runs: fusion(runs, FUSIONS, (*KINDS, "CPU s"))),

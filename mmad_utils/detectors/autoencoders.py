@@ -51,7 +51,7 @@ class AutoEncoder(DeepDetector):
         None takes those of ``mmad_utils.networks``. A function cannot be written to a file: to keep such a detector,
         keep ``network_.state_dict()``.
 
-    The other parameters are those of ``DeepDetector``; the default of learning_rate is 3e-3.
+    The other parameters are those of ``DeepDetector``; the defaults of learning_rate and epochs are 3e-3 and 100.
 
     Attributes
     ----------
@@ -77,6 +77,7 @@ class AutoEncoder(DeepDetector):
     dropout: float = 0.1
     network: Callable[..., tuple[nn.Module, nn.Module]] | None = None
     learning_rate: float = 3e-3
+    epochs: int = 100
 
     def build(self, shape):
         """The encoder and the decoder."""
@@ -174,7 +175,7 @@ class DenoisingAutoEncoder(AutoEncoder):
     corruption : float, default=0.3
         That probability; or the noise's standard deviation, for columns, which should be standardised, and for images
         its ratio to the standard deviation of all pixels of the batch. Scoring corrupts nothing.
-    dropout : float, default=0.0
+    dropout, epochs : 0.0, 50
 
     The other parameters are those of ``AutoEncoder``.
 
@@ -188,6 +189,7 @@ class DenoisingAutoEncoder(AutoEncoder):
     noise: str = "gaussian"
     corruption: float = 0.3
     dropout: float = 0.0
+    epochs: int = 50
 
     def build(self, shape):
         """As for ``AutoEncoder``."""
@@ -283,6 +285,7 @@ class SparseAutoEncoder(AutoEncoder):
         p, the mean activation that is wished for.
     sparsity_weight : float, default=0.3
         λ. With 0 and a ``weight_decay`` this is the simpler form, a penalty on Σ W².
+    epochs : int, default=50
 
     The other parameters are those of ``AutoEncoder``.
 
@@ -296,6 +299,7 @@ class SparseAutoEncoder(AutoEncoder):
     latent_dim: int | None = 64
     activity: float = 0.05
     sparsity_weight: float = 0.3
+    epochs: int = 50
 
     def build(self, shape):
         """As for ``AutoEncoder``."""
@@ -324,8 +328,8 @@ class ContractiveAutoEncoder(AutoEncoder):
         None, as in the paper: encoder and decoder are one layer with weights W and Wᵀ, also for images as rows of
         pixels, and the penalty has a closed form. (A decoder with weights of its own could undo any shrinking of the
         encoder's.) With hidden layers, or a ``network`` of your own, the exact penalty costs a backward pass a unit.
-    dropout : float, default=0.0
-    contraction : float, default=0.1
+    dropout, epochs : 0.0, 50
+    contraction : float, default=1.0
         λ.
 
     The other parameters are those of ``AutoEncoder``.
@@ -341,7 +345,8 @@ class ContractiveAutoEncoder(AutoEncoder):
     latent_dim: int | None = 64
     hidden: Sequence[int] = ()
     dropout: float = 0.0
-    contraction: float = 0.1
+    contraction: float = 1.0
+    epochs: int = 50
 
     def _pair(self, shape, latent_dim):
         if self.network is not None:

@@ -39,7 +39,7 @@ class VariationalAutoEncoder(AutoEncoder):
         β: 1 is the bound of the paper, 0 leaves the codes free.
     scoring : {"reconstruction", "probability"}, default="reconstruction"
         ‖x − g(μ)‖²; or −E_z[log p(x | z)], An and Cho's reconstruction probability, from ``n_samples`` codes.
-    n_samples : int, default=10
+    n_samples, epochs : int, default=10 and 50
 
     The other parameters are those of ``AutoEncoder``. Your own ``network`` is called for its encoder with twice the
     ``latent_dim``.
@@ -59,6 +59,7 @@ class VariationalAutoEncoder(AutoEncoder):
     beta: float = 1.0
     scoring: str = "reconstruction"
     n_samples: int = 10
+    epochs: int = 50
 
     def build(self, shape):
         """Encoder and decoder, and the variance of the residuals, 1 until the network is trained."""
@@ -143,7 +144,8 @@ class AdversarialAutoEncoder(AutoEncoder):
     adversary_hidden : sequence of int, default=(64, 64)
         Widths of the discriminator's hidden layers.
     min_steps : int, default=400
-        A game needs more steps than a copy: ``epochs`` is raised on small data until there are so many batches.
+        A game needs more steps than a copy: ``epochs``, 50 by default, is raised on small data until there are so
+        many batches.
 
     The other parameters are those of ``AutoEncoder``; the learning rate holds for all three optimisers.
 
@@ -159,6 +161,7 @@ class AdversarialAutoEncoder(AutoEncoder):
 
     adversary_hidden: Sequence[int] = (64, 64)
     min_steps: int = 400
+    epochs: int = 50
 
     def build(self, shape):
         """Encoder, decoder and discriminator."""

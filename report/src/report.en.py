@@ -447,8 +447,8 @@
 # Training sets are seldom clean. With the largest share of anomalies among its training samples, a plain autoencoder
 # that trains for 200 epochs memorises them: asked to find them there, it reaches an AUROC of
 # {{ value:03_autoencoders.contaminated_plain_ae }}, and the robust one, which trains as long,
-# {{ value:03_autoencoders.contaminated_robust_ae }} ({{ ref:figure:contamination }}). But the plain one with its default
-# of 50 epochs reaches {{ value:03_autoencoders.contaminated_default_ae }}, and with a stopping rule that needs no labels
+# {{ value:03_autoencoders.contaminated_robust_ae }} ({{ ref:figure:contamination }}). But the plain one after
+# 50 epochs reaches {{ value:03_autoencoders.contaminated_short_ae }}, and with a stopping rule that needs no labels
 # {{ value:03_autoencoders.contaminated_stopped_ae }}; the distance to the fifth nearest of the other samples, which
 # needs no training, reaches {{ value:03_autoencoders.contaminated_knn }}. The robust autoencoder solves a problem that
 # training for too long creates; its advantage is that nobody has to know when to stop

@@ -256,8 +256,8 @@
 # %% [markdown] checked="10bbbf81 10bbbf81"
 # {{ table:autoencoders_injected_dependency_breast_cancer }}
 
-# %% [markdown] checked="fb0bc26f 4d691a57"
-# 训练集很少是干净的。训练样本中异常的比例取到最大时，训练 200 轮的普通自编码器会把异常记住：要它在训练集里把异常找出来，AUROC 只有 {{ value:03_autoencoders.contaminated_plain_ae }}；训练同样久的稳健自编码器为 {{ value:03_autoencoders.contaminated_robust_ae }}（{{ ref:figure:contamination }}）。但是，普通自编码器只训练默认的 50 轮就有 {{ value:03_autoencoders.contaminated_default_ae }}，用一条不需要标签的停止规则有 {{ value:03_autoencoders.contaminated_stopped_ae }}；到其余样本中第五近邻的距离不需要训练，也有 {{ value:03_autoencoders.contaminated_knn }}。稳健自编码器解决的是训练过久才会产生的问题，它的好处是不必知道何时停止（{{ ref:figure:contamination_epochs }}）。
+# %% [markdown] checked="7b883594 e9e28502"
+# 训练集很少是干净的。训练样本中异常的比例取到最大时，训练 200 轮的普通自编码器会把异常记住：要它在训练集里把异常找出来，AUROC 只有 {{ value:03_autoencoders.contaminated_plain_ae }}；训练同样久的稳健自编码器为 {{ value:03_autoencoders.contaminated_robust_ae }}（{{ ref:figure:contamination }}）。但是，普通自编码器只训练 50 轮就有 {{ value:03_autoencoders.contaminated_short_ae }}，用一条不需要标签的停止规则有 {{ value:03_autoencoders.contaminated_stopped_ae }}；到其余样本中第五近邻的距离不需要训练，也有 {{ value:03_autoencoders.contaminated_knn }}。稳健自编码器解决的是训练过久才会产生的问题，它的好处是不必知道何时停止（{{ ref:figure:contamination_epochs }}）。
 
 # %% [markdown] checked="a048b25e a048b25e"
 # {{ figure:contamination }}

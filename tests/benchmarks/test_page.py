@@ -13,7 +13,8 @@ ROOT = Path(page.__file__).resolve().parent
 RUN_FILES = sorted((ROOT / "runs").glob("*.jsonl"))
 MEASURED = [name for name, table in page.TABLES.items() if not table.runs().empty]
 NO_CONTROLS = {  # tables of times, of alarms and of differences between arms
-    *("positionwise", "pixel-metrics", "unified-alarms", "unified-stream", "choices", "ablations"),
+    *("positionwise", "pixel-metrics", "unified-alarms", "unified-stream", "choices"),
+    *("choices-contaminated", "ablations"),
 }
 LINEAR = {"early, PCA residual", "early, kNN", "early, Gaussian"}  # of paired modalities
 CODE = re.compile(r"```.*?```|`[^`]*`", re.DOTALL)
