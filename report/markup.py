@@ -9,6 +9,9 @@ To Markdown with tables and `$...$` formulas the report adds two marks, which re
     {{ ref:padim_heatmaps }}                           "Figure 1", "Table 2" or "Section 3.1", as a link;
                                                        ref:figure:id or ref:table:id where both have that id
     {{ contents }}  {{ references }}                   the contents list, the works cited
+    {{ name:01_task2_padim.dataset }}                  the name, from src/names.yaml, of the data set that a parameter
+                                                       of a notebook chose
+    {{ if:CONDITION }} text {{ else }} text {{ end }}  the text that the results decide for: see `alternatives.py`
     [@defard2021padim; @roth2022patchcore]             numbered citations
     ## Tables {#task-4}                                the name of a section, for ref:task-4; without it, its words
 """
