@@ -27,6 +27,8 @@ import mistune
 from latex2mathml.converter import convert_to_element
 from mistune.plugins.math import INLINE_MATH_PATTERN
 
+from mmad_utils.course.results import SPREADS
+
 
 def math_over_lines(markdown: mistune.Markdown) -> None:
     """The mistune plugin that lets a formula in the text go on in the next line, as it may in JupyterLab."""
@@ -52,7 +54,6 @@ KEY = r"\{\{\s*(?P<named>[^{}]*?)\s*\}\}"
 CITATION = r"\[(?P<cited>@[^\[\]]+)\]"
 SECTION_NAME = re.compile(r"\s*\{#([\w-]+)\}\s*$")
 
-SPREADS = ("sd", "std")  # the last word of a column that holds the deviations of the column before it
 HIGHER_IS_BETTER = ("AUROC", "AP", "AUPRO", "F1")  # the last word of a column in which the highest mean is the best
 NUMERIC = re.compile(r"[−\d.,±×/%() ⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+|–|nan")  # a cell of a column of numbers
 NO_WORDS: Mapping[str, str] = {}
