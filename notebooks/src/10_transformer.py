@@ -480,7 +480,9 @@ nb.figure(
 )  # fmt: skip
 
 # %% [markdown]
-# Attention says where a network *gathers*, the residual says where it was *surprised*. The pixel AUROC tells them apart.
+# Attention shows from which positions the class token takes information, the residual which positions were predicted
+# badly. We compare both with the masks by the pixel AUROC, beside a map that never looks at the picture: the closeness of
+# a pixel to the middle of the picture.
 
 # %%
 looks = detector.attention({"image": test["image"]})["image"]
@@ -489,11 +491,22 @@ pixel = {
     name: metrics.pixel_auroc(images.masks_test, metrics.resize_maps(m.astype(np.float32), size))
     for name, m in (("attention", looks), ("residual", detector.anomaly_map(test["image"])))
 }
+y, x = np.meshgrid(*(np.linspace(-1, 1, n) for n in size), indexing="ij")
+closeness = np.broadcast_to(-np.hypot(y, x), images.masks_test.shape)
+pixel["middle"] = metrics.pixel_auroc(images.masks_test, closeness)
 for name, value in pixel.items():
     nb.value(f"pixel_auroc_{name}", value)
 if epochs >= 10:
-    assert pixel["residual"] > pixel["attention"] + 0.05, "attention is not an explanation"
+    assert pixel["residual"] > pixel["attention"] + (0.05 if pictures.startswith("synthetic/") else 0.0)
+    assert pixel["residual"] > pixel["middle"] or pictures != "mvtec/hazelnut"
 pixel
+
+# %% [markdown]
+# On generated hazelnuts attention is far behind the residual. On the photographs of MVTec AD it can have a pixel AUROC
+# above 0.9 without knowing anything about defects. There each nut lies in the middle of a dark image and every defect lies
+# on a nut, so that a map that is bright on the object, or in the middle of every picture, already separates most defective
+# pixels from the background. The value of attention also differs strongly between seeds of the network; that of the
+# residual does not. Compare a localisation with a map that cannot know the defect before you call it an explanation.
 
 # %%
 columns = detector.attention({"tabular": test["tabular"]})["tabular"]
@@ -601,7 +614,8 @@ for text, change in (("default", {}), ("5% hidden", {"mask_share": (0.05, 0.05)}
     one = MultiModalAnomalyTransformer(epochs=epochs, **options, **change).fit(only_rows)
     area = metrics.auroc(truth["tabular"], one.anomaly_score({"tabular": test["tabular"]})["tabular"])
     by_share[text] = {"AUROC": area, "hidden error": one.history_[-1]["tabular hidden"]}
-assert by_share["5% hidden"]["hidden error"] > by_share["default"]["hidden error"] or epochs < 10
+if epochs >= 10 and table.startswith("injected/dependency"):
+    assert by_share["5% hidden"]["hidden error"] > by_share["default"]["hidden error"]
 pd.DataFrame(by_share).T.round(3)
 
 # %% [markdown] tags=["solution"]
