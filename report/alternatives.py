@@ -26,6 +26,9 @@ BLOCK = re.compile(r"\{\{\s*if:(?P<condition>[^{}]*?)\s*\}\}(?P<body>.*?)\{\{\s*
 BRANCH = re.compile(r"\{\{\s*(?:elif:(?P<condition>[^{}]*?)|(?P<otherwise>else))\s*\}\}")
 NAME = re.compile(r"\{\{\s*name:(?P<parameter>[^{}]*?)\s*\}\}")
 MARK = re.compile(r"\{\{\s*(?:if:[^{}]*|elif:[^{}]*|else|end)\s*\}\}")
+NOTHING = "\0"  # in the position of a block of which nothing is shown
+EMPTY_LINE = re.compile("^\0\n", re.MULTILINE)  # would end a table
+SEPARATORS = {"en": ", ", "zh": "、"}  # of the names of several data sets
 
 
 @cache
@@ -42,13 +45,6 @@ def branches(block: re.Match[str]) -> Iterator[tuple[str | None, str]]:
         yield condition, block["body"][begin : mark.start()].strip()
         condition, begin = mark["condition"], mark.end()
     yield condition, block["body"][begin:].strip()
-
-
-def outcomes(source: str) -> Iterator[str]:
-    """The source with the first alternative of every block, with the second, and so on, at last with none."""
-    blocks = [list(branches(block)) for block in BLOCK.finditer(source)]
-    for number in range(max(map(len, blocks), default=0) + 1):
-        yield BLOCK.sub(lambda block, at=number: "".join([text for _, text in branches(block)][at : at + 1]), source)
 
 
 def conditions(source: str) -> Iterator[str]:
@@ -81,10 +77,10 @@ class Chooser:
             for condition, text in branches(block):
                 try:
                     if condition is None or all(map(self._holds, condition.split(" and "))):
-                        return text
+                        return text or NOTHING
                 except KeyError as error:
                     problem(f"the condition '{condition}' names '{error.args[0]}', which is not in the results.")
-            return ""
+            return NOTHING
 
         def named(mark: re.Match[str]) -> str:
             try:
@@ -92,9 +88,11 @@ class Chooser:
             except KeyError as error:
                 problem(f"{mark.group()} names '{error.args[0]}', which is not in the results.")
                 return ""
-            return names().get(str(value), {}).get(self.language, f"`{value}`")
+            values = value if isinstance(value, list) else [value]
+            return SEPARATORS[self.language].join(names().get(v, {}).get(self.language, f"`{v}`") for v in values)
 
-        text = NAME.sub(named, BLOCK.sub(chosen, source))
+        text = EMPTY_LINE.sub("", BLOCK.sub(chosen, source)).replace(NOTHING, "")
+        text = NAME.sub(named, text)
         if MARK.search(text):
             problem("an alternative is not closed, or stands within another: {{ if:CONDITION }} text {{ end }}.")
         return text

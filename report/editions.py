@@ -61,10 +61,11 @@ def skeleton(source: str) -> Counter[str]:
     Of sentences with alternatives the conditions must be the same, in the same order, and so must be what each of the
     alternatives holds.
     """
-    parts = [f"condition {number}: {text}" for number, text in enumerate(alternatives.conditions(source), start=1)]
-    for number, outcome in enumerate(alternatives.outcomes(source), start=1):
-        parts += (f"{part} in alternative {number}" if alternatives.BLOCK.search(source) else part
-                  for part in _parts(outcome))  # fmt: skip
+    parts = _parts(alternatives.BLOCK.sub("", source))
+    for number, block in enumerate(alternatives.BLOCK.finditer(source), start=1):
+        for condition, text in alternatives.branches(block):
+            where = f"alternative {number} ({condition or 'else'})"
+            parts += [where, *(f"{part} in {where}" for part in _parts(text))]
     return Counter(parts)
 
 

@@ -422,6 +422,8 @@ for text, key in (("", "residual"), (", error only", "error")):
         nb.value(f"auroc_{key}_untrained_{name}", *comparison.loc[(data, f"untrained{text}")], n=n_seeds)
         nb.value(f"gain_{key}_{name}", *gain.loc[data], n=n_seeds)
     gains[key] = gain["mean"]
+for name, data in tasks.items():
+    nb.value(f"auroc_head_trained_{name}", *comparison.loc[(data, "trained, score head")], n=n_seeds)
 gains = pd.DataFrame(gains)
 if epochs >= 10:
     assert gains.loc[pictures, "error"] > 0, "places of a picture go together, and the network knows how"
