@@ -880,10 +880,12 @@
 #
 # Two changes close both doors: predict hidden tokens as they came in, which no weight can change [@he2022mae], and give the
 # head a second class, made of normal samples with exchanged columns or pasted pieces [@li2021cutpaste]. By the plain
-# error of prediction, training then gains {{ value:10_transformer.gain_error_tabular }} on rows and
-# {{ value:10_transformer.gain_error_image }} on pictures. The default score is the Mahalanobis distance of the residuals, and
-# it knows the linear relations without any training. There the gain is
-# {{ value:10_transformer.gain_residual_tabular }} on rows and {{ value:10_transformer.gain_residual_image }} on pictures:
+# error of prediction, training then changes the AUROC by {{ value:10_transformer.gain_error_tabular }} on rows and
+# {{ value:10_transformer.gain_error_image }} on pictures{{ if:10_transformer.auroc_error_untrained_tabular > 0.95 }};
+# the rows are found by their distance to the centre, which the untrained network measures as well{{ end }}. The
+# default score is the Mahalanobis distance of the residuals, and it uses the linear relations without any training.
+# There the change is {{ value:10_transformer.gain_residual_tabular }} on rows and
+# {{ value:10_transformer.gain_residual_image }} on pictures:
 # {{ if:10_transformer.gain_residual_image < 0.01 }}on pictures nothing, and the detector, at
 # {{ value:10_transformer.auroc_residual_trained_image }}, is its frozen backbone.{{ else }}with it the detector has
 # {{ value:10_transformer.auroc_residual_trained_image }} on pictures.{{ end }}

@@ -445,12 +445,12 @@
 # %% [markdown] checked="2925944e 2925944e"
 # {{ figure:fusion_missing }}
 
-# %% [markdown] checked="d820badb d4521918"
+# %% [markdown] checked="7228885c b2b77fb9"
 # ### 一个 Transformer 包办两者 {#one-transformer}
 #
 # Transformer [@vaswani2017attention] 只认词元：图片的各个位置、表格行的各列，可以由同一个网络来读。一种容易想到的做法是：由汇总向量重构网络自己的词元，并把每个正常样本的分数推向零。它有一个什么也不知道的完美解。训练结束时，词元的离散程度在图片上只剩 {{ value:10_transformer.naive_spread_left_image }}，在表格行上只剩 {{ value:10_transformer.naive_spread_left_tabular }}，无论看到什么，打分头都说 {{ value:10_transformer.naive_mean_score }}（{{ ref:transformer_collapse }}）。它的误差在图片上仍然可以排得不错，因为剩下的是冻结特征到一个常量的距离；只看 AUROC 察觉不到坍缩。
 #
-# 两处改动堵住两个漏洞：预测被遮住的词元的原样，那是任何权重都改不了的 [@he2022mae]；给打分头第二个类别，由正常样本交换若干列或贴入一块图片制成 [@li2021cutpaste]。单看预测误差，训练在表格行上带来 {{ value:10_transformer.gain_error_tabular }}，在图片上带来 {{ value:10_transformer.gain_error_image }}。默认的分数是残差的马氏距离，不经训练就已经知道线性关系。在这个分数上，增益在表格行上为 {{ value:10_transformer.gain_residual_tabular }}，在图片上为 {{ value:10_transformer.gain_residual_image }}：{{ if:10_transformer.gain_residual_image < 0.01 }}在图片上等于没有，AUROC 为 {{ value:10_transformer.auroc_residual_trained_image }} 的检测器就是它的冻结骨干网络。{{ else }}检测器在图片上因此为 {{ value:10_transformer.auroc_residual_trained_image }}。{{ end }}只看原始像素，网络达到 {{ value:10_transformer.auroc_raw_patches }}。用各种交换训练的打分头，在图片上为 {{ value:10_transformer.auroc_head_trained_image }}（{{ ref:transformer_comparison }}）。
+# 两处改动堵住两个漏洞：预测被遮住的词元的原样，那是任何权重都改不了的 [@he2022mae]；给打分头第二个类别，由正常样本交换若干列或贴入一块图片制成 [@li2021cutpaste]。单看预测误差，训练使 AUROC 在表格行上改变 {{ value:10_transformer.gain_error_tabular }}，在图片上改变 {{ value:10_transformer.gain_error_image }}{{ if:10_transformer.auroc_error_untrained_tabular > 0.95 }}；表格行的异常由到中心的距离就能找出，未经训练的网络同样会量这个距离{{ end }}。默认的分数是残差的马氏距离，不经训练就已经知道线性关系。在这个分数上，AUROC 的变化在表格行上为 {{ value:10_transformer.gain_residual_tabular }}，在图片上为 {{ value:10_transformer.gain_residual_image }}：{{ if:10_transformer.gain_residual_image < 0.01 }}在图片上等于没有，AUROC 为 {{ value:10_transformer.auroc_residual_trained_image }} 的检测器就是它的冻结骨干网络。{{ else }}检测器在图片上因此为 {{ value:10_transformer.auroc_residual_trained_image }}。{{ end }}只看原始像素，网络达到 {{ value:10_transformer.auroc_raw_patches }}。用各种交换训练的打分头，在图片上为 {{ value:10_transformer.auroc_head_trained_image }}（{{ ref:transformer_comparison }}）。
 #
 # 注意力也不是解释 [@abnar2020rollout]。对照缺陷的真实轮廓，分类词元的注意力像素级 AUROC 为 {{ value:10_transformer.pixel_auroc_attention }}，残差为 {{ value:10_transformer.pixel_auroc_residual }}，一张在每幅图片中央最亮的图为 {{ value:10_transformer.pixel_auroc_middle }}。注意力显示网络从哪些位置收集信息，残差显示哪些位置预测得不好。
 
