@@ -65,8 +65,10 @@ VARIABLE = re.compile(rf"{DATA_SET}|{NUMBER.pattern}")  # what a profile changes
 @cache
 def captions(language: str) -> dict[str, str]:
     """English -> translation; empty for English itself."""
-    path = FOLDER / "src" / f"captions.{language}.yaml"
-    return yaml.safe_load(path.read_text(encoding="utf-8")) if language != "en" else {}
+    known: dict[str, str] = {}
+    for path in (FOLDER / "src" / f"captions{profile}.{language}.yaml" for profile in ("", ".course")):
+        known |= yaml.safe_load(path.read_text(encoding="utf-8")) if language != "en" else {}
+    return known
 
 
 @cache
@@ -87,10 +89,13 @@ def translation(text: str, language: str) -> str | None:
     like = patterns(language).get(VARIABLE.sub("{}", text))
     if like is None:
         return None
-    pairs = set(zip(VARIABLE.findall(like), VARIABLE.findall(text)))
+    old, new, there = (VARIABLE.findall(found) for found in (like, text, known[like]))
+    if old == there:  # in the same order
+        parts = iter(new)
+        return VARIABLE.sub(lambda _: next(parts), known[like])
+    pairs = set(zip(old, new))
     replaced = dict(pairs)
-    there = VARIABLE.findall(known[like])
-    if len(replaced) < len(pairs) or any(old != new and old not in there for old, new in pairs):
+    if len(replaced) < len(pairs) or any(a != b and a not in there for a, b in pairs):
         return None
     return VARIABLE.sub(lambda part: replaced.get(part.group(), part.group()), known[like])
 
