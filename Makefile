@@ -16,7 +16,8 @@ FIND_PYTHON = for python in python3 python3.13 python3.12 python3.11; do \
 
 help:
 	@echo 'make report     run the notebooks, compute every number, write both editions to build/default'
-	@echo '                (make report PROFILE=course: with the parameters of profiles/course.yaml, to build/course)'
+	@echo '                (make report PROFILE=course: with the parameters of profiles/course.yaml, to build/course;'
+	@echo '                SET="backbone=efficientnet_lite0": with this parameter in all notebooks that have it)'
 	@echo 'make accept     renew the reference results, figures and pages of the repository from build/default'
 	@echo 'make portable   run all notebooks as other processors would, and compare (an hour on 2 cores)'
 	@echo 'make test       check style and types, run all tests'
@@ -31,7 +32,7 @@ help:
 
 report: PROFILE := default
 report: $(INSTALLED)
-	$(BIN)/python -m mmad_utils.course report --profile $(PROFILE)
+	$(BIN)/python -m mmad_utils.course report --profile $(PROFILE) $(foreach value,$(SET),--set '$(value)')
 
 accept: $(INSTALLED)
 	$(BIN)/python -m mmad_utils.course accept

@@ -22,7 +22,7 @@ from pathlib import Path
 import jupytext
 import nbformat
 
-from report import markup
+from report import alternatives, markup
 
 FOLDER = Path(__file__).resolve().parent
 DOCUMENTS = ("report", "which_detector")
@@ -56,7 +56,20 @@ def sync() -> None:
 
 
 def skeleton(source: str) -> Counter[str]:
-    """What must be the same in both languages: sections, keys, citations, links, formulas, code, sizes of tables."""
+    """What must be the same in both languages: sections, keys, citations, links, formulas, code, sizes of tables.
+
+    Of sentences with alternatives the conditions must be the same, in the same order, and so must be what each of the
+    alternatives holds.
+    """
+    parts = _parts(alternatives.BLOCK.sub("", source))
+    for number, block in enumerate(alternatives.BLOCK.finditer(source), start=1):
+        for condition, text in alternatives.branches(block):
+            where = f"alternative {number} ({condition or 'else'})"
+            parts += [where, *(f"{part} in {where}" for part in _parts(text))]
+    return Counter(parts)
+
+
+def _parts(source: str) -> list[str]:
     parts: list[str] = []
     for token in markup.walk(markup.parse(source)):
         match token["type"]:
@@ -71,7 +84,7 @@ def skeleton(source: str) -> Counter[str]:
                 parts.append(f"link to {token['attrs']['url']}")
             case "block_math" | "block_code" | "table_row" | "table_cell" | "list_item" as kind:
                 parts.append(kind.replace("_", " "))
-    return Counter(parts)
+    return parts
 
 
 def fingerprint(english: str, other: str) -> str:

@@ -56,13 +56,48 @@ WORDS: dict[str, dict[str, Any]] = {
 }
 UNNUMBERED = ("abstract", "references")  # sections, by name
 NUMBER = re.compile(r"\d+(?:\.\d+)?")
+DATA_SET = (
+    r"\b(?:breast_cancer|thyroid|(?:synthetic|mvtec|textures|digits|digit_scenes|mnist|tables|injected)(?:/\w+)+)"
+)
+VARIABLE = re.compile(rf"{DATA_SET}|{NUMBER.pattern}")  # what a profile changes in a text
 
 
 @cache
 def captions(language: str) -> dict[str, str]:
     """English -> translation; empty for English itself."""
-    path = FOLDER / "src" / f"captions.{language}.yaml"
-    return yaml.safe_load(path.read_text(encoding="utf-8")) if language != "en" else {}
+    known: dict[str, str] = {}
+    for path in (FOLDER / "src" / f"captions{profile}.{language}.yaml" for profile in ("", ".course")):
+        known |= yaml.safe_load(path.read_text(encoding="utf-8")) if language != "en" else {}
+    return known
+
+
+@cache
+def patterns(language: str) -> dict[str, str]:
+    """The texts that are translated, by what is left without data sets and numbers."""
+    return {VARIABLE.sub("{}", text): text for text in captions(language)}
+
+
+def translation(text: str, language: str) -> str | None:
+    """A text in the language; None if it is not translated.
+
+    A text that differs from a translated one only in data sets and numbers is translated like it: the same
+    replacements are made in its translation, if that has them.
+    """
+    known = captions(language)
+    if text in known:
+        return known[text]
+    like = patterns(language).get(VARIABLE.sub("{}", text))
+    if like is None:
+        return None
+    old, new, there = (VARIABLE.findall(found) for found in (like, text, known[like]))
+    if old == there:  # in the same order
+        parts = iter(new)
+        return VARIABLE.sub(lambda _: next(parts), known[like])
+    pairs = set(zip(old, new))
+    replaced = dict(pairs)
+    if len(replaced) < len(pairs) or any(a != b and a not in there for a, b in pairs):
+        return None
+    return VARIABLE.sub(lambda part: replaced.get(part.group(), part.group()), known[like])
 
 
 def translate(entry: dict[str, Any], language: str) -> tuple[dict[str, Any], list[str]]:
@@ -75,8 +110,9 @@ def translate(entry: dict[str, Any], language: str) -> tuple[dict[str, Any], lis
     known = captions(language)
     entry, missing = dict(entry), []
     for part in {"caption", "alt"} & entry.keys():
-        if entry[part] in known:
-            entry[part] = known[entry[part]]
+        translated = translation(entry[part], language)
+        if translated is not None:
+            entry[part] = translated
         elif entry[part].strip():
             near = difflib.get_close_matches(entry[part], known, n=1, cutoff=0.6)
             changed = f" It was '{near[0]}'." if near else ""
@@ -95,6 +131,10 @@ def label(line: str, language: str) -> str | None:
     known, pattern = captions(language), NUMBER.sub("{}", line)
     if not re.search(r"[^\W\d_]", re.sub(r"\\[a-z]+", "", line)):  # a number, or one as Matplotlib sets powers of ten
         return line
+    if re.fullmatch(rf"{DATA_SET}|feature_\d+", line):  # names stay
+        return line
     if line in known:
         return known[line]
-    return known[pattern].format(*NUMBER.findall(line)) if pattern in known else None
+    if pattern in known:
+        return known[pattern].format(*NUMBER.findall(line))
+    return translation(line, language)

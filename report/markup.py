@@ -9,6 +9,9 @@ To Markdown with tables and `$...$` formulas the report adds two marks, which re
     {{ ref:padim_heatmaps }}                           "Figure 1", "Table 2" or "Section 3.1", as a link;
                                                        ref:figure:id or ref:table:id where both have that id
     {{ contents }}  {{ references }}                   the contents list, the works cited
+    {{ name:01_task2_padim.dataset }}                  the name, from src/names.yaml, of the data set that a parameter
+                                                       of a notebook chose
+    {{ if:CONDITION }} text {{ else }} text {{ end }}  the text that the results decide for: see `alternatives.py`
     [@defard2021padim; @roth2022patchcore]             numbered citations
     ## Tables {#task-4}                                the name of a section, for ref:task-4; without it, its words
 """
@@ -23,6 +26,8 @@ from xml.etree import ElementTree
 import mistune
 from latex2mathml.converter import convert_to_element
 from mistune.plugins.math import INLINE_MATH_PATTERN
+
+from mmad_utils.course.results import SPREADS
 
 
 def math_over_lines(markdown: mistune.Markdown) -> None:
@@ -49,7 +54,6 @@ KEY = r"\{\{\s*(?P<named>[^{}]*?)\s*\}\}"
 CITATION = r"\[(?P<cited>@[^\[\]]+)\]"
 SECTION_NAME = re.compile(r"\s*\{#([\w-]+)\}\s*$")
 
-SPREADS = ("sd", "std")  # the last word of a column that holds the deviations of the column before it
 HIGHER_IS_BETTER = ("AUROC", "AP", "AUPRO", "F1")  # the last word of a column in which the highest mean is the best
 NUMERIC = re.compile(r"[−\d.,±×/%() ⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+|–|nan")  # a cell of a column of numbers
 NO_WORDS: Mapping[str, str] = {}

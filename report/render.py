@@ -25,7 +25,7 @@ from traitlets import Bool, Unicode, default
 
 from mmad_utils.course import project
 from mmad_utils.files import write_atomic
-from report import fonts, markup
+from report import alternatives, fonts, markup
 from report.document import Report, ReportError, load_results
 from report.language import WORDS
 from report.page import Page
@@ -70,14 +70,16 @@ class ReportPreprocessor(Preprocessor):
         output = Path(self.output)
         results = load_results(output / "results")
         report = Report(results, output, Path(self.bibliography), language, self.profile)
-        trees = []
+        trees, chooser = [], alternatives.Chooser(results, language)
         for index, cell in enumerate(nb.cells, start=1):
             first_line = cell.source.strip().partition("\n")[0][:40]
             report.cell = f"cell {index} ('{first_line}')"
             if cell.cell_type != "markdown":
                 report.problem("this is no Markdown cell.", "A report computes nothing: move it to a notebook.")
-            trees.append(markup.parse(cell.source) if cell.cell_type == "markdown" else [])
+            source = chooser.choose(cell.source, report.problem)
+            trees.append(markup.parse(source) if cell.cell_type == "markdown" else [])
             report.collect(trees[-1])
+        report.used |= chooser.used
         report.check()
         writer = self.writer(report)
         nb.cells = [raw_cell(cell.id, writer.write(tree)) for cell, tree in zip(nb.cells, trees)]

@@ -17,7 +17,7 @@ SOURCE = """\
 # # A small notebook
 
 # %% tags=["parameters"]
-seed: int = 0  # of the draw
+seed: int = 0  # of the draw, at least 0
 share: float = 0.5  # between 0 and 1
 title: str = "Draws"  # above the picture
 # which columns to draw

@@ -3,6 +3,7 @@
 import re
 import shutil
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -20,6 +21,10 @@ REPORT = ROOT / "report" / "report.en.ipynb"
 LANGUAGES = ("en", "zh")
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 needs_browser = pytest.mark.skipif(BROWSER is None, reason="needs Chromium or Chrome: apt-get install chromium")
+sys.path.insert(0, str(ROOT))  # report/ is no installed package
+
+from report.alternatives import conditions  # noqa: E402
+
 SOURCE = '# %% tags=["parameters"]\nseed: int = 0  # of every random draw\n'
 
 
@@ -44,9 +49,10 @@ class ReportProject:
         (folder / "profiles" / "default.yaml").write_text("01_demo: {}\n")
         (folder / "requirements.lock").write_text("numpy==2\n")
 
-    def results(self, name: str = "01_demo") -> results.Results:
-        """Fresh results of a notebook, which is made for them."""
-        (self.folder / "notebooks" / "src" / f"{name}.py").write_text(SOURCE)
+    def results(self, name: str = "01_demo", parameters: Iterable[str] = ()) -> results.Results:
+        """Fresh results of a notebook, which is made for them, with more parameters that name data sets."""
+        more = "".join(f'{parameter}: str = "thyroid"  # a data set\n' for parameter in parameters)
+        (self.folder / "notebooks" / "src" / f"{name}.py").write_text(SOURCE + more)
         current = provenance.current_provenance(name, notebook_files.defaults(name), ["mmad_utils.new"])
         return results.Results(name, output=self.folder, provenance={**current, "data": {"digits/3": "0" * 64}})
 
@@ -65,8 +71,15 @@ class ReportProject:
     def record_all_of(self, text: str) -> None:
         """Something for every key that a report names."""
         records: dict[str, results.Results] = {}
-        for name, key in sorted(set(re.findall(r"value:(\w+)\.(\w+)", text))):
-            records.setdefault(name, self.results(name)).value(key, 0.9876, sd=0.0123, n=5)
+        parameters: dict[str, set[str]] = {}
+        for name, key in re.findall(r"name:(\w+)\.(\w+)", text) + re.findall(r"(\d\w+)\.(\w+) is ", text):
+            parameters.setdefault(name, set()).add(key)
+        keys = re.findall(r"value:(\w+)\.(\w+)", text)
+        keys += [key for condition in conditions(text) for key in re.findall(r"(\d\w+)\.(\w+)(?! is )\b", condition)]
+        for name, key in sorted(set(keys)):
+            if name not in records:
+                records[name] = self.results(name, sorted(parameters.get(name, ())))
+            records[name].value(key, 0.9876, sd=0.0123, n=5)
         record = records.setdefault("99_pictures", self.results("99_pictures"))
         for key in sorted(set(re.findall(r"\{\{\s*figure:(\w+)", text))):
             draw_line(record, key)
@@ -90,7 +103,6 @@ class ReportProject:
         return HTMLExporter(config=self.config())
 
     def paper(self) -> Exporter:
-        sys.path.insert(0, str(ROOT))  # report/ is no installed package
         from report.paper import PaperExporter
 
         return PaperExporter(config=self.config())

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import ast
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from mmad_utils.course import notebook_files
 from mmad_utils.course.notebook_files import NotebookError
@@ -16,19 +13,6 @@ from mmad_utils.course.reference import accept
 from mmad_utils.course.results import ResultsError
 from mmad_utils.course.runner import build_report, run
 from mmad_utils.course.tolerances import compare
-
-
-def _value_from_text(text: str, key: str, known: Mapping[str, notebook_files.Parameter]) -> Any:
-    """A value of the command line as its parameter's type wants it."""
-    if key in known and known[key].accepts(text):
-        return text
-    words = {"true": True, "false": False, "none": None, "null": None}
-    if text.lower() in words:
-        return words[text.lower()]
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -42,6 +26,9 @@ def main(arguments: list[str] | None = None) -> int:
     command.add_argument("--output", type=Path, metavar="DIR", help="for results, figures and executed copy")
     command = commands.add_parser("report", help="build the report of a profile, as `make report` does")
     command.add_argument("--profile", default="default", help="profiles/PROFILE.yaml")
+    command.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="for all notebooks that have it"
+    )
     commands.add_parser("check", help="check the form of all notebooks and profiles")
     commands.add_parser("sync", help="make notebooks and their sources equal; the one saved last wins")
     commands.add_parser("student", help="write copies without solutions to build/student, unless they are there")
@@ -65,11 +52,11 @@ def main(arguments: list[str] | None = None) -> int:
             print(*found, f"{len(found)} differences or failures.", sep="\n")
             return 1 if found else 0
         if options.command == "report":
-            build_report(options.profile)
+            build_report(options.profile, options.set)
         if options.command == "run":
             notebook = notebook_files.read_notebook(notebook_files.notebook_path(options.name))
             known = notebook_files.parameters_of(notebook, options.name)
-            given = {key: _value_from_text(text, key, known) for key, text in options.parameters}
+            given = {key: notebook_files.value_from_text(text, known.get(key)) for key, text in options.parameters}
             print(run(options.name, options.profile, given, options.output))
             return 0
         names = notebook_files.profile_values("default")

@@ -2,8 +2,9 @@
 
 A notebook `notebooks/NAME.ipynb` (no outputs) is paired with `notebooks/src/NAME.py`. One cell is tagged
 `parameters` and holds typed, commented literals, ``seed: int = 0  # of every random draw``; these values are
-the default profile. `python -m mmad_utils.course check` runs `problems`; `sync` makes each pair equal again;
-`student` writes copies without solutions.
+the default profile. A number whose comment says ``at least 2`` is refused below that.
+`python -m mmad_utils.course check` runs `problems`; `sync` makes each pair equal again; `student` writes copies
+without solutions.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from __future__ import annotations
 import ast
 import difflib
 import json
+import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -29,6 +32,7 @@ from mmad_utils.course.exercises import exercise_problems, without_solutions
 
 MAXIMAL_CELL_LINES = 25  # what a reader sees at once beside the prose
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
+LEAST = re.compile(r"#.*\bat least (\d+(?:\.\d+)?)")  # of a parameter, in its comment
 SCALARS: dict[str, Any] = {"int": int, "float": (float, int), "str": str, "bool": bool}
 
 
@@ -43,6 +47,7 @@ class Parameter:
     annotation: ast.expr
     default: Any
     commented: bool
+    minimum: float | None = None
 
     def accepts(self, value: Any) -> bool:
         """Whether the value is of the annotated type; an int will do for a float."""
@@ -139,7 +144,8 @@ def parameters_of(notebook: nbformat.NotebookNode, name: str) -> dict[str, Param
         last = (node.end_lineno or node.lineno) - 1
         above = lines[node.lineno - 2] if node.lineno > 1 else ""
         commented = "#" in lines[last][node.end_col_offset :] or above.lstrip().startswith("#")
-        parameters[key] = Parameter(annotation, default, commented)
+        least = LEAST.search(lines[last][node.end_col_offset :])
+        parameters[key] = Parameter(annotation, default, commented, float(least[1]) if least else None)
         check_values({key: default}, parameters, f"{name}, parameters cell")
     return parameters
 
@@ -152,11 +158,16 @@ def defaults(name: str) -> dict[str, Any]:
 
 def parameter_values(name: str, profile: str) -> dict[str, Any]:
     """Every parameter of a notebook as a profile sets it."""
-    return {**defaults(name), **profile_values(profile).get(name, {})}
+    return {**defaults(name), **changed_values(name, profile)}
+
+
+def changed_values(name: str, profile: str) -> dict[str, Any]:
+    """The parameters that a profile sets, those of $MMAD_SET before them."""
+    return {**profile_values(profile).get(name, {}), **overrides(name)}
 
 
 def check_values(values: Mapping[str, Any], parameters: Mapping[str, Parameter], where: str) -> None:
-    """Refuse a value for an unknown parameter, or of the wrong type.
+    """Refuse a value for an unknown parameter, of the wrong type, or below the minimum.
 
     Raises
     ------
@@ -171,6 +182,9 @@ def check_values(values: Mapping[str, Any], parameters: Mapping[str, Parameter],
             raise NotebookError(
                 f"{where}: parameter {key!r} takes {expected}, got {value!r} ({type(value).__name__})."
             )
+        minimum = parameters[key].minimum
+        if minimum is not None and isinstance(value, int | float) and value < minimum:
+            raise NotebookError(f"{where}: parameter {key!r} is at least {minimum:g}, got {value!r}.")
 
 
 def unread_parameters(notebook: nbformat.NotebookNode, name: str) -> list[str]:
@@ -201,6 +215,47 @@ def check_parameters(notebook: nbformat.NotebookNode, name: str, values: Mapping
     unread = unread_parameters(notebook, name)
     if unread:
         raise NotebookError(f"{name}: no code cell reads parameter {unread[0]!r}; use it or remove it.")
+
+
+def value_from_text(text: str, parameter: Parameter | None) -> Any:
+    """A value of the command line as its parameter's type wants it: 3, 1e-3, true, words, [a, b]."""
+    if parameter is not None and parameter.accepts(text):
+        return text
+    words = {"true": True, "false": False, "none": None, "null": None}
+    if text.lower() in words:
+        return words[text.lower()]
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        listed = text.startswith("[") and text.endswith("]")
+        return [part.strip() for part in text[1:-1].split(",")] if listed else text
+
+
+def overrides(name: str) -> dict[str, Any]:
+    """The parameters of a notebook that `make report SET=...` sets: $MMAD_SET has a line ``key=value`` for each."""
+    lines = os.environ.get("MMAD_SET", "").splitlines()
+    known = parameters_of(read_notebook(source_path(name)), name) if lines else {}
+    given = dict(line.partition("=")[::2] for line in lines)
+    return {key: value_from_text(text, known[key]) for key, text in given.items() if key in known}
+
+
+def check_overrides(names: Iterable[str]) -> None:
+    """Refuse a parameter in $MMAD_SET that no notebook has, and a value that a notebook does not take.
+
+    Raises
+    ------
+    NotebookError
+    """
+    known = {name: parameters_of(read_notebook(source_path(name)), name) for name in names}
+    every = {key for parameters in known.values() for key in parameters}
+    for line in os.environ.get("MMAD_SET", "").splitlines():
+        key, sign, _ = line.partition("=")
+        if not sign:
+            raise NotebookError(f"SET={line!r}: expected PARAMETER=VALUE, several with a space between them.")
+        if key not in every:
+            raise NotebookError(f"SET={line!r}: no notebook has a parameter {key!r}.{_nearest(key, sorted(every))}")
+    for name, parameters in known.items():
+        check_values(overrides(name), parameters, f"SET, {name}")
 
 
 def profile_values(profile: str) -> dict[str, dict[str, Any]]:

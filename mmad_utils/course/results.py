@@ -56,6 +56,7 @@ from mmad_utils.files import atomic_path, locked, png_size
 
 SIGNIFICANT_DIGITS = 6  # enough for any reader; the last bits of a double differ between processors
 KINDS = ("png", "svg", "csv")  # of files of a figure
+SPREADS = ("sd", "std")  # the last word of a column of standard deviations
 FORMAT = 2  # of the JSON; a change that older code cannot read raises it
 DOTS_PER_INCH = 150  # sharp on a high-density screen, and a page of figures still loads at once
 
@@ -100,7 +101,8 @@ class Results:
         key : str
         mean : float
         sd : float, optional
-            Standard deviation. Without `n` it is shown, and gives `compare` no tolerance.
+            Standard deviation. Without `n` it is shown, and gives `compare` no tolerance. One of a single seed
+            (`n=1`) is not recorded, for it is not defined.
         n : int, optional
             Number of seeds behind `mean` and `sd`, or of measurements behind a mean without `sd`. Leave it out where
             `sd` is a spread between classes, folds or data sets.
@@ -115,7 +117,7 @@ class Results:
         _check_count(n, f"value {key!r}")
         self.values[key] = {
             "value": _number(mean, f"value {key!r}"),
-            "sd": None if sd is None else _number(sd, f"value {key!r}, sd"),
+            "sd": None if sd is None or n == 1 else _number(sd, f"value {key!r}, sd"),
             "n": None if n is None else int(n),
             "unit": unit,
         }
@@ -131,7 +133,8 @@ class Results:
         id, caption : str
         n : int, optional
             Number of seeds behind each spread of the table: "0.91 ± 0.03", or a column "sd" or "AUROC sd". `compare`
-            then lets the means move accordingly. Leave it out where a spread is not one of seeds.
+            then lets the means move accordingly. Leave it out where a spread is not one of seeds. With `n=1` the
+            columns "sd", "std", "AUROC sd" and so on may hold NaN, which is recorded as null.
         single_run : bool, default=False
             Whether the table shows a single run of a chaotic training, which comes out otherwise on another
             processor. `compare` then looks at the columns and the number of rows only.
@@ -151,8 +154,14 @@ class Results:
             raise ResultsError(f"table {id!r} is empty: {len(frame)} rows, {len(columns)} columns.")
         if isinstance(frame.columns, pd.MultiIndex) or len(set(columns)) < len(columns):
             raise ResultsError(f"table {id!r}: column names must be plain and differ, got {columns}.")
+        undefined = {name for name in columns if n == 1 and name.split(" ")[-1] in SPREADS}
         rows = [
-            [_cell(cell, f"table {id!r}, row {row}, column {name!r}") for name, cell in zip(columns, cells)]
+            [
+                None
+                if name in undefined and isinstance(cell, float) and math.isnan(cell)
+                else _cell(cell, f"table {id!r}, row {row}, column {name!r}")
+                for name, cell in zip(columns, cells)
+            ]
             for row, cells in enumerate(frame.itertuples(index=False, name=None), start=1)
         ]
         comparison = _comparison(n, single_run, f"table {id!r}")

@@ -7,12 +7,13 @@ import re
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from mmad_utils.course import notebook_files, project
+from mmad_utils.course.inputs import require_inputs
 from mmad_utils.course.notebook import short_hash
 from mmad_utils.course.notebook_files import NotebookError
 from mmad_utils.files import locked, remove
@@ -54,7 +55,7 @@ def run(
     """
     given = dict(parameters or {})
     notebook = notebook_files.read_notebook(notebook_files.notebook_path(name))
-    values = {**notebook_files.profile_values(profile).get(name, {}), **given}
+    values = {**notebook_files.changed_values(name, profile), **given}
     notebook_files.check_parameters(notebook, name, values)
     notebook_files.require_in_step(name)
     build = project.build_home() / (f"{profile}-{short_hash(name, values)}" if given else profile)
@@ -71,13 +72,30 @@ def run(
     return copy
 
 
-def build_report(profile: str) -> None:
+def build_report(profile: str, values: Iterable[str] = ()) -> None:
     """Replace this process by Snakemake, which builds the report; a second one in the same checkout waits.
 
     The lock is one on the Snakefile, which ends with the process. Snakemake's own lock would outlive a killed one.
+
+    Parameters
+    ----------
+    profile : str
+        ``profiles/<profile>.yaml``
+    values : iterable of "parameter=value"
+        Go before those of the profile, in every notebook that has the parameter.
+
+    Raises
+    ------
+    NotebookError
+        Before anything is built: a parameter that no notebook has, a value of the wrong type, data sets or weights
+        that are not there and cannot be fetched.
     """
     import fcntl
 
+    os.environ["MMAD_SET"] = "\n".join(values)
+    names = list(notebook_files.profile_values("default"))
+    notebook_files.check_overrides(names)
+    require_inputs(names, profile)
     snakefile = os.open(project.ROOT / "Snakefile", os.O_RDONLY)
     try:
         fcntl.flock(snakefile, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -24,6 +24,10 @@ class DatasetError(ValueError):
     """Data that cannot be used: the message says what is wrong, where, and what to do."""
 
 
+class FilesMissingError(DatasetError):
+    """Files of a data set that are not there."""
+
+
 @lru_cache(maxsize=1)
 def manifest() -> tuple[dict[str, Any], ...]:
     """The entries of manifest.json: what each data set is, where it comes from, where its files lie.
@@ -76,14 +80,14 @@ def origin(name: str, **known: Any) -> dict[str, Any]:
     return {"origin": entry["source"], "licence": entry["licence"], "synthetic": entry["synthetic"], **known}
 
 
-def not_found(name: str, path: Path, home: Path) -> DatasetError:
+def not_found(name: str, path: Path, home: Path) -> FilesMissingError:
     """The error for files that are not there: what the folder holds instead, and what belongs where."""
     parent = path.parent
     while not parent.is_dir() and parent != parent.parent:
         parent = parent.parent
     present = sorted(entry.name for entry in parent.iterdir() if not entry.name.startswith("."))
     shown = ", ".join(present[:12]) + (", ..." if len(present) > 12 else "")
-    return DatasetError(f"{path}: not there ({parent} holds: {shown or 'nothing'}).\n{how_to_get(name, home)}")
+    return FilesMissingError(f"{path}: not there ({parent} holds: {shown or 'nothing'}).\n{how_to_get(name, home)}")
 
 
 def how_to_get(name: str, home: Path) -> str:

@@ -63,7 +63,7 @@ sample_sizes: list[int] = [
     128,
     256,
 ]  # rows a tree sees; those above the table's size are dropped
-n_seeds: int = 5  # forests fitted for each number of trees and each sample size
+n_seeds: int = 5  # forests fitted for each number of trees and each sample size, at least 2
 time_sizes: list[int] = [1000, 2000, 4000, 8000, 16000, 32000]  # rows of the tables whose time is measured
 
 # %% [markdown]

@@ -640,16 +640,8 @@ published
 ours = pd.DataFrame()
 if paper_dataset:
     runs = pd.DataFrame([benchmark.measure("DAGMM", paper_dataset, seed + i) for i in range(n_seeds)])
-    measures = [
-        "f1_at_rate",
-        "f1",
-        "auroc",
-        "norm_f1_at_rate",
-        "norm_auroc",
-        "untrained_f1_at_rate",
-        "untrained_auroc",
-    ]
-    ours = runs[measures].agg(["mean", "std"])
+    measures = ["f1_at_rate", "f1", "auroc", "norm_auroc", "untrained_auroc"]
+    ours = runs[measures].agg(["mean", "std"] if n_seeds > 1 else ["mean"])
     nb.table(ours.reset_index(), "dagmm_paper_row", f"DAGMM, the ruler and the untrained network on {paper_dataset}.")
     assert (runs["norm_auroc"] > 0.9).all(), "a ruler solves this table"
 ours.round(3) if paper_dataset else "no row of our own: paper_dataset is empty"
@@ -797,9 +789,12 @@ for n in sizes:
     cloud = rng.normal(size=(n, 24))
     for name, detector in (("kNN", KNNDistance()), ("REPEN", REPEN(epochs=0, base_detector="sp", random_state=seed))):
         detector.fit(cloud[: n // 2])
-        start = time.perf_counter()
-        detector.anomaly_score(cloud[n // 2 :])
-        seconds[name].append(time.perf_counter() - start)
+        times = []
+        for _ in range(3):  # the shortest is the least disturbed by other processes
+            start = time.perf_counter()
+            detector.anomaly_score(cloud[n // 2 :])
+            times.append(time.perf_counter() - start)
+        seconds[name].append(min(times))
 costs = pd.DataFrame(seconds, index=pd.Index(sizes, name="rows"))
 assert costs["REPEN"].iloc[-1] / costs["REPEN"].iloc[0] < 0.5 * costs["kNN"].iloc[-1] / costs["kNN"].iloc[0]
 (costs / costs.iloc[0]).round(1)

@@ -687,7 +687,8 @@ assert fence_aurocs["fence from inside"].max() < 0.6
 if fence_epochs >= 100:
     assert fence_aurocs["fence"].min() > 0.9
     assert fence_aurocs["fence"].mean() > fence_aurocs["plain GAN"].mean(), "the fence is better on average"
-    assert fence_aurocs["plain GAN"].std(ddof=1) > 2 * fence_aurocs["fence"].std(ddof=1), "its spread is smaller"
+    if n_seeds >= 2:
+        assert fence_aurocs["plain GAN"].std(ddof=1) > 2 * fence_aurocs["fence"].std(ddof=1), "its spread is smaller"
 fence_table.round(3)
 
 # %% [markdown]
@@ -800,14 +801,14 @@ nb.figure(
 #
 # ALOCC is best here. Its noise breaks the relations between the columns and leaves each column plausible, and so does
 # the recipe by which these anomalies were made: it was trained on nearly the task on which it is tested. Half of Fence
-# GAN's first samples are of that kind too. On the course's real tables (`vowels`, `optdigits`, `satellite`; profile
-# `course`) that advantage is gone.
+# GAN's first samples are of that kind too. On real tables (`hard_datasets=["tables/vowels", "tables/optdigits",
+# "tables/satellite"]`) that advantage is gone.
 
 # %%
 means = results["AUROC"].unstack("detector").loc[hard_datasets].mean()
 for name in hard_datasets:
     area = results.loc[name]
-    if name.startswith(("injected/dependency/", "tables/")):
+    if name.startswith(("injected/dependency/", "tables/")) and n_seeds >= 2:
         for key in learned:
             assert area.loc[key, "AUROC"] > 0.6, "never inverted"
         assert area.loc["DeepSVDD", "AUROC"] > area.loc["‖x‖²", "AUROC"] + 0.1

@@ -252,11 +252,17 @@ alignments.round(3)
 # %% [markdown]
 # Read the first column, then the others. Whatever the alignment does to the modalities, it hardly moves the
 # detection of anomalies in either direction: a distribution that two modalities are squeezed into says nothing that
-# each of them did not say before. Alignment earns its keep where something is to be carried *across*: pairs, or labels.
+# each of them did not say before. Alignment is useful where something is to be carried *across*: pairs, or labels.
+#
+# Moment matching makes mean and covariance of the modalities equal. On breast cancer and generated hazelnuts the
+# classifier is then wrong more often. On thyroid and the hazelnuts of MVTec AD it still tells nearly all samples apart:
+# its six columns give twelve features, so that its latents have no variance in four of the sixteen directions, and no
+# linear map gives them any. In six latents moment matching leaves the classifier at chance.
 
 # %%
 assert alignments.loc["not aligned", "modality"] > 0.9
-assert alignments.loc["moment matching", "modality"] < 0.9
+if table_dataset == "breast_cancer":
+    assert alignments.loc["moment matching", "modality"] < 0.9
 assert (alignments[list(X)].max() - alignments[list(X)].min()).max() < 0.1, "alignment moves the detection little"
 nb.value("modality_auroc_none", alignments.loc["not aligned", "modality"])
 nb.value("modality_auroc_moments", alignments.loc["moment matching", "modality"])
@@ -609,7 +615,8 @@ for name, source in (("own space", ten), ("old space", X["image"])):
     gains[f"pictures, {name}"] = metrics.auroc(
         zipper.y_test, scorer.anomaly_score(space.encode({"image": zipper.X_test})["image"])
     )
-for name, source in (("own space", hard.X_train[:20]), ("old space", table.X_train)):
+same_columns = hard.X_train.shape[1] == table.X_train.shape[1]
+for name, source in (("own space", hard.X_train[:20]), ("old space", table.X_train)) if same_columns else ():
     space = MultiModalAnomalyDetector(
         {"tabular": TabularEncoder(steps=steps)}, latent_dim=latent_dim, calibration_folds=0, random_state=seed
     )
@@ -632,7 +639,7 @@ transfer.round(3)
 # %%
 if table_dataset in hard_table:
     assert gains["table, old space"] > gains["table, own space"] - 0.02
-for key, value in (("image", "pictures"), ("tabular", "table")):
+for key, value in (("image", "pictures"), ("tabular", "table"))[: 1 + same_columns]:
     nb.value(f"transfer_{key}_gain", gains[f"{value}, old space"] - gains[f"{value}, own space"])
 
 # %% [markdown]

@@ -408,6 +408,10 @@ nb.figure(
 # pictures nothing, and the frozen backbone with one Gaussian does all the work. Both numbers are true; the second is the
 # one to compare with other detectors. The score head alone is the weaker detector: it knows the exchanges that it was
 # trained on, and on pictures its cross-entropy has barely left the line of guessing.
+#
+# On thyroid the rows say something else: the untrained network is not behind. Anomalies there lie far from the centre
+# (notebook 02), the error of an untrained network grows with that distance, and training makes large values easier to
+# predict, too. Such a table shows that a detector works, not that it has learned.
 
 # %%
 wide = found.pivot(index=["data", "seed"], columns="score", values="AUROC")
@@ -422,10 +426,13 @@ for text, key in (("", "residual"), (", error only", "error")):
         nb.value(f"auroc_{key}_untrained_{name}", *comparison.loc[(data, f"untrained{text}")], n=n_seeds)
         nb.value(f"gain_{key}_{name}", *gain.loc[data], n=n_seeds)
     gains[key] = gain["mean"]
+for name, data in tasks.items():
+    nb.value(f"auroc_head_trained_{name}", *comparison.loc[(data, "trained, score head")], n=n_seeds)
 gains = pd.DataFrame(gains)
 if epochs >= 10:
     assert gains.loc[pictures, "error"] > 0, "places of a picture go together, and the network knows how"
     assert not table.startswith("injected/dependency") or gains.loc[table, "error"] > 0.1, "so do columns"
+    assert table != "thyroid" or comparison.loc[(table, "untrained, error only"), "mean"] > 0.95
 gains.round(4)
 
 # %% [markdown]
@@ -480,7 +487,9 @@ nb.figure(
 )  # fmt: skip
 
 # %% [markdown]
-# Attention says where a network *gathers*, the residual says where it was *surprised*. The pixel AUROC tells them apart.
+# Attention shows from which positions the class token takes information, the residual which positions were predicted
+# badly. We compare both with the masks by the pixel AUROC, beside a map that never looks at the picture: the closeness of
+# a pixel to the middle of the picture.
 
 # %%
 looks = detector.attention({"image": test["image"]})["image"]
@@ -489,11 +498,22 @@ pixel = {
     name: metrics.pixel_auroc(images.masks_test, metrics.resize_maps(m.astype(np.float32), size))
     for name, m in (("attention", looks), ("residual", detector.anomaly_map(test["image"])))
 }
+y, x = np.meshgrid(*(np.linspace(-1, 1, n) for n in size), indexing="ij")
+closeness = np.broadcast_to(-np.hypot(y, x), images.masks_test.shape)
+pixel["middle"] = metrics.pixel_auroc(images.masks_test, closeness)
 for name, value in pixel.items():
     nb.value(f"pixel_auroc_{name}", value)
 if epochs >= 10:
-    assert pixel["residual"] > pixel["attention"] + 0.05, "attention is not an explanation"
+    assert pixel["residual"] > pixel["attention"] + (0.05 if pictures.startswith("synthetic/") else 0.0)
+    assert pixel["residual"] > pixel["middle"] or pictures != "mvtec/hazelnut"
 pixel
+
+# %% [markdown]
+# On generated hazelnuts attention is far behind the residual. On the photographs of MVTec AD it can have a pixel AUROC
+# above 0.9 without knowing anything about defects. There each nut lies in the middle of a dark image and every defect lies
+# on a nut, so that a map that is bright on the object, or in the middle of every picture, already separates most defective
+# pixels from the background. The value of attention also differs strongly between seeds of the network; that of the
+# residual does not. Compare a localisation with a map that cannot know the defect before you call it an explanation.
 
 # %%
 columns = detector.attention({"tabular": test["tabular"]})["tabular"]
@@ -601,7 +621,8 @@ for text, change in (("default", {}), ("5% hidden", {"mask_share": (0.05, 0.05)}
     one = MultiModalAnomalyTransformer(epochs=epochs, **options, **change).fit(only_rows)
     area = metrics.auroc(truth["tabular"], one.anomaly_score({"tabular": test["tabular"]})["tabular"])
     by_share[text] = {"AUROC": area, "hidden error": one.history_[-1]["tabular hidden"]}
-assert by_share["5% hidden"]["hidden error"] > by_share["default"]["hidden error"] or epochs < 10
+if epochs >= 10 and table.startswith("injected/dependency"):
+    assert by_share["5% hidden"]["hidden error"] > by_share["default"]["hidden error"]
 pd.DataFrame(by_share).T.round(3)
 
 # %% [markdown] tags=["solution"]

@@ -40,7 +40,7 @@ n_training: int = 4000  # normal rows; half train the detector, half calibrate i
 n_days: int = 50  # clean days per seed
 false_alarms: float = 0.05  # nominal rate of alarms among normal rows
 level: float = 0.05  # of the drift tests of one day
-n_seeds: int = 10  # detectors, each with days of its own
+n_seeds: int = 10  # detectors, each with days of its own, at least 2
 label_counts: list[int] = [5, 20]  # confirmed anomalies
 seed: int = 0  # of every random draw
 

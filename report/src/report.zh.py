@@ -13,10 +13,10 @@
 # %% [markdown] checked="31de3883 3f145dd5"
 # # 图像与表格中的异常检测：一个问题，两种模态，一套框架？
 
-# %% [markdown] checked="6edabe89 0f9d1a45"
+# %% [markdown] checked="f12ba217 daac5ff8"
 # ## 摘要 {#abstract}
 #
-# 异常检测要找的是不合群的样本：传送带上一颗开裂的坚果，一位血液指标不符合任何健康规律的病人。本报告跟随课程中的两个任务，从原始数据一直走到可信的测量结果。第一个任务在图像中寻找缺陷，做法是用预训练卷积网络提取特征，为图像的每个位置建立一个高斯模型，再以马氏距离打分；第二个任务用孤立森林在一张医学数据表中寻找异常。在生成的榛子照片上，图像检测器把次品排在正品之前的 AUROC 为 {{ value:01_task2_padim.hazelnut_padim_image_auroc }}；在表格上，孤立森林达到 {{ value:02_task4_isolation_forest.isolation_forest_auroc }}，而仅仅计算到中心的距离就有 {{ value:02_task4_isolation_forest.ruler_standard_auroc }}。这一对比说明方法的成分，并不比说明数据的成分更多。两个任务的目标、实验规程和评分方式是一致的，而从数据到分数之间的一切几乎都不相同。我们还按照原论文实现了五类深度方法，让它们接受同一场考试，其中不止一个输给了近邻法，甚至输给了自己未经训练的网络。随后，我们搭建并实测由模态编码器、共享潜在空间和统一评分器构成的框架，分没有标签、标签充足、标签很少三种情形。留出样本的 p 值使互不相干的模态有了同一个尺度；各模态描述同一对象时，联合模型能发现任何单一模态都看不出的矛盾：声音出现的时刻与文字所说不符，交叉注意力的 AUROC 为 {{ value:08_fusion.shifted_attention_auroc }}，它的训练使用交换过的部分；有一个部分属于另一个对象，共享潜在空间的 AUROC 为 {{ value:08_fusion.mismatch_latent_auroc }}，它只用未经改动的正常样本训练。
+# 异常检测要找的是不合群的样本：传送带上一颗开裂的坚果，一位血液指标不符合任何健康规律的病人。本报告跟随课程中的两个任务，从原始数据一直走到可信的测量结果。第一个任务在图像中寻找缺陷，做法是用预训练卷积网络提取特征，为图像的每个位置建立一个高斯模型，再以马氏距离打分；第二个任务用孤立森林在一张医学数据表中寻找异常。在{{ name:01_task2_padim.dataset }}上，图像检测器把次品排在正品之前的 AUROC 为 {{ value:01_task2_padim.hazelnut_padim_image_auroc }}；在表格上，孤立森林达到 {{ value:02_task4_isolation_forest.isolation_forest_auroc }}，而仅仅计算到中心的距离就有 {{ value:02_task4_isolation_forest.ruler_standard_auroc }}。这一对比说明方法的成分，并不比说明数据的成分更多。两个任务的目标、实验规程和评分方式是一致的，而从数据到分数之间的一切几乎都不相同。我们还按照原论文实现了五类深度方法，让它们接受同一场考试，其中不止一个输给了近邻法，甚至输给了自己未经训练的网络。随后，我们搭建并实测由模态编码器、共享潜在空间和统一评分器构成的框架，分没有标签、标签充足、标签很少三种情形。留出样本的 p 值使互不相干的模态有了同一个尺度；各模态描述同一对象时，联合模型能发现任何单一模态都看不出的矛盾：声音出现的时刻与文字所说不符，交叉注意力的 AUROC 为 {{ value:08_fusion.shifted_attention_auroc }}，它的训练使用交换过的部分；有一个部分属于另一个对象，共享潜在空间的 AUROC 为 {{ value:08_fusion.mismatch_latent_auroc }}，它只用未经改动的正常样本训练。
 #
 # 文中没有一个数字是人手敲进去的。每个数字都读自课程笔记本运行时写下的文件；缺少或者过期一个数字，报告就无法生成。
 
@@ -88,14 +88,14 @@
 # %% [markdown] checked="5330efdc 5330efdc"
 # {{ table:family_gallery }}
 
-# %% [markdown] checked="cac2fdd5 9d4296ea"
+# %% [markdown] checked="a32941d6 ab13e237"
 # ## 两个任务，两种模态 {#two-tasks-two-modalities}
 #
 # ### 任务2：图像中的异常 {#task-2}
 #
 # #### 数据 {#task-2-data}
 #
-# 检测工位的相机拍摄同一种零件：训练集只有正品的照片，测试集既有正品也有次品，每处缺陷都有掩码标出。这就是 MVTec AD 的实验规程 [@bergmann2019mvtec]。报告采用人人都能生成、或者手头已有的数据：生成的榛子和拉链照片，缺陷的位置与严重程度均为已知；以及砖墙、草地和砾石的真实照片，其中融入了小块异质纹理。同一份笔记本只需改动一个参数，就能在 MVTec AD 上运行。这样大小的彩色图像是 $256 \times 256 \times 3 = 196\,608$ 维空间中的一个点，而训练样本只有几百个。相邻像素所说的几乎是同一件事；真正要紧的，比如一条不该出现的边缘，是许多像素共同构成的模式。
+# 检测工位的相机拍摄同一种零件：训练集只有正品的照片，测试集既有正品也有次品，每处缺陷都有掩码标出。这就是 MVTec AD 的实验规程 [@bergmann2019mvtec]。{{ if:01_task2_padim.dataset is synthetic/* }}报告采用人人都能生成、或者手头已有的数据：生成的榛子和拉链照片，缺陷的位置与严重程度均为已知；以及砖墙、草地和砾石的真实照片，其中融入了小块异质纹理。同一份笔记本只需改动一个参数，就能在 MVTec AD 上运行。{{ else }}本报告逐步考察{{ name:01_task2_padim.dataset }}，并测量下列类别以作比较：{{ name:01_task2_padim.other_datasets }}。{{ end }}这样大小的彩色图像是 $256 \times 256 \times 3 = 196\,608$ 维空间中的一个点，而训练样本至多几百个。相邻像素所说的几乎是同一件事；真正要紧的，比如一条不该出现的边缘，是许多像素共同构成的模式。
 #
 # #### 方法 {#task-2-method}
 #
@@ -120,9 +120,9 @@
 #
 # #### 结果 {#task-2-results}
 #
-# {{ ref:figure:padim_comparison }}和{{ ref:table:padim_comparison }}列出了各检测器在五个类别上的结果，并与随机分数和像素距离对照。逐位置高斯模型的图像级 AUROC 在榛子上为 {{ value:01_task2_padim.hazelnut_padim_image_auroc }}，在拉链上为 {{ value:01_task2_padim.zipper_padim_image_auroc }}，在砖墙上为 {{ value:01_task2_padim.brick_padim_image_auroc }}；定位缺陷像素的像素级 AUROC 依次为 {{ value:01_task2_padim.hazelnut_padim_pixel_auroc }}、{{ value:01_task2_padim.zipper_padim_pixel_auroc }} 和 {{ value:01_task2_padim.brick_padim_pixel_auroc }}。重叠率指标更为严格，AUPRO 依次为 {{ value:01_task2_padim.hazelnut_padim_aupro }}、{{ value:01_task2_padim.zipper_padim_aupro }} 和 {{ value:01_task2_padim.brick_padim_aupro }}。
+# {{ ref:figure:padim_comparison }}和{{ ref:table:padim_comparison }}列出了各检测器在每个类别上的结果，并与随机分数和像素距离对照。在榛子上，逐位置高斯模型的图像级 AUROC 为 {{ value:01_task2_padim.hazelnut_padim_image_auroc }}，像素级 AUROC 为 {{ value:01_task2_padim.hazelnut_padim_pixel_auroc }}，更为严格的重叠率指标 AUPRO 为 {{ value:01_task2_padim.hazelnut_padim_aupro }}。{{ if:01_task2_padim.zipper_padim_image_auroc }}在拉链上依次为 {{ value:01_task2_padim.zipper_padim_image_auroc }}、{{ value:01_task2_padim.zipper_padim_pixel_auroc }} 和 {{ value:01_task2_padim.zipper_padim_aupro }}。{{ else }}没有拉链可供测量。{{ end }}{{ if:01_task2_padim.brick_padim_image_auroc }}在砖墙上依次为 {{ value:01_task2_padim.brick_padim_image_auroc }}、{{ value:01_task2_padim.brick_padim_pixel_auroc }} 和 {{ value:01_task2_padim.brick_padim_aupro }}。{{ end }}
 #
-# 三种模型孰优孰劣，要看类别。榛子的姿态是随意的，不记位置的模型因此领先：所有位置共用一个高斯模型达到 {{ value:01_task2_padim.hazelnut_global_gaussian_image_auroc }}，PatchCore 达到 {{ value:01_task2_padim.hazelnut_patchcore_image_auroc }}。拉链总是以同样的走向穿过画面，单个高斯模型便跌至 {{ value:01_task2_padim.zipper_global_gaussian_image_auroc }}。把 PaDiM 原样搬到随机权重的网络上，榛子的结果为 {{ value:01_task2_padim.hazelnut_random_weights_image_auroc }}，其间的差距就是预训练的贡献。
+# 榛子没有固定的朝向。{{ if:01_task2_padim.hazelnut_patchcore_image_auroc > 01_task2_padim.hazelnut_padim_image_auroc + 0.02 }}不用位置的模型因此领先：所有位置共用一个高斯模型达到 {{ value:01_task2_padim.hazelnut_global_gaussian_image_auroc }}，PatchCore 达到 {{ value:01_task2_padim.hazelnut_patchcore_image_auroc }}。{{ elif:01_task2_padim.hazelnut_padim_image_auroc > 01_task2_padim.hazelnut_patchcore_image_auroc + 0.02 }}PaDiM 仍然领先于 PatchCore 的 {{ value:01_task2_padim.hazelnut_patchcore_image_auroc }}；所有位置共用一个高斯模型达到 {{ value:01_task2_padim.hazelnut_global_gaussian_image_auroc }}。{{ else }}PaDiM 仍与不用位置的模型相当：所有位置共用一个高斯模型达到 {{ value:01_task2_padim.hazelnut_global_gaussian_image_auroc }}，PatchCore 达到 {{ value:01_task2_padim.hazelnut_patchcore_image_auroc }}。{{ end }}{{ if:01_task2_padim.zipper_padim_image_auroc and 01_task2_padim.zipper_padim_image_auroc > 01_task2_padim.zipper_global_gaussian_image_auroc + 0.02 }}拉链总是以同样的走向穿过画面，单个高斯模型便跌至 {{ value:01_task2_padim.zipper_global_gaussian_image_auroc }}。{{ end }}把 PaDiM 原样搬到随机权重的网络上，榛子的结果为 {{ value:01_task2_padim.hazelnut_random_weights_image_auroc }}，其间的差距就是预训练的贡献。
 
 # %% [markdown] checked="8e45bac9 8e45bac9"
 # {{ figure:padim_comparison }}
@@ -133,23 +133,23 @@
 # %% [markdown] checked="012e2a43 012e2a43"
 # {{ figure:padim_heatmaps }}
 
-# %% [markdown] checked="17ee5cbf 6a0a4431"
-# {{ ref:padim_heatmaps }}中的热力图是这一方法最有力的论据：检验员一眼就能看出报警是否事出有因。热力图也暴露了它的局限：网格比图像粗，细小的缺陷带着光晕；平滑压住了噪声，也削低了小缺陷的峰值。{{ ref:padim_roc }}给出了所有阈值下的表现。{{ ref:padim_severity }}表明，漏检的都是轻微缺陷：与正品照片相比，榛子缺陷中最轻的三分之一 AUROC 为 {{ value:01_task2_padim.auroc_mild }}，最重的三分之一为 {{ value:01_task2_padim.auroc_severe }}。若对各种严重程度一并取平均，这一点就看不见了。
+# %% [markdown] checked="54dc550e 83476162"
+# {{ ref:padim_heatmaps }}中的热力图是这一方法最有力的论据：检验员一眼就能看出报警是否事出有因。热力图也暴露了它的局限：网格比图像粗，细小的缺陷带着光晕；平滑压住了噪声，也削低了小缺陷的峰值。{{ ref:padim_roc }}给出了所有阈值下的表现。{{ if:01_task2_padim.auroc_mild }}{{ ref:padim_severity }}表明，漏检的都是轻微缺陷：与正品照片相比，榛子缺陷中最轻的三分之一 AUROC 为 {{ value:01_task2_padim.auroc_mild }}，最重的三分之一为 {{ value:01_task2_padim.auroc_severe }}。若对各种严重程度一并取平均，这一点就看不见了。{{ else }}这里不知道每处缺陷的严重程度。{{ end }}
 #
-# 阈值与分数同样值得用心。若承诺平均二十次才误报一次，由训练照片的分数定出阈值，正品测试照片的误报率高达 {{ value:01_task2_padim.in_sample_threshold_false_alarms }}，因为用少量照片的众多特征拟合出来的高斯模型，已经把训练照片背了下来。给每张训练照片打分时把它自己排除在外（对高斯模型来说这有闭式解），误报率变为 {{ value:01_task2_padim.leave_one_out_false_alarms }}；改用留出的正品照片和保形 p 值，则为 {{ value:01_task2_padim.calibrated_false_alarms }}。正品测试照片太少，还无法有把握地区分后两者与所承诺的误报率；第一种做法的失败，则是毫无疑问的。
+# 阈值与分数同样值得用心。若承诺平均二十次才误报一次，由训练照片的分数定出阈值，正品测试照片的误报率高达 {{ value:01_task2_padim.in_sample_threshold_false_alarms }}，因为用少量照片的众多特征拟合出来的高斯模型，已经把训练照片背了下来。给每张训练照片打分时把它自己排除在外（对高斯模型来说这有闭式解），误报率变为 {{ value:01_task2_padim.leave_one_out_false_alarms }}；改用留出的正品照片和保形 p 值，则为 {{ value:01_task2_padim.calibrated_false_alarms }}。{{ if:01_task2_padim.in_sample_threshold_false_alarms > 01_task2_padim.leave_one_out_false_alarms + 0.3 }}正品测试照片太少，还无法有把握地区分后两者与名义误报率；第一种做法的失败，则是可以确定的。{{ else }}正品测试照片太少，还无法有把握地区分三者与名义误报率。{{ end }}
 
 # %% [markdown] checked="9eb8393f 9eb8393f"
 # {{ figure:padim_roc }}
 
-# %% [markdown] checked="98924985 98924985"
-# {{ figure:padim_severity }}
+# %% [markdown] checked="eea5390c eea5390c"
+# {{ if:01_task2_padim.auroc_mild }}{{ figure:padim_severity }}{{ end }}
 
-# %% [markdown] checked="6900439b 3ff726dd"
+# %% [markdown] checked="c8f0904d ea701fff"
 # ### 任务4：表格中的异常 {#task-4}
 #
 # #### 数据 {#task-4-data}
 #
-# 表格每行一个样本，每列一个测量值。课程使用的是六列的甲状腺数据；报告则采用 scikit-learn 自带的威斯康星乳腺癌数据，以良性病例为正常类，其中 {{ value:02_task4_isolation_forest.n_train }} 例用于训练，另有 {{ value:02_task4_isolation_forest.n_test }} 个样本用于测试。列有单位，却没有邻居：打乱列的次序什么都不会改变，打乱像素的次序则会毁掉图像。表格也没有预训练网络可供借用特征。
+# 表格每行一个样本，每列一个测量值。{{ if:02_task4_isolation_forest.dataset is breast_cancer }}课程使用的是六列的甲状腺数据；报告则采用 scikit-learn 自带的威斯康星乳腺癌数据，以良性病例为正常类。{{ elif:02_task4_isolation_forest.dataset is thyroid }}报告采用课程的甲状腺数据，每位病人有六个测量值，甲状腺功能亢进的病人是异常。{{ else }}报告采用{{ name:02_task4_isolation_forest.dataset }}。{{ end }}用于训练的正常样本有 {{ value:02_task4_isolation_forest.n_train }} 个，用于测试的样本有 {{ value:02_task4_isolation_forest.n_test }} 个。列有单位，却没有邻居：打乱列的次序什么都不会改变，打乱像素的次序则会毁掉图像。表格也没有预训练网络可供借用特征。
 #
 # #### 方法 {#task-4-method}
 #
@@ -176,10 +176,10 @@
 # %% [markdown] checked="a0e10879 a0e10879"
 # {{ table:thresholds }}
 
-# %% [markdown] checked="00f05b75 fededa02"
+# %% [markdown] checked="26476d54 9f6bdc83"
 # #### 结果 {#task-4-results}
 #
-# {{ ref:isolation_forest_scores }}画出了分数的分布；{{ ref:isolation_forest_comparison }}把孤立森林与其他检测器、随机分数和一把“尺子”放在一起，对数据做了 {{ value:02_task4_isolation_forest.n_splits }} 次划分。所谓尺子，就是到训练数据中心的距离：没有学习，没有参数。它的 AUROC 为 {{ value:02_task4_isolation_forest.ruler_standard_auroc }}，孤立森林为 {{ value:02_task4_isolation_forest.isolation_forest_auroc }}。笔记本改动一个参数，即可让课程的甲状腺数据接受同样的检验。凡是尺子也能做好的地方，异常无非是离得远罢了；分数高只说明检测器能用，绝不说明它学到了正常类的什么结构。
+# {{ ref:isolation_forest_scores }}画出了分数的分布；{{ ref:isolation_forest_comparison }}把孤立森林与其他检测器、随机分数和一把“尺子”放在一起，对数据做了 {{ value:02_task4_isolation_forest.n_splits }} 次划分。所谓尺子，就是到训练数据中心的距离：没有学习，没有参数。它的 AUROC 为 {{ value:02_task4_isolation_forest.ruler_standard_auroc }}，孤立森林为 {{ value:02_task4_isolation_forest.isolation_forest_auroc }}。{{ if:02_task4_isolation_forest.dataset is breast_cancer }}笔记本改动一个参数，即可让课程的甲状腺数据接受同样的检验。{{ end }}凡是尺子也能做好的地方，异常无非是离得远罢了；分数高只说明检测器能用，绝不说明它学到了正常类的什么结构。
 
 # %% [markdown] checked="d2e351f7 d2e351f7"
 # {{ figure:isolation_forest_scores }}
@@ -239,7 +239,7 @@
 # | 特征学习 | 预测距离，或拟合混合分布 | 新奇程度，能量 | 列多而关系弯曲的表 | REPEN 不比自己未训练的网络强 |
 # | 单类网络 | 填满一个球，或分辨正常与破坏 | 距离，判决 | 相互依赖的列；有少量标签时 | 尺子够用之处，不及尺子 |
 
-# %% [markdown] checked="f046bac5 41d39831"
+# %% [markdown] checked="6d2738e7 d964a841"
 # ### 自编码器 {#autoencoders}
 #
 # 自编码器让输入通过一个狭窄的编码再复制出来 [@hinton2006reducing]，以复制的平方误差为分数，
@@ -248,7 +248,7 @@
 #
 # 没有什么禁止网络把异常也复制好；编码越长，它就越做得到。各种变体都是对这一个弱点的回答。去噪自编码器 [@vincent2008denoising] 看到的是破坏过的样本，要还回干净的样本，于是学会了走回数据的那一步，噪声趋于零时，这一步沿着对数密度的梯度 [@alain2014regularized]；把它逐层堆叠，曾经使训练深层网络成为可能 [@vincent2010stacked]。稀疏编码 [@ng2011sparse] 与收缩编码 [@rifai2011contractive] 可以很宽，但要为激活或灵敏度付费。变分自编码器 [@kingma2013vae] 和对抗自编码器 [@makhzani2015aae] 给编码规定了分布。稳健主成分分析 [@candes2011rpca] 和稳健深度自编码器 [@zhou2017rda] 则把不合群的部分拆分出去。
 #
-# {{ ref:autoencoder_comparison }}展示了所有这些方法。在手写数字上，普通自编码器的 AUROC 为 {{ value:03_autoencoders.autoencoder_digits_trained }}，未经训练的同一网络只有 {{ value:03_autoencoders.autoencoder_digits_untrained }}：这是学出来的。在异常打破列间依赖的那张表上，它达到 {{ value:03_autoencoders.autoencoder_hard_trained }}，尺子为 {{ value:03_autoencoders.ruler_hard }}。那里的家族冠军达到 {{ value:03_autoencoders.best_autoencoder_hard }}，却根本不是网络，而是稳健主成分分析；从{{ ref:autoencoders_injected_dependency_breast_cancer }}可见，普通 PCA 紧随其旁：近乎线性的关系用不着网络。最后，在乳腺癌数据上，训练使自编码器从 {{ value:03_autoencoders.autoencoder_easy_untrained }} **降**到 {{ value:03_autoencoders.autoencoder_easy_trained }}。数值大的样本，在任何会收缩的映射下误差都大；在那里，未经训练的网络就是一把乔装的尺子。
+# {{ ref:autoencoder_comparison }}展示了所有这些方法。在手写数字上，普通自编码器的 AUROC 为 {{ value:03_autoencoders.autoencoder_digits_trained }}，未经训练的同一网络只有 {{ value:03_autoencoders.autoencoder_digits_untrained }}：这是学出来的。在异常打破列间依赖的那张表上，它达到 {{ value:03_autoencoders.autoencoder_hard_trained }}，尺子为 {{ value:03_autoencoders.ruler_hard }}。那里的家族冠军达到 {{ value:03_autoencoders.best_autoencoder_hard }}，却根本不是网络，而是稳健主成分分析；从{{ ref:autoencoders_injected_dependency_breast_cancer }}可见，普通 PCA 紧随其旁：近乎线性的关系用不着网络。最后，在{{ name:03_autoencoders.easy_dataset }}上，训练使自编码器从 {{ value:03_autoencoders.autoencoder_easy_untrained }} {{ if:03_autoencoders.autoencoder_easy_untrained > 03_autoencoders.autoencoder_easy_trained }}**降**到{{ else }}变为{{ end }} {{ value:03_autoencoders.autoencoder_easy_trained }}。数值大的样本，在任何会收缩的映射下误差都大；因此在那里，未经训练的网络的分数与到中心的距离给出相近的次序。
 
 # %% [markdown] checked="313ece54 313ece54"
 # {{ figure:autoencoder_comparison }}
@@ -265,7 +265,7 @@
 # %% [markdown] checked="333fec65 333fec65"
 # {{ figure:contamination_epochs }}
 
-# %% [markdown] checked="84f2c12f 393852cc"
+# %% [markdown] checked="a9b573c8 5bbc93a7"
 # ### 对抗网络 {#adversarial-networks}
 #
 # 学会了模仿正常样本的生成器 [@goodfellow2014gan; @arjovsky2017wgan; @gulrajani2017wgangp]，模仿不出异常。AnoGAN [@schlegl2017anogan] 在生成器的编码空间里为每个样本做上百步梯度搜索，寻找最像的仿品。f-AnoGAN [@schlegl2019fanogan] 训练一个当场作答的编码器，并在像素残差之外加上判别器特征 $h$ 的残差，
@@ -274,7 +274,7 @@
 #
 # BiGAN 在同一场博弈中学习编码器与生成器 [@donahue2017bigan; @zenati2018gan]；对它最后几百次更新的权重取平均 [@yazici2019averaging]，是我们添加的。GANomaly 比较的是编码而不是像素 [@akcay2018ganomaly]。
 #
-# 搜索不能走得太远。在比博弈中所用长得多的编码里，它连异常的仿品也找得到：步数增至四倍，在一个数字上的 AUROC 只剩 {{ value:04_gans.anogan_digit_auroc_long_free_search }}；若让编码不长于随机编码的典型长度（这是我们添加的），则为 {{ value:04_gans.anogan_digit_auroc_long_search_in_ball }}。编码器的速度是搜索的 {{ value:04_gans.f_anogan_speedup }}，效果并不差。在相互依赖的列上，f-AnoGAN 达到 {{ value:04_gans.f_anogan_dependency_auroc }}，BiGAN 达到 {{ value:04_gans.bigan_dependency_auroc }}，GANomaly 达到 {{ value:04_gans.ganomaly_dependency_auroc }}，都远胜于未经训练的网络，而 PCA 比三者都强。这里每种方法只用一个网络。与同一批网络的残差相比，GANomaly 的第二次编码使 AUROC 改变 {{ value:04_gans.ganomaly_gain_by_second_code }}。在乳腺癌数据上，三者训练之后都低于自己未经训练的网络（{{ ref:gan_comparison }}）。{{ ref:f_anogan_table }}用我们的图像重做了 f-AnoGAN 论文核心表格中的 F1 与 AUC。有些结论得到了复现：f-AnoGAN 不落后于搜索；单独使用判别器，在训练过的方法中垫底，因为它学的是区分真品与仿品，而异常两者都不是。另一些则没有：f-AnoGAN 的 AUC 为 {{ value:04_gans.f_anogan_auc }}，可是普通自编码器和 BiGAN 都不比它低；论文没有尝试的方法中，PCA 有 {{ value:04_gans.pca_auc_beside_f_anogan }}，长度平方 ‖x‖² 有 {{ value:f_anogan_table; training; ‖x‖²; AUC }}。实验规程是不同的。论文用的是视网膜扫描的图像块、大型生成器，病灶只占画面的一小块；我们用的是八乘八像素的整个数字，训练样本不到一百个，博弈也提前结束。论文还在测试标签上选取阈值，表中已经注明；与表中靠下的正当阈值相比，这使论文六种方法的 F1 平均多出 {{ value:04_gans.f_anogan_f1_gained_by_test_labels }}，而 f-AnoGAN 自身几乎没有变化。
+# 搜索不能走得太远。在比博弈中所用长得多的编码里，它连异常的仿品也找得到：步数增至四倍，在一个数字上的 AUROC 只剩 {{ value:04_gans.anogan_digit_auroc_long_free_search }}；若让编码不长于随机编码的典型长度（这是我们添加的），则为 {{ value:04_gans.anogan_digit_auroc_long_search_in_ball }}。编码器的速度是搜索的 {{ value:04_gans.f_anogan_speedup }}，效果并不差。在相互依赖的列上，f-AnoGAN 达到 {{ value:04_gans.f_anogan_dependency_auroc }}，BiGAN 达到 {{ value:04_gans.bigan_dependency_auroc }}，GANomaly 达到 {{ value:04_gans.ganomaly_dependency_auroc }}，都远胜于未经训练的网络，而 PCA 比三者都强。这里每种方法只用一个网络。与同一批网络的残差相比，GANomaly 的第二次编码使 AUROC 改变 {{ value:04_gans.ganomaly_gain_by_second_code }}。{{ if:04_gans.tables is breast_cancer and gan_comparison; breast_cancer; FAnoGAN; untrained > gan_comparison; breast_cancer; FAnoGAN; AUROC and gan_comparison; breast_cancer; BiGAN; untrained > gan_comparison; breast_cancer; BiGAN; AUROC and gan_comparison; breast_cancer; GANomaly; untrained > gan_comparison; breast_cancer; GANomaly; AUROC }}在乳腺癌数据上，三者训练之后都低于自己未经训练的网络（{{ ref:gan_comparison }}）。{{ elif:04_gans.tables is thyroid }}在甲状腺数据上，f-AnoGAN 为 {{ value:gan_comparison; thyroid; FAnoGAN; AUROC }}，它未经训练的网络为 {{ value:gan_comparison; thyroid; FAnoGAN; untrained }}（{{ ref:gan_comparison }}）。{{ else }}其余的表见{{ ref:gan_comparison }}。{{ end }}{{ ref:f_anogan_table }}用我们的图像重做了 f-AnoGAN 论文核心表格中的 F1 与 AUC。有些结论得到了复现：f-AnoGAN 不落后于搜索；单独使用判别器，在训练过的方法中垫底，因为它学的是区分真品与仿品，而异常两者都不是。另一些则没有：f-AnoGAN 的 AUC 为 {{ value:04_gans.f_anogan_auc }}，可是普通自编码器和 BiGAN 都不比它低；论文没有尝试的方法中，PCA 有 {{ value:04_gans.pca_auc_beside_f_anogan }}，长度平方 ‖x‖² 有 {{ value:f_anogan_table; training; ‖x‖²; AUC }}。实验规程是不同的。论文用的是视网膜扫描的图像块、大型生成器，病灶只占画面的一小块；我们用的是八乘八像素的整个数字，训练样本不到一百个，博弈也提前结束。论文还在测试标签上选取阈值，表中已经注明；与表中靠下的正当阈值相比，这使论文六种方法的 F1 平均多出 {{ value:04_gans.f_anogan_f1_gained_by_test_labels }}，而 f-AnoGAN 自身几乎没有变化。
 
 # %% [markdown] checked="97488bcd 97488bcd"
 # {{ table:gan_comparison }}
@@ -303,7 +303,7 @@
 # %% [markdown] checked="51e21a45 51e21a45"
 # {{ table:unsorted_table }}
 
-# %% [markdown] checked="7ae55a4d 0729ac1b"
+# %% [markdown] checked="382b9c56 7aab92ce"
 # ### 特征学习 {#learned-features}
 #
 # REPEN [@pang2018repen] 让一个基础检测器挑选候选样本，学习一个空间，使离群候选离随机正常样本的距离大于该样本与其近邻的距离。RDP [@wang2020rdp] 预测一个随机网络在样本中看到什么，以及成对样本在随机网络眼里的内积，以预测误差为分数。DAGMM [@zong2018dagmm] 把自编码器的编码与误差拼在一起，用混合模型拟合，以能量打分：
@@ -312,7 +312,7 @@
 #
 # {{ ref:feature_learning_comparison }}是整门课程里最让人清醒的一幅图。在相互依赖的列上，与各自未经训练的网络相比，RDP 提高了 {{ value:06_feature_learning.rdp_gain }}，DAGMM 提高了 {{ value:06_feature_learning.dagmm_gain }}：两者都学到了东西。REPEN 则为 {{ value:06_feature_learning.repen_gain }}：它未经训练的网络大体上保持距离不变，就是乔装的 kNN。在同一张表上，kNN 为 {{ value:06_feature_learning.knn_auroc }}，DAGMM 为 {{ value:06_feature_learning.dagmm_auroc }}，PCA 为 {{ value:06_feature_learning.pca_auroc }}。RDP 取五个网络的平均，DAGMM 取三个；只用一个网络时，二者为 {{ value:06_feature_learning.rdp_auroc_one_network }} 与 {{ value:06_feature_learning.dagmm_auroc_one_network }}。在两张相互依赖的表上，RDP 论文的核心，即预测关系，使 AUROC 改变 {{ value:06_feature_learning.rdp_gain_by_relation }}，训练 DAGMM 的混合模型使它改变 {{ value:06_feature_learning.dagmm_gain_by_mixture }}。REPEN 的成败取决于教师：在一个只有一列要紧的人造例子里，跟对了教师达到 {{ value:06_feature_learning.repen_right_teacher_auroc }}，跟错了教师只有 {{ value:06_feature_learning.repen_wrong_teacher_auroc }}。
 #
-# {{ ref:dagmm_published }}转录了 DAGMM 已发表的结果，从中可以看出，离开实验规程，F1 能说明的事情何其之少。阈值取的是数据的异常比例，实际工作中没有人知道它，而 F1 恰恰依赖这个比例：甲状腺这张表，按 AUROC 衡量，尺子几乎就能解决，按 F1 衡量，每种方法都显得很差。笔记本的 course 配置会用两种阈值补上我们自己的一行。Arrhythmia 和 KDDCup 不在课程数据之列，对那几列我们不作任何断言。
+# {{ ref:dagmm_published }}转录了 DAGMM 已发表的结果，从中可以看出，离开实验规程，F1 能说明的事情何其之少。阈值取的是数据的异常比例，实际工作中没有人知道它，而 F1 恰恰依赖这个比例：甲状腺这张表，按 AUROC 衡量，尺子几乎就能解决，按 F1 衡量，每种方法都显得很差。{{ if:06_feature_learning.paper_dataset is thyroid }}我们自己的 DAGMM 以异常比例定阈值，F1 为 {{ value:dagmm_paper_row; mean; f1_at_rate }}；由训练分数定阈值，F1 为 {{ value:dagmm_paper_row; mean; f1 }}。{{ else }}笔记本的 course 配置会用两种阈值补上我们自己的一行。{{ end }}Arrhythmia 和 KDDCup 不在课程数据之列，对那几列我们不作任何断言。
 
 # %% [markdown] checked="34ab6b32 34ab6b32"
 # {{ figure:feature_learning_comparison }}
@@ -320,7 +320,7 @@
 # %% [markdown] checked="05381e7b 05381e7b"
 # {{ table:dagmm_published }}
 
-# %% [markdown] checked="6a618513 13deb634"
+# %% [markdown] checked="0f7d3522 963b2fe8"
 # ### 单类网络 {#one-class-networks}
 #
 # Deep SVDD [@ruff2018deepsvdd] 学习一个空间，让正常样本聚拢在固定的中心 $c$ 周围，
@@ -330,7 +330,7 @@
 #
 # 常数网络可以完美地求解它，却什么也检测不出来。{{ ref:svdd_collapse }}展示了坍缩的过程：按论文设防，即各层不带偏置、激活函数无界、中心离开原点，训练结束时 AUROC 为 {{ value:07_one_class.collapse_auroc_guarded }}；若把中心放在原点，则为 {{ value:07_one_class.collapse_auroc_center_at_zero }}。ALOCC [@sabokrou2018alocc] 训练一个修复含噪样本的修复器，与判别器对抗。照论文搭建修复器，分数的 AUROC 先升到 {{ value:07_one_class.alocc_bottleneck_peak_auroc }}，随后**翻转**到 {{ value:07_one_class.alocc_bottleneck_last_auroc }}：好的修复器，输出比真实数据更光滑，于是粗糙反而成了真实的标志。只对输入做修正的修复器没有这个毛病，最终为 {{ value:07_one_class.alocc_correction_last_auroc }}。Fence GAN [@ngo2019fencegan] 要求生成器把样本放在数据的周围而不是数据之上；如果样本从内部出发，判决就会颠倒（在双月数据上，从 {{ value:07_one_class.moons_auroc_fence }} 变成 {{ value:07_one_class.moons_auroc_inside }}）。
 #
-# 在相互依赖的列上，取两张表的平均，ALOCC 为 {{ value:07_one_class.alocc_hard_auroc }}，Deep SVDD 为 {{ value:07_one_class.deepsvdd_hard_auroc }}，Fence GAN 为 {{ value:07_one_class.fencegan_hard_auroc }}，kNN 为 {{ value:07_one_class.knn_hard_auroc }}，尺子为 {{ value:07_one_class.norm_hard_auroc }}（{{ ref:table:one_class_comparison }}）。这些是多个网络的平均，Deep SVDD 用五个，另外两种用三个，取平均是我们添加的。像论文那样只用一个网络时，ALOCC 为 {{ value:07_one_class.alocc_hard_auroc_one_network }}，Deep SVDD 为 {{ value:07_one_class.deepsvdd_hard_auroc_one_network }}，Fence GAN 为 {{ value:07_one_class.fencegan_hard_auroc_one_network }}。ALOCC 的领先要打个折扣：它的噪声打破列间关系，这些异常的制造方法也是打破列间关系。训练 ALOCC 的修复器使 AUROC 改变 {{ value:07_one_class.alocc_gain_by_refiner }}，训练 Fence GAN 的生成器使它改变 {{ value:07_one_class.fencegan_gain_by_generator }}：在这些表上，两个判别器主要从对方尚未训练时产生的样本中学习。在乳腺癌数据上，没有一个网络胜过尺子，最好的网络为 {{ value:07_one_class.easy_best_network_auroc }}，尺子为 {{ value:07_one_class.easy_norm_auroc }}。
+# 在相互依赖的列上，取两张表的平均，ALOCC 为 {{ value:07_one_class.alocc_hard_auroc }}，Deep SVDD 为 {{ value:07_one_class.deepsvdd_hard_auroc }}，Fence GAN 为 {{ value:07_one_class.fencegan_hard_auroc }}，kNN 为 {{ value:07_one_class.knn_hard_auroc }}，尺子为 {{ value:07_one_class.norm_hard_auroc }}（{{ ref:table:one_class_comparison }}）。这些是多个网络的平均，Deep SVDD 用五个，另外两种用三个，取平均是我们添加的。像论文那样只用一个网络时，ALOCC 为 {{ value:07_one_class.alocc_hard_auroc_one_network }}，Deep SVDD 为 {{ value:07_one_class.deepsvdd_hard_auroc_one_network }}，Fence GAN 为 {{ value:07_one_class.fencegan_hard_auroc_one_network }}。ALOCC 的领先要打个折扣：它的噪声打破列间关系，这些异常的制造方法也是打破列间关系。训练 ALOCC 的修复器使 AUROC 改变 {{ value:07_one_class.alocc_gain_by_refiner }}，训练 Fence GAN 的生成器使它改变 {{ value:07_one_class.fencegan_gain_by_generator }}：在这些表上，两个判别器主要从对方尚未训练时产生的样本中学习。在{{ name:07_one_class.easy_dataset }}上，{{ if:07_one_class.easy_best_network_auroc > 07_one_class.easy_norm_auroc }}最好的网络胜过尺子，{{ else }}没有一个网络胜过尺子，{{ end }}最好的网络为 {{ value:07_one_class.easy_best_network_auroc }}，尺子为 {{ value:07_one_class.easy_norm_auroc }}。
 
 # %% [markdown] checked="766614d9 766614d9"
 # {{ figure:svdd_collapse }}
@@ -353,7 +353,7 @@
 # - **失败往往可以预先看到**，而且不需要异常：操作无法区分，编码缩成一点，修复器好得过了头。
 # - **发表的数字带着自己的实验规程**：取自测试标签的阈值、当作已知的异常比例、不同的数据，比方法本身更能解释两张表之间的差距。
 
-# %% [markdown] checked="a80e55c5 384dd3ff"
+# %% [markdown] checked="c693ee34 ce20337e"
 # ## 统一框架是否可行 {#framework}
 #
 # ### 架构 {#architecture}
@@ -364,11 +364,11 @@
 #
 # 其中 $g$ 是融合方式：拼接，对现有模态取平均，或者模态之间的注意力。
 #
-# 有两种情形必须分清。如果各模态来自**互不相干的来源**，例如榛子和病人，那就没有联合分布可学：每个样本只有一个部分，$g$ 无物可融，能共用的是代码、校准和报告。如果各模态描述的是**同一个对象**，例如一个零件的照片和它的工艺参数，联合模型就能发现任何单一模态都发现不了的异常：照片普通，参数普通，二者却不相配。课程对第一种情形用榛子照片和乳腺癌数据（笔记本 `09_unified_framework`），对第二种情形用图片、文字说明和声音（`08_fusion`，{{ ref:paired }}），最后让一个网络包办一切（`10_transformer`，{{ ref:one-transformer }}）。
+# 有两种情形必须分清。如果各模态来自**互不相干的来源**，例如榛子和病人，那就没有联合分布可学：每个样本只有一个部分，$g$ 无物可融，能共用的是代码、校准和报告。如果各模态描述的是**同一个对象**，例如一个零件的照片和它的工艺参数，联合模型就能发现任何单一模态都发现不了的异常：照片普通，参数普通，二者却不相配。课程对第一种情形用图像（{{ name:09_unified_framework.image_dataset }}）和表格行（{{ name:09_unified_framework.table_dataset }}；笔记本 `09_unified_framework`），对第二种情形用图片、文字说明和声音（`08_fusion`，{{ ref:paired }}），最后让一个网络包办一切（`10_transformer`，{{ ref:one-transformer }}）。
 #
 # ### 训练 {#training}
 #
-# **无监督**。图像编码器经过预训练，保持冻结。表格编码器需要训练信号；没有人训练过的网络只是一个随机投影，应当以这个名目进入对照。我们的做法与 VIME 相同 [@yoon2020vime]：遮住若干列，由其余各列预测它们；它的特征是缩放后的各列，以及每一列与同行其余部分所预期的值之差。只看这些特征的长度，破坏列间依赖的异常排序的 AUROC 为 {{ value:09_unified_framework.encoder_trained_auroc }}，未训练的网络为 {{ value:09_unified_framework.encoder_untrained_auroc }}。这是学到的，却也有代价：在乳腺癌数据本身上，尺子在数次划分上的 AUROC 为 {{ value:02_task4_isolation_forest.ruler_standard_auroc }}，整个检测器为 {{ value:09_unified_framework.unified_tabular_auroc }}。在榛子上，检测器达到 {{ value:09_unified_framework.unified_image_auroc }}，介于 PaDiM 的 {{ value:01_task2_padim.hazelnut_padim_image_auroc }} 与 PatchCore 的 {{ value:01_task2_padim.hazelnut_patchcore_image_auroc }} 之间；它把图像的各位置汇总在一起，后两者则保留各位置。
+# **无监督**。图像编码器经过预训练，保持冻结。表格编码器需要训练信号；没有人训练过的网络只是一个随机投影，应当以这个名目进入对照。我们的做法与 VIME 相同 [@yoon2020vime]：遮住若干列，由其余各列预测它们；它的特征是缩放后的各列，以及每一列与同行其余部分所预期的值之差。只看这些特征的长度，破坏列间依赖的异常排序的 AUROC 为 {{ value:09_unified_framework.encoder_trained_auroc }}，未训练的网络为 {{ value:09_unified_framework.encoder_untrained_auroc }}。这是学到的{{ if:02_task4_isolation_forest.ruler_standard_auroc > 09_unified_framework.unified_tabular_auroc }}，却也有代价：{{ else }}，而且没有代价：{{ end }}在{{ name:09_unified_framework.table_dataset }}本身上，尺子在数次划分上的 AUROC 为 {{ value:02_task4_isolation_forest.ruler_standard_auroc }}，整个检测器为 {{ value:09_unified_framework.unified_tabular_auroc }}。在{{ name:09_unified_framework.image_dataset }}上，检测器达到 {{ value:09_unified_framework.unified_image_auroc }}，PaDiM 达到 {{ value:01_task2_padim.hazelnut_padim_image_auroc }}，PatchCore 达到 {{ value:01_task2_padim.hazelnut_patchcore_image_auroc }}；它把图像的各位置汇总在一起，后两者则保留各位置。
 #
 # **有监督**。分类头从标注的异常学习。它在这些种类上取胜，在新种类上则可能落败；只有测试集里留出了训练时没有的种类，才看得出来。
 #
@@ -381,15 +381,15 @@
 # - 模型可以跟着数据走。二十次逐日更新与一次拟合的相对差别不超过 {{ value:09_unified_framework.stream_relative_difference }}。正常状态漂移时，会遗忘的模型区分最初状态与今日状态的 AUROC 为 {{ value:09_unified_framework.drift_auroc_half_life }}，什么都记住的为 {{ value:09_unified_framework.drift_auroc_all }}。
 # - 只有一套评测规程，结果可比，信息泄漏也更容易被发现。
 #
-# 常被列在首位的“知识共享”不在其中。只有十张拉链照片或二十行新表时，用旧领域的空间代替自己的空间，AUROC 的变化为 {{ value:09_unified_framework.transfer_image_gain }} 和 {{ value:09_unified_framework.transfer_tabular_gain }}。真正迁移过去的是预训练的骨干网络，而两边本来就都有它。
+# 常被列在首位的“知识共享”不在其中。只有十张另一类照片（{{ name:09_unified_framework.other_images }}）时，用旧领域的空间代替自己的空间，AUROC 的变化为 {{ value:09_unified_framework.transfer_image_gain }}{{ if:09_unified_framework.transfer_tabular_gain }}；只有二十行新表时，变化为 {{ value:09_unified_framework.transfer_tabular_gain }}{{ end }}。真正迁移过去的是预训练的骨干网络，而两边本来就都有它。
 
-# %% [markdown] checked="9f4f0fcb 62826b8e"
+# %% [markdown] checked="74af9275 bbfde51d"
 # ### 五项挑战 {#challenges}
 #
 # {{ ref:framework_challenges }}把补救之后的数字列在补救之前的旁边。
 #
 # 1. **对齐**：分别训练的编码器，输出落在互不相干的坐标系里，维数相等不等于含义相同。在十六维的潜在空间里，让一个分类器由向量猜它来自哪种模态，AUROC 为 {{ value:09_unified_framework.modality_auroc_none }}。
-# 2. **分布**：全部样本共用一个高斯模型和一个阈值，承诺的误报是二十分之一，对谁都没有兑现：新的正常图片的误报率为 {{ value:09_unified_framework.alarms_one_gaussian_worst }}，表格行则几乎从不报警。训练样本的分数不是新样本的分数，一把刻度也不合两种模态。
+# 2. **分布**：全部样本共用一个高斯模型和一个阈值，承诺的误报是二十分之一，没有兑现：在情况较差的模态中误报率为 {{ value:09_unified_framework.alarms_one_gaussian_worst }}{{ if:unified_alarms; tabular; one Gaussian, one threshold < 0.03 }}，表格行则几乎从不报警{{ end }}。训练样本的分数不是新样本的分数，一把刻度也不合两种模态。
 # 3. **不平衡**：少数几行对着十倍之多的图片，人们担心何为正常由多数说了算。担心大于实害：正常行的距离中位数是正常图片的 {{ value:09_unified_framework.imbalance_none_ratio }} 倍，表格的 AUROC 为 {{ value:09_unified_framework.imbalance_none_auroc }}。
 # 4. **维数**：几百维潜在向量的协方差有数万个元素，一百张图片确定不了。用经验协方差矩阵度量，新的正常图片的距离是训练图片的 {{ value:09_unified_framework.distance_ratio_empirical }} 倍。
 # 5. **可解释性**：潜在空间中的一个距离，指不出是哪个像素，也指不出是哪一列。通常的办法是指认标准化后数值最大的一列；把一行中的一个数值换掉，指对的频率是 {{ value:09_unified_framework.explained_by_z }}。
@@ -400,16 +400,16 @@
 # |---|---|---|---|---|
 # | 对齐 | 猜测模态的 AUROC | {{ value:09_unified_framework.modality_auroc_none }} | 矩匹配 | {{ value:09_unified_framework.modality_auroc_moments }} |
 # | 分布 | 较差模态的误报比例，承诺为二十分之一 | {{ value:09_unified_framework.alarms_one_gaussian_worst }} | 每种模态一个高斯模型，留出样本的 p 值 | {{ value:09_unified_framework.alarms_unified_worst }} |
-# | 不平衡 | 小表格的 AUROC | {{ value:09_unified_framework.imbalance_none_auroc }} | 平衡样本数，反而更差 | {{ value:09_unified_framework.imbalance_balanced_auroc }} |
+# | 不平衡 | 小表格的 AUROC | {{ value:09_unified_framework.imbalance_none_auroc }} | 平衡样本数 | {{ value:09_unified_framework.imbalance_balanced_auroc }} |
 # | 维数 | 新的正常图片的距离，以训练图片的距离为单位 | {{ value:09_unified_framework.distance_ratio_empirical }} | 收缩估计 | {{ value:09_unified_framework.distance_ratio_shrunk }} |
 # | 可解释性 | 被换数值所在的列被指对的频率 | {{ value:09_unified_framework.explained_by_z }} | 距离的精确分摊 | {{ value:09_unified_framework.explained_by_share }} |
 
-# %% [markdown] checked="01a247d6 e758cb5e"
+# %% [markdown] checked="8ecc09cf 8143f20c"
 # ### 五项对策 {#mitigations}
 #
 # 1. **分阶段训练**：先训练编码器，逐个与未训练的副本以及本模态最好的检测器比过，然后再合并。
-# 2. **混合分布**：每种模态一个高斯模型，以留出折得到的 p 值判断，承诺就守住了：在情况较差的模态中误报率为 {{ value:09_unified_framework.alarms_unified_worst }}。它治不了不平衡，小表格上为 {{ value:09_unified_framework.imbalance_mixture_auroc }}。平衡样本数也治不了：把少数样本重复多遍，比什么都不做还差，因为十行数据看十遍，仍然是十行。更自由的密度，如核密度、流模型 [@papamakarios2017maf] 或能量模型，在表格行上与高斯模型相当，在图片上只有随机水平（{{ ref:unified_scorers }}）：它们只看二十个主成分，而缺陷会离开正常图片张成的子空间。
-# 3. **对抗训练** [@ganin2016dann]、对比学习 [@chen2020simclr] 和矩匹配 [@sun2016deepcoral] 都想把各模态的潜在向量拉到一起。矩匹配走得最远，对抗网络次之；来源不配对时，对比学习只有同一样本的两个带噪副本可用，寸步未进。检测结果只有小幅变动（{{ ref:unified_alignment }}），小于不作对齐时十六维相对于全宽度的损失。
+# 2. **混合分布**：每种模态一个高斯模型，以留出折得到的 p 值判断，承诺就守住了：在情况较差的模态中误报率为 {{ value:09_unified_framework.alarms_unified_worst }}。它治不了不平衡，小表格上为 {{ value:09_unified_framework.imbalance_mixture_auroc }}。{{ if:09_unified_framework.imbalance_none_auroc > 09_unified_framework.imbalance_balanced_auroc + 0.01 }}平衡样本数也治不了：把少数样本重复多遍，比什么都不做还差，因为十行数据看十遍，仍然是十行。{{ else }}平衡样本数，即重复少数样本，为 {{ value:09_unified_framework.imbalance_balanced_auroc }}。{{ end }}更自由的密度，如核密度、流模型 [@papamakarios2017maf] 或能量模型，{{ if:unified_scorers; normalizing flow; image < 0.65 }}在表格行上与高斯模型相近，在图片上接近随机水平（{{ ref:unified_scorers }}）：它们只看二十个主成分，而缺陷会离开正常图片张成的子空间。{{ else }}与高斯模型的比较见{{ ref:unified_scorers }}。它们只看二十个主成分。{{ end }}
+# 3. **对抗训练** [@ganin2016dann]、对比学习 [@chen2020simclr] 和矩匹配 [@sun2016deepcoral] 都想把各模态的潜在向量拉到一起。{{ if:09_unified_framework.modality_auroc_moments < 0.9 }}矩匹配走得最远，对抗网络次之；来源不配对时，对比学习只有同一样本的两个带噪副本可用，没有效果。检测结果只有小幅变动（{{ ref:unified_alignment }}），小于不作对齐时十六维相对于全宽度的损失。{{ else }}在这里都没有做到：矩匹配之后，分类器区分模态的 AUROC 仍有 {{ value:09_unified_framework.modality_auroc_moments }}，因为列数少的表格在十六维潜在向量的某些方向上没有方差。检测结果只有小幅变动（{{ ref:unified_alignment }}）。{{ end }}
 # 4. **注意力机制**：在互不相干的来源之间没有内容，因为每个样本只有一个部分。在同一对象的各部分之间，它是最强的比较方法之一，前提是先对齐（{{ ref:paired }}）。它不是解释（{{ ref:one-transformer }}）。精确的解释靠算术：设 $\delta$ 为样本与均值在特征上的差，特征各属于某一列或某个像素，$g$ 为梯度，则 $d^2 = \sum_j \delta_j g_j$，分毫不剩。它指对列的频率为 {{ value:09_unified_framework.explained_by_share }}，{{ ref:unified_maps }}中的热力图也由它画出。
 # 5. **正则化**：Ledoit 与 Wolf 的收缩估计 [@ledoit2004covariance] 只用一个由数据算出的数，就把新的正常图片的距离从训练图片的 {{ value:09_unified_framework.distance_ratio_empirical }} 倍降到 {{ value:09_unified_framework.distance_ratio_shrunk }} 倍。
 
@@ -445,14 +445,14 @@
 # %% [markdown] checked="2925944e 2925944e"
 # {{ figure:fusion_missing }}
 
-# %% [markdown] checked="95337319 c276678d"
+# %% [markdown] checked="7228885c b2b77fb9"
 # ### 一个 Transformer 包办两者 {#one-transformer}
 #
-# Transformer [@vaswani2017attention] 只认词元：图片的各个位置、表格行的各列，可以由同一个网络来读。一种容易想到的做法是：由汇总向量重构网络自己的词元，并把每个正常样本的分数推向零。它有一个什么也不知道的完美解。训练结束时，词元的离散程度在图片上只剩 {{ value:10_transformer.naive_spread_left_image }}，在表格行上只剩 {{ value:10_transformer.naive_spread_left_tabular }}，无论看到什么，打分头都说 {{ value:10_transformer.naive_mean_score }}（{{ ref:transformer_collapse }}）。它的误差在图片上仍然排得不错，因为剩下的是冻结特征上的一把尺子；只看 AUROC 的人什么也察觉不到。
+# Transformer [@vaswani2017attention] 只认词元：图片的各个位置、表格行的各列，可以由同一个网络来读。一种容易想到的做法是：由汇总向量重构网络自己的词元，并把每个正常样本的分数推向零。它有一个什么也不知道的完美解。训练结束时，词元的离散程度在图片上只剩 {{ value:10_transformer.naive_spread_left_image }}，在表格行上只剩 {{ value:10_transformer.naive_spread_left_tabular }}，无论看到什么，打分头都说 {{ value:10_transformer.naive_mean_score }}（{{ ref:transformer_collapse }}）。它的误差在图片上仍然可以排得不错，因为剩下的是冻结特征到一个常量的距离；只看 AUROC 察觉不到坍缩。
 #
-# 两处改动堵住两个漏洞：预测被遮住的词元的原样，那是任何权重都改不了的 [@he2022mae]；给打分头第二个类别，由正常样本交换若干列或贴入一块图片制成 [@li2021cutpaste]。单看预测误差，训练在表格行上带来 {{ value:10_transformer.gain_error_tabular }}，在图片上带来 {{ value:10_transformer.gain_error_image }}。默认的分数是残差的马氏距离，不经训练就已经知道线性关系。在这个分数上，增益在表格行上为 {{ value:10_transformer.gain_residual_tabular }}，在图片上为 {{ value:10_transformer.gain_residual_image }}：在图片上等于没有，AUROC 为 {{ value:10_transformer.auroc_residual_trained_image }} 的检测器就是它的冻结骨干网络。只看原始像素，网络达到 {{ value:10_transformer.auroc_raw_patches }}。学过各种交换的打分头，在图片上只有随机水平（{{ ref:transformer_comparison }}）。
+# 两处改动堵住两个漏洞：预测被遮住的词元的原样，那是任何权重都改不了的 [@he2022mae]；给打分头第二个类别，由正常样本交换若干列或贴入一块图片制成 [@li2021cutpaste]。单看预测误差，训练使 AUROC 在表格行上改变 {{ value:10_transformer.gain_error_tabular }}，在图片上改变 {{ value:10_transformer.gain_error_image }}{{ if:10_transformer.auroc_error_untrained_tabular > 0.95 }}；表格行的异常由到中心的距离就能找出，未经训练的网络同样会量这个距离{{ end }}。默认的分数是残差的马氏距离，不经训练就已经知道线性关系。在这个分数上，AUROC 的变化在表格行上为 {{ value:10_transformer.gain_residual_tabular }}，在图片上为 {{ value:10_transformer.gain_residual_image }}：{{ if:10_transformer.gain_residual_image < 0.01 }}在图片上等于没有，AUROC 为 {{ value:10_transformer.auroc_residual_trained_image }} 的检测器就是它的冻结骨干网络。{{ else }}检测器在图片上因此为 {{ value:10_transformer.auroc_residual_trained_image }}。{{ end }}只看原始像素，网络达到 {{ value:10_transformer.auroc_raw_patches }}。用各种交换训练的打分头，在图片上为 {{ value:10_transformer.auroc_head_trained_image }}（{{ ref:transformer_comparison }}）。
 #
-# 注意力也不是解释 [@abnar2020rollout]。对照缺陷的真实轮廓，分类词元的注意力像素级 AUROC 为 {{ value:10_transformer.pixel_auroc_attention }}，残差为 {{ value:10_transformer.pixel_auroc_residual }}：前者显示网络从哪里收集信息，后者显示什么使它意外。
+# 注意力也不是解释 [@abnar2020rollout]。对照缺陷的真实轮廓，分类词元的注意力像素级 AUROC 为 {{ value:10_transformer.pixel_auroc_attention }}，残差为 {{ value:10_transformer.pixel_auroc_residual }}，一张在每幅图片中央最亮的图为 {{ value:10_transformer.pixel_auroc_middle }}。注意力显示网络从哪些位置收集信息，残差显示哪些位置预测得不好。
 
 # %% [markdown] checked="0e5d415e 0e5d415e"
 # {{ figure:transformer_collapse }}
@@ -460,7 +460,7 @@
 # %% [markdown] checked="efbd549a efbd549a"
 # {{ figure:transformer_comparison }}
 
-# %% [markdown] checked="1663517d 380c2801"
+# %% [markdown] checked="3623d9c3 c2aae56d"
 # ## 实现方案 {#implementation}
 #
 # 模块 `mmad_utils` 收纳两个任务共用的部分：来源明确、带校验和的数据集，所有检测器共同遵守的一份契约，阈值，指标，以及结果的记录。检测器遵循 scikit-learn 的约定，因此该库的估计器可以原样与我们的一起评测。下面的代码可以原样运行，只需准备好图片列表 `X_image`、表格 `X_tabular`、新的行 `X_new` 和表格的标签 `y`。
@@ -508,24 +508,24 @@
 #
 # 第一阶段由正常样本学习，其意外程度的对数就是第二阶段起始的对数几率；第二阶段用标签微调编码器和分类头，并在样本之间与样本之外把分类头约束为 0。没有任何标签时，分数的次序与第一阶段相同。
 #
-# 在乳腺癌数据上（{{ ref:unified_labels }}），混合检测器没有标签时 AUROC 为 {{ value:09_unified_framework.hybrid_0_labels_auroc }}，五个标签时为 {{ value:09_unified_framework.hybrid_5_labels_auroc }}，十个时为 {{ value:09_unified_framework.hybrid_10_labels_auroc }}，五十个时为 {{ value:09_unified_framework.hybrid_50_labels_auroc }}。一个标签时为 {{ value:09_unified_framework.hybrid_1_labels_auroc }}，前提是在没有样本的地方把分类头约束为 0；不加约束则只有 {{ value:09_unified_framework.unrestrained_1_labels_auroc }}，还不如没有标签，仿佛所有异常都长得像这一个。从五个标签起，单独的分类器在这张表上也很接近，这里的异常只有一种；遇到新种类，它会落在后面（{{ ref:figure:sad_labels }}）。得到标签的异常，在每一种设定中都不进入测试集。
+# 在{{ name:09_unified_framework.table_dataset }}上（{{ ref:unified_labels }}），混合检测器没有标签时 AUROC 为 {{ value:09_unified_framework.hybrid_0_labels_auroc }}，五个标签时为 {{ value:09_unified_framework.hybrid_5_labels_auroc }}，十个时为 {{ value:09_unified_framework.hybrid_10_labels_auroc }}，五十个时为 {{ value:09_unified_framework.hybrid_50_labels_auroc }}。一个标签时为 {{ value:09_unified_framework.hybrid_1_labels_auroc }}，前提是在没有样本的地方把分类头约束为 0；不加约束则为 {{ value:09_unified_framework.unrestrained_1_labels_auroc }}{{ if:09_unified_framework.hybrid_0_labels_auroc > 09_unified_framework.unrestrained_1_labels_auroc }}，还不如没有标签，仿佛所有异常都与这一个相像{{ end }}。如果一张表的异常只有一种，标签较多时单独的分类器也很接近；遇到新种类，它会落在后面（{{ ref:figure:sad_labels }}）。得到标签的异常，在每一种设定中都不进入测试集。
 
 # %% [markdown] checked="19d1c2d2 19d1c2d2"
 # {{ figure:unified_labels }}
 
-# %% [markdown] checked="77c2ab9f 13d5f3f5"
+# %% [markdown] checked="11600eec c5672ced"
 # ## 结论与展望 {#conclusions-and-outlook}
 #
 # ### 结论 {#conclusions}
 #
 # 1. 在规程、分数和评测的层面上，两个任务是同一个问题；在表示的层面上，是两个问题。首先值得统一的是前者。
-# 2. 对图像，借来的特征加上逐位置的高斯模型，是强大、快速、可解释的检测器；它的错误集中在轻微的缺陷和没有对齐的零件上。
+# 2. 对图像，借来的特征加上逐位置的高斯模型，是强大、快速、可解释的检测器；{{ if:01_task2_padim.auroc_mild }}它的错误集中在轻微的缺陷和没有对齐的零件上。{{ else }}它假定零件是对齐的。{{ end }}
 # 3. 对表格，孤立森林是稳妥的默认选择；但在容易的数据上一把尺子就能做得同样好，在列与列相互依赖时，另有更好的检测器。没有这些参照，结果就无从解读。
 # 4. 深度方法值得用的地方，是图像内容位置不定，或者关系既非局部也非线性。在本报告的其余表格上，PCA 或近邻法与之相当；在最容易的表上，未经训练的网络就够了。
 # 5. 取自测试标签的阈值会使报告的成绩虚高。正当的阈值不用额外付出任何代价。
-# 6. 统一框架是可行的。对互不相干的来源，收获是一个校准过的公共尺度，而不是知识共享：对齐和迁移几乎没有改变检测的结果，平衡样本数反而使它变差。
+# 6. 统一框架是可行的。对互不相干的来源，收获是一个校准过的公共尺度，而不是知识共享：对齐和迁移几乎没有改变检测的结果{{ if:09_unified_framework.imbalance_none_auroc > 09_unified_framework.imbalance_balanced_auroc + 0.01 }}，平衡样本数反而使它变差{{ end }}。
 # 7. 各模态描述同一个对象时，联合模型才有道理：各部分的分数无论怎样合并，都看不到部分之间的矛盾。用交换过的部分训练的网络几乎能找出所有交换过的部分，但这项测试在训练中已经预演。在仅仅时间错位的样本上，交叉注意力领先于只用正常样本训练的方法。
-# 8. 统一的网络旁边同样要放上未训练的副本：Transformer 学会了各位置如何搭配，而它在图片上的默认分数并未因此变好。
+# 8. 统一的网络旁边同样要放上未训练的副本：Transformer 学会了各位置如何搭配{{ if:10_transformer.gain_residual_image < 0.01 }}，而它在图片上的默认分数并未因此变好{{ end }}。
 #
 # ### 展望 {#outlook}
 #

@@ -45,6 +45,7 @@ def contents(folder: Path) -> dict[str, bytes]:
         ({"seed": "1"}, r"'seed' takes int, got '1' \(str\)"),
         ({"seed": 1.5}, r"'seed' takes int, got 1.5 \(float\)"),
         ({"seed": True}, r"'seed' takes int, got True \(bool\)"),
+        ({"seed": -1}, "'seed' is at least 0, got -1"),
         ({"title": 3}, r"'title' takes str, got 3 \(int\)"),
         ({"share": "half"}, r"'share' takes float, got 'half' \(str\)"),
         ({"columns": ["a", 1]}, r"'columns' takes list\[str\]"),
@@ -102,10 +103,14 @@ def test_an_integer_will_do_for_a_float(project, monkeypatch):
 def test_values_of_the_command_line_take_the_type_of_their_parameter(project):
     known = notebook_files.parameters_of(notebook_files.read_notebook(project.notebook), "small")
     texts = {"seed": "3", "share": "1e-3", "title": "3", "columns": "['a']"}
-    values = {key: command_line._value_from_text(text, key, known) for key, text in texts.items()}
+    values = {key: notebook_files.value_from_text(text, known[key]) for key, text in texts.items()}
     assert values == {"seed": 3, "share": 1e-3, "title": "3", "columns": ["a"]}
     notebook_files.check_values(values, known, "test")
-    assert command_line._value_from_text("true", "flag", {}) is True
+    assert notebook_files.value_from_text("true", None) is True
+    assert notebook_files.value_from_text("[mvtec/zipper, textures/brick]", None) == [
+        "mvtec/zipper",
+        "textures/brick",
+    ]
 
 
 def test_start_wants_every_parameter(project):
@@ -144,7 +149,7 @@ def test_check_names_what_is_wrong_with_a_notebook(project, change, message):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("seed: int = 0  # of the draw", "seed: int = 0", "'seed' has no comment"),
+        ("seed: int = 0  # of the draw, at least 0", "seed: int = 0", "'seed' has no comment"),
         ('notebook.start("small"', 'notebook.start("other"', "expected one call notebook.start('small'"),
         ("**2. Change: fewer", "**Change: fewer", "exercises are numbered [1, 3]"),
         ("**2. Change: fewer", "**2. Build: fewer", "no exercise '**1. Change: title.** task'"),

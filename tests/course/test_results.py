@@ -133,6 +133,18 @@ def test_a_count_is_a_positive_whole_number(tmp_path, n):
         filled(tmp_path).value("bad", 1.0, n=n)
 
 
+def test_the_spread_of_a_single_seed_is_not_recorded(tmp_path):
+    record = Results("01_small", output=tmp_path, provenance=PROVENANCE)
+    record.value("auroc", 0.9, sd=float("nan"), n=1)
+    frame = pd.DataFrame({"detector": ["kNN"], "AUROC": [0.9], "AUROC sd": [float("nan")]})
+    record.table(frame, "one", "A table.", n=1)
+    assert record.values["auroc"]["sd"] is None and record.tables["one"]["rows"] == [["kNN", 0.9, None]]
+    with pytest.raises(ResultsError, match="nan is not a finite number"):
+        record.value("other", 0.9, sd=float("nan"), n=2)
+    with pytest.raises(ResultsError, match="column 'AUROC sd'"):
+        record.table(frame, "two", "A table.", n=2)
+
+
 def test_a_table_with_nan_names_row_and_column(tmp_path):
     frame = pd.DataFrame({"a": [1.0, 2.0], "b": [0.0, math.nan]})
     with pytest.raises(ResultsError, match="table 'bad', row 2, column 'b'"):

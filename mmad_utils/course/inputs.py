@@ -1,0 +1,95 @@
+"""What the notebooks of a profile need besides the repository: data sets, files and weights, checked before a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from mmad_utils.course import notebook_files
+from mmad_utils.course.notebook_files import NotebookError
+from mmad_utils.datasets import DatasetError, concrete_names, data_home, describe, load, user_files
+from mmad_utils.datasets.download import fetch
+from mmad_utils.datasets.record import FilesMissingError
+
+
+def require_inputs(names: Iterable[str], profile: str) -> None:
+    """Read every data set that a parameter of the notebooks names, and load every backbone; fetch what is missing.
+
+    Raises
+    ------
+    NotebookError
+        One message that names all that is missing or damaged, the parameters that ask for it, and what to do.
+    """
+    wanted: dict[tuple[str, str], list[str]] = {}
+    for name in names:
+        source = notebook_files.read_notebook(notebook_files.source_path(name))
+        parameters = notebook_files.parameters_of(source, name)
+        for key, value in notebook_files.parameter_values(name, profile).items():
+            for kind, text in _inputs(key, value, parameters[key].default):
+                wanted.setdefault((kind, text), []).append(f"{name}.{key}")
+    problems = []
+    for (kind, text), places in wanted.items():
+        error = _problem(kind, text)
+        if error:
+            problems.append(f"{text} ({', '.join(places)}): {error}")
+    if problems:
+        remedy = 'Or give the parameter another value, as in make report SET="other_images=textures/brick".'
+        raise NotebookError("\n\n".join([f"The profile {profile!r} needs what is not here:", *problems, remedy]))
+
+
+def _inputs(key: str, value: Any, default: Any) -> Iterator[tuple[str, str]]:
+    """Kind and name of what a parameter names: a data set where its default is one, a file, a backbone."""
+    for text in value if isinstance(value, list) else [value]:
+        if not isinstance(text, str) or not text:
+            continue
+        if key == "backbone":
+            yield "backbone", text
+        elif key in ("csv", "images"):
+            yield key, text
+        elif _is_data_set(default[0] if isinstance(default, list) and default else default) or _is_data_set(text):
+            yield "data set", text
+
+
+def _is_data_set(text: Any) -> bool:
+    try:
+        describe(text, data_home())
+    except DatasetError:
+        return False
+    return True
+
+
+def _problem(kind: str, text: str) -> str:
+    """What keeps an input from being used, or nothing."""
+    from mmad_utils.encoders.backbones import BackboneError
+    from mmad_utils.encoders.image import ImageEncoder
+
+    try:
+        match kind:
+            case "backbone":
+                ImageEncoder(text)
+            case "csv" | "images":
+                user_files.find(text)
+            case _:
+                _read(text)
+    except (BackboneError, DatasetError) as error:
+        return str(error)
+    return ""
+
+
+def _read(name: str) -> None:
+    """Load a data set, after fetching it where its files are not there; what needs no file is not looked at."""
+    entry = describe(name, data_home())
+    if name.startswith("injected/"):
+        return _read(name.split("/", 2)[2])
+    if not entry["layout"]:  # made or embedded: always there
+        if name not in concrete_names(data_home()):
+            raise DatasetError("there is no such data set.")
+        return None
+    try:
+        load(name)
+    except FilesMissingError:
+        if not entry["fetch"]:
+            raise
+        fetch(name, data_home())
+        load(name)
+    return None

@@ -1,0 +1,136 @@
+"""Sentences with alternatives: which of them stands in a report is decided by its recorded results.
+
+    {{ if:CONDITION }} text {{ elif:CONDITION }} text {{ else }} text {{ end }}
+
+Without `else`, and where no condition holds, nothing stands there. A condition is one of these, or several joined by
+" and "; a block holds no other block::
+
+    01_task2_padim.auroc_mild                   the value was recorded
+    01_demo.a_auroc > 01_demo.b_auroc + 0.01    values, or cells of tables, are so; a side may be a number
+    01_task2_padim.dataset is synthetic/*       the parameter with which the notebook ran, or one of its list
+
+`{{ name:01_task2_padim.dataset }}` is replaced by the name of the data set in `src/names.yaml`.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from fnmatch import fnmatchcase
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+NAMES = Path(__file__).resolve().parent / "src" / "names.yaml"
+BLOCK = re.compile(r"\{\{\s*if:(?P<condition>[^{}]*?)\s*\}\}(?P<body>.*?)\{\{\s*end\s*\}\}", re.DOTALL)
+BRANCH = re.compile(r"\{\{\s*(?:elif:(?P<condition>[^{}]*?)|(?P<otherwise>else))\s*\}\}")
+NAME = re.compile(r"\{\{\s*name:(?P<parameter>[^{}]*?)\s*\}\}")
+MARK = re.compile(r"\{\{\s*(?:if:[^{}]*|elif:[^{}]*|else|end)\s*\}\}")
+NOTHING = "\0"  # in the position of a block of which nothing is shown
+EMPTY_LINE = re.compile("^\0\n", re.MULTILINE)  # would end a table
+SEPARATORS = {"en": ", ", "zh": "、"}  # of the names of several data sets
+
+
+@cache
+def names() -> dict[str, dict[str, str]]:
+    """The name of each data set in each language."""
+    return yaml.safe_load(NAMES.read_text(encoding="utf-8"))
+
+
+def branches(block: re.Match[str]) -> Iterator[tuple[str | None, str]]:
+    """Condition (None of `else`) and text of each alternative."""
+    condition: str | None = block["condition"]
+    begin = 0
+    for mark in BRANCH.finditer(block["body"]):
+        yield condition, block["body"][begin : mark.start()].strip()
+        condition, begin = mark["condition"], mark.end()
+    yield condition, block["body"][begin:].strip()
+
+
+def conditions(source: str) -> Iterator[str]:
+    """Every condition of the source, in the order of reading."""
+    for block in BLOCK.finditer(source):
+        yield from (condition for condition, _ in branches(block) if condition is not None)
+
+
+class Chooser:
+    """Decides the alternatives of a source by the results, and fills in the names of data sets.
+
+    Parameters
+    ----------
+    results : as `document.load_results` returns them
+    language : of the names
+
+    Attributes
+    ----------
+    used : notebooks whose results decided something
+    """
+
+    def __init__(self, results: Mapping[str, Any], language: str) -> None:
+        self.results, self.language = results, language
+        self.used: set[str] = set()
+
+    def choose(self, source: str, problem: Callable[[str], None]) -> str:
+        """The source as the results decide it; `problem` is called with a sentence for what cannot be decided."""
+
+        def chosen(block: re.Match[str]) -> str:
+            for condition, text in branches(block):
+                try:
+                    if condition is None or all(map(self._holds, condition.split(" and "))):
+                        return text or NOTHING
+                except KeyError as error:
+                    problem(f"the condition '{condition}' names '{error.args[0]}', which is not in the results.")
+            return NOTHING
+
+        def named(mark: re.Match[str]) -> str:
+            try:
+                value = self._parameter(mark["parameter"])
+            except KeyError as error:
+                problem(f"{mark.group()} names '{error.args[0]}', which is not in the results.")
+                return ""
+            values = value if isinstance(value, list) else [value]
+            return SEPARATORS[self.language].join(names().get(v, {}).get(self.language, f"`{v}`") for v in values)
+
+        text = EMPTY_LINE.sub("", BLOCK.sub(chosen, source)).replace(NOTHING, "")
+        text = NAME.sub(named, text)
+        if MARK.search(text):
+            problem("an alternative is not closed, or stands within another: {{ if:CONDITION }} text {{ end }}.")
+        return text
+
+    def _holds(self, condition: str) -> bool:
+        condition = condition.strip()
+        parts = condition.split(" is ")
+        if len(parts) == 2:
+            value = self._parameter(parts[0])
+            return any(
+                fnmatchcase(str(element), parts[1]) for element in (value if isinstance(value, list) else [value])
+            )
+        for sign in (" > ", " < "):
+            left, found, right = condition.partition(sign)
+            if found:
+                difference = self._side(left) - self._side(right)
+                return difference > 0 if sign == " > " else difference < 0
+        if condition in self.results["values"]:
+            self.used.add(self.results["values"][condition]["notebook"])
+            return True
+        return False
+
+    def _side(self, text: str) -> float:
+        """The number of a side of a comparison: a value's key or a number, and what is added to it."""
+        key, _, margin = text.partition(" + ")
+        try:
+            return float(key) + float(margin or 0)
+        except ValueError:
+            value = self.results["values"][key]
+        self.used.add(value["notebook"])
+        return value["value"] + float(margin or 0)
+
+    def _parameter(self, name: str) -> Any:
+        """The value of `notebook.parameter` with which the results were made."""
+        notebook, _, parameter = name.partition(".")
+        try:
+            value = self.results["provenance"][notebook]["parameters"][parameter]
+        except KeyError:
+            raise KeyError(name) from None
+        self.used.add(notebook)
+        return value
