@@ -89,10 +89,10 @@ def check_image_size(network, backbone: str, image_size: int) -> None:
         return
     side = network.feature_info[0]["reduction"]
     if image_size < side or image_size % side:
-        near = max(side, image_size // side * side)
+        near, trained = max(side, image_size // side * side), network.pretrained_cfg["input_size"][-1]
         raise BackboneError(
             f"image_size is {image_size}, but backbone {backbone!r} has patches of {side}×{side} pixels: give a "
-            f"multiple of {side}, such as {near}. Its weights were trained at {network.pretrained_cfg['input_size'][-1]}."
+            f"multiple of {side}, such as {near}. Its weights were trained at {trained}."
         )
 
 
