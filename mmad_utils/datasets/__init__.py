@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from . import folders, images, mvtec, paired, record, tabular, textures
+from .download import OPENML_TABLES
 from .folders import cache_home, data_home
 from .images import check_images, read_image
 from .record import Dataset, DatasetError, one_class_split
@@ -79,8 +80,8 @@ def load(name: str, *, data_home: str | Path | None = None, seed: int = 0) -> Da
             return textures.textures(texture, seed)
         case ["synthetic", category]:
             return mvtec.synthetic(category, seed)
-        case ["mvtec", category]:
-            return mvtec.mvtec(category, home, seed)
+        case [family, category] if family in mvtec.FAMILIES:
+            return mvtec.read(family, category, home, seed)
     raise _unknown(name, home)
 
 
@@ -101,7 +102,10 @@ def describe(name: str, home: Path) -> dict[str, Any]:
 def concrete_names(home: Path) -> list[str]:
     """The names that `load` takes as they stand; for folders of the user's own, what lies below `home`."""
     tables = {path.stem for path in (home / "tables").glob("*.*") if path.suffix in (".npz", ".mat", ".csv")}
-    categories = {path.name for path in (home / "mvtec").glob("*") if path.is_dir()}
+    categories = {f"mvtec/{category}" for category in ("hazelnut", "zipper")}
+    for family in mvtec.FAMILIES:
+        found = (path for path in (home / family).glob("*") if path.is_dir() and path.name != "split_csv")
+        categories |= {f"{family}/{path.name}" for path in found}
     return [
         "breast_cancer",
         "thyroid",
@@ -112,8 +116,8 @@ def concrete_names(home: Path) -> list[str]:
         *(f"textures/{texture}" for texture in textures.NAMES),
         "paired_digits",
         *(f"injected/{kind}/breast_cancer" for kind in tabular.KINDS),
-        *(f"mvtec/{category}" for category in sorted({"hazelnut", "zipper"} | categories)),
-        *(f"tables/{table}" for table in sorted({"vowels", "optdigits", "satellite"} | tables)),
+        *sorted(categories),
+        *(f"tables/{table}" for table in sorted({"vowels", "optdigits", "satellite", *OPENML_TABLES} | tables)),
     ]
 
 

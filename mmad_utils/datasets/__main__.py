@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from . import check_images, data_home, describe, load, record
-from .download import fetch
+from .download import OPENML_TABLES, fetch
 from .mvtec import generate
+
+SHARED = ("openml", "split_csv")  # folders beside the categories or tables
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -69,6 +71,7 @@ def show_fetch(name: str, home: Path) -> None:
     entry = describe(name, home)
     if not entry["layout"]:
         raise record.DatasetError(f"{name} is always there; nothing is fetched for it.")
+    print(f"origin   {entry['source']}\nlicence  {entry['licence']}")
     for path in fetch(name, home):
         print(path)
 
@@ -79,13 +82,15 @@ def at_hand(name: str, home: Path) -> list[str]:
         return ["at hand"] if [*home.glob("**/t10k-images-idx3-ubyte*")] else []
     if name.startswith("tables/openml"):
         return sorted(path.stem for path in (home / "tables" / "openml").glob("*.arff"))
+    if (stem := name.removeprefix("tables/")) in OPENML_TABLES:
+        return ["at hand"] if (home / "tables" / "openml" / f"{OPENML_TABLES[stem]}.arff").exists() else []
     folder = home / name.split("/")[0]
     if "<" not in name:
         stem = name.split("/")[-1]
         found = folder.glob(f"{stem}.*") if "/" in name else folder.glob("*.*")
         return ["at hand"] if any(found) else []
     suffixes = {".npz", ".mat", ".csv"} if name.startswith("tables") else {""}
-    return sorted(path.stem for path in folder.glob("*") if path.suffix in suffixes)
+    return sorted(path.stem for path in folder.glob("*") if path.suffix in suffixes and path.name not in SHARED)
 
 
 def show_check(name: str, home: Path) -> None:

@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import tarfile
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -21,9 +22,12 @@ from tqdm import tqdm
 
 from mmad_utils.files import atomic_path, locked
 
+from .input_files import printable
 from .record import DatasetError, about, how_to_get
 
 OPENML = "https://www.openml.org/api/v1/json"
+OPENML_TABLES = {"creditcard": "1597", "kddcup99": "1113"}  # OpenML's number of a table with a name of its own
+ARCHIVES = (".gz", ".tar", ".xz", ".zip")
 TIMEOUT = 30  # seconds without an answer
 
 
@@ -147,56 +151,52 @@ def fetch(name: str, home: Path) -> list[Path]:
     parts = name.split("/")
     if name == "thyroid":
         return [openml("40497", home / "thyroid" / "openml-40497.arff", remedy)]
-    if parts[:2] == ["tables", "openml"]:
-        return [openml(parts[2], home / "tables" / "openml" / f"{parts[2]}.arff", remedy)]
+    number = OPENML_TABLES.get(name.removeprefix("tables/"), parts[2] if name.startswith("tables/openml/") else None)
+    if number:
+        return [openml(number, home / "tables" / "openml" / f"{number}.arff", remedy)]
     files = [file for file in about(name)["files"] if file["url"]]
     if not files:
         raise DatasetError(f"{name} cannot be fetched by this package.\n{remedy}")
-    if parts[0] == "mvtec":
-        return [_mvtec_category(parts[1], files[0], home, remedy)]
+    if PurePosixPath(files[0]["path"]).suffix in ARCHIVES:
+        return [_category(parts[0], parts[1], files[0], home, remedy)]
     return [download(file["url"], home / file["path"], known_hash=file["hash"], remedy=remedy) for file in files]
 
 
-def _mvtec_category(category: str, file: dict[str, Any], home: Path, remedy: str) -> Path:
-    """Take one category out of MVTec's archive of all fifteen (5.3 GB, kept for the next category)."""
-    archive, folder = home / file["path"], home / "mvtec" / category
+def _category(family: str, category: str, file: dict[str, Any], home: Path, remedy: str) -> Path:
+    """Take one category out of the archive of all categories, which is kept for the next category."""
+    archive, folder = home / file["path"], home / family / category
+    if category in (archive.name, *file.get("also", [])):
+        raise DatasetError(f"{family}/{category} is no category.\n{remedy}")
     try:
         archive.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise disk_error(error, archive.parent) from error
     with locked(folder):
-        if folder.is_dir():
-            return folder
-        if not archive.exists():
-            check_space(archive.parent, file["bytes"])
-        download(file["url"], archive, known_hash=file["hash"], remedy=remedy)
-        return extract_category(archive, category, folder)
+        if not folder.is_dir():
+            if not archive.exists():
+                part = archive.with_name(archive.name + ".part")
+                check_space(archive.parent, file["bytes"] - (part.stat().st_size if part.exists() else 0))
+            download(file["url"], archive, known_hash=file["hash"], remedy=remedy)
+            for also in file.get("also", []):  # what all categories need
+                with locked(archive.parent / also):
+                    if not (archive.parent / also).is_dir():
+                        extract_category(archive, also, archive.parent / also, file.get("inside", ""))
+            extract_category(archive, category, folder, file.get("inside", ""))
+    return folder
 
 
-def extract_category(archive: Path, category: str, folder: Path) -> Path:
-    """Unpack `category`/... of a tar archive to `folder`; the folder appears only when it is whole.
+def extract_category(archive: Path, category: str, folder: Path, inside: str = "") -> Path:
+    """Unpack `inside`/`category`/... of a tar or zip archive to `folder`; the folder appears only when it is whole.
 
     Raises
     ------
     DatasetError
         A damaged archive, no such category, members that lie outside or need more space than the disk has.
     """
-
-    def members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-        for member in tar:
-            if PurePosixPath(member.name).parts[:1] == (category,):
-                check_space(folder.parent, member.size)
-                yield member
-
-    def below(member: tarfile.TarInfo, target: str) -> tarfile.TarInfo | None:
-        """The member with a name relative to the category, checked by the standard library."""
-        name = str(PurePosixPath(member.name).relative_to(category))
-        return tarfile.data_filter(member.replace(name=name, deep=False), target)
-
+    unpack = _unpack_zip if archive.suffix == ".zip" else _unpack_tar
     try:
         with atomic_path(folder) as new:
-            with tarfile.open(archive) as tar:
-                tar.extractall(new, members=members(tar), filter=below)
+            unpack(archive, PurePosixPath(inside, category), new)
             if not new.is_dir() or not any(new.iterdir()):
                 raise DatasetError(f"{archive}: holds no category {category!r}.")
     except DatasetError:
@@ -205,6 +205,39 @@ def extract_category(archive: Path, category: str, folder: Path) -> Path:
         raise DatasetError(f"{archive}: a damaged archive ({error}). Delete it and fetch again.") from error
     except OSError as error:
         raise disk_error(error, folder.parent) from error
-    except Exception as error:  # tarfile and its decompressors meet damaged bytes with exceptions of many kinds
+    except Exception as error:  # tarfile, zipfile and their decompressors meet damaged bytes with many exceptions
         raise DatasetError(f"{archive}: a damaged archive ({error}). Delete it and fetch again.") from error
     return folder
+
+
+def _unpack_tar(archive: Path, prefix: PurePosixPath, new: Path) -> None:
+    """Unpack what lies below `prefix` of a tar archive to the folder `new`."""
+
+    def members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+        for member in tar:
+            if PurePosixPath(member.name).is_relative_to(prefix):
+                check_space(new.parent, member.size)
+                yield member
+
+    def below(member: tarfile.TarInfo, target: str) -> tarfile.TarInfo | None:
+        """The member with a name relative to the prefix, checked by the standard library."""
+        name = str(PurePosixPath(member.name).relative_to(prefix))
+        return tarfile.data_filter(member.replace(name=name, deep=False), target)
+
+    with tarfile.open(archive) as tar:
+        tar.extractall(new, members=members(tar), filter=below)
+
+
+def _unpack_zip(archive: Path, prefix: PurePosixPath, new: Path) -> None:
+    """Unpack what lies below `prefix` of a zip archive to the folder `new`; links become plain files."""
+    with zipfile.ZipFile(archive) as file:
+        for member in file.infolist():
+            path = PurePosixPath(member.filename)
+            if not member.is_dir() and path.is_relative_to(prefix):
+                target = new / path.relative_to(prefix)
+                if ".." in path.parts:
+                    raise DatasetError(f"{archive}: {printable(path)} lies outside of its folder.")
+                check_space(new.parent, member.file_size)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with file.open(member) as source, target.open("xb") as copy:
+                    shutil.copyfileobj(source, copy)

@@ -1,7 +1,8 @@
-"""Folders of pictures with masks: MVTec AD, anything laid out like it, and the generated categories."""
+"""Folders of images with masks: MVTec AD, MVTec AD 2 and LOCO, BTAD, MPDD, VisA, and the generated categories."""
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -14,41 +15,54 @@ from .download import disk_error
 from .folders import cache_home
 from .image_folders import LABELS_FILE, folder_label, read_labels_file
 from .images import SUFFIXES, check_images, check_mask, read_mask
-from .input_files import check_inside, printable, read_json
+from .input_files import check_inside, check_regular, printable, read_json
 from .record import Dataset, DatasetError, how_to_get, not_found, origin
 
+FAMILIES = ("mvtec", "mvtec_ad_2", "mvtec_loco", "visa", "btad", "mpdd")
 
-def mvtec(category: str, home: Path, seed: int = 0) -> Dataset:
-    """One category of MVTec AD, or any folder laid out like one.
+
+def read(family: str, category: str, home: Path, seed: int = 0) -> Dataset:
+    """One category of a family of data sets, below data_home/<family>; see `read_category` and `read_visa`.
+
+    Seed 0 keeps the split that comes with the data; any other seed redraws the normals.
+    """
+    name, root = f"{family}/{category}", home / family / category
+    if not root.is_dir():
+        raise not_found(name, root, home)
+    reader = read_visa if family == "visa" and not (root / "train").is_dir() else read_category
+    dataset = reader(root, name, how_to_get(name, home))
+    return dataset if seed == 0 else dataset.resplit(seed)
+
+
+def read_category(root: Path, name: str, remedy: str = "") -> Dataset:
+    """A category in the layout of MVTec AD, AD 2 or LOCO, of BTAD or of the course, every image and mask checked.
 
     Two layouts are read. MVTec's: train/good, test/good, test/<defect>, ground_truth/<defect>/*_mask.png. The
     course's: pictures directly in test/, labelled in image_anomaly_labels.json, which lies in the category or
     beside it, as {"<category>/test/x.png": {"label": "good" or "bad", ...}}; masks are optional there, as
     ground_truth/*_mask.png. Without a folder ground_truth, masks_test is None. The folder of normal images may also
-    be called ok (BTAD) or normal, and a mask like its image (x.png instead of x_mask.png). Every pixel of a mask that
-    is not zero is a defect. No link may leave the category's folder.
+    be called ok (BTAD) or normal, and a mask like its image (x.png instead of x_mask.png). The test folder of MVTec
+    AD 2 is test_public, with ground_truth inside; its test sets without labels are not read. The masks of an image
+    may lie in a folder of its name (MVTec LOCO), and their union is the mask. Every pixel of a mask that is not zero
+    is a defect. Folders called validation are not read. No link may leave the category's folder.
 
-    Seed 0 keeps the folders' split; any other seed redraws the normals. Labelled anomalies to train on
-    (train/bad) are not part of X_train, which is normal; their paths are source["anomalies_train"].
+    Labelled anomalies to train on (train/bad) are not part of X_train, which is normal; their paths are
+    source["anomalies_train"].
 
-    Source: P. Bergmann, M. Fauser, D. Sattlegger, C. Steger (2019), MVTec AD, CVPR.
+    Sources: P. Bergmann et al. (2019), MVTec AD, CVPR; P. Bergmann et al. (2022), Beyond dents and scratches, IJCV;
+    L. Heckler-Kram et al. (2025), The MVTec AD 2 dataset; P. Mishra et al. (2021), VT-ADL, ISIE; S. Jezek et al.
+    (2021), Deep learning-based defect detection of metal parts, ICUMT.
     """
-    root = home / "mvtec" / category
-    if not root.is_dir():
-        raise not_found(f"mvtec/{category}", root, home)
-    dataset = read_category(root, f"mvtec/{category}", how_to_get(f"mvtec/{category}", home))
-    return dataset if seed == 0 else dataset.resplit(seed)
-
-
-def read_category(root: Path, name: str, remedy: str = "") -> Dataset:
-    """A folder in MVTec's, BTAD's or the course's layout, every picture and mask checked; see `mvtec`."""
+    test = root / "test" if (root / "test").is_dir() else root / "test_public"
+    test = test if test.is_dir() else root / "test"
+    truth = test / "ground_truth" if (test / "ground_truth").is_dir() else root / "ground_truth"
     labels = next((p for p in (root / LABELS_FILE, root.parent / LABELS_FILE) if p.exists()), None)
-    flat, sorted_test = _pictures(root / "test", root), _sorted_by_folder(root / "test", root)
+    flat, sorted_test = _pictures(test, root), _sorted_by_folder(test, root)
     if flat and labels is None:
-        raise DatasetError(f"{root / LABELS_FILE}: not there, but {root / 'test'} holds pictures.\n{remedy}")
+        raise DatasetError(f"{root / LABELS_FILE}: not there, but {test} holds pictures.\n{remedy}")
     if flat and sorted_test:
         raise DatasetError(
-            f"{root / 'test'} can be read in two ways: the pictures in it are labelled by {LABELS_FILE}, those in "
+            f"{test} can be read in two ways: the pictures in it are labelled by {LABELS_FILE}, those in "
             f"its folders, such as {printable(sorted_test[0][0])}, by the folders' names. Keep one of the two."
         )
     tested = _labelled(labels, root, flat) if flat and labels else sorted_test
@@ -57,7 +71,7 @@ def read_category(root: Path, name: str, remedy: str = "") -> Dataset:
         raise DatasetError(f"{root / 'train'}: two folders of normal pictures, {' and '.join(normal)}. Keep one.")
     train_folder = root / "train" / (normal[0] if normal else "good")
     train, bad = _pictures(train_folder, root), _pictures(root / "train" / "bad", root)
-    for folder, found in ((train_folder, train), (root / "test", tested)):
+    for folder, found in ((train_folder, train), (test, tested)):
         if not found:
             raise DatasetError(f"{folder}: no picture there ({', '.join(sorted(SUFFIXES))}).\n{remedy}")
     paths, kinds = [path for path, _ in tested], tuple(kind for _, kind in tested)
@@ -65,7 +79,7 @@ def read_category(root: Path, name: str, remedy: str = "") -> Dataset:
     known: dict[str, Any] = {"kinds_test": kinds} | ({"anomalies_train": tuple(bad)} if bad else {})
     if (root / "severity.json").exists():
         known["severity_test"] = _severities(root, paths)
-    masks = _masks(root, tested, sizes) if (root / "ground_truth").is_dir() else None
+    masks = _masks(truth, root, tested, sizes) if truth.is_dir() else None
     y = np.array([kind != "good" for kind in kinds], dtype=np.int64)
     return Dataset(name, "image", tuple(train), tuple(paths), y, masks, None, origin(name, **known))
 
@@ -89,6 +103,7 @@ def _sorted_by_folder(test: Path, root: Path) -> list[tuple[Path, str]]:
     return [
         (path, "good" if folder_label(folder.name) == 0 else folder.name)
         for folder in _folders(test)
+        if folder.name != "ground_truth"
         for path in _pictures(folder, root)
     ]
 
@@ -117,9 +132,8 @@ def _labelled(labels: Path, root: Path, flat: list[Path]) -> list[tuple[Path, st
     return [(path, kinds[key]) for key, path in expected.items()]
 
 
-def _masks(root: Path, tested: list[tuple[Path, str]], sizes: list[tuple[int, int]]) -> np.ndarray:
-    """(n, H, W) bool; all False for good pictures. Every anomaly needs its mask."""
-    folder = root / "ground_truth"
+def _masks(folder: Path, root: Path, tested: list[tuple[Path, str]], sizes: list[tuple[int, int]]) -> np.ndarray:
+    """(n, H, W) bool; all False for good pictures. Every anomaly needs its mask, or a folder of masks of its name."""
     for (path, _), size in zip(tested, sizes):
         if size != sizes[0]:
             raise DatasetError(
@@ -134,24 +148,97 @@ def _masks(root: Path, tested: list[tuple[Path, str]], sizes: list[tuple[int, in
             return np.zeros(sizes[0], dtype=bool)
         names = [base / f"{path.stem}{end}" for base in (folder / kind, folder) for end in ("_mask", "")]
         found = next((files[name] for name in names if name in files), None)
+        parts = _pictures(folder / kind / path.stem, root) if found is None else []
+        if parts:
+            return _read_masks(parts, path, sizes[0])
         if found is None:
             raise DatasetError(f"{names[0]}.png: no mask for {path}. Add it, or remove {folder} to do without masks.")
-        return _read_mask(found, path, sizes[0])
+        return _read_masks([found], path, sizes[0])
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return np.stack(list(pool.map(mask, tested)))
 
 
-def _read_mask(path: Path, image: Path, size: tuple[int, int]) -> np.ndarray:
-    """(H, W) bool, True on the defect of an anomalous image; as large as the image, not empty and not all of it."""
-    mask = read_mask(path)
-    if mask.shape != size:
-        raise DatasetError(
-            f"{path}: the mask has {mask.shape[1]}×{mask.shape[0]} pixels, its image {image} has "
-            f"{size[1]}×{size[0]}. Scale one to the size of the other (masks without interpolation)."
-        )
-    check_mask(mask, path, image)
-    return mask
+def _read_masks(paths: list[Path], image: Path, size: tuple[int, int]) -> np.ndarray:
+    """(H, W) bool, True on the defects of an anomalous image; as large as the image, not empty and not all of it."""
+    union = np.zeros(size, dtype=bool)
+    for path in paths:
+        mask = read_mask(path)
+        if mask.shape != size:
+            raise DatasetError(
+                f"{path}: the mask has {mask.shape[1]}×{mask.shape[0]} pixels, its image {image} has "
+                f"{size[1]}×{size[0]}. Scale one to the size of the other (masks without interpolation)."
+            )
+        union |= mask
+    check_mask(union, paths[0], image)
+    return union
+
+
+def read_visa(root: Path, name: str, remedy: str = "") -> Dataset:
+    """A category of VisA in its own layout, split as in visa/split_csv/1cls.csv (one-class protocol).
+
+    A category that was already sorted into train, test and ground_truth is read by `read_category`.
+    Where the test images differ in size, masks_test is None.
+
+    Source: Y. Zou, J. Jeong, L. Pemula, D. Zhang, O. Dabeer (2022), SPot-the-Difference, ECCV.
+    """
+    split = root.parent / "split_csv" / "1cls.csv"
+    if not split.is_file():
+        raise DatasetError(f"{split}: not there; it says which images train.\n{remedy}")
+    rows = read_split(split, root.name)
+    if not rows:
+        raise DatasetError(f"{split}: no row of the object {root.name!r}.\n{remedy}")
+    paths: dict[str, list[Path]] = {"train": [], "test": []}
+    defects: list[list[Path]] = []  # of each test image
+    for number, (part, label, image, mask) in rows.items():
+        given = [root.parent / file for file in (image, mask) if file]
+        for path in given:
+            check_inside(path, root)
+            if not path.is_file():
+                raise DatasetError(f"{split}, row {number}: {path} does not exist.\n{remedy}")
+        if (label == "anomaly") != bool(mask) or (part, label) == ("train", "anomaly"):
+            raise DatasetError(
+                f"{split}, row {number}: only anomalies have a mask, and they are tested, not trained on."
+            )
+        paths[part].append(given[0])
+        if part == "test":
+            defects.append(given[1:])
+    sizes = check_images([*paths["train"], *paths["test"]])[len(paths["train"]) :]
+    y = np.array([len(mask) for mask in defects], dtype=np.int64)
+    masks = None
+    if len(set(sizes)) == 1:
+        masks = np.zeros((len(y), *sizes[0]), dtype=bool)
+        for i in np.flatnonzero(y):
+            masks[i] = _read_masks(defects[i], paths["test"][i], sizes[i])
+    known = origin(name, kinds_test=tuple("bad" if anomaly else "good" for anomaly in y))
+    return Dataset(name, "image", tuple(paths["train"]), tuple(paths["test"]), y, masks, None, known)
+
+
+def read_split(path: Path, category: str) -> dict[int, tuple[str, str, str, str]]:
+    """Rows of VisA's table of the split that belong to a category: row -> split, label, image, mask.
+
+    Raises
+    ------
+    DatasetError
+        Not such a table.
+    """
+    check_regular(path)
+    names, found = ["object", "split", "label", "image", "mask"], {}
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            for number, row in enumerate(csv.reader(file, strict=True), start=1):
+                if number == 1:
+                    if row != names:
+                        raise ValueError(f"row 1 reads {','.join(row)[:80]!r}")
+                elif row and row[0] == category:
+                    if len(row) != 5 or row[1] not in ("train", "test") or row[2] not in ("normal", "anomaly"):
+                        raise ValueError(f"row {number} reads {','.join(row)[:80]!r}")
+                    if not all(file == "" or file.isprintable() for file in row[3:]) or not row[3]:
+                        raise ValueError(f"row {number} names no image")
+                    found[number] = (row[1], row[2], row[3], row[4])
+    except (OSError, ValueError, csv.Error) as error:
+        raise DatasetError(f"{printable(path)}: expected the columns {','.join(names)} ({error}).") from error
+    return found
 
 
 def synthetic(category: str, seed: int = 0, *, size: int = 256, n_train: int = 200, n_test: int = 100) -> Dataset:

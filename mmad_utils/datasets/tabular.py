@@ -18,7 +18,7 @@ from scipy.io import arff
 from sklearn.datasets import load_breast_cancer
 from sklearn.mixture import GaussianMixture
 
-from .download import fetch
+from .download import OPENML_TABLES, fetch
 from .input_files import check_numbers, check_regular, printable
 from .record import Dataset, DatasetError, about, check_labels, not_found, one_class_split, origin
 
@@ -138,6 +138,8 @@ def table(stem: str, home: Path, seed: int = 0) -> Dataset:
     """
     name, folder = f"tables/{stem}", home / "tables"
     path = next((p for s in (".npz", ".mat", ".csv") if (p := folder / f"{stem}{s}").exists()), None)
+    if path is None and stem in OPENML_TABLES:
+        return openml_table(OPENML_TABLES[stem], home, seed, name=name)
     if path is None:
         if not any(file["url"] for file in about(name)["files"]):
             raise not_found(name, folder / f"{stem}.npz", home)
@@ -159,15 +161,18 @@ def table(stem: str, home: Path, seed: int = 0) -> Dataset:
     return _one_class(name, X, y, columns, seed)
 
 
-def openml_table(number: str, home: Path, seed: int = 0) -> Dataset:
+def openml_table(number: str, home: Path, seed: int = 0, *, name: str | None = None) -> Dataset:
     """Any OpenML table with two classes, downloaded on first use.
 
     The last column holds the classes, unless one is called label, y, class, target or outlier. Labels 0 and 1
     are taken as they are; of two other classes the rarer is the anomaly. Nominal features become one column
     of 0 and 1 for each value.
+
+    Of KDD Cup 1999 ("tables/kddcup99") all normal connections are kept, and as many attacks, drawn by the seed, as
+    make 1% of the table; in the file 80% are attacks. The subset "SA" of scikit-learn is made in the same way.
     """
     path = home / "tables" / "openml" / f"{number}.arff"
-    name = f"tables/openml/{number}"
+    name = name or f"tables/openml/{number}"
     if not (number.isascii() and number.isdecimal()):
         raise DatasetError(f"{name}: expected OpenML's number, such as tables/openml/40497.")
     if not path.exists():
@@ -175,6 +180,9 @@ def openml_table(number: str, home: Path, seed: int = 0) -> Dataset:
     frame = read_arff(path)
     label = next((c for c in frame.columns if c.lower() in LABEL_NAMES), frame.columns[-1])
     classes = frame.pop(label).map(lambda value: str(value).removesuffix(".0"))
+    kinds = classes
+    if name == "tables/kddcup99":
+        frame, kinds, classes = _few_attacks(frame, classes, seed, str(path))
     counts = classes.value_counts()
     if len(counts) != 2:
         raise DatasetError(
@@ -184,9 +192,22 @@ def openml_table(number: str, home: Path, seed: int = 0) -> Dataset:
     anomaly = "1" if set(counts.index) == {"0", "1"} else counts.index[-1]
     features = pd.get_dummies(frame, dtype=np.float64)
     X = _finite(features.to_numpy(np.float64), str(path), tuple(features.columns))
-    return _one_class(
-        name, X, (classes == anomaly).to_numpy(np.int64), features.columns, seed, kinds=classes.to_numpy()
-    )
+    y = (classes == anomaly).to_numpy(np.int64)
+    return _one_class(name, X, y, features.columns, seed, kinds=kinds.to_numpy())
+
+
+def _few_attacks(
+    frame: pd.DataFrame, kinds: pd.Series, seed: int, where: str
+) -> tuple[pd.DataFrame, pd.Series, pd.Series]:
+    """All normal connections of KDD Cup 1999 and 1% attacks: features, kinds, and the classes 0 and 1."""
+    normal = (kinds.str.rstrip(".") == "normal").to_numpy()
+    if normal.all() or not normal.any():
+        raise DatasetError(f"{where}: expected connections of the class normal and of attacks, as KDD Cup 1999 has.")
+    attacks = np.flatnonzero(~normal)
+    few = np.random.default_rng(seed).choice(attacks, min(len(attacks), max(1, normal.sum() // 99)), replace=False)
+    rows = np.sort(np.concatenate([np.flatnonzero(normal), few]))
+    classes = pd.Series(np.where(normal[rows], "0", "1"))
+    return frame.iloc[rows], kinds.iloc[rows], classes
 
 
 def injected(kind: str, base: Dataset, seed: int = 0) -> Dataset:

@@ -38,6 +38,7 @@ class _PatchDetector(Detector):
     backbone: str = "efficientnet_lite0"
     _: KW_ONLY
     layers: tuple[int, ...] = (2, 3)
+    blocks: tuple[int, ...] | None = None
     image_size: int = 224
     smoothing: float = 4.0
     contamination: float = 0.05
@@ -78,6 +79,7 @@ class _PatchDetector(Detector):
         return ImageEncoder(
             self.backbone,
             layers=self.layers,
+            blocks=self.blocks,
             image_size=self.image_size,
             weights=self.weights,
             device=self.device,
@@ -117,6 +119,8 @@ class PaDiM(_PatchDetector):
     layers : tuple of int in 1..4, default=(2, 3)
         Layers whose features make a patch; the first has the finest grid. Layer 1 sharpens the map at four
         times the cost.
+    blocks : tuple of int or None, default=None
+        Blocks of a plain vision transformer, instead of ``layers``; see ``ImageEncoder``.
     n_features : int, default=100
         Features that are kept of each patch, at most; all where the layers have fewer.
     feature_selection : {"random", "pca", "semi_orthogonal", "all"}, default="random"
@@ -235,7 +239,7 @@ class PatchCore(_PatchDetector):
 
     Parameters
     ----------
-    backbone, image_size, smoothing, contamination, weights, device, batch_size : see ``PaDiM``
+    backbone, blocks, image_size, smoothing, contamination, weights, device, batch_size : see ``PaDiM``
     layers : tuple of int in 1..4, default=(2, 3)
         Layers whose features, averaged over 3×3 neighbours, make a patch.
     coreset_ratio : float in (0, 1], default=0.01

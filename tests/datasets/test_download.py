@@ -7,6 +7,7 @@ import json
 import socket
 import tarfile
 import threading
+import zipfile
 from collections import namedtuple
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -14,6 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from mmad_utils.datasets import DatasetError, download, load, record
 
@@ -266,3 +268,184 @@ def test_an_archive_cannot_write_outside_its_folder(tmp_path):
 def test_what_cannot_be_fetched_says_what_to_put_where(tmp_path):
     with pytest.raises(DatasetError, match=r"cannot be fetched(.|\n)*tables/mine\.csv"):
         download.fetch("tables/mine", tmp_path)
+
+
+def _image(colour, size=(12, 8)):
+    buffer = io.BytesIO()
+    Image.new("RGB", size, colour).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _mask(box):
+    buffer, mask = io.BytesIO(), Image.new("L", (12, 8))
+    mask.paste(255, box)
+    mask.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _packed(members, kind):
+    """An archive of {name: bytes}: "zip", or "" or a compression for tar."""
+    buffer = io.BytesIO()
+    if kind == "zip":
+        with zipfile.ZipFile(buffer, "w") as archive:
+            for name, content in members.items():
+                archive.writestr(name, content)
+        return buffer.getvalue()
+    with tarfile.open(fileobj=buffer, mode=f"w:{kind}") as archive:
+        for name, content in members.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+FIRST, SECOND, THIRD, BAD = (_image((i, 0, 0)) for i in range(4))
+MASK, LEFT = _mask((4, 0, 8, 8)), _mask((3, 0, 4, 8))
+SPLIT = b"""object,split,label,image,mask
+nut,train,normal,nut/Data/Images/Normal/0.JPG,
+nut,test,normal,nut/Data/Images/Normal/1.JPG,
+nut,test,anomaly,nut/Data/Images/Anomaly/0.JPG,nut/Data/Masks/Anomaly/0.png
+bolt,train,normal,bolt/Data/Images/Normal/0.JPG,
+"""
+FAMILIES = {  # family: kind of archive, its members, kinds of the test images, pixels of the anomaly's mask
+    "visa": (
+        "",
+        {
+            "nut/Data/Images/Normal/0.JPG": FIRST, "nut/Data/Images/Normal/1.JPG": SECOND,
+            "nut/Data/Images/Anomaly/0.JPG": BAD, "nut/Data/Masks/Anomaly/0.png": MASK, "split_csv/1cls.csv": SPLIT,
+        },
+        ("good", "bad"),
+        32,
+    ),
+    "btad": (
+        "zip",
+        {
+            "BTech_Dataset_transformed/nut/train/ok/0.png": FIRST,
+            "BTech_Dataset_transformed/nut/test/ok/1.png": SECOND,
+            "BTech_Dataset_transformed/nut/test/ko/0.png": BAD,
+            "BTech_Dataset_transformed/nut/ground_truth/ko/0.png": MASK,
+            "BTech_Dataset_transformed/bolt/train/ok/0.png": THIRD,
+        },
+        ("ko", "good"),
+        32,
+    ),
+    "mvtec_ad_2": (
+        "gz",
+        {
+            "mvtec_ad_2/nut/train/good/0.png": FIRST, "mvtec_ad_2/nut/validation/good/0.png": THIRD,
+            "mvtec_ad_2/nut/test_public/good/1.png": SECOND, "mvtec_ad_2/nut/test_public/bad/0_regular.png": BAD,
+            "mvtec_ad_2/nut/test_public/ground_truth/bad/0_regular_mask.png": MASK,
+            "mvtec_ad_2/nut/test_private/7.png": THIRD,
+        },
+        ("bad", "good"),
+        32,
+    ),
+    "mvtec_loco": (
+        "xz",
+        {
+            "nut/train/good/0.png": FIRST, "nut/validation/good/0.png": THIRD, "nut/test/good/1.png": SECOND,
+            "nut/test/logical_anomalies/0.png": BAD, "nut/ground_truth/logical_anomalies/0/000.png": MASK,
+            "nut/ground_truth/logical_anomalies/0/001.png": LEFT,
+        },
+        ("good", "logical_anomalies"),
+        40,
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture(params=FAMILIES)
+def family(request, server, monkeypatch):
+    """A small archive of a family on the local server, under the manifest's own entry."""
+    kind, members, _, _ = FAMILIES[request.param]
+    content = _packed(members | {"notes": CONTENT[:200_000]}, kind)
+    entry = record.about(f"{request.param}/nut")
+    file = entry["files"][0]
+    server.files["/archive"] = content
+    local = {"url": server.url + "/archive", "hash": "sha256:" + hashlib.sha256(content).hexdigest(), "bytes": 1}
+    monkeypatch.setattr(download, "about", lambda name: entry | {"files": [file | local]})
+    return request.param
+
+
+def test_a_category_of_each_family_is_fetched_and_loaded(family, server, tmp_path):
+    download.fetch(f"{family}/nut", tmp_path)
+    dataset = load(f"{family}/nut", data_home=tmp_path)
+    _, _, kinds, pixels = FAMILIES[family]
+    assert dataset.source["kinds_test"] == kinds and [path.read_bytes() for path in dataset.X_train] == [FIRST]
+    assert dataset.masks_test.sum(axis=(1, 2)).tolist() == [0 if kind == "good" else pixels for kind in kinds]
+    download.fetch(f"{family}/nut", tmp_path)
+    assert len(server.ranges) == 1
+
+
+def test_a_broken_transfer_of_an_archive_is_continued(family, server, tmp_path):
+    server.break_after = 120_000
+    with pytest.raises(DatasetError, match="bytes are kept; run again to go on"):
+        download.fetch(f"{family}/nut", tmp_path)
+    (part,) = (path for path in tmp_path.rglob("*") if path.is_file())
+    kept = part.stat().st_size
+    download.fetch(f"{family}/nut", tmp_path)
+    assert kept > 0 and server.ranges == [None, f"bytes={kept}-"] and load(f"{family}/nut", data_home=tmp_path)
+
+
+def test_two_that_fetch_a_category_at_once_transfer_its_archive_once(family, server, tmp_path):
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(download.fetch, [f"{family}/nut"] * 2, [tmp_path] * 2))
+    assert found == [[tmp_path / family / "nut"]] * 2 and len(server.ranges) == 1
+    assert not [path for path in tmp_path.rglob("*") if path.name.endswith((".part", ".partial", ".lock"))]
+
+
+@pytest.mark.parametrize("name", ["visa/split_csv", "visa/VisA_20220922.tar"])
+def test_a_file_beside_the_categories_is_no_category(name, tmp_path):
+    with pytest.raises(DatasetError, match="is no category"):
+        download.fetch(name, tmp_path)
+
+
+def test_a_data_set_behind_a_link_for_browsers_says_what_to_put_where(tmp_path):
+    with pytest.raises(DatasetError, match=r"cannot be fetched(.|\n)*mpdd/tube/train/good(.|\n)*needs a browser"):
+        download.fetch("mpdd/tube", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["nut/../../outside.png", "nut/../nut/inside.png"])
+def test_a_zip_archive_cannot_write_outside_its_folder(tmp_path, name):
+    (tmp_path / "a.zip").write_bytes(_packed({name: b"abc"}, "zip"))
+    with pytest.raises(DatasetError, match="lies outside"):
+        download.extract_category(tmp_path / "a.zip", "nut", tmp_path / "in" / "nut")
+    assert _files(tmp_path) == ["a.zip"]
+
+
+CREDIT = b"@relation c\n@attribute V1 numeric\n@attribute Class {'0','1'}\n@data\n" + b"1,'0'\n" * 5 + b"9,'1'\n"
+KDD = b"@relation k\n@attribute service {http,smtp}\n@attribute bytes numeric\n"
+KDD += b"@attribute label {normal,smurf,land}\n@data\n"
+KDD += b"".join(b"http,%d,normal\n" % i for i in range(297)) + b"smtp,1,smurf\n" * 900 + b"http,2,land\n" * 100
+
+
+@pytest.mark.parametrize(("name", "content"), [("creditcard", CREDIT), ("kddcup99", KDD)])
+def test_a_named_table_of_openml_is_fetched_by_its_number(server, tmp_path, monkeypatch, name, content):
+    monkeypatch.setattr(download, "OPENML", server.url)
+    number = download.OPENML_TABLES[name]
+    description = {"url": server.url + "/table.arff", "md5_checksum": hashlib.md5(content).hexdigest()}
+    server.files[f"/data/{number}"] = json.dumps({"data_set_description": description}).encode()
+    server.files["/table.arff"] = content
+    assert download.fetch(f"tables/{name}", tmp_path) == [tmp_path / "tables" / "openml" / f"{number}.arff"]
+    dataset = load(f"tables/{name}", data_home=tmp_path)
+    assert dataset.name == f"tables/{name}" and len(server.ranges) == 2
+    assert dataset.y_test.sum() == {"creditcard": 1, "kddcup99": 3}[name]
+
+
+def test_kdd_cup_keeps_all_normal_connections_and_the_seed_draws_the_attacks(tmp_path):
+    (tmp_path / "tables" / "openml").mkdir(parents=True)
+    (tmp_path / "tables" / "openml" / "1113.arff").write_bytes(KDD)
+    drawn = [load("tables/kddcup99", data_home=tmp_path, seed=seed) for seed in (0, 0, 1)]
+    for dataset in drawn:
+        assert dataset.feature_names == ("bytes", "service_http", "service_smtp")
+        values = np.concatenate([dataset.X_train[:, 0], dataset.X_test[dataset.y_test == 0, 0]])
+        np.testing.assert_array_equal(np.sort(values), np.arange(297))
+        kinds = np.array(dataset.source["kinds_test"])[dataset.y_test == 1]
+        assert set(kinds) <= {"smurf", "land"} and len(kinds) == 3
+    assert drawn[0].source["sha256"] == drawn[1].source["sha256"] != drawn[2].source["sha256"]
+
+
+def test_a_table_without_attacks_is_not_kdd_cup(tmp_path):
+    (tmp_path / "tables" / "openml").mkdir(parents=True)
+    (tmp_path / "tables" / "openml" / "1113.arff").write_bytes(ARFF)
+    with pytest.raises(DatasetError, match=r"1113\.arff: expected connections of the class normal"):
+        load("tables/kddcup99", data_home=tmp_path)

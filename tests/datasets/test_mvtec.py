@@ -314,3 +314,68 @@ def test_images_are_not_drawn_for_a_cache_that_cannot_be_written(monkeypatch, tm
 def test_a_category_that_cannot_be_generated_is_refused():
     with pytest.raises(DatasetError, match="hazelnut, zipper"):
         load("synthetic/walnut")
+
+
+@pytest.fixture
+def visa(tmp_path):
+    """VisA's layout: 2 images to train, 1 normal and 1 anomalous one to test."""
+    root = tmp_path / "visa" / "nut"
+    for i in range(3):
+        _picture(root / "Data" / "Images" / "Normal" / f"{i}.JPG", colour=(i, 0, 0))
+    _picture(root / "Data" / "Images" / "Anomaly" / "0.JPG", colour=(9, 9, 9))
+    _mask(root / "Data" / "Masks" / "Anomaly" / "0.png")
+    (root.parent / "split_csv").mkdir()
+    rows = ["object,split,label,image,mask", *(f"nut,train,normal,nut/Data/Images/Normal/{i}.JPG," for i in (0, 1))]
+    rows += ["nut,test,normal,nut/Data/Images/Normal/2.JPG,"]
+    rows += ["nut,test,anomaly,nut/Data/Images/Anomaly/0.JPG,nut/Data/Masks/Anomaly/0.png", "bolt,train,normal,gone,"]
+    (root.parent / "split_csv" / "1cls.csv").write_text("\n".join(rows))
+    return root
+
+
+def _load_visa(root, **options):
+    return load("visa/nut", data_home=root.parent.parent, **options)
+
+
+def test_visa_is_split_as_its_table_says(visa):
+    dataset = _load_visa(visa)
+    assert [path.name for path in dataset.X_train] == ["0.JPG", "1.JPG"] and dataset.y_test.tolist() == [0, 1]
+    assert dataset.masks_test.sum(axis=(1, 2)).tolist() == [0, 12]
+    assert {path.name for path in _load_visa(visa, seed=1).X_train} <= {"0.JPG", "1.JPG", "2.JPG"}
+
+
+def test_visa_with_test_images_of_several_sizes_has_no_masks(visa):
+    _picture(visa / "Data" / "Images" / "Normal" / "2.JPG", size=(20, 12))
+    assert _load_visa(visa).masks_test is None
+
+
+def test_visa_that_was_sorted_into_train_and_test_is_read_like_mvtec(visa, category):
+    visa.rename(visa.with_name("raw"))
+    category.rename(visa)
+    assert len(_load_visa(visa).X_train) == 4
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("object,split", "object,part", "expected the columns object,split,label,image,mask"),
+        ("nut,train,normal", "nut,training,normal", "row 2 reads 'nut,training"),
+        ("nut/Data/Images/Normal/0.JPG", "", "row 2 names no image"),
+        ("nut/Data/Images/Normal/0.JPG", "nut/gone.JPG", "row 2: .*gone.JPG does not exist"),
+        ("nut/Data/Images/Normal/0.JPG", "../secret.png", "leaves"),
+        (",nut/Data/Masks/Anomaly/0.png", ",", "row 5: only anomalies have a mask"),
+        ("nut,test,anomaly", "nut,train,anomaly", "row 5: only anomalies have a mask"),
+        ("nut,", "nuts,", "no row of the object 'nut'"),
+    ],
+)
+def test_a_table_of_the_split_that_does_not_fit_is_refused(visa, old, new, message):
+    path = visa.parent / "split_csv" / "1cls.csv"
+    _picture(visa.parent.parent / "secret.png")
+    path.write_text(path.read_text().replace(old, new))
+    with pytest.raises(DatasetError, match=message):
+        _load_visa(visa)
+
+
+def test_visa_without_its_table_says_what_belongs_where(visa):
+    (visa.parent / "split_csv" / "1cls.csv").unlink()
+    with pytest.raises(DatasetError, match=r"1cls\.csv: not there(.|\n)*fetch visa/nut"):
+        _load_visa(visa)

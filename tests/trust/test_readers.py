@@ -27,6 +27,7 @@ from mmad_utils.datasets import DatasetError, load
 from mmad_utils.datasets.download import extract_category
 from mmad_utils.datasets.image_folders import read_labels_file, read_pictures
 from mmad_utils.datasets.images import read_idx, read_image, read_mask
+from mmad_utils.datasets.mvtec import read_split
 from mmad_utils.datasets.tabular import read_arff, read_csv, read_matrices
 
 SECONDS = 20
@@ -121,6 +122,14 @@ def tar(compression, members=("nut/a.png", "nut/b/c.png", "other/d")):
     return buffer.getvalue()
 
 
+def zipped(members=("nut/a.png", "nut/b/c.png", "other/d")):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in members:
+            archive.writestr(name, bytes(10))
+    return buffer.getvalue()
+
+
 def same(content):
     return content
 
@@ -132,6 +141,10 @@ def read_idx_images(path):
 def read_archive(path):
     folder = path.with_name("unpacked")
     return extract_category(path, "nut", folder / str(len(list(folder.iterdir()))))
+
+
+def read_visa_split(path):
+    return read_split(path, "nut")
 
 
 def read_labels(path):
@@ -146,6 +159,7 @@ def read_folder(path):
     return read_pictures(path.parent, least=1)
 
 
+SPLIT = b"object,split,label,image,mask\nnut,train,normal,nut/a.JPG,\nnut,test,anomaly,nut/b.JPG,nut/b.png\n"
 IDX = struct.pack(">4I", 0x803, 3, 4, 4) + bytes(48)
 ARFF = b"@relation x\n@attribute a numeric\n@attribute 'b c' {u, v}\n@data\n1,u\n2.5,v\n?,v\n% note\n4,u\n"
 CSV = b'a,"b ""c""",label\r\n1,2,0\r\n3.5,-4e3,1\r\n'
@@ -181,6 +195,8 @@ READERS = (
         "archive.tar.gz": (tar("gz"), same, read_archive),
         "archive.tar.xz": (tar("xz"), same, read_archive),
         "archive.tar": (tar(""), same, read_archive),
+        "archive.zip": (zipped(), same, read_archive),
+        "split.csv": (SPLIT, same, read_visa_split),
     }
 )
 WORDS = [b"\xff\xff\xff\xff", b"\x00\x00\x00\x00", b"\x7f\xff\xff\xff", b"\xff\xff\xff\x7f", b"\x80", b"'", b"{" * 99]
