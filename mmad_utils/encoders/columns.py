@@ -152,9 +152,10 @@ class ColumnEncoder(Encoder):
         for number, name in enumerate(self.kinds_):
             cells = self._column(X, name)
             parts, new[:, number], gaps = self._encode(cells, name, self._format(X, name))
-            encoded[:, position : position + len(parts)] = np.transpose(parts)
-            position += len(parts)
-            bad = np.flatnonzero(gaps & cells.notna().to_numpy())
+            for part in parts:
+                encoded[:, position] = part
+                position += 1
+            bad = np.flatnonzero(gaps & cells.notna().to_numpy()) if gaps.any() else []
             count += len(bad)
             for i in bad[: SHOWN - len(unreadable)]:
                 unreadable.append(f"row {X.index[i]}, column {name!r}: {str(cells.iloc[i])[:40]!r}")
@@ -260,8 +261,12 @@ class ColumnEncoder(Encoder):
             )
         values = _surprise(cells, learned, name) if kind == "text" else _values(cells, kind, number_format)
         gaps = np.isnan(values)
-        z = np.arcsinh((values - learned["middle"]) / learned["spread"])
-        parts = [np.where(gaps, 0.0 if learned["gaps"] else OUTLIER, z)]
+        z = values - learned["middle"]
+        z /= learned["spread"]
+        np.arcsinh(z, out=z)
+        if gaps.any():
+            z[gaps] = 0.0 if learned["gaps"] else OUTLIER
+        parts = [z]
         if kind.startswith("date "):
             periods = [WEEK] * has_day(kind) + [DAY] * learned["times"]
             angles = [2 * np.pi * (values % period) / period for period in periods]
@@ -288,6 +293,8 @@ def _cells(column: pd.Series) -> pd.Series:
         column = column.sparse.to_dense()
     if isinstance(column.dtype, pd.CategoricalDtype):
         column = column.astype(object).infer_objects()
+    if column.dtype == np.float64:
+        return pd.Series(column.to_numpy(), copy=False)  # quick: a large file has many of these
     if is_numeric_dtype(column.dtype):  # bool, nullable and Arrow's types too
         return pd.Series(column.to_numpy(np.float64, na_value=np.nan))
     if is_datetime64_any_dtype(column.dtype):
@@ -346,6 +353,8 @@ def _values(cells: pd.Series, kind: str, number_format: NumberFormat) -> np.ndar
     if is_datetime64_any_dtype(cells):
         return np.full(len(cells), np.nan)
     values = cells.to_numpy() if is_numeric_dtype(cells) else parse_numbers(cells, number_format)
+    if len(values) and values.min() >= -LARGEST and values.max() <= LARGEST:  # not so with NaN
+        return values
     return np.clip(np.where(np.isfinite(values), values, np.nan), -LARGEST, LARGEST)
 
 
