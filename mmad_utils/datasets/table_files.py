@@ -175,8 +175,8 @@ def _parquet_chunks(path: Path, names: list[str]) -> Iterator[tuple[pd.DataFrame
         _check_columns(path, names, file.schema_arrow.names)
         read, total = 0, file.metadata.num_rows
         for group in range(file.num_row_groups):  # all groups in one call would stay in memory
-            for batch in file.iter_batches(CHUNK, row_groups=[group], columns=names):
-                frame = batch.to_pandas(ignore_metadata=True)
+            for batch in file.iter_batches(CHUNK, row_groups=[group], columns=names, use_threads=False):
+                frame = batch.to_pandas(ignore_metadata=True, split_blocks=True)
                 frame.index = pd.RangeIndex(read + 1, read + 1 + len(frame))
                 read += len(frame)
                 yield frame, read / total
