@@ -155,7 +155,7 @@ class ColumnEncoder(Encoder):
             for part in parts:
                 encoded[:, position] = part
                 position += 1
-            bad = np.flatnonzero(gaps & cells.notna().to_numpy()) if gaps.any() else []
+            bad = np.flatnonzero(gaps & cells.notna().to_numpy() if gaps.any() else [])
             count += len(bad)
             for i in bad[: SHOWN - len(unreadable)]:
                 unreadable.append(f"row {X.index[i]}, column {name!r}: {str(cells.iloc[i])[:40]!r}")
