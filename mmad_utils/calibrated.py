@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 
 from mmad_utils.datasets.record import content_hash
 from mmad_utils.datasets.take import take
-from mmad_utils.detector import Detector, DetectorError, check_share, check_whole
+from mmad_utils.detector import Detector, DetectorError, check_contamination, check_whole
 from mmad_utils.thresholds import ConformalThreshold, TailProbability
 
 __all__ = ["CalibratedDetector", "CrossFittedScores", "cross_fit_scores"]
@@ -162,7 +162,7 @@ class CalibratedDetector(Detector):
         -------
         self
         """
-        check_share("contamination", self.contamination, 0.5)
+        check_contamination(type(self).__name__, self.contamination)
         random = check_random_state(self.random_state).randint(2**31)
         self.encoder_ = None if self.encoder is None else clone(self.encoder).fit(train)
         detector = clone(self.detector)
