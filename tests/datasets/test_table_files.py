@@ -1,4 +1,5 @@
 import gzip
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -7,6 +8,7 @@ import table_cases as cases
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from mmad_utils.datasets.folders import user_path
 from mmad_utils.datasets.number_format import NumberFormat, detect_format, parse_numbers
 from mmad_utils.datasets.record import DatasetError
 from mmad_utils.datasets.samples import find
@@ -278,6 +280,16 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path):
         find("nowhere.csv")
     with pytest.raises(DatasetError, match="is a folder"):
         read_table(tmp_path)
+
+
+def test_a_path_of_the_user_starts_from_the_folder_in_which_the_command_was_typed(tmp_path, monkeypatch):
+    (tmp_path / "mine.csv").write_text("a\n1\n")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert user_path("results") == Path.cwd() / "results"
+    monkeypatch.setenv("MMAD_CURRENT_FOLDER", str(tmp_path))
+    assert user_path("results") == tmp_path / "results" and find("mine.csv") == tmp_path / "mine.csv"
+    assert user_path("~/results") == tmp_path / "home" / "results"
+    assert user_path(tmp_path.parent) == tmp_path.parent
 
 
 def test_markup_in_a_header_stays_text(write):
