@@ -8,6 +8,7 @@ import table_cases as cases
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from mmad_utils.datasets.date_format import parse_dates
 from mmad_utils.datasets.folders import user_path
 from mmad_utils.datasets.number_format import NumberFormat, detect_format, parse_numbers
 from mmad_utils.datasets.record import DatasetError
@@ -301,3 +302,16 @@ def test_what_pandas_calls_missing_and_a_question_mark_are_gaps(write):
     samples = read_table(write(table(rows=rows)))
     assert samples.X["x"].isna().sum() == 3 and pd.api.types.is_numeric_dtype(samples.X["x"])
     assert np.isfinite(samples.X["x"].dropna()).all()
+
+
+def test_times_of_day_with_and_without_seconds_are_one_column(write):
+    cells = [f"{h:02d}:{m:02d}" + (":15" if m else "") for h in range(10) for m in (0, 30)] + ["7:05", "10:00:59.5"]
+    table = read(write("t\n" + "\n".join(cells) + "\n")).X
+    encoder = ColumnEncoder().fit(table)
+    assert encoder.kinds_ == {"t": "date %H:%M[:%S]"}
+    new = pd.DataFrame({"t": ["07:30", "07:30:15", "07:30:15.5", "7.30", "noon", "24:00"]})
+    with pytest.warns(UserWarning, match="3 cells cannot be read"):
+        _, is_new = encoder.encode(new)
+    assert is_new.ravel().tolist() == [False, False, False, True, True, True]
+    seconds = parse_dates(new["t"], "%H:%M[:%S]") % 86_400
+    assert seconds[:3].tolist() == [27_000, 27_015, 27_015.5] and np.isnan(seconds[3:]).all()
