@@ -103,7 +103,7 @@ def read_table(
     )
     notes: list[str] = []
     kept = {str(name) for name in text} | {name for name, kind in kinds.items() if kind != "number"}
-    commas = {name for name, one in formats.items() if one.decimal == ","}
+    written = {name for name, one in formats.items() if one.decimal == "," or one.unit}
     label = str(label)
     if path.suffix.lower() == ".parquet":
         frame, names = _parquet(path, notes)
@@ -111,7 +111,7 @@ def read_table(
     else:
         rows, separator, above = open_rows(path, encoding, separator, notes)
         columns, header = _header(rows, path, header, notes, above)
-        raw = {label} | kept | commas if decimal != "," else set(columns)
+        raw = {label} | kept | written if decimal != "," else set(columns)
         again = partial(_read, rows, columns, header, path, separator)
         frame, names = again(raw)
     for asked, what in [(label, "label"), *((str(name), "text") for name in text)]:
@@ -235,8 +235,11 @@ def _parquet(path: Path, notes: list[str]) -> tuple[pd.DataFrame, np.ndarray]:
     frame = frame.reset_index(level=named) if named else frame
     frame.columns, said = distinct_names(list(frame.columns))
     notes += said
-    objects = frame.select_dtypes(object)
-    nested = [name for name in objects if objects[name].map(lambda x: isinstance(x, (list, dict, np.ndarray))).any()]
+    nested = [
+        name
+        for name, column in frame.items()
+        if column.dtype == object and column.map(lambda cell: isinstance(cell, (list, dict, np.ndarray))).any()
+    ]
     if nested:
         raise DatasetError(
             f"{path}, column {nested[0]!r}: holds lists, not single values. Give it columns of its own."

@@ -159,6 +159,13 @@ class ColumnEncoder(Encoder):
             count += len(bad)
             for i in bad[: SHOWN - len(unreadable)]:
                 unreadable.append(f"row {X.index[i]}, column {name!r}: {str(cells.iloc[i])[:40]!r}")
+        without = [f"{name!r} ({self._unit(name)!r})" for name in self.kinds_ if self._lacks_unit(X, name)]
+        if without:
+            warnings.warn(
+                f"{len(X)} rows have numbers without a unit in columns that had one in training, which is assumed: "
+                f"{', '.join(without)}",
+                stacklevel=3,
+            )
         if count:
             warnings.warn(
                 f"{count} cells cannot be read as the type that their column had in training and count as gaps: "
@@ -170,7 +177,8 @@ class ColumnEncoder(Encoder):
     def mismatches(self, X) -> list[str]:
         """Why columns do not fit those of training, one sentence per column; an empty list where all do.
 
-        A column does not fit if it is missing, or if more than half of its cells cannot be read as its kind.
+        A column does not fit if it is missing, if more than half of its cells cannot be read as its kind, or if its
+        numbers have no unit and had one in training.
         """
         check_is_fitted(self)
         X, found = as_table(X), []
@@ -182,9 +190,14 @@ class ColumnEncoder(Encoder):
             gaps = self._encode(cells, name, self._format(X, name))[2]
             bad = np.flatnonzero(gaps & cells.notna().to_numpy())
             if len(bad) > MOST_UNREADABLE * len(cells):
+                unit = f" in {self._unit(name)!r}" if self._unit(name) else ""
                 found.append(
-                    f"column {name!r} was a {kind.split(' ')[0]} in training, and {len(bad)} of {len(cells)} cells "
-                    f"cannot be read as one, such as {str(cells.iloc[bad[0]])[:40]!r}"
+                    f"column {name!r} was a {kind.split(' ')[0]}{unit} in training, and {len(bad)} of {len(cells)} "
+                    f"cells cannot be read as one, such as {str(cells.iloc[bad[0]])[:40]!r}"
+                )
+            elif self._lacks_unit(X, name):
+                found.append(
+                    f"column {name!r} has numbers without a unit, in training it was in {self._unit(name)!r}"
                 )
         return found
 
@@ -193,6 +206,13 @@ class ColumnEncoder(Encoder):
         check_is_fitted(self)
         parts = [_names(name, kind, self.learned_[name]) for name, kind in self.kinds_.items()]
         return np.array([name for names in parts for name in names], dtype=object)
+
+    def _unit(self, name: str) -> str:
+        return getattr(self, "formats_", {}).get(name, (".", ""))[1]
+
+    def _lacks_unit(self, X: pd.DataFrame, name: str) -> bool:
+        """Whether a column holds numbers as such, without the unit that the cells of training had."""
+        return bool(self._unit(name)) and is_numeric_dtype(X[name]) and name not in X.attrs.get("number_formats", {})
 
     def _column(self, X: pd.DataFrame, name: str) -> pd.Series:
         if name not in X:
