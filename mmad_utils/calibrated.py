@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 
 from mmad_utils.datasets.record import content_hash
 from mmad_utils.datasets.take import take
-from mmad_utils.detector import Detector, DetectorError, check_share, check_whole
+from mmad_utils.detector import Detector, DetectorError, check_contamination, check_whole
 from mmad_utils.thresholds import ConformalThreshold, TailProbability
 
 __all__ = ["CalibratedDetector", "CrossFittedScores", "cross_fit_scores"]
@@ -84,8 +84,21 @@ class CalibratedDetector(Detector):
 
     def assess(self, X) -> pd.DataFrame:
         """``score``, as ``anomaly_score``, ``p_value`` and ``alarm`` (p ≤ contamination) of each sample."""
-        raw = self._raw(X)
-        table = pd.DataFrame({"score": self.tail_.transform(raw), "p_value": self.tail_.p_values(raw)})
+        return self._assessed(self._raw(X))
+
+    def encode(self, X):
+        """What ``detector_`` takes, and which cells are new in kind, (n, columns) bool; None where nothing tells."""
+        if self.encoder_ is None or not hasattr(self.encoder_, "encode"):
+            return X if self.encoder_ is None else self.encoder_.transform(X), None
+        return self.encoder_.encode(X)
+
+    def assess_encoded(self, encoded, new=None) -> pd.DataFrame:
+        """``assess`` of samples that ``encode`` has encoded."""
+        return self._assessed(self._lifted(*self._scores(encoded, new)))
+
+    def _assessed(self, raw) -> pd.DataFrame:
+        score, p_value = self.tail_.assess(raw)
+        table = pd.DataFrame({"score": score, "p_value": p_value})
         return table.assign(alarm=table["p_value"] <= self.contamination)
 
     def score_drop(self, X: pd.DataFrame, others: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -119,7 +132,10 @@ class CalibratedDetector(Detector):
             score = self.score_encoded(own[None], own_new[None])[0]
             change, groups = np.full(len(names), np.nan), np.array_split(columns, min(len(names), GROUPS))
             while groups:
-                changed = np.repeat([np.isin(columns, group) for group in groups], len(encoded), axis=0)
+                changed = np.zeros((len(groups), len(names)), dtype=bool)
+                for i, group in enumerate(groups):
+                    changed[i, group] = True
+                changed = np.repeat(changed, len(encoded), axis=0)
                 copies = np.where(changed[:, sources], np.tile(encoded, (len(groups), 1)), own)
                 scores = self.score_encoded(copies, np.where(changed, np.tile(new, (len(groups), 1)), own_new))
                 falls = score - scores.reshape(len(groups), -1).mean(axis=1)
@@ -133,8 +149,7 @@ class CalibratedDetector(Detector):
 
     def score_encoded(self, encoded, new=None) -> np.ndarray:
         """``anomaly_score`` of samples that ``encoder_.encode`` has encoded, (n,) float64."""
-        scores = -self.detector_.score_samples(encoded)
-        return self.tail_.transform(scores if new is None else self._lifted(scores, new.any(axis=1)))
+        return self.tail_.transform(self._lifted(*self._scores(encoded, new)))
 
     def anomaly_map(self, X) -> np.ndarray:
         """(n, H, W) map of pictures, in the units of the detector."""
@@ -147,13 +162,13 @@ class CalibratedDetector(Detector):
         -------
         self
         """
-        check_share("contamination", self.contamination, 0.5)
+        check_contamination(type(self).__name__, self.contamination)
         random = check_random_state(self.random_state).randint(2**31)
         self.encoder_ = None if self.encoder is None else clone(self.encoder).fit(train)
         detector = clone(self.detector)
         if "random_state" in detector.get_params():
             detector.set_params(random_state=random)
-        self.detector_ = detector.fit(self._encode(train)[0])
+        self.detector_ = detector.fit(self.encode(train)[0])
         self.provenance_ = {"version": version("mmad"), "training_data": _samples_hash(train)}
         return self.recalibrate(calibration)
 
@@ -212,12 +227,6 @@ class CalibratedDetector(Detector):
     def _score(self, X):
         return self.tail_.transform(self._raw(X))
 
-    def _encode(self, X):
-        """What the detector takes, and which cells are new in kind, (n, columns) bool, or None."""
-        if self.encoder_ is None or not hasattr(self.encoder_, "encode"):
-            return X if self.encoder_ is None else self.encoder_.transform(X), None
-        return self.encoder_.encode(X)
-
     def _raw(self, X) -> np.ndarray:
         """Scores, (n,), higher is more anomalous; a sample with a cell that is new in kind is above all others."""
         return self._lifted(*self._in_chunks(X))
@@ -232,10 +241,15 @@ class CalibratedDetector(Detector):
         """Scores of the detector, (n,), and which samples have a cell that is new in kind, (n,) bool."""
         scores, news = [], []
         for start in range(0, len(X), CHUNK):
-            encoded, new = self._encode(X[start : start + CHUNK])
-            scores.append(-self.detector_.score_samples(encoded))
-            news.append(np.zeros(len(scores[-1]), dtype=bool) if new is None else new.any(axis=1))
+            score, new = self._scores(*self.encode(X[start : start + CHUNK]))
+            scores.append(score)
+            news.append(new)
         return np.concatenate(scores), np.concatenate(news)
+
+    def _scores(self, encoded, new) -> tuple[np.ndarray, np.ndarray]:
+        scores = -self.detector_.score_samples(encoded)
+        some = new is not None and new.any()  # row by row takes longer
+        return scores, new.any(axis=1) if some else np.zeros(len(scores), dtype=bool)
 
 
 def _samples_hash(X) -> str:

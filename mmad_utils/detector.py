@@ -32,6 +32,7 @@ __all__ = [
     "Detector",
     "DetectorError",
     "Stateful",
+    "check_contamination",
     "check_share",
     "check_whole",
     "clear_errors",
@@ -121,11 +122,7 @@ class Detector(OutlierMixin, Stateful, BaseEstimator, abc.ABC):
         DetectorError
             X cannot be read as samples, or its values are too large, too small or too much alike to compute scores.
         """
-        if not 0 < self.contamination <= 0.5:
-            raise DetectorError(
-                f"{type(self).__name__}: contamination is {self.contamination!r}; give the share of training "
-                "samples to put above the threshold, in (0, 0.5]."
-            )
+        check_contamination(type(self).__name__, self.contamination)
         with clear_errors(type(self).__name__, X):
             X = self._check(X, reset=True)
             self._fit(X, y)
@@ -249,6 +246,21 @@ def check_share(name: str, value, most: float) -> None:
     """Refuse a parameter that is no number in (0, most], under the name that the user gave it."""
     if not 0 < value <= most:
         raise DetectorError(f"{name}={value!r}: give a number in (0, {most:g}].")
+
+
+def check_contamination(who: str, value) -> None:
+    """Refuse a contamination that is no share in (0, 0.5], the word "auto" too.
+
+    In scikit-learn "auto" is the threshold of the paper that introduced the score: IsolationForest and
+    LocalOutlierFactor have such a constant, EllipticEnvelope has none and refuses the word.
+    """
+    number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+    if not number or not 0 < value <= 0.5:
+        raise DetectorError(
+            f"{who}: contamination is {value!r}; give the share of training samples to put above the threshold, in "
+            "(0, 0.5]. 'auto' exists in scikit-learn where the paper of a score has a constant threshold "
+            "(IsolationForest, LocalOutlierFactor), and only there."
+        )
 
 
 @contextmanager

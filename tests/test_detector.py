@@ -9,6 +9,8 @@ import pytest
 import safetensors
 import skops.io
 import torch
+from sklearn.base import clone
+from sklearn.covariance import EllipticEnvelope
 from sklearn.ensemble import IsolationForest
 from sklearn.neighbors import LocalOutlierFactor
 from sklearn.preprocessing import FunctionTransformer
@@ -75,7 +77,21 @@ def test_threshold_ignores_labels(rng):
     assert len(offsets) == 1
 
 
-@pytest.mark.parametrize("contamination", [0, -0.1, 0.6])
+def test_the_contamination_auto_is_used_and_refused_as_in_scikit_learn(rng):
+    X = rng.normal(size=(60, 2))
+    with pytest.raises(ValueError, match="contamination"):
+        EllipticEnvelope(contamination="auto").fit(X)  # no constant threshold in its paper
+    for detector in (SquaredDistance(contamination="auto"), CalibratedDetector(SquaredDistance(), None, "auto")):
+        with pytest.raises(DetectorError, match=r"contamination is 'auto'.*IsolationForest, LocalOutlierFactor"):
+            detector.fit(X)
+    for detector, constant in ((IsolationForest(random_state=0), -0.5), (LocalOutlierFactor(novelty=True), -1.5)):
+        auto, share = (clone(detector).set_params(contamination=value) for value in ("auto", 0.3))
+        inside = [CalibratedDetector(one, random_state=0).fit(X) for one in (auto, share)]
+        assert inside[0].detector_.offset_ == constant
+        np.testing.assert_array_equal(inside[0].predict(X), inside[1].predict(X))  # of the calibration
+
+
+@pytest.mark.parametrize("contamination", [0, -0.1, 0.6, "0.1", True, None])
 def test_impossible_contamination_is_refused_before_fitting(contamination, rng):
     detector = SquaredDistance(contamination=contamination)
     with pytest.raises(DetectorError, match=r"contamination is .* in \(0, 0\.5\]"):

@@ -53,6 +53,21 @@ def test_agreement_is_spearmans_correlation_with_the_mean_rank_of_the_others(X):
     assert table["stability"].min() == pytest.approx(1) and (table["top"] == 1).all()
 
 
+def test_one_image_detector_alone_is_measured_on_labelled_images():
+    class NameLength(BaseEstimator):
+        def fit(self, X, y=None):
+            return self
+
+        def score_samples(self, X):
+            return -np.array([len(path) for path in X], dtype=float)
+
+    paths, y = [f"{'x' * (i % 7 + 5 * (i > 30))}.png" for i in range(40)], np.arange(40) > 30
+    table = ranking.compare({"one": NameLength()}, paths, y.astype(int), repeats=2)
+    lengths = np.array([len(path) for path in paths])
+    assert table.loc["one", "auroc"] == pytest.approx(roc_auc_score(y, lengths), abs=0.1)
+    assert "agreement" not in table and table.loc["one", "left_out"] == ""
+
+
 def test_a_random_score_neither_agrees_nor_is_stable_nor_has_a_vote(X):
     table = ranking.compare({"a": Column(0), "b": Column(0, 2.0), "RandomScore": RandomScore()}, X, repeats=2)
     assert (table.loc[["a", "b"], "agreement"] > 0.999).all()

@@ -67,6 +67,14 @@ def test_rows_get_reasons_where_every_row_has_an_alarm(detector, tmp_path):
     assert pd.read_csv(tmp_path / "scores.csv")["reasons"].str.startswith("b = ").all()
 
 
+def test_names_and_values_with_quotes_and_commas_are_read_back_as_they_were(tmp_path):
+    name, one = 'width, "left"\nmm', rows(200, 0).rename(columns={"b": 'width, "left"\nmm'})
+    detector = CalibratedDetector(GaussianAnomalyScorer(), ColumnEncoder(), random_state=0).fit(one)
+    one.head(20).assign(**{name: 50.0}).to_parquet(tmp_path / "new.parquet")
+    score_file(detector, tmp_path / "new.parquet", tmp_path / "scores.csv")
+    assert pd.read_csv(tmp_path / "scores.csv")["reasons"].str.startswith(f"{name} = 50").all()
+
+
 def test_the_exit_status_tells_of_alarms_beyond_the_nominal_rate(kept, tmp_path, capsys):
     source, output = tmp_path / "new.csv", tmp_path / "scores.csv"
     rows(1000, 3).to_csv(source, index=False)

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from mmad_utils.detector import DetectorError
-from mmad_utils.thresholds import ConformalThreshold, PeaksOverThreshold, QuantileThreshold
+from mmad_utils.thresholds import ConformalThreshold, PeaksOverThreshold, QuantileThreshold, TailProbability
 
 
 def test_quantile_threshold_leaves_the_given_share_above(rng):
@@ -83,3 +83,16 @@ def test_peaks_over_threshold_recovers_an_exact_pareto_tail(rng):
 def test_impossible_arguments_are_one_clear_error(threshold, scores, message):
     with pytest.raises(DetectorError, match=message):
         threshold.fit(scores)
+
+
+def test_one_search_gives_the_interpolated_tail_and_the_conformal_p_value(rng):
+    calibration = np.round(rng.normal(size=300), 1)  # with ties
+    tail = TailProbability().fit(calibration)
+    scores = np.concatenate([rng.normal(size=200), tail.calibration_, [-9.0, 9.0]])
+    p = np.array([(1 + (calibration >= score).sum()) / 301 for score in scores])
+    knots = np.unique(calibration)
+    curve = np.interp(scores, knots, [-np.log((calibration >= knot).sum() / 301) for knot in knots])
+    beyond = scores - np.clip(scores, knots[0], knots[-1])
+    np.testing.assert_array_equal(tail.p_values(scores), p)
+    np.testing.assert_allclose(tail.transform(scores), curve + beyond / tail.scale_, atol=1e-12)
+    np.testing.assert_array_equal(TailProbability().fit([2.0, 2.0]).p_values([1.0, 2.0, 3.0]), [1, 1, 1 / 3])

@@ -176,6 +176,7 @@ def _kernel_environment(target: Path, ipython: Path) -> Iterator[None]:
     ipython.mkdir()
     os.environ.update(
         MMAD_OUTPUT=str(target),
+        MMAD_CURRENT_FOLDER=os.getcwd(),
         PYTHONPATH=os.pathsep.join(filter(None, [str(project.ROOT), before.get("PYTHONPATH")])),
         PYTHONHASHSEED="0",
         OMP_NUM_THREADS=before.get("OMP_NUM_THREADS") or "1",

@@ -20,6 +20,7 @@ DAYS = (
 TIMES = ("%H:%M", "%H:%M:%S", "%H:%M:%S.%f", "%I:%M %p", "%I:%M:%S %p", "%H时%M分", "%H时%M分%S秒")
 ZONES = ("", "%z", " %z")
 MIXED = "ISO8601"  # dates with and without time, or fractions of a second in some cells only
+MIXED_TIMES = "%H:%M[:%S]"  # times of day with and without seconds
 PARTS = {
     **dict.fromkeys(("%m", "%d", "%H", "%I"), r"\d{1,2}"), **dict.fromkeys(("%y", "%M", "%S"), r"\d\d"),
     "%Y": r"\d{4}", "%f": r"\d{1,9}", "%p": "[AaPp][Mm]", "%z": r"(?:Z|[+-]\d\d:?\d\d)", "%b": "[A-Za-z]{3}",
@@ -34,7 +35,7 @@ def parse_dates(cells: pd.Series, form: str) -> np.ndarray:
         dates = pd.to_datetime(cells, utc=True)
     else:
         codes, distinct = pd.factorize(cells)
-        read = pd.to_datetime(pd.Series(distinct, dtype="str"), format=form, errors="coerce", utc=True)
+        read = _timestamps(pd.Series(distinct, dtype="str"), form)
         dates = read.reindex(np.where(codes < 0, len(distinct), codes))
     stamps = dates.dt.tz_localize(None).to_numpy().astype("datetime64[us]")  # nanoseconds end in the year 2262
     seconds = np.where(np.isnat(stamps), np.nan, stamps.astype(np.int64) / 1e6)
@@ -55,6 +56,8 @@ def date_format(cells: pd.Series, readable: float) -> tuple[str, str]:
     shares = {form: _share(distinct, weights, form) for form in forms}
     if shares and max(shares.values()) < 1 and any(re.match(r"\d{4}-\d\d-\d\d", cell) for cell in few):
         shares[MIXED] = _share(distinct, weights, MIXED)
+    if shares and max(shares.values()) < 1 and any(re.match(r"\d\d?:\d\d", cell) for cell in few):
+        shares[MIXED_TIMES] = _share(distinct, weights, MIXED_TIMES)
     best = max(shares, key=lambda form: shares[form], default="")
     if not best or shares[best] < readable:
         return "", ""
@@ -78,8 +81,16 @@ def has_day(form: str) -> bool:
     return form == MIXED or bool(re.search(r"%[Yy]", form))
 
 
+def _timestamps(cells: pd.Series, form: str) -> pd.Series:
+    """Timestamps in UTC, NaT where a cell does not have the format."""
+    if form == MIXED_TIMES:
+        cells = cells.where(cells.str.count(":") > 1, cells + ":00")
+        cells, form = cells.where(cells.str.contains(".", regex=False), cells + ".0"), "%H:%M:%S.%f"
+    return pd.to_datetime(cells, format=form, errors="coerce", utc=True)
+
+
 def _share(cells: pd.Series, weights: np.ndarray, form: str) -> float:
     """Weighted share of the cells that a format reads, with years that only some versions of pandas can hold."""
-    read = pd.to_datetime(cells, format=form, errors="coerce", utc=True).notna().to_numpy(bool)
+    read = _timestamps(cells, form).notna().to_numpy(bool)
     read = read | (cells.str.contains(r"\b(?:9999|0001)\b").to_numpy(bool) & has_day(form))
     return float(weights[read].sum() / weights.sum())

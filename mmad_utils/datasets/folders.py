@@ -7,7 +7,7 @@ from pathlib import Path
 
 from platformdirs import user_cache_path, user_data_path
 
-__all__ = ["CHECKOUT", "cache_home", "data_home"]
+__all__ = ["CHECKOUT", "cache_home", "data_home", "user_path"]
 
 
 def _checkout() -> Path | None:
@@ -18,6 +18,15 @@ def _checkout() -> Path | None:
 
 
 CHECKOUT = _checkout()
+
+
+def user_path(path: str | Path = "") -> Path:
+    """A path that the user gave: ``~`` is the home folder, and a relative path starts from the user's current folder.
+
+    That is $MMAD_CURRENT_FOLDER, which ``python -m mmad_utils.course run`` sets because its kernel runs in the folder
+    of the notebook, else the current folder of the process.
+    """
+    return Path(os.environ.get("MMAD_CURRENT_FOLDER") or Path.cwd()) / Path(path).expanduser()
 
 
 def data_home(path: str | Path | None = None) -> Path:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .folders import CHECKOUT, data_home
+from .folders import CHECKOUT, data_home, user_path
 from .input_files import printable
 from .record import DatasetError
 
@@ -52,7 +52,7 @@ def find(path: str | Path) -> Path:
     DatasetError
         It is in none of them, or its name is none (a NUL in it, too long).
     """
-    folders = [Path.cwd(), *filter(None, [CHECKOUT]), data_home()]
+    folders = [user_path(), *filter(None, [CHECKOUT]), data_home()]
     try:
         given = Path(path).expanduser()
         found = next((folder / given for folder in folders if (folder / given).exists()), None)

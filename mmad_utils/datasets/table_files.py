@@ -103,7 +103,7 @@ def read_table(
     )
     notes: list[str] = []
     kept = {str(name) for name in text} | {name for name, kind in kinds.items() if kind != "number"}
-    commas = {name for name, one in formats.items() if one.decimal == ","}
+    written = {name for name, one in formats.items() if one.decimal == "," or one.unit}
     label = str(label)
     if path.suffix.lower() == ".parquet":
         frame, names = _parquet(path, notes)
@@ -111,7 +111,7 @@ def read_table(
     else:
         rows, separator, above = open_rows(path, encoding, separator, notes)
         columns, header = _header(rows, path, header, notes, above)
-        raw = {label} | kept | commas if decimal != "," else set(columns)
+        raw = {label} | kept | written if decimal != "," else set(columns)
         again = partial(_read, rows, columns, header, path, separator)
         frame, names = again(raw)
     for asked, what in [(label, "label"), *((str(name), "text") for name in text)]:
@@ -175,8 +175,8 @@ def _parquet_chunks(path: Path, names: list[str]) -> Iterator[tuple[pd.DataFrame
         _check_columns(path, names, file.schema_arrow.names)
         read, total = 0, file.metadata.num_rows
         for group in range(file.num_row_groups):  # all groups in one call would stay in memory
-            for batch in file.iter_batches(CHUNK, row_groups=[group], columns=names):
-                frame = batch.to_pandas(ignore_metadata=True)
+            for batch in file.iter_batches(CHUNK, row_groups=[group], columns=names, use_threads=False):
+                frame = batch.to_pandas(ignore_metadata=True, split_blocks=True)
                 frame.index = pd.RangeIndex(read + 1, read + 1 + len(frame))
                 read += len(frame)
                 yield frame, read / total
@@ -235,8 +235,11 @@ def _parquet(path: Path, notes: list[str]) -> tuple[pd.DataFrame, np.ndarray]:
     frame = frame.reset_index(level=named) if named else frame
     frame.columns, said = distinct_names(list(frame.columns))
     notes += said
-    objects = frame.select_dtypes(object)
-    nested = [name for name in objects if objects[name].map(lambda x: isinstance(x, (list, dict, np.ndarray))).any()]
+    nested = [
+        name
+        for name, column in frame.items()
+        if column.dtype == object and column.map(lambda cell: isinstance(cell, (list, dict, np.ndarray))).any()
+    ]
     if nested:
         raise DatasetError(
             f"{path}, column {nested[0]!r}: holds lists, not single values. Give it columns of its own."

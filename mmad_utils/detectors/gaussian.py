@@ -209,7 +209,7 @@ class GaussianAnomalyScorer(Detector):
         return np.sqrt(np.square(self._whitened(X)).sum(axis=0))
 
     def _whitened(self, X) -> np.ndarray:
-        return solve_triangular(self.cholesky_, (X - self.mean_).T, lower=True)
+        return solve_triangular(self.cholesky_, (X - self.mean_).T, lower=True, overwrite_b=True)
 
     def _statistics(self, X) -> GaussianStatistics:
         age = np.arange(len(X))[::-1]

@@ -152,12 +152,20 @@ class ColumnEncoder(Encoder):
         for number, name in enumerate(self.kinds_):
             cells = self._column(X, name)
             parts, new[:, number], gaps = self._encode(cells, name, self._format(X, name))
-            encoded[:, position : position + len(parts)] = np.transpose(parts)
-            position += len(parts)
-            bad = np.flatnonzero(gaps & cells.notna().to_numpy())
+            for part in parts:
+                encoded[:, position] = part
+                position += 1
+            bad = np.flatnonzero(gaps & cells.notna().to_numpy() if gaps.any() else [])
             count += len(bad)
             for i in bad[: SHOWN - len(unreadable)]:
                 unreadable.append(f"row {X.index[i]}, column {name!r}: {str(cells.iloc[i])[:40]!r}")
+        without = [f"{name!r} ({self._unit(name)!r})" for name in self.kinds_ if self._lacks_unit(X, name)]
+        if without:
+            warnings.warn(
+                f"{len(X)} rows have numbers without a unit in columns that had one in training, which is assumed: "
+                f"{', '.join(without)}",
+                stacklevel=3,
+            )
         if count:
             warnings.warn(
                 f"{count} cells cannot be read as the type that their column had in training and count as gaps: "
@@ -169,7 +177,8 @@ class ColumnEncoder(Encoder):
     def mismatches(self, X) -> list[str]:
         """Why columns do not fit those of training, one sentence per column; an empty list where all do.
 
-        A column does not fit if it is missing, or if more than half of its cells cannot be read as its kind.
+        A column does not fit if it is missing, if more than half of its cells cannot be read as its kind, or if its
+        numbers have no unit and had one in training.
         """
         check_is_fitted(self)
         X, found = as_table(X), []
@@ -181,9 +190,14 @@ class ColumnEncoder(Encoder):
             gaps = self._encode(cells, name, self._format(X, name))[2]
             bad = np.flatnonzero(gaps & cells.notna().to_numpy())
             if len(bad) > MOST_UNREADABLE * len(cells):
+                unit = f" in {self._unit(name)!r}" if self._unit(name) else ""
                 found.append(
-                    f"column {name!r} was a {kind.split(' ')[0]} in training, and {len(bad)} of {len(cells)} cells "
-                    f"cannot be read as one, such as {str(cells.iloc[bad[0]])[:40]!r}"
+                    f"column {name!r} was a {kind.split(' ')[0]}{unit} in training, and {len(bad)} of {len(cells)} "
+                    f"cells cannot be read as one, such as {str(cells.iloc[bad[0]])[:40]!r}"
+                )
+            elif self._lacks_unit(X, name):
+                found.append(
+                    f"column {name!r} has numbers without a unit, in training it was in {self._unit(name)!r}"
                 )
         return found
 
@@ -192,6 +206,13 @@ class ColumnEncoder(Encoder):
         check_is_fitted(self)
         parts = [_names(name, kind, self.learned_[name]) for name, kind in self.kinds_.items()]
         return np.array([name for names in parts for name in names], dtype=object)
+
+    def _unit(self, name: str) -> str:
+        return getattr(self, "formats_", {}).get(name, (".", ""))[1]
+
+    def _lacks_unit(self, X: pd.DataFrame, name: str) -> bool:
+        """Whether a column holds numbers as such, without the unit that the cells of training had."""
+        return bool(self._unit(name)) and is_numeric_dtype(X[name]) and name not in X.attrs.get("number_formats", {})
 
     def _column(self, X: pd.DataFrame, name: str) -> pd.Series:
         if name not in X:
@@ -260,8 +281,12 @@ class ColumnEncoder(Encoder):
             )
         values = _surprise(cells, learned, name) if kind == "text" else _values(cells, kind, number_format)
         gaps = np.isnan(values)
-        z = np.arcsinh((values - learned["middle"]) / learned["spread"])
-        parts = [np.where(gaps, 0.0 if learned["gaps"] else OUTLIER, z)]
+        z = values - learned["middle"]
+        z /= learned["spread"]
+        np.arcsinh(z, out=z)
+        if gaps.any():
+            z[gaps] = 0.0 if learned["gaps"] else OUTLIER
+        parts = [z]
         if kind.startswith("date "):
             periods = [WEEK] * has_day(kind) + [DAY] * learned["times"]
             angles = [2 * np.pi * (values % period) / period for period in periods]
@@ -288,6 +313,8 @@ def _cells(column: pd.Series) -> pd.Series:
         column = column.sparse.to_dense()
     if isinstance(column.dtype, pd.CategoricalDtype):
         column = column.astype(object).infer_objects()
+    if column.dtype == np.float64:
+        return pd.Series(column.to_numpy(), copy=False)  # quick: a large file has many of these
     if is_numeric_dtype(column.dtype):  # bool, nullable and Arrow's types too
         return pd.Series(column.to_numpy(np.float64, na_value=np.nan))
     if is_datetime64_any_dtype(column.dtype):
@@ -346,6 +373,8 @@ def _values(cells: pd.Series, kind: str, number_format: NumberFormat) -> np.ndar
     if is_datetime64_any_dtype(cells):
         return np.full(len(cells), np.nan)
     values = cells.to_numpy() if is_numeric_dtype(cells) else parse_numbers(cells, number_format)
+    if len(values) and values.min() >= -LARGEST and values.max() <= LARGEST:  # not so with NaN
+        return values
     return np.clip(np.where(np.isfinite(values), values, np.nan), -LARGEST, LARGEST)
 
 

@@ -34,10 +34,14 @@
 # %% [markdown]
 # ## Parameters
 #
-# Run it on a file of your own, from JupyterLab by changing this cell, or from a shell:
+# Run it on a file of your own, from JupyterLab by changing this cell, or from a shell in any folder. Three commands lead
+# from a file to a daily score: the first fits and saves a detector, the second prints what it was made from, and the third,
+# to be repeated every day, scores a new file:
 #
 # ```
 # python -m mmad_utils.course run 11_your_data -p csv mine.csv -p label outcome -p output results
+# python -m mmad_utils.score --describe results/detector.safetensors
+# python -m mmad_utils.score results/detector.safetensors tomorrow.csv -o scores.csv
 # ```
 #
 # Without `csv` and `images` it writes an example and takes that.
@@ -54,7 +58,7 @@ minutes: float = 1.0  # to compare the detectors
 repeats: int = 3  # random halves that each detector is compared on
 max_samples: int | None = None  # to compare and learn from; None: 20,000 rows or 200 pictures
 false_alarms: float = 0.05  # promised share of alarms among normal samples
-output: str = ""  # folder for what is written; "" is build/your_data
+output: str = ""  # folder for what is written, relative to the current one; "" is build/<profile>/your_data
 seed: int = 0  # of every random draw
 
 # %%
@@ -69,10 +73,11 @@ from sklearn.decomposition import PCA
 # %%
 from mmad_utils import CalibratedDetector, ColumnEncoder, Detector, metrics, plots, ranking
 from mmad_utils.calibrated import cross_fit_scores
-from mmad_utils.course import notebook, project
+from mmad_utils.course import notebook
 from mmad_utils.course.alarm_page import first_alarms, score_drop, scores_table, write_page
 from mmad_utils.course.results import png_bytes
 from mmad_utils.datasets import user_files as your_data
+from mmad_utils.datasets.folders import user_path
 from mmad_utils.datasets.record import DatasetError, file_hash
 from mmad_utils.datasets.take import take
 from mmad_utils.detector import check_share, check_whole
@@ -100,7 +105,7 @@ nb = notebook.start(
 )
 if csv and images:
     raise DatasetError("csv and images are both given: run the notebook once for each.")
-folder = project.ROOT / Path(output).expanduser() if output else nb.results.output / "your_data"
+folder = user_path(output) if output else nb.results.output / "your_data"
 
 # %%
 check_share("minutes", minutes, np.inf)

@@ -1,4 +1,5 @@
 import gzip
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -7,6 +8,8 @@ import table_cases as cases
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from mmad_utils.datasets.date_format import parse_dates
+from mmad_utils.datasets.folders import user_path
 from mmad_utils.datasets.number_format import NumberFormat, detect_format, parse_numbers
 from mmad_utils.datasets.record import DatasetError
 from mmad_utils.datasets.samples import find
@@ -280,6 +283,16 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path):
         read_table(tmp_path)
 
 
+def test_a_path_of_the_user_starts_from_the_folder_in_which_the_command_was_typed(tmp_path, monkeypatch):
+    (tmp_path / "mine.csv").write_text("a\n1\n")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert user_path("results") == Path.cwd() / "results"
+    monkeypatch.setenv("MMAD_CURRENT_FOLDER", str(tmp_path))
+    assert user_path("results") == tmp_path / "results" and find("mine.csv") == tmp_path / "mine.csv"
+    assert user_path("~/results") == tmp_path / "home" / "results"
+    assert user_path(tmp_path.parent) == tmp_path.parent
+
+
 def test_markup_in_a_header_stays_text(write):
     assert read_table(write(table("<script>alert(1)</script>,y,z"))).X.columns[0] == "<script>alert(1)</script>"
 
@@ -289,3 +302,16 @@ def test_what_pandas_calls_missing_and_a_question_mark_are_gaps(write):
     samples = read_table(write(table(rows=rows)))
     assert samples.X["x"].isna().sum() == 3 and pd.api.types.is_numeric_dtype(samples.X["x"])
     assert np.isfinite(samples.X["x"].dropna()).all()
+
+
+def test_times_of_day_with_and_without_seconds_are_one_column(write):
+    cells = [f"{h:02d}:{m:02d}" + (":15" if m else "") for h in range(10) for m in (0, 30)] + ["7:05", "10:00:59.5"]
+    table = read(write("t\n" + "\n".join(cells) + "\n")).X
+    encoder = ColumnEncoder().fit(table)
+    assert encoder.kinds_ == {"t": "date %H:%M[:%S]"}
+    new = pd.DataFrame({"t": ["07:30", "07:30:15", "07:30:15.5", "7.30", "noon", "24:00"]})
+    with pytest.warns(UserWarning, match="3 cells cannot be read"):
+        _, is_new = encoder.encode(new)
+    assert is_new.ravel().tolist() == [False, False, False, True, True, True]
+    seconds = parse_dates(new["t"], "%H:%M[:%S]") % 86_400
+    assert seconds[:3].tolist() == [27_000, 27_015, 27_015.5] and np.isnan(seconds[3:]).all()

@@ -2,6 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from mmad_utils.datasets.record import DatasetError
 from mmad_utils.datasets.table_files import read_table
 from mmad_utils.detector import DetectorError, load_state, save_state
 from mmad_utils.encoders.columns import ColumnEncoder, describe_columns, kinds_of
@@ -161,6 +162,27 @@ def test_another_unit_is_refused():
     new.attrs["number_formats"] = {"t": (".", "F")}
     with pytest.raises(DetectorError, match="is in 'F', in training it was in 'C'"):
         encoder.transform(new)
+
+
+def test_a_file_without_the_units_of_training_is_refused_and_a_frame_of_numbers_gets_a_note(tmp_path):
+    widths, others = np.arange(10, 50), np.arange(40) % 7
+    pd.DataFrame({"w": [f"{w} mm" for w in widths], "b": others}).to_csv(tmp_path / "train.csv", index=False)
+    pd.DataFrame({"w": widths, "b": others}).to_csv(tmp_path / "new.csv", index=False)
+    with_unit, without = read_table(tmp_path / "train.csv").X, read_table(tmp_path / "new.csv").X
+    encoder, plain = (ColumnEncoder({"w": "number"}).fit(table) for table in (with_unit, without))
+    assert encoder.formats_ == {"w": (".", "mm")} and not encoder.mismatches(with_unit.iloc[3:9])
+    assert "without a unit, in training it was in 'mm'" in encoder.mismatches(without)[0]
+    with pytest.raises(DatasetError, match="40 of 40 cells are no numbers in 'mm'"):
+        read_table(tmp_path / "new.csv", like=encoder)
+    with pytest.warns(UserWarning, match=r"40 rows have numbers without a unit .* which is assumed: 'w' \('mm'\)"):
+        np.testing.assert_array_equal(encoder.transform(without), encoder.transform(with_unit))
+    with pytest.raises(DatasetError, match="40 of 40 cells are no numbers"):
+        read_table(tmp_path / "train.csv", like=plain)
+    texts = pd.read_csv(tmp_path / "train.csv")
+    assert (
+        "was a number in training, and 40 of 40 cells cannot be read as one, such as '10 mm'"
+        in plain.mismatches(texts)[0]
+    )
 
 
 NUMBERS, WORDS = [1.0, 2.5, 2.5, 40.0, None, 7.0], ["a", "b", None, "a", "c", "b"]
