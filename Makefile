@@ -10,6 +10,8 @@ export XDG_CACHE_HOME ?= $(CURDIR)/.snakemake/cache
 BIN := .venv/bin
 # One mark for each content of the lock file: nothing is installed again until a version changes.
 INSTALLED := .venv/installed-$(shell cksum < requirements.lock | tr -s ' \t' '-')
+# A source package runs its own code when it is built: only these two, which have no wheel, are built.
+WHEELS := --only-binary :all: --no-binary connection-pool --no-binary fontmeta
 FIND_PYTHON = for python in python3 python3.13 python3.12 python3.11; do \
 	  if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$python; break; fi; \
 	done
@@ -99,11 +101,11 @@ $(INSTALLED):
 	fi; \
 	if ! uv --version >/dev/null 2>&1; then \
 	  if $(BIN)/python -m pip --version >/dev/null 2>&1; then \
-	    $(BIN)/python -m pip install --quiet --disable-pip-version-check uv; uv=$(BIN)/uv; \
+	    $(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary :all: uv; uv=$(BIN)/uv; \
 	  else \
-	    "$$python" -m pip install --quiet --disable-pip-version-check --target .venv/uv uv; uv=.venv/uv/bin/uv; \
+	    "$$python" -m pip install --quiet --disable-pip-version-check --only-binary :all: --target .venv/uv uv; uv=.venv/uv/bin/uv; \
 	  fi; \
 	fi; \
-	$$uv pip install --compile-bytecode --python $(BIN)/python --require-hashes --requirement requirements.lock; \
-	$$uv pip install --python $(BIN)/python --no-deps --editable .; \
+	$$uv pip install --compile-bytecode --python $(BIN)/python --require-hashes $(WHEELS) --requirement requirements.lock; \
+	$$uv pip install --python $(BIN)/python --no-deps --no-build-isolation --editable .; \
 	rm -f .venv/installed-*; echo "$$uv" > $@

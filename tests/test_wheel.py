@@ -12,8 +12,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 COURSE_TOOLS = [
-    *("IPython", "ipywidgets", "jupytext", "jupyterlab", "latex2mathml", "nbclient", "nbconvert", "nbformat"),
-    *("papermill", "pybtex", "shap", "snakemake", "yaml"),
+    *("IPython", "ipykernel", "ipywidgets", "jupyter_client", "jupytext", "jupyterlab", "latex2mathml", "nbclient"),
+    *("nbconvert", "nbformat", "papermill", "pybtex", "shap", "snakemake", "yaml"),
 ]
 EVERY_DATA_SET = """
 from mmad_utils.datasets import load

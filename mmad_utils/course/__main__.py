@@ -6,13 +6,14 @@ import argparse
 import sys
 from pathlib import Path
 
-from mmad_utils.course import notebook_files
+from mmad_utils.course import licences, notebook_files, project
 from mmad_utils.course.notebook_files import NotebookError
 from mmad_utils.course.portable import SETTINGS, portable
 from mmad_utils.course.reference import accept
 from mmad_utils.course.results import ResultsError
 from mmad_utils.course.runner import build_report, run
 from mmad_utils.course.tolerances import compare
+from mmad_utils.files import write_atomic
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -36,6 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
     command.add_argument("old", type=Path, metavar="OLD_DIR")
     command.add_argument("new", type=Path, metavar="NEW_DIR")
     commands.add_parser("accept", help="renew the reference results, figures and pages from build/default")
+    commands.add_parser("licences", help="renew the list of licences in NOTICE; exit 1 if one is refused")
     command = commands.add_parser("portable", help="run the notebooks under other instruction sets, and compare")
     command.add_argument("names", nargs="*", metavar="NAME", help="default: all notebooks")
     command.add_argument("--settings", default=",".join(SETTINGS), help="default: %(default)s")
@@ -51,6 +53,9 @@ def main(arguments: list[str] | None = None) -> int:
             found = list(portable(options.settings.split(","), options.names, options.jobs))
             print(*found, f"{len(found)} differences or failures.", sep="\n")
             return 1 if found else 0
+        if options.command == "licences":
+            write_atomic(project.ROOT / "NOTICE", licences.notice(look_up=True).encode())
+            return 0
         if options.command == "report":
             build_report(options.profile, options.set)
         if options.command == "run":
@@ -68,7 +73,7 @@ def main(arguments: list[str] | None = None) -> int:
             found = [notebook_files.write_student_copy(name) for name in names]
         else:
             found = list(notebook_files.problems())
-    except (NotebookError, ResultsError) as error:
+    except (NotebookError, ResultsError, licences.LicenceError) as error:
         print(error, file=sys.stderr)
         return 1
     print("\n".join(found) or f"{len(names)} notebooks, nothing to report.")

@@ -114,6 +114,8 @@ def _execute(notebook: Any, name: str, values: dict[str, Any], copy: Path, targe
     import papermill
     from nbclient.exceptions import DeadKernelError
 
+    from mmad_utils.course.kernel import KernelManager, runtime_folder
+
     copy.parent.mkdir(parents=True, exist_ok=True)
     partial, failed = (copy.with_name(f"{prefix}{name}{suffix}.ipynb") for prefix, suffix in _COPIES)
     progress = {
@@ -123,12 +125,14 @@ def _execute(notebook: Any, name: str, values: dict[str, Any], copy: Path, targe
         "bar_format": "{desc}: {n_fmt} of {total_fmt} cells, {elapsed}",
     }
     try:
-        with _kernel_environment(target, copy.with_name(f".{name}.ipython")):
+        ipython = copy.with_name(f".{name}.ipython")
+        with runtime_folder(copy) as runtime, _kernel_environment(target, ipython, runtime):
             papermill.execute_notebook(
                 notebook_files.notebook_path(name),
                 partial,
                 values,
                 kernel_name="python3",
+                kernel_manager_class=KernelManager,
                 cwd=notebook_files.notebook_path(name).parent,
                 progress_bar=progress,
                 request_save_on_cell_execute=False,
@@ -166,7 +170,7 @@ class _Lines:
 
 
 @contextmanager
-def _kernel_environment(target: Path, ipython: Path) -> Iterator[None]:
+def _kernel_environment(target: Path, ipython: Path, runtime: Path) -> Iterator[None]:
     """What the kernel inherits: this package, this interpreter's kernel, no start-up files of the user.
 
     ``ipython`` is an empty folder in this block; a killed run may have left it.
@@ -181,6 +185,7 @@ def _kernel_environment(target: Path, ipython: Path) -> Iterator[None]:
         PYTHONHASHSEED="0",
         OMP_NUM_THREADS=before.get("OMP_NUM_THREADS") or "1",
         JUPYTER_PREFER_ENV_PATH="1",
+        JUPYTER_RUNTIME_DIR=str(runtime),
         IPYTHONDIR=str(ipython),
         PYDEVD_DISABLE_FILE_VALIDATION="1",
     )

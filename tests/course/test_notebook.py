@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import threading
+from contextlib import suppress
 from pathlib import Path
 
 import nbformat
+import psutil
 import pytest
 from notebook_project import SOURCE, Project
 
 from mmad_utils.course import __main__ as command_line
-from mmad_utils.course import notebook, notebook_files, provenance, reference, results, runner
+from mmad_utils.course import kernel, notebook, notebook_files, provenance, reference, results, runner
 from mmad_utils.course import project as course_project
 from mmad_utils.course.notebook_files import NotebookError
 
@@ -198,15 +201,36 @@ def test_sync_lets_the_file_saved_last_win_and_keeps_the_ids(project):
 
 @pytest.fixture(scope="module")
 def small_run(tmp_path_factory):
-    """A project whose notebook was executed, and the finished process."""
+    """A project whose notebook was executed, the finished process, and the TCP ports that it opened."""
     project = Project(tmp_path_factory.mktemp("executed") / "project")
-    ran = project.command("-m", "mmad_utils.course", "run", "small")
+    done, ports = threading.Event(), set()
+    watching = threading.Thread(target=watch_ports, args=(done, ports))
+    watching.start()
+    try:
+        ran = project.command("-m", "mmad_utils.course", "run", "small")
+    finally:
+        done.set()
+        watching.join()
     assert ran.returncode == 0, ran.stderr
-    return project, ran
+    return project, ran, ports
+
+
+def watch_ports(done, ports):
+    """Collect the TCP ports on which children of this process listen, and the commands of these children."""
+    while not done.wait(0.1):
+        for process in psutil.Process().children(recursive=True):
+            with suppress(psutil.Error):
+                found = process.net_connections("tcp")
+                ports |= {(*process.cmdline(), c.laddr.port) for c in found if c.status == psutil.CONN_LISTEN}
+
+
+@pytest.mark.skipif(not kernel.HAS_UNIX_SOCKETS, reason="needs Unix sockets")
+def test_no_tcp_port_is_open_while_a_notebook_runs(small_run):
+    assert small_run[2] == set()
 
 
 def test_a_kernel_records_the_modules_that_it_loaded(small_run):
-    project, _ = small_run
+    project, *_ = small_run
     modules = results.read(project.root / "build" / "default" / "results" / "small.json")["provenance"]["modules"]
     assert {"mmad_utils", "mmad_utils.course.notebook", "mmad_utils.datasets.images"} <= modules.keys()
     assert "mmad_utils.detectors.gans" not in modules
@@ -214,7 +238,7 @@ def test_a_kernel_records_the_modules_that_it_loaded(small_run):
 
 
 def test_every_runner_gives_the_same_results_and_other_parameters_leave_them_alone(small_run, tmp_path):
-    project, ran = small_run
+    project, ran, _ = small_run
     assert "small: 15 of 15 cells" in ran.stderr
     built = project.root / "build" / "default"
     expected = contents(built)
