@@ -231,7 +231,7 @@ class _Chunk:
     def merge(self, other: _Chunk) -> None:
         if other.rows:
             for rows in list(other.rows):
-                self.add((rows.to(torch.float64) + other.origin[:, None]).to(rows.dtype))
+                self.add((rows + other.origin[:, None]).to(rows.dtype))
         else:
             self._merge_scatter(other.n, other.mean, other._scatter())
 
