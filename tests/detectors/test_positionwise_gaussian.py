@@ -147,6 +147,9 @@ def test_results_are_of_the_kind_that_was_given(rng):
     tensor = model.mahalanobis(torch.from_numpy(X))
     assert isinstance(tensor, torch.Tensor) and tensor.dtype == torch.float64
     np.testing.assert_allclose(model.mahalanobis(X.astype(np.float32)), tensor, rtol=1e-5)
+    few = PositionwiseGaussian().fit(X[:3].astype(np.float32))
+    assert few.mahalanobis(X.astype(np.float32)).dtype == np.float32
+    np.testing.assert_allclose(few.mahalanobis(X), reference_distances(X[:3], X, 0.01), rtol=1e-4)
 
 
 def test_fit_forgets_and_never_changes_its_input(rng):
