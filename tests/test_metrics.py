@@ -361,10 +361,17 @@ def test_small_maps_are_enlarged_to_the_masks_and_measured_at_full_resolution(pi
 
 def test_maps_can_be_left_out_given_or_insisted_on(pictures, dataset):
     images, maps = pictures
-    assert evaluate(Localiser(maps), images, maps=False).pixel is None
+    without = evaluate(Localiser(maps), images, maps=False)
+    assert without.pixel is without.maps is without.masks is None
+    assert evaluate(Localiser(maps), images, maps=True).pixel == evaluate(Localiser(maps), images).pixel is not None
     assert evaluate(Localiser(maps), images, maps=-maps).pixel["pixel_auroc"] < 0.2
-    with pytest.raises(MetricError, match="no masks"):
-        evaluate(IsolationForest().fit(dataset.X_train), dataset, maps=True)
+    forest = IsolationForest(n_estimators=2).fit(dataset.X_train)
+    with pytest.raises(MetricError, match="^maps=True, but the data set has no masks"):
+        evaluate(forest, dataset, maps=True)
+    with pytest.raises(MetricError, match="^Maps were given, but the data set has no masks. Leave maps out.$"):
+        evaluate(forest, dataset, maps=maps)
+    with pytest.raises(MetricError, match="^maps=True, but IsolationForest has no anomaly_map"):
+        evaluate(forest, images, maps=True)
 
 
 # ---------------------------------------------------------------------------------------------- refusals
