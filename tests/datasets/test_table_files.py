@@ -68,6 +68,33 @@ def test_labels_are_meant_by_the_user(write):
         read(path, "y", normal_label="pink")
 
 
+def counted(**counts):
+    return "x,y\n" + "".join(f"5,{word}\n" * count for word, count in counts.items())
+
+
+def test_the_note_on_labels_has_the_values_and_their_rows(write):
+    words = dict(zip("abcdef", range(9, 3, -1))) | {"good": 3, "ok": 1}
+    samples = read(write(counted(**words)), "y")
+    named = "'a', 'b', 'c', 'd', 'e', 'f'"
+    assert samples.notes == (f"Label: {named} (39 rows) is the anomaly, 'good', 'ok' (4 rows) is normal.",)
+    assert samples.y.dtype == np.int64
+    assert f"Label: {named}, ... (41 rows) is" in read(write(counted(**words, g=2)), "y").notes[0]
+
+
+def test_labels_of_unknown_meaning_are_listed_with_what_was_expected(write):
+    shown = "'a' (9), 'b' (8), 'c' (7), 'd' (6), 'e' (5), 'f' (4)"
+    expected = "expected 0 and 1, normal and anomaly, or other words for these. Give normal_label=."
+    for n, more in ((6, ""), (7, ", ...")):
+        with pytest.raises(DatasetError) as caught:
+            read(write(counted(**dict(zip("abcdefg", range(9, 9 - n, -1))))), "y")
+        message = f"{n} different labels: {shown}{more}. Which of them are normal is not known: {expected}"
+        assert str(caught.value).endswith(message)
+
+
+def test_words_of_a_label_may_have_capitals_spaces_and_marks(write):
+    assert read(write("x,y\n1,crack\n2,No defect!\n3, dent.\n"), "y").y.tolist() == [1, 0, 1]
+
+
 def test_true_means_normal_in_a_column_called_ok(write):
     assert read(write("x,is_ok\n5,True\n6,False\n"), "is_ok").y.tolist() == [0, 1]
 
@@ -282,6 +309,11 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path):
 
 def test_markup_in_a_header_stays_text(write):
     assert read_table(write(table("<script>alert(1)</script>,y,z"))).X.columns[0] == "<script>alert(1)</script>"
+
+
+def test_an_empty_column_is_no_column_of_codes(write):
+    samples = read(write("a;b\n1,5;\n2,5;\n"), decimal=",")
+    assert samples.X["b"].isna().all() and not any("'b'" in note for note in samples.notes)
 
 
 def test_what_pandas_calls_missing_and_a_question_mark_are_gaps(write):
