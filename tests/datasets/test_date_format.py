@@ -54,9 +54,16 @@ def test_columns_of_dates_are_in_universal_time(unit):
     when = [datetime(2024, 2, 25, 15, 45, 7), datetime(1969, 12, 31, 23, 59, 58)]
     expected = [*seconds(*when), np.nan]
     cells = pd.Series([*when, pd.NaT]).astype(f"datetime64[{unit}]")
-    np.testing.assert_array_equal(parse_dates(cells, "ISO8601"), expected)
+    np.testing.assert_array_equal(parse_dates(cells, "%Y"), expected)  # the format is that of text
     east = cells.dt.tz_localize(timezone(timedelta(hours=8)))
-    np.testing.assert_array_equal(parse_dates(east, "ISO8601"), np.array(expected) - 8 * 3600)
+    np.testing.assert_array_equal(parse_dates(east, "%Y"), np.array(expected) - 8 * 3600)
+
+
+def test_cells_of_two_time_zones_are_read_as_universal_time():
+    cells, form = text("2024-02-25 15:45+0100", "2024-02-25 15:45-0530"), "%Y-%m-%d %H:%M%z"
+    assert date_format(cells, 1.0) == (form, "")
+    hours = parse_dates(cells, form) - seconds(datetime(2024, 2, 25))[0]
+    assert (hours / 3600).tolist() == [14.75, 21.25]
 
 
 def test_dates_outside_of_what_nanoseconds_can_hold_are_nan():
@@ -89,7 +96,8 @@ def test_the_share_of_readable_cells_counts_every_row():
     cells = ["25.02.2024"] * 10 + [f"{day}.03.2024" for day in range(10, 19)] + ["unknown"]
     assert date_format(text(*cells), 0.95) == ("%d.%m.%Y", "")
     assert date_format(text(*cells, "never"), 0.95) == ("", "")
-    assert date_format(text("red", "blue"), 0.0) == ("", "")
+    assert date_format(text("unknown", "25.02.2024"), 0.5) == ("%d.%m.%Y", "")
+    assert date_format(text("red", "blue"), 0.0) == date_format(text(), 0.0) == ("", "")
 
 
 def test_a_year_that_stands_for_never_counts_as_readable():
