@@ -239,12 +239,11 @@ def _parquet(path: Path, notes: list[str]) -> tuple[pd.DataFrame, np.ndarray]:
     frame = frame.reset_index(level=named) if named else frame
     frame.columns, said = distinct_names(list(frame.columns))
     notes += said
-    objects = frame.select_dtypes(object)
-    nested = [name for name in objects if objects[name].map(lambda x: isinstance(x, (list, dict, np.ndarray))).any()]
-    if nested:
-        raise DatasetError(
-            f"{path}, column {nested[0]!r}: holds lists, not single values. Give it columns of its own."
-        )
+    for name, column in frame.items():
+        if column.dtype == object and column.map(lambda cell: isinstance(cell, (list, dict, np.ndarray))).any():
+            raise DatasetError(
+                f"{path}, column {name!r}: holds lists, not single values. Give it columns of its own."
+            )
     return frame.reset_index(drop=True), np.arange(1, len(frame) + 1)
 
 

@@ -72,7 +72,9 @@ def test_more_numbers_than_the_limit_are_refused(monkeypatch):
     check_numbers(50_000_000, "x")
     check_numbers(7, "x", 7)
     for count, limit, most in ((50_000_001, None, "50,000,000"), (8, 7, "7")):
-        with pytest.raises(DatasetError, match=f"^x: {count:,} numbers; at most {most} are read.*MMAD_MAX_NUMBERS to more.$"):
+        with pytest.raises(
+            DatasetError, match=f"^x: {count:,} numbers; at most {most} are read.*MMAD_MAX_NUMBERS to more.$"
+        ):
             check_numbers(count, "x", limit)
     monkeypatch.setenv("MMAD_MAX_NUMBERS", "60000000")
     check_numbers(60_000_000, "x")
