@@ -366,11 +366,11 @@ def test_maps_can_be_left_out_given_or_insisted_on(pictures, dataset):
     assert evaluate(Localiser(maps), images, maps=True).pixel == evaluate(Localiser(maps), images).pixel is not None
     assert evaluate(Localiser(maps), images, maps=-maps).pixel["pixel_auroc"] < 0.2
     forest = IsolationForest(n_estimators=2).fit(dataset.X_train)
-    with pytest.raises(MetricError, match="^maps=True, but the data set has no masks"):
+    with pytest.raises(MetricError, match=r"^maps=True, but the data set has no masks"):
         evaluate(forest, dataset, maps=True)
-    with pytest.raises(MetricError, match="^Maps were given, but the data set has no masks. Leave maps out.$"):
+    with pytest.raises(MetricError, match=r"^Maps were given, but the data set has no masks. Leave maps out.$"):
         evaluate(forest, dataset, maps=maps)
-    with pytest.raises(MetricError, match="^maps=True, but IsolationForest has no anomaly_map"):
+    with pytest.raises(MetricError, match=r"^maps=True, but IsolationForest has no anomaly_map"):
         evaluate(forest, images, maps=True)
 
 

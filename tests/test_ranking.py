@@ -264,7 +264,7 @@ def test_drawn_rows_are_sorted_distinct_set_by_the_seed_and_at_most_half_anomali
     few = (np.arange(1000) >= 800).astype(int)
     for y in (None, few, 1 - few):
         rows, again, other = (ranking.subsample(1000, y, most=101, seed=seed) for seed in (0, 0, 1))
-        assert len(rows) == 101 and (np.diff(rows) > 0).all() and 0 <= rows[0] and rows[-1] < 1000
+        assert len(rows) == 101 and (np.diff(rows) > 0).all() and rows[0] >= 0 and rows[-1] < 1000
         assert np.array_equal(rows, again) and not np.array_equal(rows, other)
         assert y is None or y[rows].sum() == 50
     assert np.array_equal(ranking.subsample(1000, most=99), ranking.subsample(1000, most=99, seed=0))

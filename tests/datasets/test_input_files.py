@@ -49,7 +49,7 @@ def test_what_is_no_regular_file_is_refused_by_its_kind(tmp_path, name, message)
 
 def test_a_kind_of_file_without_a_name_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(input_files, "KINDS", ())
-    with pytest.raises(DatasetError, match="no regular file, not a file. Remove it, or give the file itself"):
+    with pytest.raises(DatasetError, match=r"no regular file, not a file. Remove it, or give the file itself"):
         check_regular(tmp_path)
 
 
