@@ -1,6 +1,6 @@
 # Each target sets up all it needs: Python 3.11 or newer, make and a network to the package index are enough.
 
-.PHONY: help report accept portable test fuzz kill lab student data notebooks lock clean setup
+.PHONY: help report accept portable test fuzz kill mutate lab student data notebooks lock clean setup
 .DEFAULT_GOAL := help
 
 export PYTHONHASHSEED := 0
@@ -25,6 +25,7 @@ help:
 	@echo 'make test       check style and types, run all tests'
 	@echo 'make fuzz       read mutated files for ten minutes (make fuzz MINUTES=1: for one)'
 	@echo 'make kill       kill 200 runs at random moments, start 40 pairs at once, mutate 5,000 files'
+	@echo 'make mutate     change metrics, thresholds, ranking, position-wise Gaussian and readers, and list what no test notices'
 	@echo 'make lab        open the notebooks in JupyterLab (make lab FOLDER=build/student: the copies)'
 	@echo 'make student    write copies without solutions to build/student; those that are there stay'
 	@echo 'make data       make the generated pictures, list all data sets'
@@ -61,6 +62,11 @@ kill: export OMP_NUM_THREADS := 1
 kill: $(INSTALLED)
 	$(BIN)/python -m pytest -m campaign tests/trust
 
+mutate: export OMP_NUM_THREADS := 1
+mutate: $(INSTALLED)
+	$(BIN)/mutmut run
+	$(BIN)/mutmut results
+
 lab: FOLDER := notebooks
 lab: $(INSTALLED)
 	$(BIN)/jupyter lab --ServerApp.ip=127.0.0.1 --ServerApp.root_dir="$(FOLDER)"
@@ -84,7 +90,7 @@ lock: $(INSTALLED)
 	  --no-emit-index-url --python-version 3.11 --extra course --extra dev --extra report pyproject.toml --output-file requirements.lock
 
 clean:
-	rm -rf build .snakemake .pytest_cache .hypothesis .mypy_cache .ruff_cache *.egg-info
+	rm -rf build mutants .snakemake .pytest_cache .hypothesis .mypy_cache .ruff_cache *.egg-info
 	find . -name .venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
 setup: $(INSTALLED)

@@ -38,6 +38,8 @@ __all__ = [
     "threshold_of",
 ]
 
+CELLS = 2_000_000  # samples of the bootstrap resamples that are counted at once
+
 
 def auroc(y, scores) -> float:
     """Area under the ROC curve: the chance that an anomaly scores above a normal sample (a tie counts half).
@@ -111,7 +113,7 @@ def confusion(y, predictions) -> np.ndarray:
         raise MetricError(f"y has shape {y.shape} but predictions {predictions.shape}. Give one per sample.")
     if not np.isin(predictions, (0, 1)).all():
         raise MetricError("predictions are neither bool nor 0/1. For a detector pass predict(X) == -1.")
-    return sklearn_metrics.confusion_matrix(y, predictions.astype(int), labels=[0, 1])
+    return sklearn_metrics.confusion_matrix(y, predictions, labels=[0, 1])
 
 
 def bootstrap_interval(
@@ -149,7 +151,7 @@ def bootstrap_interval(
     normal, anomalous = np.flatnonzero(y == 0), np.flatnonzero(y == 1)
     values: list[float] = []
     while len(values) < n_resamples:
-        batch = min(n_resamples - len(values), max(1, 2_000_000 // len(y)))
+        batch = min(n_resamples - len(values), max(1, CELLS // len(y)))
         drawn = np.hstack([rng.choice(group, (batch, len(group))) for group in (normal, anomalous)])
         if isinstance(metric, str):
             cells = drawn + len(y) * np.arange(batch)[:, None]
@@ -166,8 +168,8 @@ def _counts(y, scores, weights=None) -> tuple[np.ndarray, np.ndarray, np.ndarray
 
     Row b counts each sample weights[b] times: that is how a bootstrap resample is written.
     """
-    weights = np.ones((1, len(y)), np.int64) if weights is None else weights
-    order = np.argsort(-scores, kind="stable")
+    weights = np.ones_like(y)[None] if weights is None else weights
+    order = np.argsort(-scores)
     ends = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)  # the last of each tie
     weights, labels = weights[:, order], y[order]
     true_positives = np.cumsum(weights * labels, axis=1)[:, ends]
@@ -177,11 +179,11 @@ def _counts(y, scores, weights=None) -> tuple[np.ndarray, np.ndarray, np.ndarray
 
 def _auroc(tp, fp):
     tp, fp = (np.pad(counts, ((0, 0), (1, 0))) for counts in (tp, fp))
-    return np.trapezoid(tp, fp, axis=1) / (tp[:, -1] * fp[:, -1])
+    return np.trapezoid(tp, fp) / (tp[:, -1] * fp[:, -1])
 
 
 def _average_precision(tp, fp):
-    found = np.diff(tp, axis=1, prepend=0)
+    found = np.diff(tp, prepend=0)
     return (found * tp / np.maximum(tp + fp, 1)).sum(axis=1) / tp[:, -1]
 
 

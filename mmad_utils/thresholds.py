@@ -14,7 +14,7 @@ from mmad_utils.detector import DetectorError
 __all__ = ["ConformalThreshold", "PeaksOverThreshold", "QuantileThreshold", "TailProbability"]
 
 
-def _scores_of_normals(scores, least: int) -> np.ndarray:
+def _scores_of_normals(scores, least: int = 1) -> np.ndarray:
     scores = np.asarray(scores, dtype=np.float64)
     if scores.ndim != 1 or len(scores) < least:
         raise DetectorError(f"a threshold needs at least {least} scores of normal samples, got shape {scores.shape}.")
@@ -25,8 +25,7 @@ def _scores_of_normals(scores, least: int) -> np.ndarray:
 
 def _p_values(calibration: np.ndarray, scores) -> np.ndarray:
     n = len(calibration)
-    below = np.searchsorted(calibration, np.asarray(scores, dtype=np.float64), side="left")
-    return (1 + n - below) / (n + 1)
+    return (1 + n - np.searchsorted(calibration, scores)) / (n + 1)
 
 
 class QuantileThreshold(BaseEstimator):
@@ -52,7 +51,7 @@ class QuantileThreshold(BaseEstimator):
         """Learn ``threshold_`` from (n,) anomaly scores of normal samples."""
         if not 0 < self.contamination < 1:
             raise DetectorError(f"contamination is {self.contamination!r}; it must lie in (0, 1).")
-        self.threshold_ = float(np.quantile(_scores_of_normals(scores, 1), 1 - self.contamination))
+        self.threshold_ = float(np.quantile(_scores_of_normals(scores), 1 - self.contamination))
         return self
 
     def predict(self, scores) -> np.ndarray:
@@ -96,7 +95,7 @@ class ConformalThreshold(BaseEstimator):
             raise DetectorError(f"alpha is {self.alpha!r}; it must lie in (0, 1).")
         if self.procedure not in ("none", "benjamini-hochberg"):
             raise DetectorError(f"procedure is {self.procedure!r}; choose 'none' or 'benjamini-hochberg'.")
-        self.calibration_ = np.sort(_scores_of_normals(scores, 1))
+        self.calibration_ = np.sort(_scores_of_normals(scores))
         if self.procedure == "none":
             n = len(self.calibration_)
             exceeding = int(np.floor(self.alpha * (n + 1) + 1e-9)) - 1  # calibration scores an alarm may leave above
@@ -144,7 +143,7 @@ class PeaksOverThreshold(BaseEstimator):
         """Learn ``threshold_`` from (n,) anomaly scores of held-out normal samples."""
         if not 0 < self.risk < 1 - self.level < 1:
             raise DetectorError(f"risk {self.risk!r} and level {self.level!r}: risk must lie in (0, 1 - level).")
-        scores = _scores_of_normals(scores, 2)
+        scores = _scores_of_normals(scores)
         self.tail_start_ = float(np.quantile(scores, self.level))
         excesses = scores[scores > self.tail_start_] - self.tail_start_
         if len(excesses) < 10:

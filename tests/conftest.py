@@ -3,6 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import Phase, settings
+
+# `make mutate` runs a test until it fails once: always the same examples, and no search for a smaller one.
+settings.register_profile("mutate", derandomize=True, database=None, phases=[Phase.explicit, Phase.generate])
 
 
 @pytest.fixture

