@@ -3,6 +3,9 @@
 A detector is a scikit-learn outlier estimator. The chain is scikit-learn's: ``score_samples`` (lower is
 more anomalous) → ``offset_`` → ``decision_function`` → ``predict``. ``anomaly_score`` is the same score with
 the sign that people draw: higher is more anomalous.
+
+PyTorch is imported only where there are tensors: a detector without networks scores with a third of the memory. So is
+skops, which imports all of scikit-learn, where an estimator of scikit-learn is saved or loaded.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import abc
 import hashlib
 import io
 import json
+import sys
 import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -19,10 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors
-import safetensors.torch
-import skops.io
-import torch
+import safetensors.numpy
 from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
@@ -272,7 +273,9 @@ def clear_errors(who: str, X) -> Iterator[None]:
     try:
         with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
             yield
-    except (np.linalg.LinAlgError, torch.linalg.LinAlgError, ArithmeticError, ValueError) as error:
+    except (ArithmeticError, ValueError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and type(error).__name__ != "_LinAlgError":  # PyTorch's LinAlgError
+            raise
         if isinstance(error, ValueError) and type(error) not in (ValueError, np.linalg.LinAlgError):
             raise  # an error of this package or of scikit-learn, with a message of its own
         largest = _largest(X)
@@ -309,13 +312,13 @@ def save_state(path, state: dict[str, Any], own: type | None = None) -> None:
         Something in it could only be written by pickle (a function, an estimator of another package), or
         ``load_state`` would refuse the file. Nothing is written then.
     """
-    tensors: dict[str, torch.Tensor] = {}
+    arrays: dict[str, np.ndarray] = {}
     try:
-        text = json.dumps(_encode(state, "", tensors, own))
-        _decode(_parse(text, path), dict(tensors), path)
-        metadata = {"mmad": text, "format": FILE_FORMAT, "sha256": _checksum(text, tensors)}
+        text = json.dumps(_encode(state, "", arrays, own))
+        _decode(_parse(text, path), dict(arrays), path)
+        metadata = {"mmad": text, "format": FILE_FORMAT, "sha256": _checksum(text, arrays)}
         with atomic_path(path) as partial:
-            safetensors.torch.save_file(tensors, partial, metadata=metadata)
+            safetensors.numpy.save_file(arrays, partial, metadata=metadata)
     except (RecursionError, TypeError, safetensors.SafetensorError) as error:
         raise DetectorError(f"cannot save to {path}: {type(error).__name__}: {error}.") from error
 
@@ -334,7 +337,7 @@ def load_state(path) -> dict[str, Any]:
         if not Path(path).is_file():
             raise DetectorError(f"{path} does not exist or is no file; give a file that save wrote.")
         _check_header(path)
-        with safetensors.safe_open(path, framework="pt") as file:
+        with safetensors.safe_open(path, framework="np") as file:
             metadata, names = file.metadata() or {}, list(file.keys())
             found = metadata["format"]
             if found not in READABLE_FORMATS:
@@ -344,12 +347,10 @@ def load_state(path) -> dict[str, Any]:
                 )
             text = metadata["mmad"]
             content = _parse(text, path)
-            # A tensor of the file is a view of its buffer at any offset; BLAS may round differently in memory that is
-            # not aligned, so each gets memory of its own.
-            tensors = {name: file.get_tensor(name).clone() for name in names}
+            arrays = {name: file.get_tensor(name) for name in names}
     except DetectorError:
         raise
-    except Exception as error:  # of safetensors, of the disk, of a type of numbers that PyTorch does not know
+    except Exception as error:  # of safetensors, of the disk, of a type of numbers that NumPy does not know
         raise DetectorError(f"{path} is damaged or was not written by mmad_utils ({error}).") from error
     if "sha256" not in metadata:
         warnings.warn(
@@ -357,9 +358,9 @@ def load_state(path) -> dict[str, Any]:
             "Save it again.",
             stacklevel=2,
         )
-    elif metadata["sha256"] != _checksum(text, tensors):
+    elif metadata["sha256"] != _checksum(text, arrays):
         raise DetectorError(f"{path} is damaged: its content does not have the checksum that was stored with it.")
-    state = _decode(content, tensors, path)
+    state = _decode(content, arrays, path)
     if not isinstance(state, dict):
         raise DetectorError(f"{path} is damaged or was not written by mmad_utils (it holds no state).")
     return state
@@ -390,53 +391,66 @@ def _parse(text: str, path) -> Any:
         raise DetectorError(f"{path} is damaged or was not written by mmad_utils ({error}).") from error
 
 
-def _checksum(text: str, tensors: Mapping[str, torch.Tensor]) -> str:
-    """SHA-256 of the JSON, and of names, types, shapes and bytes of the tensors."""
+def _checksum(text: str, arrays: Mapping[str, np.ndarray]) -> str:
+    """SHA-256 of the JSON, and of names, types (as PyTorch names them), shapes and bytes of the arrays."""
     digest = hashlib.sha256(text.encode())
-    for name in sorted(tensors):
-        tensor = tensors[name]
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    for name in sorted(arrays):
+        array = arrays[name]
+        digest.update(f"{name} torch.{array.dtype} {array.shape}".encode())
+        digest.update(array.tobytes())
     return digest.hexdigest()
 
 
-def _encode(value, where: str, tensors: dict[str, torch.Tensor], own: type | None):
+def _is_tensor(value) -> bool:
+    """Whether it is a dense tensor of PyTorch, which then was imported."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.Tensor) and value.layout == torch.strided
+
+
+def _tensor(array: np.ndarray):
+    """A tensor with memory of its own, aligned as PyTorch wants it: BLAS may round differently elsewhere."""
+    import torch
+
+    return torch.from_numpy(array).clone()
+
+
+def _encode(value, where: str, arrays: dict[str, np.ndarray], own: type | None):
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, np.generic):
-        return _encode(value.item(), where, tensors, own)
+        return _encode(value.item(), where, arrays, own)
     if isinstance(value, Path):
         return str(value)
-    name = where if where not in tensors else f"{where}#{len(tensors)}"  # a key may hold a slash
-    if isinstance(value, torch.Tensor) and value.layout == torch.strided:
-        tensors[name] = value.detach().cpu().contiguous().clone()
+    name = where if where not in arrays else f"{where}#{len(arrays)}"  # a key may hold a slash
+    if _is_tensor(value):
+        arrays[name] = value.detach().cpu().numpy().copy()
         return {"@tensor": name}
     if isinstance(value, np.ndarray):
         if value.dtype.kind == "U" or (value.dtype.kind == "O" and all(isinstance(item, str) for item in value.flat)):
             return {"@strings": [str(item) for item in value.ravel()], "shape": list(value.shape)}
         if value.dtype.kind in "biufc":
-            tensors[name] = torch.from_numpy(np.array(value, order="C"))
+            arrays[name] = np.array(value, order="C")
             return {"@array": name}
     if isinstance(value, tuple):
-        return {"@tuple": [_encode(item, f"{where}/{i}", tensors, own) for i, item in enumerate(value)]}
+        return {"@tuple": [_encode(item, f"{where}/{i}", arrays, own) for i, item in enumerate(value)]}
     if isinstance(value, list):
-        return [_encode(item, f"{where}/{i}", tensors, own) for i, item in enumerate(value)]
+        return [_encode(item, f"{where}/{i}", arrays, own) for i, item in enumerate(value)]
     if isinstance(value, dict):
         keys = [key.item() if isinstance(key, np.generic) else key for key in value]
         if keys == ["@object", "state"] and isinstance(value["@object"], str):
-            return {"@object": value["@object"], "state": _encode(value["state"], where, tensors, own)}
+            return {"@object": value["@object"], "state": _encode(value["state"], where, arrays, own)}
         if all(isinstance(key, str) and not key.startswith("@") for key in keys):
-            return {key: _encode(item, f"{where}/{key}", tensors, own) for key, item in zip(keys, value.values())}
+            return {key: _encode(item, f"{where}/{key}", arrays, own) for key, item in zip(keys, value.values())}
         if all(isinstance(key, (str, int, float)) for key in keys):
             pairs = zip(keys, value.values())
-            return {"@items": [[key, _encode(item, f"{where}/{key}", tensors, own)] for key, item in pairs]}
+            return {"@items": [[key, _encode(item, f"{where}/{key}", arrays, own)] for key, item in pairs]}
     elif hasattr(value, "get_state") and type(value) in (own, _exported(type(value).__name__)):
         state = {"@object": type(value).__name__, "state": value.get_state()}
-        return _encode(state, where, tensors, type(value))
+        return _encode(state, where, arrays, type(value))
     elif isinstance(value, BaseEstimator) and type(value).__module__.startswith("sklearn."):
         content = _skops_bytes(value)
         if content is not None:
-            tensors[name] = torch.frombuffer(bytearray(content), dtype=torch.uint8)
+            arrays[name] = np.frombuffer(content, dtype=np.uint8)
             return {"@skops": name}
     raise DetectorError(
         f"cannot save {where.strip('/')}: a {type(value).__name__} could only be written by pickle, which may "
@@ -447,6 +461,8 @@ def _encode(value, where: str, tensors: dict[str, torch.Tensor], own: type | Non
 
 def _skops_bytes(estimator) -> bytes | None:
     """An estimator of scikit-learn in the format of ``skops.io``; None where it holds a type that is not trusted."""
+    import skops.io
+
     try:
         content = skops.io.dumps(estimator)
     except skops.io.exceptions.UnsupportedTypeException:
@@ -456,6 +472,8 @@ def _skops_bytes(estimator) -> bytes | None:
 
 def _from_skops(content: bytes, path) -> BaseEstimator:
     """Undo ``_skops_bytes``; it stores without compression, so that no part may be larger than the whole."""
+    import skops.io
+
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             if sum(part.file_size for part in archive.infolist()) > len(content):
@@ -465,37 +483,37 @@ def _from_skops(content: bytes, path) -> BaseEstimator:
         raise DetectorError(f"{path}: it holds no estimator that can be trusted ({error}).") from error
 
 
-def _decode(value, tensors: dict[str, torch.Tensor], path, depth: int = 0):
-    """Undo ``_encode``, in place where possible. Each tensor is used once: two arrays never share memory."""
+def _decode(value, arrays: dict[str, np.ndarray], path, depth: int = 0):
+    """Undo ``_encode``, in place where possible. Each array is used once: no two share memory."""
     if depth > DEEPEST:
         raise DetectorError(f"{path} is damaged or cannot be written: its state is nested more than {DEEPEST} times.")
     if isinstance(value, list):
-        value[:] = (_decode(item, tensors, path, depth + 1) for item in value)
+        value[:] = (_decode(item, arrays, path, depth + 1) for item in value)
         return value
     if not isinstance(value, dict):
         return value
     try:
         match value:
             case {"@tensor": str(name), **others} if not others:
-                return tensors.pop(name)
+                return _tensor(arrays.pop(name))
             case {"@array": str(name), **others} if not others:
-                return tensors.pop(name).numpy()
+                return arrays.pop(name)
             case {"@skops": str(name), **others} if not others:
-                return _from_skops(tensors.pop(name).numpy().tobytes(), path)
+                return _from_skops(arrays.pop(name).tobytes(), path)
             case {"@strings": list(items), "shape": list(shape), **others} if not others:
                 if not all(isinstance(item, str) for item in items):
                     raise TypeError("an array of strings holds something else")
                 return np.array(items, dtype=object).reshape(shape)
             case {"@tuple": list(items), **others} if not others:
-                return tuple(_decode(items, tensors, path, depth + 1))
+                return tuple(_decode(items, arrays, path, depth + 1))
             case {"@items": list(items), **others} if not others:
-                return {key: _decode(item, tensors, path, depth + 1) for key, item in items}
+                return {key: _decode(item, arrays, path, depth + 1) for key, item in items}
             case {"@object": str(), "state": dict(state), **others} if not others:
-                _decode_values(state, tensors, path, depth)
+                _decode_values(state, arrays, path, depth)
                 return _SavedObject(value)
         if any(key.startswith("@") for key in value):
             raise ValueError(f"unknown entry {min(value)!r}")
-        _decode_values(value, tensors, path, depth)
+        _decode_values(value, arrays, path, depth)
         return value
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, DetectorError):
@@ -503,9 +521,9 @@ def _decode(value, tensors: dict[str, torch.Tensor], path, depth: int = 0):
         raise DetectorError(f"{path} is damaged or was not written by mmad_utils ({error!r}).") from error
 
 
-def _decode_values(value: dict[str, Any], tensors: dict[str, torch.Tensor], path, depth: int) -> None:
+def _decode_values(value: dict[str, Any], arrays: dict[str, np.ndarray], path, depth: int) -> None:
     for key, item in value.items():
-        value[key] = _decode(item, tensors, path, depth + 1)
+        value[key] = _decode(item, arrays, path, depth + 1)
 
 
 def _decode_object(cls: type[Any], state, path):
