@@ -157,7 +157,8 @@ def test_weights_are_read_from_a_local_file(tmp_path, suffix, where):
 
 
 def test_without_a_network_the_error_comes_fast_and_says_what_to_put_where(tmp_path, monkeypatch):
-    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
+    template = "http://127.0.0.1:9/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
     monkeypatch.setattr("mmad_utils.encoders.backbones.huggingface_hub.try_to_load_from_cache", lambda *_: None)
     start = time.monotonic()
     with pytest.raises(BackboneError, match=r"model\.safetensors .*backbones.resnet18\.safetensors.*weights="):

@@ -1,5 +1,9 @@
 """Patch tokens of timm's vision transformers, with random weights and few, narrow blocks."""
 
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import huggingface_hub
 import numpy as np
 import pytest
 import safetensors.torch
@@ -152,6 +156,49 @@ def test_weights_come_from_a_local_file_and_those_of_another_network_are_refused
     assert loaded.fingerprint == with_registers.fingerprint
     with pytest.raises(BackboneError, match=r"not a state dict of 'vit_small_patch14_dinov2': .*2 tensors"):
         encoder_of("vit_small_patch14_dinov2", weights=tmp_path / "reg4.safetensors")
+
+
+class Hub(BaseHTTPRequestHandler):
+    """Answers as Hugging Face does for model.safetensors of one repository; counts what it sends."""
+
+    def do_HEAD(self):
+        self.send_response(200 if self.path == self.server.path else 404)
+        self.send_header("ETag", '"0123456789abcdef"')
+        self.send_header("X-Repo-Commit", "0" * 40)
+        self.send_header("Content-Length", str(len(self.server.content)))
+        self.end_headers()
+
+    def do_GET(self):
+        self.server.transfers += 1
+        self.do_HEAD()
+        self.wfile.write(self.server.content)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    server.path, server.transfers = f"/timm/{DINO_V2}.lvd142m/resolve/main/model.safetensors", 0
+    template = f"http://127.0.0.1:{server.server_port}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+    monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_XET", True)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_weights_are_downloaded_once(hub):
+    published = encoder_of(DINO_V2, random_state=3)
+    hub.content = safetensors.torch.save(published.network.state_dict())
+    for _ in range(2):
+        assert encoder_of(DINO_V2, weights=None).fingerprint == published.fingerprint
+        assert hub.transfers == 1
 
 
 @pytest.mark.parametrize("detector", [PaDiM(n_features=10), PatchCore(coreset_ratio=0.2)])
