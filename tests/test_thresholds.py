@@ -83,3 +83,9 @@ def test_peaks_over_threshold_recovers_an_exact_pareto_tail(rng):
 def test_impossible_arguments_are_one_clear_error(threshold, scores, message):
     with pytest.raises(DetectorError, match=message):
         threshold.fit(scores)
+
+
+def test_peaks_over_threshold_predicts_what_lies_above_its_threshold(rng):
+    threshold = PeaksOverThreshold(risk=1e-2).fit(rng.normal(size=1000))
+    at = threshold.threshold_
+    np.testing.assert_array_equal(threshold.predict([at - 1e-9, at, at + 1e-9]), [False, False, True])

@@ -314,3 +314,9 @@ def test_images_are_not_drawn_for_a_cache_that_cannot_be_written(monkeypatch, tm
 def test_a_category_that_cannot_be_generated_is_refused():
     with pytest.raises(DatasetError, match="hazelnut, zipper"):
         load("synthetic/walnut")
+
+
+def test_two_folders_of_normal_pictures_are_refused(category):
+    _picture(category / "train" / "ok" / "000.png")
+    with pytest.raises(DatasetError, match=r"two folders of normal pictures, good and ok\. Keep one"):
+        _load(category)

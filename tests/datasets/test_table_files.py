@@ -7,6 +7,7 @@ import table_cases as cases
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from mmad_utils.datasets import table_files
 from mmad_utils.datasets.number_format import NumberFormat, detect_format, parse_numbers
 from mmad_utils.datasets.record import DatasetError
 from mmad_utils.datasets.samples import find
@@ -289,3 +290,42 @@ def test_what_pandas_calls_missing_and_a_question_mark_are_gaps(write):
     samples = read_table(write(table(rows=rows)))
     assert samples.X["x"].isna().sum() == 3 and pd.api.types.is_numeric_dtype(samples.X["x"])
     assert np.isfinite(samples.X["x"].dropna()).all()
+
+
+def test_a_parquet_file_that_is_damaged_or_empty_is_refused_when_it_is_scored(tmp_path):
+    frame = pd.DataFrame({"a": np.arange(5000.0), "b": np.arange(5000.0)})
+    frame.to_parquet(tmp_path / "damaged.parquet")
+    content = bytearray((tmp_path / "damaged.parquet").read_bytes())
+    content[4:2000] = bytes(1996)
+    (tmp_path / "damaged.parquet").write_bytes(content)
+    frame[:0].to_parquet(tmp_path / "empty.parquet")
+    for name, message in (("damaged", "not a readable Parquet file"), ("empty", "no row")):
+        with pytest.raises(DatasetError, match=message):
+            list(table_files._parquet_chunks(tmp_path / f"{name}.parquet", ["a", "b"]))
+        with pytest.raises(DatasetError, match=message):
+            read(tmp_path / f"{name}.parquet")
+
+
+def test_a_column_of_lists_is_refused_by_name(tmp_path):
+    pd.DataFrame({"a": [1, 2], "b": [[1], [2, 3]]}).to_parquet(tmp_path / "a.parquet")
+    with pytest.raises(DatasetError, match="column 'b': holds lists"):
+        read(tmp_path / "a.parquet")
+
+
+def test_the_first_of_several_sheets_is_read_and_the_others_are_counted(tmp_path):
+    with pd.ExcelWriter(tmp_path / "a.xlsx") as book:
+        pd.DataFrame({"code": [7.0, None, 2.5], "size": [1.0, 2.0, 3.0]}).to_excel(
+            book, sheet_name="one", index=False
+        )
+        pd.DataFrame({"x": [1]}).to_excel(book, sheet_name="two", index=False)
+    samples = read(tmp_path / "a.xlsx")
+    assert "Sheet 'one' is read, the other 1 are not." in samples.notes
+    assert list(samples.X) == ["code", "size"]
+    np.testing.assert_array_equal(samples.X["code"].astype(float), [7, np.nan, 2.5])
+
+
+def test_many_columns_without_a_name_are_counted():
+    names, notes = table_files.distinct_names([""] * 40)
+    assert len(set(names)) == 40
+    assert notes[-1] == f"{40 - table_files.SHOWN} further columns without a name of their own got one."
+    assert len(notes) == table_files.SHOWN + 1
