@@ -22,6 +22,8 @@ __all__ = ["Rows", "count_lines", "open_rows"]
 
 SEPARATORS = "\t;|, "  # of several that give all rows the same number of cells the first
 SAMPLE_LINES, SAMPLE_CHARACTERS = 1000, 4_000_000  # of the file, to find separator and comments
+MOST_UNPACKED = 50_000_000  # bytes of the parts of an Excel file that is smaller by more than MOST_COMPRESSED
+MOST_COMPRESSED = 30
 OTHER_FORMATS = {".xls", ".ods", ".zip", ".json", ".pkl", ".feather", ".h5", ".mat", ".npz", ".npy", ".pdf", ".png"}
 Rows = Iterator[tuple[int, Sequence[str]]]
 
@@ -172,12 +174,17 @@ def _decimal_commas(lines: list[str]) -> bool:
 def _sheet(path: Path, notes: list[str]) -> list[tuple[int, list[str]]]:
     """The rows of the first sheet of an Excel file as text."""
     try:
-        sheets = pd.read_excel(path, sheet_name=None, header=None, dtype=object, engine="openpyxl", na_filter=False)
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(part.file_size for part in archive.infolist())
+        if unpacked > max(MOST_UNPACKED, MOST_COMPRESSED * path.stat().st_size):
+            raise ValueError(f"it unpacks to {unpacked:,} bytes")
+        with pd.ExcelFile(path, engine="openpyxl") as book:
+            name, *others = book.sheet_names
+            sheet = pd.read_excel(book, sheet_name=name, header=None, dtype=object, na_filter=False)
     except ImportError as error:
         raise DatasetError(f"{path}: reading Excel files needs openpyxl: pip install openpyxl.") from error
-    except (zipfile.BadZipFile, ValueError, KeyError, OSError) as error:
+    except Exception as error:  # openpyxl meets damaged parts with exceptions of many kinds
         raise DatasetError(f"{path}: not a readable Excel file ({error}). Save it anew, or as CSV.") from error
-    (name, sheet), *others = sheets.items()
     if others:
         notes.append(f"Sheet {name!r} is read, the other {len(others)} are not.")
     rows = [(number, [_cell(cell) for cell in cells]) for number, cells in enumerate(sheet.to_numpy(), start=1)]
@@ -188,6 +195,4 @@ def _cell(cell: Any) -> str:
     """A cell of Excel as it would stand in a CSV file."""
     if cell is None or cell is pd.NaT or (isinstance(cell, float) and np.isnan(cell)):
         return ""
-    if isinstance(cell, float) and cell.is_integer() and abs(cell) < 1e15:
-        return str(int(cell))
     return str(cell).strip()

@@ -1,4 +1,5 @@
 import gzip
+import zipfile
 
 import numpy as np
 import pandas as pd
@@ -329,3 +330,29 @@ def test_many_columns_without_a_name_are_counted():
     assert len(set(names)) == 40
     assert notes[-1] == f"{40 - table_files.SHOWN} further columns without a name of their own got one."
     assert len(notes) == table_files.SHOWN + 1
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"<v>1.5</v>", b"<v>1e999</v>"),
+        (b"<v>1.5</v>", b"<v>many</v>"),
+        (b"</sheetData>", b""),
+        (b"<worksheet", b"<!-- " + b" " * 60_000_000 + b" --><worksheet"),
+    ],
+    ids=["infinite", "no number", "no XML", "large"],
+)
+def test_an_excel_file_with_a_damaged_sheet_is_refused(tmp_path, old, new):
+    pd.DataFrame({"a": [1.5] * 30}).to_excel(tmp_path / "a.xlsx", index=False)
+    with zipfile.ZipFile(tmp_path / "a.xlsx") as book, zipfile.ZipFile(tmp_path / "b.xlsx", "w", 8) as damaged:
+        for name in book.namelist():
+            damaged.writestr(name, book.read(name).replace(old, new, 1) if "sheet1" in name else book.read(name))
+    with pytest.raises(DatasetError, match="not a readable Excel file"):
+        read(tmp_path / "b.xlsx")
+
+
+def test_a_parquet_file_with_more_numbers_than_the_limit_is_refused(tmp_path, monkeypatch):
+    pd.DataFrame({"a": np.zeros(1000), "b": np.zeros(1000)}).to_parquet(tmp_path / "a.parquet")
+    monkeypatch.setenv("MMAD_MAX_NUMBERS", "1999")
+    with pytest.raises(DatasetError, match=r"a\.parquet: 2,000 numbers; at most 1,999 are read"):
+        read(tmp_path / "a.parquet")
