@@ -8,7 +8,7 @@ import table_cases as cases
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mmad_utils.datasets import table_files
+from mmad_utils.datasets import table_files, table_rows
 from mmad_utils.datasets.number_format import NumberFormat, detect_format, parse_numbers
 from mmad_utils.datasets.record import DatasetError
 from mmad_utils.datasets.samples import find
@@ -356,3 +356,11 @@ def test_a_parquet_file_with_more_numbers_than_the_limit_is_refused(tmp_path, mo
     monkeypatch.setenv("MMAD_MAX_NUMBERS", "1999")
     with pytest.raises(DatasetError, match=r"a\.parquet: 2,000 numbers; at most 1,999 are read"):
         read(tmp_path / "a.parquet")
+
+
+@pytest.mark.parametrize("head", ["", "a,b\n" + "1,2\n" * 1200], ids=["in the sample", "later"])
+def test_a_line_without_an_end_is_refused_before_all_of_it_is_read(write, monkeypatch, head):
+    monkeypatch.setattr(table_rows, "LONGEST_LINE", 50_000)
+    path = write(gzip.compress((head + "7" * 500_000).encode()), "long.csv.gz")
+    with pytest.raises(DatasetError, match=r"long\.csv\.gz, after row .*\(a line of 50,000 characters or more"):
+        read(path)
