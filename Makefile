@@ -1,6 +1,6 @@
 # Each target sets up all it needs: Python 3.11 or newer, make and a network to the package index are enough.
 
-.PHONY: help report accept portable test fuzz kill mutate lab student data notebooks lock clean setup
+.PHONY: help report accept portable test coverage fuzz kill mutate lab student data notebooks lock clean setup
 .DEFAULT_GOAL := help
 
 export PYTHONHASHSEED := 0
@@ -23,6 +23,7 @@ help:
 	@echo 'make accept     renew the reference results, figures and pages of the repository from build/default'
 	@echo 'make portable   run all notebooks as other processors would, and compare (an hour on 2 cores)'
 	@echo 'make test       check style and types, run all tests'
+	@echo 'make coverage   run all tests in one process, list the lines of mmad_utils that none of them executes'
 	@echo 'make fuzz       read mutated files for ten minutes (make fuzz MINUTES=1: for one)'
 	@echo 'make kill       kill 200 runs at random moments, start 40 pairs at once, mutate 5,000 files'
 	@echo 'make mutate     change metrics, thresholds, ranking, position-wise Gaussian and readers, and list what no test notices'
@@ -49,6 +50,14 @@ test: $(INSTALLED)
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+coverage: export OMP_NUM_THREADS := 1
+coverage: $(INSTALLED)
+	mkdir -p build/coverage
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest --ignore=tests/browser
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
 
 fuzz: MINUTES := 10
 fuzz: export MMAD_HYPOTHESIS_PROFILE := fuzz

@@ -1,6 +1,9 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from scipy import stats
 from sklearn.covariance import EllipticEnvelope, LedoitWolf
 from sklearn.decomposition import PCA
@@ -176,3 +179,22 @@ def test_the_corrected_interval_covers_the_true_gain_where_the_plain_one_does_no
             row = summarise(frame.assign(split=split)).iloc[0]
             inside.append(abs(row["above_knn"]) <= row["above_knn_margin"])
     assert np.mean(covered["fresh"]) > 0.9 > 0.85 > np.mean(covered["own"])
+
+
+def test_photographs_become_thumbnails_for_the_controls(tmp_path):
+    paths = []
+    for number in range(3):
+        paths.append(tmp_path / f"{number}.png")
+        Image.new("RGB", (40, 50), (255 * number // 2, 0, 0)).save(paths[-1])
+    digits = load("digits/3")
+    source = {key: value for key, value in digits.source.items() if not key.endswith("_test")}
+    dataset = replace(digits, X_train=paths[:1], X_test=paths[1:], y_test=np.array([0, 1]), source=source)
+    table = module._as_rows(dataset)
+    assert table.X_train.shape == (1, 3 * module.THUMBNAIL**2)
+    red = table.X_test.reshape(2, -1, 3)[..., 0]
+    assert (red == red[:, :1]).all() and table.X_train.max() < red[0, 0] < red[1, 0]
+
+
+@pytest.mark.parametrize(("text", "value"), [("3", 3), ("0.5", 0.5), ("null", None), ("ledoit_wolf", "ledoit_wolf")])
+def test_a_parameter_of_the_command_line_is_json_or_text(text, value):
+    assert module._parse(text) == value

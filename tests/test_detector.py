@@ -1,6 +1,9 @@
+import io
 import json
 import os
 import pickle
+import threading
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +22,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import mmad_utils
 from mmad_utils import CalibratedDetector
-from mmad_utils.detector import FILE_FORMAT, Detector, DetectorError, load_state, save_state
+from mmad_utils.detector import FILE_FORMAT, Detector, DetectorError, _checksum, load_state, save_state
 from mmad_utils.thresholds import ConformalThreshold, QuantileThreshold
 
 
@@ -229,3 +232,43 @@ def test_a_file_cannot_name_a_class_outside_the_package(tmp_path):
 def test_every_exported_name_exists():
     assert all(hasattr(mmad_utils, name) for name in mmad_utils.__all__)
     assert list(mmad_utils.__all__) == sorted(mmad_utils.__all__)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[]", "it holds no state"),
+        ("{", "is damaged or was not written by mmad_utils"),
+        ('{"x": {"@strings": [1], "shape": [1]}}', "an array of strings holds something else"),
+        ('{"x": "' + "a" * 600 + '"}', "is 609 characters long, at most 500 can be read"),
+    ],
+)
+def test_a_state_that_cannot_be_one_is_refused(tmp_path, monkeypatch, text, message):
+    monkeypatch.setattr("mmad_utils.detector.LONGEST_TEXT", 500)
+    metadata = {"mmad": text, "format": FILE_FORMAT, "sha256": _checksum(text, {})}
+    safetensors.torch.save_file({}, tmp_path / "state", metadata=metadata)
+    with pytest.raises(DetectorError, match=message):
+        load_state(tmp_path / "state")
+
+
+def test_an_estimator_whose_parts_are_compressed_is_not_read(tmp_path):
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("schema.json", b" " * 100_000)
+    array = {"where": torch.frombuffer(bytearray(content.getvalue()), dtype=torch.uint8)}
+    text = json.dumps({"detector": {"@skops": "where"}})
+    metadata = {"mmad": text, "format": FILE_FORMAT, "sha256": _checksum(text, array)}
+    safetensors.torch.save_file(array, tmp_path / "bomb", metadata=metadata)
+    with pytest.raises(DetectorError, match="its parts are compressed"):
+        Detector.load(tmp_path / "bomb")
+
+
+def test_an_estimator_that_scikit_learn_cannot_describe_is_not_saved(tmp_path):
+    with pytest.raises(DetectorError, match="could only be written by pickle"):
+        save_state(tmp_path / "s", {"estimator": FunctionTransformer(threading.Lock())})
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_path_is_kept_as_text(tmp_path):
+    save_state(tmp_path / "s", {"folder": Path("a") / "b"})
+    assert load_state(tmp_path / "s") == {"folder": str(Path("a") / "b")}

@@ -446,3 +446,14 @@ def test_an_estimator_that_cannot_score_new_samples_is_refused_with_the_remedy(d
 def test_an_evaluation_with_a_nan_score_cannot_be_made():
     with pytest.raises(MetricError, match="nan"):
         Evaluation("broken", np.array([0, 1]), np.array([0.0, np.nan]))
+
+
+def test_maps_of_any_float_type_give_the_metrics_of_float32(rng):
+    masks = rng.random((3, 8, 8)) < 0.2
+    maps = rng.random((3, 8, 8)).astype(np.float16)
+    assert pixel_metrics(masks, maps) == pixel_metrics(masks, maps.astype(np.float32))
+
+
+def test_maps_of_a_data_set_without_masks_are_refused(dataset):
+    with pytest.raises(MetricError, match="the data set has no masks"):
+        evaluate(IsolationForest(n_estimators=2).fit(dataset.X_train), dataset, maps=np.zeros((1, 2, 2)))

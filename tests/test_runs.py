@@ -1,6 +1,7 @@
 """Run files."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -64,3 +65,17 @@ def test_a_path_that_cannot_be_written_is_refused(tmp_path):
 def test_outside_a_checkout_the_version_stands_for_the_commit(tmp_path, monkeypatch):
     monkeypatch.setattr(runs, "__file__", str(tmp_path / "runs.py"))
     assert provenance.__wrapped__()["commit"].startswith("mmad ")
+
+
+def test_without_git_and_without_a_description_of_the_processor_a_run_is_still_described(monkeypatch):
+    known = provenance()
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(runs, "Path", lambda path: Path("/missing" if path == "/proc/cpuinfo" else path))
+    monkeypatch.setattr(runs.platform, "processor", lambda: "")
+    monkeypatch.setattr(runs.platform, "machine", lambda: "odd machine")
+    provenance.cache_clear()
+    found = provenance()
+    provenance.cache_clear()
+    assert found["commit"].startswith("mmad ")
+    assert found["machine"].startswith("odd machine, ")
+    assert found["versions"] == known["versions"]

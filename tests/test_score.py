@@ -159,3 +159,20 @@ def test_clean_rows_hold_the_nominal_rate_and_faults_are_found(base):
         broken, changed = new.assign(b=np.nan), new.assign(kind="z")
         assert one.assess(broken)["alarm"].mean() >= 0.99 and one.assess(changed)["alarm"].mean() >= 0.99
     assert np.mean(shares) == pytest.approx(0.05, abs=0.02)
+
+
+@pytest.mark.parametrize("describe", [False, True])
+def test_a_detector_without_p_values_is_refused(tmp_path, capsys, describe):
+    uncalibrated = GaussianAnomalyScorer().fit(np.random.default_rng(0).normal(size=(50, 2)))
+    uncalibrated.save(tmp_path / "kept")
+    words = ["--describe"] if describe else [str(tmp_path / "new.csv"), "--output", str(tmp_path / "scores.csv")]
+    assert main([str(tmp_path / "kept"), *words]) == 2
+    assert "holds a GaussianAnomalyScorer, not a CalibratedDetector" in capsys.readouterr().err
+    with pytest.raises(DetectorError, match="a GaussianAnomalyScorer has no p-values"):
+        score_file(uncalibrated, tmp_path / "new.csv", tmp_path / "scores.csv")
+
+
+def test_a_command_without_a_source_is_refused(kept, capsys):
+    with pytest.raises(SystemExit):
+        main([kept])
+    assert "give the file or folder to score, or --describe" in capsys.readouterr().err

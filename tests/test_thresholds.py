@@ -150,3 +150,9 @@ def test_one_search_gives_the_interpolated_tail_and_the_conformal_p_value(rng):
     np.testing.assert_array_equal(tail.p_values(scores), p)
     np.testing.assert_allclose(tail.transform(scores), curve + beyond / tail.scale_, atol=1e-12)
     np.testing.assert_array_equal(TailProbability().fit([2.0, 2.0]).p_values([1.0, 2.0, 3.0]), [1, 1, 1 / 3])
+
+
+def test_peaks_over_threshold_predicts_what_lies_above_its_threshold(rng):
+    threshold = PeaksOverThreshold(risk=1e-2).fit(rng.normal(size=1000))
+    at = threshold.threshold_
+    np.testing.assert_array_equal(threshold.predict([at - 1e-9, at, at + 1e-9]), [False, False, True])

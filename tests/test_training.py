@@ -327,3 +327,18 @@ def test_a_loss_that_is_not_a_number_stops_the_run_and_says_where():
 def test_tables_beyond_float32_are_refused(line):
     with pytest.raises(DetectorError, match="beyond the range of float32"):
         SmallAutoEncoder(epochs=1).fit(line.astype(np.float64) * 1e39)
+
+
+@pytest.mark.parametrize(
+    ("data", "options", "message"),
+    [
+        ((torch.ones(3, 2), torch.ones(4)), {}, r"data has lengths \[3, 4\]"),
+        ((torch.ones(0, 2),), {}, r"data has lengths \[0\]"),
+        ((torch.ones(3, 2),), {"batch_size": 0}, "batch_size is 0; give at least 1"),
+        ((torch.ones(3, 2),), {"checkpoint": "missing"}, "a checkpoint needs `stateful`"),
+    ],
+)
+def test_training_that_cannot_begin_is_refused(data, options, message):
+    settings = {"epochs": 1, "batch_size": 2, "generator": torch.Generator(), **options}
+    with pytest.raises(TrainingError, match=message):
+        train(lambda batch: pytest.fail("a step was made"), data, **settings)

@@ -18,6 +18,7 @@ import pandas as pd
 import pyarrow.parquet
 from pandas.api.types import is_float_dtype, is_numeric_dtype
 
+from mmad_utils.datasets.input_files import check_numbers
 from mmad_utils.datasets.number_format import NumberFormat, detect_format, parse_numbers
 from mmad_utils.datasets.record import DatasetError
 from mmad_utils.datasets.samples import FEWEST, Samples, check_enough, find
@@ -228,10 +229,12 @@ def _no_column(path: Path, name: str, what: str, columns: list[str]) -> DatasetE
 
 def _parquet(path: Path, notes: list[str]) -> tuple[pd.DataFrame, np.ndarray]:
     try:
+        metadata = pyarrow.parquet.read_metadata(path)
+        check_numbers(metadata.num_rows * metadata.num_columns, str(path))
         frame = pd.read_parquet(path)
-    except ImportError as error:
-        raise DatasetError(f"{path}: reading Parquet needs pyarrow: pip install pyarrow.") from error
-    except (ValueError, OSError) as error:
+    except DatasetError:
+        raise
+    except (pyarrow.ArrowException, ValueError, OSError, TypeError, KeyError) as error:
         raise DatasetError(f"{path}: not a readable Parquet file ({error}). Write it anew.") from error
     if not len(frame):
         raise DatasetError(f"{path}: no row.")

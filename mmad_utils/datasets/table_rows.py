@@ -10,6 +10,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
@@ -22,6 +23,9 @@ __all__ = ["Rows", "count_lines", "open_rows"]
 
 SEPARATORS = "\t;|, "  # of several that give all rows the same number of cells the first
 SAMPLE_LINES, SAMPLE_CHARACTERS = 1000, 4_000_000  # of the file, to find separator and comments
+LONGEST_LINE = 20_000_000  # characters
+MOST_UNPACKED = 50_000_000  # bytes of the parts of an Excel file that is smaller by more than MOST_COMPRESSED
+MOST_COMPRESSED = 30
 OTHER_FORMATS = {".xls", ".ods", ".zip", ".json", ".pkl", ".feather", ".h5", ".mat", ".npz", ".npy", ".pdf", ".png"}
 Rows = Iterator[tuple[int, Sequence[str]]]
 
@@ -40,7 +44,7 @@ def open_rows(
         raise DatasetError(f"{path}: a {path.suffix} file is no table of text. Save it as CSV, .xlsx or Parquet.")
     encoding = _encoding(path, encoding)
     with _errors(path, encoding), _open(path, encoding) as file:
-        lines = file.readlines(SAMPLE_CHARACTERS)[:SAMPLE_LINES]
+        lines = _sample(file)
     if lines and lines[0].lower().startswith("sep=") and len(lines[0].strip("\r\n")) == 5:
         separator = separator or lines[0][4]
         notes.append(f"Row 1 names the separator {lines[0][4]!r}.")
@@ -65,7 +69,9 @@ def count_lines(path: Path) -> int:
 def _rows(path: Path, encoding: str, separator: str, comments: bool) -> Rows:
     number = 0
     with _errors(path, encoding, lambda: number), _open(path, encoding) as file:
-        lines = (re.sub(r"[ \t]+", " ", line.strip()) + "\n" for line in file) if separator == " " else file
+        lines = _lines(file)
+        if separator == " ":
+            lines = (re.sub(r"[ \t]+", " ", line.strip()) + "\n" for line in lines)
         reader = csv.reader(lines, delimiter=separator, skipinitialspace=separator != "\t", strict=True)
         for number, cells in enumerate(reader, start=1):
             if not any(map(str.strip, cells)) or (comments and cells[0].startswith("#")):
@@ -73,6 +79,25 @@ def _rows(path: Path, encoding: str, separator: str, comments: bool) -> Rows:
             if number == 1 and cells[0].lower().startswith("sep=") and len(cells[0]) <= 5:
                 continue
             yield number, cells
+
+
+def _lines(file: IO[str]) -> Iterator[str]:
+    """The lines of a file, each held in memory as a whole; a few bytes of gzip may become a very long one."""
+    while line := file.readline(LONGEST_LINE):
+        if len(line) == LONGEST_LINE:
+            raise csv.Error(f"a line of {LONGEST_LINE:,} characters or more")
+        yield line
+
+
+def _sample(file: IO[str]) -> list[str]:
+    """The first lines: SAMPLE_LINES of them, or fewer with SAMPLE_CHARACTERS in all."""
+    lines, size = [], 0
+    for line in islice(_lines(file), SAMPLE_LINES):
+        lines.append(line)
+        size += len(line)
+        if size >= SAMPLE_CHARACTERS:
+            break
+    return lines
 
 
 def _open(path: Path, encoding: str) -> IO[str]:
@@ -172,12 +197,17 @@ def _decimal_commas(lines: list[str]) -> bool:
 def _sheet(path: Path, notes: list[str]) -> list[tuple[int, list[str]]]:
     """The rows of the first sheet of an Excel file as text."""
     try:
-        sheets = pd.read_excel(path, sheet_name=None, header=None, dtype=object, engine="openpyxl", na_filter=False)
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(part.file_size for part in archive.infolist())
+        if unpacked > max(MOST_UNPACKED, MOST_COMPRESSED * path.stat().st_size):
+            raise ValueError(f"it unpacks to {unpacked:,} bytes")
+        with pd.ExcelFile(path, engine="openpyxl") as book:
+            name, *others = book.sheet_names
+            sheet = pd.read_excel(book, sheet_name=name, header=None, dtype=object, na_filter=False)
     except ImportError as error:
         raise DatasetError(f"{path}: reading Excel files needs openpyxl: pip install openpyxl.") from error
-    except (zipfile.BadZipFile, ValueError, KeyError, OSError) as error:
+    except Exception as error:  # openpyxl meets damaged parts with exceptions of many kinds
         raise DatasetError(f"{path}: not a readable Excel file ({error}). Save it anew, or as CSV.") from error
-    (name, sheet), *others = sheets.items()
     if others:
         notes.append(f"Sheet {name!r} is read, the other {len(others)} are not.")
     rows = [(number, [_cell(cell) for cell in cells]) for number, cells in enumerate(sheet.to_numpy(), start=1)]
@@ -188,6 +218,4 @@ def _cell(cell: Any) -> str:
     """A cell of Excel as it would stand in a CSV file."""
     if cell is None or cell is pd.NaT or (isinstance(cell, float) and np.isnan(cell)):
         return ""
-    if isinstance(cell, float) and cell.is_integer() and abs(cell) < 1e15:
-        return str(int(cell))
     return str(cell).strip()

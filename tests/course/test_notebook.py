@@ -374,3 +374,39 @@ def test_the_reference_is_renewed_from_fresh_results_only(project, monkeypatch):
 
 def test_the_projects_own_notebooks_and_profiles_are_in_order():
     assert list(notebook_files.problems()) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("small: [", "is not YAML"), ("- small", "expected 'NOTEBOOK:"), ("small: 3", "expected 'NOTEBOOK:")],
+)
+def test_a_damaged_profile_is_named(project, no_kernel, content, message):
+    (project.root / "profiles" / "smoke.yaml").write_text(content)
+    with pytest.raises(NotebookError, match=message):
+        runner.run("small", profile="smoke")
+
+
+def test_a_damaged_notebook_is_named(project, no_kernel):
+    project.notebook.write_text("{")
+    with pytest.raises(NotebookError, match=r"small\.ipynb is not a readable notebook"):
+        runner.run("small")
+
+
+def test_a_parameter_may_be_a_dict(project):
+    project.write(SOURCE.replace("seed: int = 0", "seed: dict = {}"))
+    known = notebook_files.parameters_of(notebook_files.read_notebook(project.notebook), "small")
+    assert known["seed"].accepts({"a": 1}) and not known["seed"].accepts([1])
+
+
+def test_the_command_to_run_it_again_has_all_that_was_given():
+    words = runner._command("small", "smoke", {"title": "a b", "columns": ["c"]}, "out")
+    assert words.endswith("run small --profile smoke -p title 'a b' -p columns '['\"'\"'c'\"'\"']' --output out")
+
+
+def test_the_sync_command_says_what_it_wrote(project, monkeypatch, capsys):
+    os.utime(project.notebook, (1, 1))
+    assert command_line.main(["sync"]) == 0
+    assert capsys.readouterr().out == "1 notebooks, nothing to report.\n"
+    project.edit(lambda content: content.cells[3].update(source="share = 2"))
+    assert command_line.main(["sync"]) == 0
+    assert capsys.readouterr().out == "small.py written from small.ipynb\n"

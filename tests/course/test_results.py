@@ -571,3 +571,24 @@ def test_comparing_with_an_empty_folder_is_an_error(two_folders, tmp_path, capsy
     (tmp_path / "empty").mkdir()
     assert main(["compare", str(two_folders.folders[0]), str(tmp_path / "empty")]) == 1
     assert "holds no results" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda record: record.update(values=[]), "is not a results file; delete it"),
+        (lambda record: record["values"].update(a=3), "value 'a' is no record"),
+        (lambda record: record["figures"]["draws"].update(sha256=["x"]), r"has the hashes \['x'\]"),
+        (lambda record: record["figures"]["draws"].update(sha256={"exe": "x"}), "has the hashes"),
+    ],
+)
+def test_a_record_of_another_form_is_refused_when_read(tmp_path, change, message):
+    made = filled(tmp_path)
+    made.save()
+    path = made.path
+    record = json.loads(path.read_text())
+    record["figures"]["draws"] = next(iter(record["figures"].values()))
+    change(record)
+    path.write_text(json.dumps(record))
+    with pytest.raises(ResultsError, match=message):
+        read(path)

@@ -75,3 +75,15 @@ def test_the_module_runs_as_a_command_without_a_traceback(tmp_path):
     ]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2 and "Traceback" not in done.stderr and "mvtec/nut/train/good" in done.stderr
+
+
+def test_check_prints_the_sample_of_each_modality(capsys):
+    assert main(["check", "paired_digits"]) == 0
+    [line] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("sample")]
+    assert "image 8 × 8 × 1 uint8, text" in line
+
+
+def test_fetch_prints_where_the_files_lie(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("mmad_utils.datasets.__main__.fetch", lambda name, home: [home / "a", home / "b"])
+    assert main(["--data-home", str(tmp_path), "fetch", "thyroid"]) == 0
+    assert capsys.readouterr().out.split() == [str(tmp_path / "a"), str(tmp_path / "b")]

@@ -449,3 +449,26 @@ def test_a_table_without_attacks_is_not_kdd_cup(tmp_path):
     (tmp_path / "tables" / "openml" / "1113.arff").write_bytes(ARFF)
     with pytest.raises(DatasetError, match=r"1113\.arff: expected connections of the class normal"):
         load("tables/kddcup99", data_home=tmp_path)
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda content: b"no archive", lambda content: content[:20] + bytes(10) + content[30:]]
+)
+def test_an_archive_that_is_none_or_is_damaged_inside_leaves_no_folder(tmp_path, damage):
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        entry = tarfile.TarInfo("nut/a.png")
+        entry.size = 3
+        tar.addfile(entry, io.BytesIO(b"abc"))
+    (tmp_path / "a.tar.gz").write_bytes(damage(buffer.getvalue()))
+    with pytest.raises(DatasetError, match="a damaged archive"):
+        download.extract_category(tmp_path / "a.tar.gz", "nut", tmp_path / "nut")
+    assert _files(tmp_path) == ["a.tar.gz"]
+
+
+def test_a_category_that_is_there_is_not_taken_out_again(mvtec_archive, tmp_path):
+    (tmp_path / "mvtec" / "nut").mkdir(parents=True)
+    assert download._mvtec_category("nut", download.about("mvtec/nut")["files"][0], tmp_path, "") == (
+        tmp_path / "mvtec" / "nut"
+    )
+    assert mvtec_archive.ranges == []

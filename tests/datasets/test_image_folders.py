@@ -412,3 +412,32 @@ def test_a_path_that_cannot_be_one_is_refused(path):
 )
 def test_a_folder_name_means_normal_anomalous_or_neither(name, label):
     assert folder_label(name) is label
+
+
+def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path):
+    (tmp_path / "a.png").touch()
+    with pytest.raises(DatasetError, match="is a file; give the folder"):
+        read_pictures(tmp_path / "a.png")
+
+
+def test_files_of_many_other_kinds_are_counted_together(tmp_path):
+    build(tmp_path, "good/{0..3}.png")
+    for number in range(7):
+        (tmp_path / f"a.kind{number}").touch()
+    assert "2 files of other kinds" in " ".join(read_pictures(tmp_path, least=1).notes)
+
+
+def test_a_link_to_a_pipe_is_passed_over_and_named(tmp_path):
+    build(tmp_path, "good/{0..3}.png")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "good" / "4.png").symlink_to(tmp_path / "pipe")
+    notes = " ".join(read_pictures(tmp_path, least=1).notes)
+    assert "2 pipes, sockets or devices (pipe, good/4.png)" in notes
+
+
+def test_two_links_to_one_folder_are_read_once(tmp_path):
+    build(tmp_path / "pictures", "good/{0..3}.png")
+    for name in ("one", "two"):
+        (tmp_path / "pictures" / "bad" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "pictures" / "bad" / name).symlink_to(tmp_path / "pictures" / "good")
+    assert len(read_pictures(tmp_path / "pictures", least=1).names) == 4

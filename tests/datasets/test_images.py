@@ -404,3 +404,10 @@ def test_full_ink_is_a_white_square_of_24_pixels_at_every_place_in_turn(rng):
 def test_a_name_that_is_no_digit_is_refused(name):
     with pytest.raises(DatasetError, match="expected one digit, digit_scenes/0 to digit_scenes/9"):
         load(name)
+
+
+def test_mnist_pictures_with_another_number_of_labels_are_refused(tmp_path, mnist):
+    pictures, digits = mnist
+    _write_idx(tmp_path / "mnist", "t10k", pictures, digits[:-1])
+    with pytest.raises(DatasetError, match="40 t10k pictures but 39 labels"):
+        load("mnist/7", data_home=tmp_path)

@@ -379,3 +379,9 @@ def test_visa_without_its_table_says_what_belongs_where(visa):
     (visa.parent / "split_csv" / "1cls.csv").unlink()
     with pytest.raises(DatasetError, match=r"1cls\.csv: not there(.|\n)*fetch visa/nut"):
         _load_visa(visa)
+
+
+def test_two_folders_of_normal_pictures_are_refused(category):
+    _picture(category / "train" / "ok" / "000.png")
+    with pytest.raises(DatasetError, match=r"two folders of normal pictures, good and ok\. Keep one"):
+        _load(category)

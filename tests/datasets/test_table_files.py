@@ -1,4 +1,5 @@
 import gzip
+import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,6 +10,7 @@ import table_cases as cases
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from mmad_utils.datasets import table_files, table_rows
 from mmad_utils.datasets.date_format import parse_dates
 from mmad_utils.datasets.folders import user_path
 from mmad_utils.datasets.number_format import NumberFormat, detect_format, parse_numbers
@@ -492,3 +494,76 @@ def test_times_of_day_with_and_without_seconds_are_one_column(write):
     assert is_new.ravel().tolist() == [False, False, False, True, True, True]
     seconds = parse_dates(new["t"], "%H:%M[:%S]") % 86_400
     assert seconds[:3].tolist() == [27_000, 27_015, 27_015.5] and np.isnan(seconds[3:]).all()
+
+
+def test_a_parquet_file_that_is_damaged_or_empty_is_refused_when_it_is_scored(tmp_path):
+    frame = pd.DataFrame({"a": np.arange(5000.0), "b": np.arange(5000.0)})
+    frame.to_parquet(tmp_path / "damaged.parquet")
+    content = bytearray((tmp_path / "damaged.parquet").read_bytes())
+    content[4:2000] = bytes(1996)
+    (tmp_path / "damaged.parquet").write_bytes(content)
+    frame[:0].to_parquet(tmp_path / "empty.parquet")
+    for name, message in (("damaged", "not a readable Parquet file"), ("empty", "no row")):
+        with pytest.raises(DatasetError, match=message):
+            list(table_files._parquet_chunks(tmp_path / f"{name}.parquet", ["a", "b"]))
+        with pytest.raises(DatasetError, match=message):
+            read(tmp_path / f"{name}.parquet")
+
+
+def test_a_column_of_lists_is_refused_by_name(tmp_path):
+    pd.DataFrame({"a": [1, 2], "b": [[1], [2, 3]]}).to_parquet(tmp_path / "a.parquet")
+    with pytest.raises(DatasetError, match="column 'b': holds lists"):
+        read(tmp_path / "a.parquet")
+
+
+def test_the_first_of_several_sheets_is_read_and_the_others_are_counted(tmp_path):
+    with pd.ExcelWriter(tmp_path / "a.xlsx") as book:
+        pd.DataFrame({"code": [7.0, None, 2.5], "size": [1.0, 2.0, 3.0]}).to_excel(
+            book, sheet_name="one", index=False
+        )
+        pd.DataFrame({"x": [1]}).to_excel(book, sheet_name="two", index=False)
+    samples = read(tmp_path / "a.xlsx")
+    assert "Sheet 'one' is read, the other 1 are not." in samples.notes
+    assert list(samples.X) == ["code", "size"]
+    np.testing.assert_array_equal(samples.X["code"].astype(float), [7, np.nan, 2.5])
+
+
+def test_many_columns_without_a_name_are_counted():
+    names, notes = table_files.distinct_names([""] * 40)
+    assert len(set(names)) == 40
+    assert notes[-1] == f"{40 - table_files.SHOWN} further columns without a name of their own got one."
+    assert len(notes) == table_files.SHOWN + 1
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"<v>1.5</v>", b"<v>1e999</v>"),
+        (b"<v>1.5</v>", b"<v>many</v>"),
+        (b"</sheetData>", b""),
+        (b"<worksheet", b"<!-- " + b" " * 60_000_000 + b" --><worksheet"),
+    ],
+    ids=["infinite", "no number", "no XML", "large"],
+)
+def test_an_excel_file_with_a_damaged_sheet_is_refused(tmp_path, old, new):
+    pd.DataFrame({"a": [1.5] * 30}).to_excel(tmp_path / "a.xlsx", index=False)
+    with zipfile.ZipFile(tmp_path / "a.xlsx") as book, zipfile.ZipFile(tmp_path / "b.xlsx", "w", 8) as damaged:
+        for name in book.namelist():
+            damaged.writestr(name, book.read(name).replace(old, new, 1) if "sheet1" in name else book.read(name))
+    with pytest.raises(DatasetError, match="not a readable Excel file"):
+        read(tmp_path / "b.xlsx")
+
+
+def test_a_parquet_file_with_more_numbers_than_the_limit_is_refused(tmp_path, monkeypatch):
+    pd.DataFrame({"a": np.zeros(1000), "b": np.zeros(1000)}).to_parquet(tmp_path / "a.parquet")
+    monkeypatch.setenv("MMAD_MAX_NUMBERS", "1999")
+    with pytest.raises(DatasetError, match=r"a\.parquet: 2,000 numbers; at most 1,999 are read"):
+        read(tmp_path / "a.parquet")
+
+
+@pytest.mark.parametrize("head", ["", "a,b\n" + "1,2\n" * 1200], ids=["in the sample", "later"])
+def test_a_line_without_an_end_is_refused_before_all_of_it_is_read(write, monkeypatch, head):
+    monkeypatch.setattr(table_rows, "LONGEST_LINE", 50_000)
+    path = write(gzip.compress((head + "7" * 500_000).encode()), "long.csv.gz")
+    with pytest.raises(DatasetError, match=r"long\.csv\.gz, after row .*\(a line of 50,000 characters or more"):
+        read(path)

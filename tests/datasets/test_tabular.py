@@ -466,3 +466,16 @@ def test_without_a_network_thyroid_says_what_to_put_where(tmp_path, monkeypatch,
     with pytest.raises(DatasetError, match=r"no connection(.|\n)*thyroid/train-set\.csv(.|\n)*thyroid\.mat"):
         load("thyroid", data_home=tmp_path)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_a_compression_that_numpy_does_not_write_is_refused(tmp_path):
+    write_npz_header(tmp_path / "x.npz", (3, 2), zipfile.ZIP_BZIP2)
+    with pytest.raises(DatasetError, match="field X: a compression that NumPy does not write"):
+        read_matrices(tmp_path / "x.npz")
+
+
+def test_a_thyroid_file_of_another_selection_is_refused(tmp_path):
+    (tmp_path / "thyroid").mkdir()
+    np.savez(tmp_path / "thyroid" / "thyroid.npz", X=np.ones((60, 5)), y=np.arange(60) < 9)
+    with pytest.raises(DatasetError, match="X has 5 columns, the thyroid selection has 6"):
+        load("thyroid", data_home=tmp_path)

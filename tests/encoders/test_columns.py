@@ -277,3 +277,11 @@ def test_a_text_that_only_some_rows_have_is_encoded():
     rows = pd.DataFrame({"t": np.arange(50.0) ** 2, "remark": [None] * 49 + ["loose screw"]})
     encoder = ColumnEncoder(kinds_of(describe_columns(rows))).fit(rows[:40])
     assert encoder.transform(rows).shape == (50, 2)
+
+
+def test_a_duration_is_its_seconds_and_a_missing_column_is_named():
+    table = pd.DataFrame({"a": pd.to_timedelta(np.arange(30), unit="min"), "b": np.arange(30.0)})
+    encoder = ColumnEncoder({"a": "number", "b": "number"}).fit(table)
+    seconds = pd.DataFrame({"a": 60.0 * np.arange(30), "b": np.arange(30.0)})
+    np.testing.assert_array_equal(encoder.transform(table), encoder.transform(seconds))
+    assert encoder.mismatches(table[["b"]]) == ["column 'a' is missing"]

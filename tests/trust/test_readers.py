@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.io
 from hypothesis import HealthCheck, given, settings
@@ -28,6 +29,7 @@ from mmad_utils.datasets.download import extract_category
 from mmad_utils.datasets.image_folders import read_labels_file, read_pictures
 from mmad_utils.datasets.images import read_idx, read_image, read_mask
 from mmad_utils.datasets.mvtec import read_split
+from mmad_utils.datasets.table_files import read_table
 from mmad_utils.datasets.tabular import read_arff, read_csv, read_matrices
 
 SECONDS = 20
@@ -130,6 +132,25 @@ def zipped(members=("nut/a.png", "nut/b/c.png", "other/d")):
     return buffer.getvalue()
 
 
+ROWS = pd.DataFrame({"a": np.arange(40.0) / 4, "b": [f"x{i % 3}" for i in range(40)], "c": [True, False] * 20})
+SHEET = "xl/worksheets/sheet1.xml"
+
+
+def excel():
+    buffer = io.BytesIO()
+    ROWS.to_excel(buffer, index=False)
+    return buffer.getvalue()
+
+
+def workbook(sheet):
+    """An Excel file with a sheet that is compressed after it was mutated."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(excel())) as old, zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as new:
+        for name in old.namelist():
+            new.writestr(name, sheet if name == SHEET else old.read(name))
+    return buffer.getvalue()
+
+
 def same(content):
     return content
 
@@ -191,6 +212,10 @@ READERS = (
         "outer.gz": (gzip.compress(IDX), same, read_idx_images),
         "table.arff": (ARFF, same, read_arff),
         "table.csv": (CSV, same, read_csv),
+        "own.csv": (ROWS.to_csv(index=False).encode(), same, read_table),
+        "own.xlsx": (excel(), same, read_table),
+        "sheet.xlsx": (zipfile.ZipFile(io.BytesIO(excel())).read(SHEET), workbook, read_table),
+        "own.parquet": (ROWS.to_parquet(), same, read_table),
         "labels.json": (JSON, same, read_labels),
         "archive.tar.gz": (tar("gz"), same, read_archive),
         "archive.tar.xz": (tar("xz"), same, read_archive),
