@@ -8,15 +8,17 @@ from mmad_utils.datasets.number_format import NumberFormat, detect_format, parse
 from mmad_utils.datasets.record import DatasetError
 
 CELLS = [  # decimal mark, unit, cell, value or None where it is no number of this format
-    (".", "", "1,234.5", 1234.5), (".", "", "1,23,456", 123_456), (".", "", "12,34", None), (".", "", "1.2.3", None),
-    (".", "", ".5", 0.5), (".", "", "5.", 5), (".", "", "(1.5)", -1.5), (".", "", "(1.5", None), (".", "", "-3", -3),
-    (".", "", "1e3", 1000), (".", "", "2.5E-2", 0.025), (".", "", "True", 1), (".", "", "FALSE", 0), (".", "", "x", None),
-    (".", "", "1'234.5", 1234.5), (".", "", "1 234", 1234), (".", "", "1 23", None), (".", "", "1,234,56", None),
+    (".", "", "1,234.5", 1234.5), (".", "", "1,23,456", 123_456), (".", "", "12,34", None),
+    (".", "", "1.2.3", None), (".", "", ".5", 0.5), (".", "", "5.", 5), (".", "", "(1.5)", -1.5),
+    (".", "", "(1.5", None), (".", "", "-3", -3), (".", "", "1e3", 1000), (".", "", "2.5E-2", 0.025),
+    (".", "", "True", 1), (".", "", "FALSE", 0), (".", "", "x", None), (".", "", "1'234.5", 1234.5),
+    (".", "", "1 234", 1234), (".", "", "1 23", None), (".", "", "1,234,56", None),
     (".", "", "1,234'567", None), (".", "", "1.5,3", None), (".", "", "1234,567", None), (".", "", ",", None),
-    (".", "$", "-$5", -5), (".", "$", "$-5", -5), (".", "$", "-$-5", None), (".", "$", "$5$", None), (".", "$", "5 $", 5),
-    (".", "kg", "5 kg", 5), (".", "kg", "5", None), (".", "", "5 kg", None), (".", "m2", "5 m2", 5), (".", "°C", "5℃", 5),
-    (",", "", "1.234,5", 1234.5), (",", "", "1.23", None), (",", "", ",5", 0.5), (",", "", "1.23.456,5", None),
-    (",", "", "1 234,5", 1234.5), (",", "", "1,2,3", None), (",", "€", "1.234,50 €", 1234.5), (",", "%", "12,5%", 12.5),
+    (".", "$", "-$5", -5), (".", "$", "$-5", -5), (".", "$", "-$-5", None), (".", "$", "$5$", None),
+    (".", "$", "5 $", 5), (".", "kg", "5 kg", 5), (".", "kg", "5", None), (".", "", "5 kg", None),
+    (".", "m2", "5 m2", 5), (".", "°C", "5℃", 5), (",", "", "1.234,5", 1234.5), (",", "", "1.23", None),
+    (",", "", ",5", 0.5), (",", "", "1.23.456,5", None), (",", "", "1 234,5", 1234.5), (",", "", "1,2,3", None),
+    (",", "€", "1.234,50 €", 1234.5), (",", "%", "12,5%", 12.5),
 ]  # fmt: skip
 
 
@@ -92,8 +94,8 @@ MARKS = "Write all numbers in one way, or choose with decimal='.' or decimal=','
         (
             ["1,024", "1500"],
             None,
-            "c, row 1: '1,024' can be read in two ways: 1024 if ',' separates thousands, 1.024 if it is the decimal mark. "
-            "Choose with decimal='.' or decimal=','.",
+            "c, row 1: '1,024' can be read in two ways: 1024 if ',' separates thousands, 1.024 if it is the decimal "
+            "mark. Choose with decimal='.' or decimal=','.",
         ),
     ],
 )
@@ -107,10 +109,10 @@ def test_marks_of_other_columns_decide_where_a_column_shows_none():
     cells = column("1.024", "950")
     assert detect_format(cells, "c") == detect_format(cells, "c", marks=frozenset(".")) == NumberFormat(".")
     assert detect_format(cells, "c", marks=frozenset(",")) == NumberFormat(",")
-    with pytest.raises(DatasetError, match="two ways: 1024 if '.' separates"):
+    with pytest.raises(DatasetError, match=r"two ways: 1024 if '.' separates"):
         detect_format(cells, "c", marks=frozenset())
     commas = column("1,024", "950")
     assert detect_format(commas, "c", marks=frozenset(".")) == NumberFormat(".")
     assert detect_format(commas, "c", decimal=",") == NumberFormat(",")
-    with pytest.raises(DatasetError, match="two ways: 1024 if ',' separates"):
+    with pytest.raises(DatasetError, match=r"two ways: 1024 if ',' separates"):
         detect_format(commas, "c", marks=frozenset(","))
