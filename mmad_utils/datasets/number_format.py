@@ -229,4 +229,4 @@ def _decimal(bodies, counts, distinct, where: str, place, marks: frozenset[str] 
             f"thousands, {cell.replace(mark, '.')} if it is the decimal mark. Choose with decimal={other!r} or "
             f"decimal={mark!r}."
         )
-    return strong if votes[strong] else "."
+    return strong

@@ -51,6 +51,10 @@ NUMBERS = [f"{i}.5" for i in range(11)]
         ([f"{i} cm" for i in range(30)] + ["x"], NumberFormat(".", "cm")),
         (["5 kg", "6 kg", "7 apples"], None),
         (["007", "12"], None),
+        (["True", "FALSE"], NumberFormat()),
+        (["5 kg"] * 19 + ["7 zz"], NumberFormat(".", "kg")),
+        ([*NUMBERS, *["1.2.3", "2.3.4"] * 6], None),  # the cells with two points are no numbers
+        (["1,5", *(f"{i},024" for i in range(1, 11))], NumberFormat(",")),
         ([], None),
         ([None, None], None),
         ([f"{i},5" for i in range(1500)], NumberFormat(",")),
@@ -75,6 +79,12 @@ MARKS = "Write all numbers in one way, or choose with decimal='.' or decimal=','
 @pytest.mark.parametrize(
     ("cells", "rows", "message"),
     [
+        (
+            ["1,5", *(f"{i},024" for i in range(1, 31))],
+            None,
+            "c, row 2: '1,024' can be read in two ways: 1024 if ',' separates thousands, 1.024 if it is the decimal "
+            "mark. Choose with decimal='.' or decimal=','.",
+        ),
         (
             ["word", *["5 mA"] * 10, *["6 A"] * 9],
             None,
