@@ -110,7 +110,7 @@ class ConformalThreshold(BaseEstimator):
         """(n,) bool, True for an alarm."""
         if self.procedure == "none":
             return np.asarray(scores) > self.threshold_
-        return stats.false_discovery_control(self.p_values(scores), method="bh") <= self.alpha
+        return stats.false_discovery_control(self.p_values(scores)) <= self.alpha
 
 
 class PeaksOverThreshold(BaseEstimator):

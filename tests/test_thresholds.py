@@ -52,6 +52,21 @@ def test_benjamini_hochberg_keeps_the_false_discovery_rate_and_finds_more_than_b
     assert found > 1.2 * bonferroni
 
 
+def test_conformal_thresholds_of_nineteen_scores_by_hand():
+    scores = np.arange(1, 20, dtype=np.float32)
+    fitted = ConformalThreshold(0.05).fit(scores)
+    assert fitted.threshold_ == 19 and fitted.calibration_.dtype == np.float64
+    assert fitted.predict([19.0, 19.5]).tolist() == [False, True]
+    np.testing.assert_allclose(fitted.p_values([19.5, 19.0, 10.0, 0.0]), [1 / 20, 2 / 20, 11 / 20, 1])
+    assert ConformalThreshold(0.1).fit(scores).threshold_ == 18
+    assert ConformalThreshold(0.05).fit(scores[:18]).threshold_ == np.inf
+    together = ConformalThreshold(0.1, "benjamini-hochberg").fit(scores)
+    # of the p-values 1/20, 1/20, 3/20, 1 the third is above 3/4 of 0.1, the second at 2/4 of 0.1
+    assert together.predict([30.0, 0.0, 18.0, 20.0]).tolist() == [True, False, False, True]
+    assert not hasattr(together, "threshold_")
+    assert QuantileThreshold().fit(np.arange(101)).threshold_ == pytest.approx(95)
+
+
 def test_too_few_calibration_scores_never_alarm_rather_than_break_the_promise(rng):
     threshold = ConformalThreshold(0.01).fit(rng.normal(size=50))
     assert threshold.threshold_ == np.inf

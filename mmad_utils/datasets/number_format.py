@@ -49,7 +49,7 @@ QUANTITIES = [  # units of one quantity; a column that mixes them is refused
         "$ US$ € £ ¥ USD EUR GBP CHF JPY CNY RMB",
     )
 ]
-QUICK = 1000  # distinct cells that can show that a column has no numbers
+QUICK = 1000  # of more distinct cells about so many are looked at first: a quarter of them must be numbers
 FEWEST_GROUPED = 10  # different cells such as 1,024 that show thousands where no other column shows the decimal mark
 
 
@@ -98,12 +98,13 @@ def detect_format(
         Units differ, both decimal marks occur, or the column can be read in two ways.
     """
     codes, distinct = pd.factorize(cells)
-    first = [_split(str(cell)) for cell in distinct[:: len(distinct) // QUICK + 1]]
-    if len([part for part in first if part]) < len(first) / 4 or any(part.code for part in first if part):
-        return None
-    counts = np.bincount(codes[codes >= 0], minlength=len(distinct))
+    if len(distinct) > QUICK:
+        sample = [_split(str(cell)) for cell in distinct[:: len(distinct) // QUICK]]
+        if sum(part is not None for part in sample) < len(sample) / 4:
+            return None
+    counts = np.bincount(codes[codes >= 0])
     parts = [_split(str(cell)) for cell in distinct]
-    like = np.array([part is not None for part in parts], dtype=bool)
+    like = np.array([part is not None for part in parts])
     total = counts.sum()
     if not total or counts[like].sum() < total / 2 or any(part.code for part in parts if part):
         return None
@@ -228,4 +229,4 @@ def _decimal(bodies, counts, distinct, where: str, place, marks: frozenset[str] 
             f"thousands, {cell.replace(mark, '.')} if it is the decimal mark. Choose with decimal={other!r} or "
             f"decimal={mark!r}."
         )
-    return strong if votes[strong] else "."
+    return strong

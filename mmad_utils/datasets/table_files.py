@@ -323,7 +323,7 @@ def _is_number(cell: str) -> bool:
 
 def _number_like(cell: str) -> bool:
     """Whether a cell is a number with a decimal comma, thousands or a unit."""
-    return detect_format(pd.Series([cell]), "", marks=frozenset("."), decimal=".") is not None
+    return detect_format(pd.Series([cell]), "", decimal=".") is not None
 
 
 def _read(rows, columns, header, path, separator, text: set[str]) -> tuple[pd.DataFrame, np.ndarray]:

@@ -176,7 +176,6 @@ def _separator(lines: list[str]) -> str:
                     lengths.append(len(cells) - (len(cells) > 2 and not cells[-1].strip()))
         except csv.Error:
             continue
-        lengths = lengths[1:] if len(lengths) > 2 and lengths[0] <= 2 and lines[0][:4].lower() == "sep=" else lengths
         if not lengths:
             continue
         header, common = lengths[0], Counter(lengths[1:] or lengths).most_common(1)[0]

@@ -185,6 +185,12 @@ def test_a_parquet_file_keeps_its_named_index_and_has_single_values(frame, tmp_p
         read(path)
 
 
+def test_numbers_are_words_where_training_had_a_column_of_words(tmp_path):
+    learned = ColumnEncoder({"code": "category"}).fit(pd.DataFrame({"code": ["7", "12", "7"]}))
+    pd.DataFrame({"code": [7, 12]}).to_parquet(tmp_path / "a.parquet")
+    assert read(tmp_path / "a.parquet", like=learned).X["code"].tolist() == ["7", "12"]
+
+
 def encoder(formats=(), **kinds):
     return SimpleNamespace(kinds_=kinds, formats_=dict(formats))
 
@@ -192,14 +198,15 @@ def encoder(formats=(), **kinds):
 @pytest.mark.parametrize("suffix", [".csv", ".csv.gz"])
 def test_the_rows_of_a_text_file_come_in_chunks_with_their_numbers(write, monkeypatch, suffix):
     monkeypatch.setattr("mmad_utils.datasets.table_files.CHUNK", 3)
-    text = "a,t,k,z\n" + "\n".join(f'{i},"{i},5",k{i},9' for i in range(5)) + '\n\n5,"5,5",k5,9\nx,?,k6,9\n'
+    rows = [f'{i},"{i},5",{i}1,9' for i in range(5)]
+    text = "\n".join(["a,t,k,z", *rows, "", 'NA,"5,5",51,9', "x,?,61,9", ""])
     path = write(gzip.compress(text.encode()) if suffix == ".csv.gz" else text, f"mine{suffix}")
     chunks = list(iter_table(path, encoder({"t": (",", "")}, k="category", t="number", a="number")))
     assert [list(chunk) for chunk, _ in chunks] == [["k", "t", "a"]] * 3
     assert [chunk.index.tolist() for chunk, _ in chunks] == [[2, 3, 4], [5, 6, 8], [9]]
     assert [share for _, share in chunks] == [4 / 9, 8 / 9, 1.0]
-    assert [chunk["a"].tolist() for chunk, _ in chunks] == [[0, 1, 2], [3, 4, 5], ["x"]]
-    assert chunks[0][0]["t"].tolist() == ["0,5", "1,5", "2,5"] and chunks[0][0]["k"].tolist() == ["k0", "k1", "k2"]
+    assert [values(chunk["a"]) for chunk, _ in chunks] == [[0, 1, 2], [3, 4, None], ["x"]]
+    assert chunks[0][0]["t"].tolist() == ["0,5", "1,5", "2,5"] and chunks[1][0]["k"].tolist() == ["31", "41", "51"]
 
 
 def test_the_rows_of_a_sheet_come_in_chunks(tmp_path):
@@ -287,6 +294,12 @@ def test_columns_get_names_of_their_own():
                 "The rows have one cell more than the header has names: the first is 'column 1'.",
                 "Column 3 is called 'x' like another; here it is 'x (3)'.",
             ),
+        ),
+        ("a;b\n5 kg;1\n6 kg;2\n", {}, ("Column 'a': decimal point, in 'kg'; '5 kg' is 5.",)),
+        (
+            "a;b;c;d;e;f;g\n" + ";".join(["1,5"] * 7) + "\n" + ";".join(["2,5"] * 7) + "\n",
+            {},
+            ("Columns 'a', 'b', 'c', 'd', 'e' and 2 more: decimal comma; '1,5' is 1.5.",),
         ),
         ("sep=;\na;b\n1;2\n", {}, ("Row 1 names the separator ';'.",)),
         (
@@ -383,7 +396,7 @@ def table(header="x,y,kind", rows=ROWS):
 
 def test_a_good_file_is_read_as_pandas_reads_it_with_the_rows_of_the_file(write):
     samples = read_table(write(table()))
-    assert samples.X.shape == (40, 3) and samples.y is None and samples.notes == ()
+    assert samples.modality == "tabular" and samples.X.shape == (40, 3) and samples.y is None and samples.notes == ()
     assert samples.X["x"].tolist() == list(range(40))
     assert samples.names.tolist() == list(range(2, 42))  # the header is row 1
 
@@ -446,7 +459,7 @@ def test_labels_that_are_not_two_kinds_are_refused(write, labels, message):
 
 
 def test_a_wrong_label_gets_the_nearest_name(write):
-    with pytest.raises(DatasetError, match="did you mean 'kind'"):
+    with pytest.raises(DatasetError, match=r"no column 'knid', which label names; did you mean 'kind'\?$"):
         read_table(write(table()), label="knid")
 
 
