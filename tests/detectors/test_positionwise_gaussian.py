@@ -134,6 +134,19 @@ def test_the_smaller_form_is_kept(rng):
     assert stored(30) == stored(500) == 8 * 30 * 30
 
 
+def test_one_position_and_few_bytes_per_number_are_enough(rng):
+    X = rng.normal(size=(6, 1, 3)).astype(np.float16)
+    found = PositionwiseGaussian().fit(X).mahalanobis(X)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, reference_distances(X, X, 0.01), rtol=1e-4)
+
+
+def test_the_mean_of_float32_samples_is_exact_beyond_float32(rng):
+    X = (rng.normal(size=(7, 2, 9)) + 1000).astype(np.float32)
+    model = PositionwiseGaussian().fit(X)
+    np.testing.assert_allclose(model.mean_, X.astype(np.float64).mean(0), rtol=0, atol=1e-6)
+
+
 def test_merged_samples_keep_the_type_of_the_embeddings(rng):
     parts = rng.normal(size=(2, 5, 2, 30)).astype(np.float32)
     first, second = (PositionwiseGaussian().partial_fit(part) for part in parts)
@@ -177,6 +190,8 @@ def test_state_restores_the_model_and_lets_it_go_on(rng, n):
     expected = reference_distances(np.concatenate([X, more]), X, 0.2)
     np.testing.assert_allclose(copy.partial_fit(more).mahalanobis(X), expected, rtol=1e-9)
     np.testing.assert_array_equal(copy.fit(X).mahalanobis(more), model.mahalanobis(more))
+    copy.set_state(PositionwiseGaussian(0.2).partial_fit(X).get_state())  # before a factor is computed
+    np.testing.assert_array_equal(copy.mahalanobis(more), model.mahalanobis(more))
 
 
 @pytest.mark.parametrize(
@@ -184,6 +199,8 @@ def test_state_restores_the_model_and_lets_it_go_on(rng, n):
     [
         (np.zeros((3, 4)), r"\(samples, positions, channels\)"),
         (np.zeros((0, 2, 3)), "nothing to learn"),
+        (np.zeros((3, 0, 2)), "nothing to learn"),
+        (np.zeros((3, 2, 0)), "nothing to learn"),
         (np.zeros((1, 2, 3)), "at least 2 samples"),
         (np.where(np.arange(24).reshape(4, 2, 3) == 10, np.nan, 1.0), "position 1"),
     ],
@@ -197,7 +214,7 @@ def test_misuse_of_the_model_is_explained(rng):
     model = PositionwiseGaussian().partial_fit(rng.normal(size=(1, 2, 3)))
     with pytest.raises(ValueError, match="at least 2 samples"):
         model.mahalanobis(rng.normal(size=(1, 2, 3)))
-    with pytest.raises(ValueError, match="2 positions and 4 channels"):
+    with pytest.raises(ValueError, match=r"2 positions and 4 channels .* of 2 positions and 3 channels; use"):
         model.partial_fit(rng.normal(size=(1, 2, 4)))
     with pytest.raises(ValueError, match="3 positions"):
         model.merge(PositionwiseGaussian().fit(rng.normal(size=(2, 3, 3))))
