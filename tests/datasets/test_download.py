@@ -468,7 +468,6 @@ def test_an_archive_that_is_none_or_is_damaged_inside_leaves_no_folder(tmp_path,
 
 def test_a_category_that_is_there_is_not_taken_out_again(mvtec_archive, tmp_path):
     (tmp_path / "mvtec" / "nut").mkdir(parents=True)
-    assert download._mvtec_category("nut", download.about("mvtec/nut")["files"][0], tmp_path, "") == (
-        tmp_path / "mvtec" / "nut"
-    )
+    file = download.about("mvtec/nut")["files"][0]
+    assert download._category("mvtec", "nut", file, tmp_path, "") == tmp_path / "mvtec" / "nut"
     assert mvtec_archive.ranges == []
