@@ -285,7 +285,7 @@ REFUSED = {
     "a third folder beside good and bad": (
         "good/{0..3}.png\nbad/0.png\nborder/0.png",
         "the folder 'border' lies beside one of normal images, but its name is no label. Two readings: (1) "
-        "its images are anomalous, as all that is not in the folder of normal ones; (2) they have another meaning. Rename",
+        "its images are anomalous, as all that is not in the folder of normal ones; (2) they have another meaning.",
     ),
     "images nobody labelled": ("good/{0..3}.png\nunlabeled/0.png", "'unlabeled' lies beside one of normal images"),
     "a kind called like normal": ("normal/{0..3}.png\nnormal_light/0.png", "'normal_light' lies beside"),
