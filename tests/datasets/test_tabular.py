@@ -489,14 +489,15 @@ def test_the_other_injected_kinds_lie_off_the_normals(kind):
 
 def test_local_anomalies_are_wider_by_the_root_of_five_and_clustered_ones_five_times_as_far(rng):
     centre, spread = np.array([10.0, -2000.0, 7.0]), np.array([1.0, 100.0, 0.0])  # the last column is constant
-    normals = centre + spread * rng.normal(size=(2000, 3))
+    normals = centre + spread * rng.normal(size=(150, 3))
     local, clustered = (
-        _from_mixture(normals, 4000, np.random.default_rng(0), kind) for kind in ("local", "clustered")
+        _from_mixture(normals, 800, np.random.default_rng(0), kind) for kind in ("local", "clustered")
     )
-    np.testing.assert_allclose(local.mean(0), centre, rtol=0.02)
-    np.testing.assert_allclose(local.std(0)[:2], np.sqrt(5) * spread[:2], rtol=0.1)
-    np.testing.assert_allclose(clustered.mean(0), 5 * centre, rtol=0.01)
-    np.testing.assert_allclose(clustered.std(0)[:2], spread[:2], rtol=0.1)
+    mean, std = normals.mean(0), normals.std(0)
+    np.testing.assert_allclose(local.mean(0), mean, rtol=0.05)
+    np.testing.assert_allclose(local.std(0)[:2], np.sqrt(5) * std[:2], rtol=0.1)
+    np.testing.assert_allclose(clustered.mean(0), 5 * mean, rtol=0.05)
+    np.testing.assert_allclose(clustered.std(0)[:2], std[:2], rtol=0.1)
 
 
 def test_values_of_dependency_anomalies_are_held_out_values_of_their_own_column():
