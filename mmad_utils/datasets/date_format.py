@@ -30,12 +30,9 @@ SAMPLE = 20  # distinct cells that choose the formats to try on all
 
 def parse_dates(cells: pd.Series, form: str) -> np.ndarray:
     """(n,) float64 seconds since 1970 (UTC); NaN where missing, of another format, or outside of 1678 to 2261."""
-    if cells.dtype.kind == "M":
-        dates = pd.to_datetime(cells, utc=True)
-    else:
-        codes, distinct = pd.factorize(cells)
-        read = pd.to_datetime(pd.Series(distinct), format=form, errors="coerce", utc=True)
-        dates = read.reindex(codes)  # the code of a missing cell, -1, gives none
+    codes, distinct = pd.factorize(cells)
+    read = pd.to_datetime(pd.Series(distinct), format=form, errors="coerce", utc=True)  # no format for what is a date
+    dates = read.reindex(codes)  # the code of a missing cell, -1, gives none
     stamps = dates.dt.tz_localize(None).to_numpy().astype("datetime64[us]")  # nanoseconds end in the year 2262
     seconds = np.where(np.isnat(stamps), np.nan, stamps.astype(np.int64) / 1e6)
     outside = has_day(form) & ((stamps < FIRST) | (stamps >= LAST))
