@@ -314,6 +314,7 @@ def test_an_estimator_without_threshold_has_metrics_of_ranking_only(estimator, d
 def test_an_evaluation_is_named_after_the_last_step_of_a_pipeline(dataset):
     pipeline = make_pipeline(StandardScaler(), OneClassSVM()).fit(dataset.X_train)
     assert evaluate(pipeline, dataset).name == "OneClassSVM"
+    assert metrics.threshold_of(make_pipeline(StandardScaler(), StandardScaler(), pipeline[-1])) is not None
     assert evaluate(pipeline, dataset, name="mine").name == "mine"
 
 
@@ -382,12 +383,12 @@ def test_maps_can_be_left_out_given_or_insisted_on(pictures, dataset):
     [
         ([0, 0], [1, 2], "All 2 labels are 0"),
         ([1, 1], [1, 2], "All 2 labels are 1"),
-        ([], [], "no samples"),
-        ([0, 1, 1], [1, np.nan, 2], "score of sample 1 is nan"),
+        ([], [], r"^There are no samples\. Give at least one normal sample and one anomaly\.$"),
+        ([0, 1, 1], [1, np.nan, 2], r"score of sample 1 is nan.* a loss that diverged or .* gives such scores\.$"),
         ([0, 1, 1], [1, 2, np.inf], "score of sample 2 is inf"),
         ([0, 1], [1, 2, 3], "one score per sample"),
         ([0, 1], [[1], [2]], "one score per sample"),
-        ([-1, 1], [1, 2], r"pass \(y == -1\)"),
+        ([-1, 1], [1, 2], r"^y must be .* For \+1/-1 pass \(y == -1\)\.$"),
     ],
 )
 def test_unusable_labels_or_scores_are_refused_with_the_remedy(y, scores, message):

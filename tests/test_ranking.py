@@ -54,6 +54,14 @@ def test_average_precision_is_that_at_the_rate_where_the_detector_will_work(X):
     assert table.loc["first", "average_precision"] == pytest.approx(np.mean(precision))
 
 
+def test_with_labels_the_order_is_that_of_the_auroc(X):
+    y = (np.arange(400) < 40).astype(int)
+    X[y == 1, 0] += 3
+    detectors = {"noise": Column(1), "the same noise": Column(1, 2.0), "signal": Column(0)}
+    table = ranking.compare(detectors, X, y, repeats=1)
+    assert table.index[0] == "signal" and table.index.name == "detector"
+
+
 def rows_of(X):
     return {row.tobytes() for row in X}
 
@@ -93,12 +101,13 @@ def test_stability_and_top_compare_the_two_copies_and_agreement_takes_the_copy_t
             return -np.abs(X[:, 0] - self.median_)
 
     X = X[:60]
-    table = ranking.compare({"median": FromMedian(), "first": Column(0), "second": Column(1)}, X, repeats=1, seed=5)
-    halves = np.array_split(np.random.default_rng([5, 0]).permutation(60), 2)
+    table = ranking.compare({"median": FromMedian(), "first": Column(0), "second": Column(1)}, X, repeats=1, seed=11)
+    halves = np.array_split(np.random.default_rng([11, 0]).permutation(60), 2)
     scores = [np.abs(X[:, 0] - np.median(X[half, 0])) for half in halves]
     assert table.loc["median", "stability"] == pytest.approx(stats.spearmanr(*scores).statistic)
     highest = [set(np.argsort(one)[-3:]) for one in scores]
-    assert table.loc["median", "top"] == len(highest[0] & highest[1]) / 3
+    lowest = [set(np.argsort(one)[:3]) for one in scores]
+    assert table.loc["median", "top"] == len(highest[0] & highest[1]) / 3 != len(lowest[0] & lowest[1]) / 3
     ranks = np.empty(60)
     for half, other in zip(halves, scores[::-1]):
         ranks[half] = stats.rankdata(other)[half]
@@ -219,10 +228,11 @@ def slow(clock, seconds_a_row):
 
 
 def test_who_would_not_finish_in_time_is_left_out_with_the_reason(X, clock):
-    detectors = {"slow": slow(clock, 1.0), "quick": slow(clock, 0.01)}
+    detectors = {"a slow one": slow(clock, 1.0), "quick": slow(clock, 0.01)}
     table = ranking.compare(detectors, X, repeats=1, minutes=2)
-    assert table.index.tolist() == ["quick", "slow"] and table.loc["quick", "left_out"] == ""
-    assert table.loc["slow", "left_out"] == "needs about 400 s, 40 s were left" and table.loc["slow", "repeats"] == 0
+    assert table.index.tolist() == ["quick", "a slow one"] and table.loc["quick", "left_out"] == ""
+    assert table.loc["a slow one", "left_out"] == "needs about 400 s, 40 s were left"
+    assert table.loc["a slow one", "repeats"] == 0
     assert table.loc["quick", "seconds"] == pytest.approx(4) and clock.now < 120
 
 
@@ -259,20 +269,21 @@ def test_repeats_stop_when_time_is_up(X, clock):
 
 
 def test_no_detector_in_time_is_an_error(X, clock):
-    with pytest.raises(DetectorError, match=r"within 0.1 minutes .*Give more minutes"):
+    with pytest.raises(DetectorError, match=r"within 0.1 minutes .*\)\. Give more minutes or fewer samples\.$"):
         ranking.compare({"slow": slow(clock, 1.0)}, X, minutes=0.1)
 
 
 def test_a_detector_whose_scores_are_all_equal_is_left_out(X):
     table = ranking.compare({"a": Column(0), "constant": Column(0, 0.0)}, X, repeats=1)
-    assert "all equal" in table.loc["constant", "left_out"] and table.index[-1] == "constant"
+    reason = "its scores are all equal or not finite: it has nothing to say here"
+    assert table.loc["constant", "left_out"] == reason and table.index[-1] == "constant"
 
 
 def test_drawn_rows_keep_the_anomalies(X):
     y = (np.arange(1000) % 100 == 0).astype(int)
     rows = ranking.subsample(1000, y, most=100, seed=0)
     assert len(rows) == 100 and y[rows].sum() == 10 and (np.diff(rows) > 0).all()
-    assert ranking.subsample(50, most=50).tolist() == list(range(50))
+    assert ranking.subsample(50, most=50).tolist() == list(range(50)) and len(ranking.subsample(9, most=2)) == 2
 
 
 def test_drawn_rows_are_sorted_distinct_set_by_the_seed_and_at_most_half_anomalies(X):
@@ -300,7 +311,7 @@ def test_detectors_are_chosen_by_set_or_by_name():
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("repeats", 0), ("repeats", 1.5), ("minutes", 0), ("minutes", -1), ("rate", 5)]
+    ("name", "value"), [("repeats", 0), ("repeats", 1.5), ("minutes", 0), ("minutes", -1), ("rate", 1.5)]
 )
 def test_a_parameter_out_of_range_is_refused_by_name(X, name, value):
     with pytest.raises(DetectorError, match=f"^{name}={value}"):

@@ -193,6 +193,16 @@ READ = {
         ("MVTec AD", 5, 2, 2),
         "",
     ),
+    "a mask with a Chinese name beside its image": (
+        "正常/{0..3}.png\n缺陷/000.png\n缺陷/000掩码.png : mask",
+        ("folders", 4, 1, 1),
+        "",
+    ),
+    "images of few colours and one name": (
+        "good/{0..3}.png\nbad/000.png : empty\nbad/000.bmp : empty",
+        ("folders", 4, 2, 0),
+        "",
+    ),
     "a Chinese folder of labels": ("正常/{0..3}.png\n缺陷/0.png\n标签/缺陷/0.png : mask", ("folders", 4, 1, 1), ""),
     "no label": ("{0..3}.png", ("no folder name", None, 0, 0), "4 images without labels"),
     "no label, folders of days": ("2024-01/{0..1}.png\n2024-02/{0..1}.png", ("no folder name", None, 0, 0), ""),
@@ -246,7 +256,11 @@ READ = {
 REFUSED = {
     "no image": ("readme.md : text", "no picture among 1 files"),
     "only links that leave": ("good -> /usr", "links that leave the folder (good)"),
-    "only masks": ("ground_truth/crack/{0..3}_mask.png : mask", "the images are missing"),
+    "only masks": (
+        "ground_truth/crack/{0..3}_mask.png : mask",
+        "all 4 images lie in folders, or have names, of masks, such as ground_truth/crack/000_mask.png. Two "
+        "readings: (1) they are masks, and the images are missing; (2)",
+    ),
     "a product called mask": ("mask/good/{0..3}.png\nmask/bad/{0..1}.png", "give the inner folder"),
     "normal images behind a link that leaves": ("good -> /usr\nbad/0.png", "links that leave the folder (good)"),
     "anomalies alone": ("bad/{0..3}.png", "0 normal pictures"),
@@ -260,11 +274,18 @@ REFUSED = {
         "2 data sets side by side: candle, fryum",
     ),
     "several data sets of BTAD": ("01/train/ok/0.bmp\n02/train/ok/0.bmp", "2 data sets side by side: 01, 02"),
-    "contradicting folders": ("good/0.png\ngood/bad/1.png", "lies in 'good' and in 'bad'"),
-    "images beside good and bad": ("good/{0..3}.png\nbad/0.png\nx.png", "but 1 have none, such as x.png"),
+    "contradicting folders": (
+        "good/0.png\ngood/bad/1.png",
+        "good/bad/1.png lies in 'good' and in 'bad'. Two readings: (1) it is normal; (2) it is anomalous. Rename or",
+    ),
+    "images beside good and bad": (
+        "good/{0..3}.png\nbad/0.png\nx.png",
+        "5 images have a label, such as bad/0.png (anomalous), but 1 have none, such as x.png",
+    ),
     "a third folder beside good and bad": (
         "good/{0..3}.png\nbad/0.png\nborder/0.png",
-        "'border' lies beside one of normal images",
+        "the folder 'border' lies beside one of normal images, but its name is no label. Two readings: (1) "
+        "its images are anomalous, as all that is not in the folder of normal ones; (2) they have another meaning.",
     ),
     "images nobody labelled": ("good/{0..3}.png\nunlabeled/0.png", "'unlabeled' lies beside one of normal images"),
     "a kind called like normal": ("normal/{0..3}.png\nnormal_light/0.png", "'normal_light' lies beside"),
@@ -287,7 +308,8 @@ REFUSED = {
     ),
     "masks in a folder of an unknown name": (
         "good/{0..3}.png\nbad/{0..1}.png\nmaps/bad/{0..1}.png : mask",
-        "maps/bad/000.png has the name of bad/000.png and at most three colours",
+        "maps/bad/000.png has the name of bad/000.png and at most three colours. Two readings: (1) it is a mask; "
+        "then call its folder masks, or the file x_mask; (2) it is an image like the other. Rename or move",
     ),
     "masks beside the images, called like them": (
         "MT_Free/{0..3}.jpg\nMT_Break/0.jpg\nMT_Break/0.png : mask",
@@ -314,7 +336,10 @@ def test_a_layout_is_recognised_with_the_right_counts(tmp_path, name):
     samples = read_pictures(build(tmp_path / "data", text), least=1)
     assert samples.notes[0].startswith(f"Layout: {layout}"), samples.notes
     assert f"{anomalous} anomalous images, {masks} masks" in samples.notes[0]
-    assert said in " ".join(samples.notes)
+    notes = " ".join(samples.notes)
+    assert said in notes and samples.modality == "image" and "sizes" not in notes
+    for sentence in ("images have a mask", "fit no image by name", "do not mark a part"):
+        assert (sentence in notes) == (sentence in said)
     if normal is None:
         assert samples.y is None
     else:
@@ -327,7 +352,44 @@ def test_a_layout_with_two_readings_or_none_is_refused_with_the_cause(tmp_path, 
     text, message = REFUSED[name]
     with pytest.raises(DatasetError) as caught:
         read_pictures(build(tmp_path / "data", text), least=1)
-    assert message in str(caught.value)
+    assert message in str(caught.value) and str(tmp_path / "data") in str(caught.value)
+
+
+def test_what_is_passed_over_is_counted_and_three_names_are_shown(tmp_path):
+    build(tmp_path, "{0..3}.png\n.a : text\n.b : text\n.c : text\n" + "\n".join(f"x.s{i} : text" for i in range(5)))
+    said = "Passed over: 3 hidden files or folders (.a, .b, .c); 1 .s0; 1 .s1; 1 .s2; 1 .s3; 1 .s4."
+    assert read_pictures(tmp_path, least=1).notes[1] == said
+    build(tmp_path, ".d : text\nx.s5 : text\ny.s0 : text")
+    said = "Passed over: 4 hidden files or folders (.a, .b, .c, ...); 2 .s0; 1 .s1; 1 .s2; 1 .s3; 1 .s4; "
+    assert read_pictures(tmp_path, least=1).notes[1] == said + "1 files of other kinds."
+
+
+def test_sizes_that_differ_are_in_the_notes(tmp_path):
+    build(tmp_path, "good/{0..1}.png")
+    Image.new("L", (9, 12), 50).save(tmp_path / "good" / "large.png")
+    notes = read_pictures(tmp_path, least=1).notes
+    assert notes[-1] == "2 sizes (heights of 8 to 12 pixels): each is resized to one square."
+
+
+def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch):
+    def scandir(path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("mmad_utils.datasets.image_folders.os.scandir", scandir)
+    with pytest.raises(
+        DatasetError, match=f"^{re.escape(str(tmp_path))}: cannot be read \\(Permission denied\\)\\.$"
+    ):
+        read_pictures(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["[1]", '{"a": 1}', "{"])
+def test_a_labels_file_of_another_form_is_refused_with_what_was_expected(tmp_path, content):
+    root = course(tmp_path / "nut", {})
+    (root / "image_anomaly_labels.json").write_text(content)
+    with pytest.raises(DatasetError) as caught:
+        read_pictures(root, least=1)
+    expected = 'image_anomaly_labels.json: expected {"nut/test/x.png": {"label": "good" or "bad"}, ...} ('
+    assert expected in str(caught.value)
 
 
 def course(root, kinds):

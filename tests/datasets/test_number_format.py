@@ -80,6 +80,12 @@ MARKS = "Write all numbers in one way, or choose with decimal='.' or decimal=','
     ("cells", "rows", "message"),
     [
         (
+            [*(f"{i},024" for i in range(1, 11)), "1500"],
+            None,
+            "c, row 1: '1,024' can be read in two ways: 1024 if ',' separates thousands, 1.024 if it is the decimal "
+            "mark. Choose with decimal='.' or decimal=','.",
+        ),
+        (
             ["1,5", *(f"{i},024" for i in range(1, 31))],
             None,
             "c, row 2: '1,024' can be read in two ways: 1024 if ',' separates thousands, 1.024 if it is the decimal "

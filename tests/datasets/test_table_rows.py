@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from mmad_utils.datasets.record import DatasetError
-from mmad_utils.datasets.table_rows import count_lines, open_rows
+from mmad_utils.datasets.table_rows import _cell, count_lines, open_rows
 
 
 @pytest.fixture
@@ -52,6 +52,7 @@ COMMENTS = "Lines that begin with # are comments and left out."
         ("#1,a\n#2,b\n3,c\n", ([(1, ["#1", "a"]), (2, ["#2", "b"]), (3, ["3", "c"])], ",", [], [])),
         ('a,b\n"1,5","x\ny"\n', ([(1, ["a", "b"]), (2, ["1,5", "x\ny"])], ",", [], [])),
         ("t\n1,5\n2,5\n", ([(1, ["t"]), (2, ["1,5"]), (3, ["2,5"])], ";", [], [])),
+        ("x y\nr1 1 2\nr2 3 4\n", ([(1, ["x", "y"]), (2, ["r1", "1", "2"]), (3, ["r2", "3", "4"])], " ", [], [])),
         ("t\nred\nblue\n", ([(1, ["t"]), (2, ["red"]), (3, ["blue"])], ",", [], [])),
         ("a;b\n1,5;2,5\n3,5;4,5\n", ([(1, ["a", "b"]), (2, ["1,5", "2,5"]), (3, ["3,5", "4,5"])], ";", [], [])),
         ("a,b\n1,2,\n3,4,\n", ([(1, ["a", "b"]), (2, ["1", "2", ""]), (3, ["3", "4", ""])], ",", [], [])),
@@ -146,9 +147,15 @@ def test_lines_are_counted_for_the_share_that_was_read(tmp_path):
         assert count_lines(tmp_path / "a.csv") == count_lines(tmp_path / "a.csv.GZ") == lines
 
 
+def test_a_cell_of_excel_is_written_as_in_a_text_file():
+    cells = [None, pd.NaT, float("nan"), 3.0, -2e14, 1e15, 0.5, 7, " a ", False]
+    expected = ["", "", "", "3", "-200000000000000", "1000000000000000.0", "0.5", "7", "a", "False"]
+    assert [_cell(cell) for cell in cells] == expected
+
+
 def test_the_first_sheet_of_an_excel_file_is_read_as_text(tmp_path):
     path, notes = tmp_path / "a.XLSX", []
-    cells = [["a", "b"], [1.0, " NA "], [None, None], [1.5, datetime(2024, 2, 25)], [1e15, True], [float("nan"), "x"]]
+    cells = [["a", "b"], [1.0, "NA"], [None, None], [1.5, datetime(2024, 2, 25)], [1e15, True], [float("nan"), "x"]]
     with pd.ExcelWriter(tmp_path / "a.xlsx") as writer:
         pd.DataFrame(cells, dtype=object).to_excel(writer, sheet_name="one", header=False, index=False)
         pd.DataFrame([[1]]).to_excel(writer, sheet_name="two")

@@ -20,7 +20,7 @@ from sklearn.mixture import GaussianMixture
 from sklearn.neighbors import NearestNeighbors
 
 from mmad_utils.datasets import DatasetError, download, load
-from mmad_utils.datasets.tabular import read_arff, read_csv, read_matrices
+from mmad_utils.datasets.tabular import _from_mixture, read_arff, read_csv, read_matrices
 
 HEADER = "feature_1,feature_2,feature_3,feature_4,feature_5,feature_6"
 
@@ -292,6 +292,51 @@ def test_a_named_pipe_is_refused_before_it_is_opened(tmp_path, suffix):
         load("tables/mine", data_home=tmp_path)
 
 
+def test_arff_numbers_stay_numbers_and_nominal_values_become_text(tmp_path):
+    path = tmp_path / "x.arff"
+    path.write_text("@relation x\n@attribute a real\n@attribute b {u,v}\n@data\n1.5,u\n?,v\n")
+    frame = read_arff(path)
+    np.testing.assert_array_equal(frame["a"], [1.5, np.nan])
+    assert frame["a"].dtype == np.float64 and frame["b"].iloc[1] == "v"
+    path.write_text("@relation x\n@attribute a real\n@data\n")
+    with pytest.raises(DatasetError, match=r"x\.arff: no row of data\.$"):
+        read_arff(path)
+
+
+def matlab_4(name, values, form=0, columns=None, code="d", order="<"):
+    """One variable of version 4: header, name and values, as MathWorks describes the format."""
+    head = (form, len(values) // (columns or 1), columns or 1, 0, len(name) + 1)
+    content = struct.pack(f"{order}5i", *head) + name.encode() + b"\0"
+    return content + struct.pack(f"{order}{len(values)}{code}", *values)
+
+
+@pytest.mark.parametrize(("form", "code"), [(0, "d"), (10, "f"), (20, "i"), (30, "h"), (40, "H"), (50, "B")])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_every_type_of_matlab_4_is_read_in_both_orders(tmp_path, form, code, order):
+    form += 1000 if order == ">" else 0
+    content = matlab_4("X", [1, 2, 3, 4, 5, 6], form, 2, code, order) + matlab_4("y", [0, 1, 0], form, 1, code, order)
+    (tmp_path / "x.mat").write_bytes(content)
+    X, y = read_matrices(tmp_path / "x.mat")
+    assert X.tolist() == [[1, 4], [2, 5], [3, 6]] and y.tolist() == [0, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (matlab_4("X", [1, 2], 9), "field X: an unknown class; expected a full array of real numbers"),
+        (matlab_4("X", [1, 2], 60), "no header of a MATLAB file"),
+        (matlab_4("X", [1, 2], 5000), "no header of a MATLAB file"),
+        (matlab_4("X" * 1000, [1, 2]), "no header of a MATLAB file"),
+        (matlab_4("Z", [1, 2]), r"no array 'X' \(it holds Z\); expected X"),
+        (b"short", "no variable in it"),
+    ],
+)
+def test_damaged_matlab_4_files_are_refused_with_file_and_field(tmp_path, content, message):
+    (tmp_path / "x.mat").write_bytes(content)
+    with pytest.raises(DatasetError, match=rf"x\.mat.*{message}"):
+        read_matrices(tmp_path / "x.mat")
+
+
 @pytest.mark.parametrize("kind", ["string", "date 'yyyy-MM-dd'"])
 def test_arff_attributes_that_are_neither_numbers_nor_nominal_are_refused(tmp_path, kind):
     path = tmp_path / "x.arff"
@@ -378,6 +423,9 @@ def test_an_openml_table_takes_the_rarer_class_as_anomaly(tmp_path):
     assert dataset.feature_names == ("a", "k_u", "k_v", "k_w")
     assert dataset.X_test[dataset.y_test == 1].tolist() == [[3, 0, 0, 1]]
     assert set(dataset.source["kinds_test"]) == {"good", "bad"} and "/d/7" in dataset.source["origin"]
+    splits = [load("tables/openml/7", data_home=tmp_path, seed=seed).X_train.tolist() for seed in range(6)]
+    assert splits == [load("tables/openml/7", data_home=tmp_path, seed=seed).X_train.tolist() for seed in range(6)]
+    assert any(split != splits[0] for split in splits)
 
 
 def test_openml_labels_zero_and_one_are_taken_as_they_are(tmp_path):
@@ -437,6 +485,19 @@ def test_a_ruler_fails_on_broken_dependencies_where_a_gaussian_succeeds():
 def test_the_other_injected_kinds_lie_off_the_normals(kind):
     _, neighbours, _ = _ruler_and_neighbours(load(f"injected/{kind}/breast_cancer"))
     assert neighbours > 0.9
+
+
+def test_local_anomalies_are_wider_by_the_root_of_five_and_clustered_ones_five_times_as_far(rng):
+    centre, spread = np.array([10.0, -2000.0, 7.0]), np.array([1.0, 100.0, 0.0])  # the last column is constant
+    normals = centre + spread * rng.normal(size=(150, 3))
+    local, clustered = (
+        _from_mixture(normals, 800, np.random.default_rng(0), kind) for kind in ("local", "clustered")
+    )
+    mean, std = normals.mean(0), normals.std(0)
+    np.testing.assert_allclose(local.mean(0), mean, rtol=0.05)
+    np.testing.assert_allclose(local.std(0)[:2], np.sqrt(5) * std[:2], rtol=0.1)
+    np.testing.assert_allclose(clustered.mean(0), 5 * mean, rtol=0.05)
+    np.testing.assert_allclose(clustered.std(0)[:2], std[:2], rtol=0.1)
 
 
 def test_values_of_dependency_anomalies_are_held_out_values_of_their_own_column():
