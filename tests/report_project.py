@@ -70,6 +70,8 @@ class ReportProject:
 
     def record_all_of(self, text: str) -> None:
         """Something for every key that a report names."""
+        for side in re.split(r" and | [<>] ", " and ".join(conditions(text))):
+            text += f"{{{{ value:{side} }}}}" if "; " in side else ""
         records: dict[str, results.Results] = {}
         parameters: dict[str, set[str]] = {}
         for name, key in re.findall(r"name:(\w+)\.(\w+)", text) + re.findall(r"(\d\w+)\.(\w+) is ", text):

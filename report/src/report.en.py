@@ -210,10 +210,10 @@
 # random score and the distance between pixels. On hazelnut the position-wise Gaussian has an image AUROC of
 # {{ value:01_task2_padim.hazelnut_padim_image_auroc }}, a pixel AUROC of
 # {{ value:01_task2_padim.hazelnut_padim_pixel_auroc }} and, by the stricter measure of overlap, an AUPRO of
-# {{ value:01_task2_padim.hazelnut_padim_aupro }}.{{ if:01_task2_padim.zipper_padim_image_auroc }} On zipper they are
+# {{ value:01_task2_padim.hazelnut_padim_aupro }}. {{ if:01_task2_padim.zipper_padim_image_auroc }} On zipper they are
 # {{ value:01_task2_padim.zipper_padim_image_auroc }}, {{ value:01_task2_padim.zipper_padim_pixel_auroc }} and
-# {{ value:01_task2_padim.zipper_padim_aupro }}.{{ else }} There was no zipper to
-# measure.{{ end }}{{ if:01_task2_padim.brick_padim_image_auroc }} On brick they are
+# {{ value:01_task2_padim.zipper_padim_aupro }}.{{ else }} There was no zipper to measure.{{ end }} {{
+# if:01_task2_padim.brick_padim_image_auroc }} On brick they are
 # {{ value:01_task2_padim.brick_padim_image_auroc }}, {{ value:01_task2_padim.brick_padim_pixel_auroc }} and
 # {{ value:01_task2_padim.brick_padim_aupro }}.{{ end }}
 #
@@ -705,9 +705,10 @@
 # and predicts them from the others, as VIME does [@yoon2020vime], and its features are the scaled columns and, beside them,
 # what the rest of the row did not lead one to expect. By the plain length of these features, anomalies that break
 # the dependence between columns are ranked with an AUROC of {{ value:09_unified_framework.encoder_trained_auroc }}, with
-# the untrained network {{ value:09_unified_framework.encoder_untrained_auroc }}. That was
-# learned{{ if:02_task4_isolation_forest.ruler_standard_auroc > 09_unified_framework.unified_tabular_auroc }}, and it
-# has a price:{{ else }}, and it costs nothing:{{ end }} on {{ name:09_unified_framework.table_dataset }} itself,
+# the untrained network {{ value:09_unified_framework.encoder_untrained_auroc }}.
+# {{ if:02_task4_isolation_forest.ruler_standard_auroc > 09_unified_framework.unified_tabular_auroc }}That was
+# learned, and it has a price: on{{ else }}That was learned. On{{ end }} {{ name:09_unified_framework.table_dataset }}
+# itself,
 # where a ruler has {{ value:02_task4_isolation_forest.ruler_standard_auroc }} over several splits, the whole detector
 # reaches {{ value:09_unified_framework.unified_tabular_auroc }}. On {{ name:09_unified_framework.image_dataset }} the
 # detector reaches {{ value:09_unified_framework.unified_image_auroc }}, PaDiM

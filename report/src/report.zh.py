@@ -88,7 +88,7 @@
 # %% [markdown] checked="5330efdc 5330efdc"
 # {{ table:family_gallery }}
 
-# %% [markdown] checked="a32941d6 ab13e237"
+# %% [markdown] checked="4495d4f7 ab13e237"
 # ## 两个任务，两种模态 {#two-tasks-two-modalities}
 #
 # ### 任务2：图像中的异常 {#task-2}
@@ -353,7 +353,7 @@
 # - **失败往往可以预先看到**，而且不需要异常：操作无法区分，编码缩成一点，修复器好得过了头。
 # - **发表的数字带着自己的实验规程**：取自测试标签的阈值、当作已知的异常比例、不同的数据，比方法本身更能解释两张表之间的差距。
 
-# %% [markdown] checked="c693ee34 ce20337e"
+# %% [markdown] checked="7711928e a8ad5bb9"
 # ## 统一框架是否可行 {#framework}
 #
 # ### 架构 {#architecture}
@@ -368,7 +368,7 @@
 #
 # ### 训练 {#training}
 #
-# **无监督**。图像编码器经过预训练，保持冻结。表格编码器需要训练信号；没有人训练过的网络只是一个随机投影，应当以这个名目进入对照。我们的做法与 VIME 相同 [@yoon2020vime]：遮住若干列，由其余各列预测它们；它的特征是缩放后的各列，以及每一列与同行其余部分所预期的值之差。只看这些特征的长度，破坏列间依赖的异常排序的 AUROC 为 {{ value:09_unified_framework.encoder_trained_auroc }}，未训练的网络为 {{ value:09_unified_framework.encoder_untrained_auroc }}。这是学到的{{ if:02_task4_isolation_forest.ruler_standard_auroc > 09_unified_framework.unified_tabular_auroc }}，却也有代价：{{ else }}，而且没有代价：{{ end }}在{{ name:09_unified_framework.table_dataset }}本身上，尺子在数次划分上的 AUROC 为 {{ value:02_task4_isolation_forest.ruler_standard_auroc }}，整个检测器为 {{ value:09_unified_framework.unified_tabular_auroc }}。在{{ name:09_unified_framework.image_dataset }}上，检测器达到 {{ value:09_unified_framework.unified_image_auroc }}，PaDiM 达到 {{ value:01_task2_padim.hazelnut_padim_image_auroc }}，PatchCore 达到 {{ value:01_task2_padim.hazelnut_patchcore_image_auroc }}；它把图像的各位置汇总在一起，后两者则保留各位置。
+# **无监督**。图像编码器经过预训练，保持冻结。表格编码器需要训练信号；没有人训练过的网络只是一个随机投影，应当以这个名目进入对照。我们的做法与 VIME 相同 [@yoon2020vime]：遮住若干列，由其余各列预测它们；它的特征是缩放后的各列，以及每一列与同行其余部分所预期的值之差。只看这些特征的长度，破坏列间依赖的异常排序的 AUROC 为 {{ value:09_unified_framework.encoder_trained_auroc }}，未训练的网络为 {{ value:09_unified_framework.encoder_untrained_auroc }}。这是学到的{{ if:02_task4_isolation_forest.ruler_standard_auroc > 09_unified_framework.unified_tabular_auroc }}，却也有代价：{{ else }}。{{ end }}在{{ name:09_unified_framework.table_dataset }}本身上，尺子在数次划分上的 AUROC 为 {{ value:02_task4_isolation_forest.ruler_standard_auroc }}，整个检测器为 {{ value:09_unified_framework.unified_tabular_auroc }}。在{{ name:09_unified_framework.image_dataset }}上，检测器达到 {{ value:09_unified_framework.unified_image_auroc }}，PaDiM 达到 {{ value:01_task2_padim.hazelnut_padim_image_auroc }}，PatchCore 达到 {{ value:01_task2_padim.hazelnut_patchcore_image_auroc }}；它把图像的各位置汇总在一起，后两者则保留各位置。
 #
 # **有监督**。分类头从标注的异常学习。它在这些种类上取胜，在新种类上则可能落败；只有测试集里留出了训练时没有的种类，才看得出来。
 #
