@@ -61,6 +61,7 @@ def test_curve_metrics_equal_their_definition_over_all_thresholds(sample):
     f1s = {t: 2 * (scores[y == 1] >= t).sum() / ((scores >= t).sum() + y.sum()) for t in np.unique(scores)}
     best, threshold = metrics.max_f1(y, scores)
     assert best == pytest.approx(max(f1s.values()))
+    assert metrics.max_f1(y, scores > 3) == metrics.max_f1(y, (scores > 3).astype(float))
     assert f1s[threshold] == pytest.approx(best)
     false_alarms = [
         (scores[y == 0] >= threshold).mean()
@@ -314,7 +315,10 @@ def test_an_estimator_without_threshold_has_metrics_of_ranking_only(estimator, d
 def test_an_evaluation_is_named_after_the_last_step_of_a_pipeline(dataset):
     pipeline = make_pipeline(StandardScaler(), OneClassSVM()).fit(dataset.X_train)
     assert evaluate(pipeline, dataset).name == "OneClassSVM"
-    assert metrics.threshold_of(make_pipeline(StandardScaler(), StandardScaler(), pipeline[-1])) is not None
+    longer = make_pipeline(StandardScaler(), StandardScaler(), OneClassSVM()).fit(dataset.X_train)
+    evaluation = evaluate(longer, dataset)
+    assert evaluation.name == "OneClassSVM" and evaluation.threshold == -longer[-1].offset_.item()
+    assert evaluation.y.dtype == np.int64
     assert evaluate(pipeline, dataset, name="mine").name == "mine"
 
 
@@ -325,7 +329,10 @@ def test_a_row_and_its_intervals_agree_with_the_functions(dataset):
     for name, metric in NAMED.items():
         assert row[name] == metric(dataset.y_test, evaluation.scores)
     for name in [*NAMED, "f1"]:
-        low, high = evaluation.interval(name, n_resamples=200)
+        options = {"n_resamples": 200, "random_state": 3}
+        metric, of = (metrics.f1_score, evaluation.predictions) if name == "f1" else (name, evaluation.scores)
+        low, high = evaluation.interval(name, **options)
+        assert (low, high) == bootstrap_interval(metric, dataset.y_test, of, **options)
         assert low <= row[name] <= high
 
 
@@ -381,7 +388,8 @@ def test_maps_can_be_left_out_given_or_insisted_on(pictures, dataset):
 @pytest.mark.parametrize(
     ("y", "scores", "message"),
     [
-        ([0, 0], [1, 2], "All 2 labels are 0"),
+        ([0, 0], [1, 2], r"^All 2 labels are 0: .* so the test set needs both\. Draw another split\.$"),
+        ([0], [1], "^All 1 labels are 0"),
         ([1, 1], [1, 2], "All 2 labels are 1"),
         ([], [], r"^There are no samples\. Give at least one normal sample and one anomaly\.$"),
         ([0, 1, 1], [1, np.nan, 2], r"score of sample 1 is nan.* a loss that diverged or .* gives such scores\.$"),

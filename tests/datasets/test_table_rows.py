@@ -50,7 +50,11 @@ COMMENTS = "Lines that begin with # are comments and left out."
         ("# p\n# x,y\n1,2\n3,4\n", ([(3, ["1", "2"]), (4, ["3", "4"])], ",", ["x", "y"], [COMMENTS])),
         ("a,b\n1,2\n#3,4\n5,6\n", ([(1, ["a", "b"]), (2, ["1", "2"]), (4, ["5", "6"])], ",", [], [COMMENTS])),
         ("#1,a\n#2,b\n3,c\n", ([(1, ["#1", "a"]), (2, ["#2", "b"]), (3, ["3", "c"])], ",", [], [])),
-        ('a,b\n"1,5","x\ny"\n', ([(1, ["a", "b"]), (2, ["1,5", "x\ny"])], ",", [], [])),
+        ('a,b\n"1,5","x\r\ny"\n', ([(1, ["a", "b"]), (2, ["1,5", "x\r\ny"])], ",", [], [])),
+        (
+            "# p; q; r\n#;;\na,b\n1,2\n3,4\n",
+            ([(3, ["a", "b"]), (4, ["1", "2"]), (5, ["3", "4"])], ",", [";;"], [COMMENTS]),
+        ),
         ("t\n1,5\n2,5\n", ([(1, ["t"]), (2, ["1,5"]), (3, ["2,5"])], ";", [], [])),
         ("x y\nr1 1 2\nr2 3 4\n", ([(1, ["x", "y"]), (2, ["r1", "1", "2"]), (3, ["r2", "3", "4"])], " ", [], [])),
         ("t\nred\nblue\n", ([(1, ["t"]), (2, ["red"]), (3, ["blue"])], ",", [], [])),
@@ -68,7 +72,7 @@ def test_a_separator_that_is_given_is_used(rows):
 
 
 @pytest.mark.parametrize(
-    "encoding", ["utf-8", "UTF8", "utf-16", "utf-16-le", "utf16", "utf-32-be", "gb18030", "latin-1"]
+    "encoding", ["utf-8", "UTF8", "utf-16", "utf-16-le", "utf16", "utf-32-be", "utf32", "gb18030", "latin-1"]
 )
 @pytest.mark.parametrize("name", ["a.csv", "A.CSV.GZ"])
 def test_rows_are_decoded_and_decompressed(rows, encoding, name):
@@ -80,6 +84,7 @@ def test_rows_are_decoded_and_decompressed(rows, encoding, name):
 @pytest.mark.parametrize("mark", ["utf-8-sig", "utf-16"])
 def test_a_byte_order_mark_decides(rows, mark):
     assert rows("a,b\n1,2\n".encode(mark))[0] == [(1, ["a", "b"]), (2, ["1", "2"])]
+    assert rows("\ufeffa,b\n1,2\n".encode(), encoding="utf8")[0][0] == (1, ["a", "b"])
     assert rows("\ufeffa,b\n1,2\n".encode("utf-16-be"), encoding="UTF8")[0][0] == (1, ["a", "b"])
 
 
@@ -153,8 +158,9 @@ def test_a_cell_of_excel_is_written_as_in_a_text_file():
     assert [_cell(cell) for cell in cells] == expected
 
 
-def test_the_first_sheet_of_an_excel_file_is_read_as_text(tmp_path):
-    path, notes = tmp_path / "a.XLSX", []
+@pytest.mark.parametrize("name", ["a.XLSX", "a.xlsm"])
+def test_the_first_sheet_of_an_excel_file_is_read_as_text(tmp_path, name):
+    path, notes = tmp_path / name, []
     cells = [["a", "b"], [1.0, "NA"], [None, None], [1.5, datetime(2024, 2, 25)], [1e15, True], [float("nan"), "x"]]
     with pd.ExcelWriter(tmp_path / "a.xlsx") as writer:
         pd.DataFrame(cells, dtype=object).to_excel(writer, sheet_name="one", header=False, index=False)
@@ -165,5 +171,5 @@ def test_the_first_sheet_of_an_excel_file_is_read_as_text(tmp_path):
     assert list(read()) == list(read()) == list(zip([1, 2, 4, 5, 6], expected))
     assert (separator, above, notes) == ("", [], ["Sheet 'one' is read, the other 1 are not."])
     path.write_bytes(b"PK")
-    with pytest.raises(DatasetError, match=r"a\.XLSX: not a readable Excel file \(.+\)\. Save it anew, or as CSV\.$"):
+    with pytest.raises(DatasetError, match=rf"{name}: not a readable Excel file \(.+\)\. Save it anew, or as CSV\.$"):
         open_rows(path, "utf-8", None, notes)
