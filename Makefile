@@ -49,7 +49,7 @@ test: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 3 --dist worksteal  # two cores: a third process works while one waits
 
 coverage: export OMP_NUM_THREADS := 1
 coverage: $(INSTALLED)

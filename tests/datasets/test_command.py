@@ -83,7 +83,9 @@ def test_check_prints_the_sample_of_each_modality(capsys):
     assert "image 8 × 8 × 1 uint8, text" in line
 
 
-def test_fetch_prints_where_the_files_lie(tmp_path, monkeypatch, capsys):
+def test_fetch_prints_origin_and_licence_and_where_the_files_lie(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("mmad_utils.datasets.__main__.fetch", lambda name, home: [home / "a", home / "b"])
     assert main(["--data-home", str(tmp_path), "fetch", "thyroid"]) == 0
-    assert capsys.readouterr().out.split() == [str(tmp_path / "a"), str(tmp_path / "b")]
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-2:] == [str(tmp_path / "a"), str(tmp_path / "b")]
+    assert "Thyroid" in lines[0] and "icence" in "".join(lines[:-2])
