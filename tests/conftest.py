@@ -9,6 +9,11 @@ from hypothesis import Phase, settings
 settings.register_profile("mutate", derandomize=True, database=None, phases=[Phase.explicit, Phase.generate])
 
 
+def pytest_collection_modifyitems(items):
+    """Run the notebooks first: they take longest, and at the end one process would work on one alone."""
+    items.sort(key=lambda item: "notebooks" not in item.path.parts)
+
+
 @pytest.fixture
 def rng():
     return np.random.default_rng(0)
