@@ -44,12 +44,13 @@ accept: $(INSTALLED)
 portable: report
 	$(BIN)/python -m mmad_utils.course portable
 
+# For two cores: a third process works while one of the others waits.
 test: export OMP_NUM_THREADS := 1
 test: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n 3 --dist worksteal  # two cores: a third process works while one waits
+	$(BIN)/python -m pytest -n 3 --dist worksteal
 
 coverage: export OMP_NUM_THREADS := 1
 coverage: $(INSTALLED)

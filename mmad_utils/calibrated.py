@@ -97,8 +97,7 @@ class CalibratedDetector(Detector):
         return self._assessed(self._lifted(*self._scores(encoded, new)))
 
     def _assessed(self, raw) -> pd.DataFrame:
-        score, p_value = self.tail_.assess(raw)
-        table = pd.DataFrame({"score": score, "p_value": p_value})
+        table = pd.DataFrame({"score": self.tail_.transform(raw), "p_value": self.tail_.p_values(raw)})
         return table.assign(alarm=table["p_value"] <= self.contamination)
 
     def score_drop(self, X: pd.DataFrame, others: pd.DataFrame | None = None) -> pd.DataFrame:

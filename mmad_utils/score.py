@@ -1,8 +1,8 @@
 """Score new samples with a saved detector: ``python -m mmad_utils.score DETECTOR FILE_OR_FOLDER -o scores.csv``.
 
 A table is read, scored and written in chunks, so that memory does not grow with the file. Three threads share the
-work: one reads and encodes, one scores, one writes. The exit status is 0, or
-1 if there are more alarms than the nominal rate explains, or 2 after an error.
+work: one reads and encodes, one scores, one writes. The exit status is 0, or 1 if there are more alarms than the
+nominal rate explains, or 2 after an error.
 """
 
 from __future__ import annotations

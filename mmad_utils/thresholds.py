@@ -185,25 +185,15 @@ class TailProbability(BaseEstimator):
 
     def transform(self, scores) -> np.ndarray:
         """(n,) float64, rising with the score; 0 is as normal as can be, 3 about one normal sample in twenty."""
-        return self.assess(scores)[0]
+        scores, n = np.asarray(scores, dtype=np.float64), len(self.calibration_)
+        knots, first = np.unique(self.calibration_, return_index=True)
+        surprise = np.interp(scores, knots, -np.log((n - first) / (n + 1)))
+        outside = scores - np.clip(scores, knots[0], knots[-1])
+        return surprise + outside / self.scale_
 
     def p_values(self, scores) -> np.ndarray:
         """(n,) conformal p-values in (0, 1], see ``ConformalThreshold``; small is anomalous."""
-        return self.assess(scores)[1]
-
-    def assess(self, scores) -> tuple[np.ndarray, np.ndarray]:
-        """``transform`` and ``p_values`` from one search among the calibration scores, the slow part."""
-        scores = np.asarray(scores, dtype=np.float64)
-        n = len(self.calibration_)
-        knots, first = np.unique(self.calibration_, return_index=True)
-        log_p = -np.log((n - first) / (n + 1))
-        inside = np.clip(scores, knots[0], knots[-1])
-        left = np.searchsorted(knots, inside, side="right") - 1
-        slope = np.append(np.diff(log_p) / np.diff(knots), 0.0)
-        beyond = inside - knots[left]
-        surprise = log_p[left] + np.where(beyond > 0, slope[left] * beyond, 0.0)
-        below = np.where(scores <= knots[left], first[left], np.append(first[1:], n)[left])
-        return surprise + (scores - inside) / self.scale_, (1 + n - below) / (n + 1)
+        return _p_values(self.calibration_, scores)
 
     def get_state(self):
         return {"scale": self.scale_, "calibration": self.calibration_}

@@ -154,7 +154,7 @@ def test_impossible_arguments_are_one_clear_error(threshold, scores, message):
         threshold.fit(scores)
 
 
-def test_one_search_gives_the_interpolated_tail_and_the_conformal_p_value(rng):
+def test_the_tail_is_interpolated_between_calibration_scores_and_continued_beyond_them(rng):
     calibration = np.round(rng.normal(size=300), 1)  # with ties
     tail = TailProbability().fit(calibration)
     scores = np.concatenate([rng.normal(size=200), tail.calibration_, [-9.0, 9.0]])

@@ -201,6 +201,12 @@ class ColumnEncoder(Encoder):
                 )
         return found
 
+    def set_state(self, state):
+        """Undo ``get_state``; a file of an earlier version has no formats of numbers."""
+        super().set_state(state)
+        if hasattr(self, "kinds_"):
+            vars(self).setdefault("formats_", {})
+
     def get_feature_names_out(self, input_features=None) -> np.ndarray:
         """(d,) names of the numbers: the column, and which part of it."""
         check_is_fitted(self)
@@ -208,7 +214,7 @@ class ColumnEncoder(Encoder):
         return np.array([name for names in parts for name in names], dtype=object)
 
     def _unit(self, name: str) -> str:
-        return getattr(self, "formats_", {}).get(name, (".", ""))[1]
+        return self.formats_.get(name, (".", ""))[1]
 
     def _lacks_unit(self, X: pd.DataFrame, name: str) -> bool:
         """Whether a column holds numbers as such, without the unit that the cells of training had."""
@@ -223,7 +229,7 @@ class ColumnEncoder(Encoder):
         """How numbers are written in a column of text; ``read_table`` leaves plain ones and says what they were."""
         given, learned = (
             X.attrs.get("number_formats", {}).get(name),
-            getattr(self, "formats_", {}).get(name, (".", "")),
+            self.formats_.get(name, (".", "")),
         )
         if given is None:
             return NumberFormat(*learned)

@@ -257,7 +257,7 @@ alignments.round(3)
 # Moment matching makes mean and covariance of the modalities equal. On breast cancer and generated hazelnuts the
 # classifier is then wrong more often. On thyroid and the hazelnuts of MVTec AD it still tells nearly all samples apart:
 # its six columns give twelve features, so that its latents have no variance in four of the sixteen directions, and no
-# linear map gives them any. In six latents moment matching leaves the classifier at chance.
+# linear map gives them any.
 
 # %%
 assert alignments.loc["not aligned", "modality"] > 0.9

@@ -123,6 +123,17 @@ def test_a_saved_encoder_gives_the_same_numbers(frame, tmp_path):
     np.testing.assert_array_equal(other.transform(frame), encoder.transform(frame))
 
 
+def test_an_encoder_of_an_earlier_version_has_no_formats_and_reads_files(tmp_path):
+    table = pd.DataFrame({"a": np.arange(30.0), "b": np.arange(30.0) ** 2})
+    state = ColumnEncoder().fit(table).get_state()
+    del state["fitted"]["formats_"]
+    encoder = ColumnEncoder()
+    encoder.set_state(state)
+    table.to_csv(tmp_path / "a.csv", index=False)
+    read = read_table(tmp_path / "a.csv", like=encoder).X
+    np.testing.assert_array_equal(encoder.transform(read), ColumnEncoder().fit_transform(table))
+
+
 def test_a_gap_in_a_column_without_gaps_is_an_outlier_and_new_in_kind():
     train = pd.DataFrame({"t": np.arange(50.0) ** 2, "g": [np.nan, *np.arange(49.0)]})
     encoder = ColumnEncoder().fit(train)
