@@ -204,8 +204,8 @@ class ColumnEncoder(Encoder):
     def set_state(self, state):
         """Undo ``get_state``; a file of an earlier version has no formats of numbers."""
         super().set_state(state)
-        if hasattr(self, "kinds_"):
-            vars(self).setdefault("formats_", {})
+        if hasattr(self, "kinds_") and not hasattr(self, "formats_"):
+            self.formats_ = {}
 
     def get_feature_names_out(self, input_features=None) -> np.ndarray:
         """(d,) names of the numbers: the column, and which part of it."""

@@ -6,15 +6,15 @@ import io
 import json
 import socket
 import tarfile
-import threading
 import zipfile
 from collections import namedtuple
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import numpy as np
 import pytest
+from local_server import local_server
 from PIL import Image
 
 from mmad_utils.datasets import DatasetError, download, load, record
@@ -48,16 +48,11 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server():
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.files, server.ranges, server.sent = {"/data.bin": CONTENT}, [], 0
-    server.break_after, server.resumable = None, True
-    server.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with local_server(Handler) as server:
+        server.files, server.ranges, server.sent = {"/data.bin": CONTENT}, [], 0
+        server.break_after, server.resumable = None, True
+        server.url = f"http://127.0.0.1:{server.server_port}"
+        yield server
 
 
 def _files(folder):

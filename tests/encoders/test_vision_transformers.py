@@ -1,7 +1,6 @@
 """Patch tokens of timm's vision transformers, with random weights and few, narrow blocks."""
 
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import huggingface_hub
 import numpy as np
@@ -9,6 +8,7 @@ import pytest
 import safetensors.torch
 import timm
 import torch
+from local_server import local_server
 
 from mmad_utils import MultiModalAnomalyDetector, PaDiM, PatchCore
 from mmad_utils.encoders.image import BackboneError, ImageEncoder
@@ -179,18 +179,13 @@ class Hub(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    server.path, server.transfers = f"/timm/{DINO_V2}.lvd142m/resolve/main/model.safetensors", 0
-    template = f"http://127.0.0.1:{server.server_port}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
-    monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_XET", True)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with local_server(Hub) as server:
+        server.path, server.transfers = f"/timm/{DINO_V2}.lvd142m/resolve/main/model.safetensors", 0
+        template = f"http://127.0.0.1:{server.server_port}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        yield server
 
 
 def test_weights_are_downloaded_once(hub):

@@ -7,12 +7,11 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from random import Random
 
 import matplotlib.pyplot as plt
@@ -21,6 +20,7 @@ import pytest
 import safetensors
 import torch
 import torch._dynamo  # which an optimiser imports at its first step, in each forked process anew
+from local_server import local_server
 from notebook_project import Project
 
 from mmad_utils import benchmark
@@ -188,24 +188,12 @@ class Slow(BaseHTTPRequestHandler):
         pass
 
 
-@contextmanager
-def serving():
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Slow)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/file.bin"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-
 @pytest.fixture
 def make_run(tmp_path, request):
     """A function that makes a run of a kind in a new folder."""
     count = iter(range(10**6))
-    with serving() as url:
+    with local_server(Slow) as server:
+        url = f"http://127.0.0.1:{server.server_port}/file.bin"
 
         def make(kind):
             folder = tmp_path / str(next(count))
