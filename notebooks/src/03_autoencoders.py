@@ -403,8 +403,8 @@ def one_layer(shape, latent_dim):
 #
 # The copy needs sensitivity along the directions in which digits vary; in all others sensitivity only costs. The
 # decoder uses the same weights, transposed. With weights of its own it could undo any shrinking of the encoder's, and
-# the penalty would be met without learning anything. Both weights λ are larger here than the package's defaults, so
-# that the effect is plain.
+# the penalty would be met without learning anything. The weight λ of the sparse code is larger here than the package's
+# default, so that the effect is visible; that of the contractive code is the default.
 
 # %%
 options = {"latent_dim": 64, "epochs": 3 * epochs, "random_state": seed}
