@@ -493,7 +493,7 @@
 # $$s(x) = \frac{1}{n} \lVert x - G(E(x)) \rVert^2 + \frac{\kappa}{n_h} \lVert h(x) - h(G(E(x))) \rVert^2 .$$
 #
 # BiGAN learns encoder and generator in one game [@donahue2017bigan; @zenati2018gan]; that we average its weights over
-# the last few hundred updates [@yazici2019averaging] is our addition. GANomaly compares codes instead of pixels
+# the last few hundred updates [@yazici2019averaging], and score by the error of the copy alone, is our choice. GANomaly compares codes instead of pixels
 # [@akcay2018ganomaly].
 #
 # The search must not go too far. Among codes much longer than those of the game it finds copies of anomalies, too: four
