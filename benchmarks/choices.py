@@ -1,4 +1,4 @@
-"""Choose the defaults of the deep detectors on the anomalies that no result is reported on.
+"""Choose the defaults of the detectors on the anomalies that no result is reported on.
 
     MMAD_DATA_HOME=... python benchmarks/choices.py [--detectors DeepSVDD,VariationalAutoEncoder] [--jobs 2]
     MMAD_DATA_HOME=... python benchmarks/choices.py --contaminated
@@ -37,6 +37,12 @@ REPLACED: dict[str, dict] = {
     "BiGAN": {"feature_weight": 0.1},
 }
 ALTERNATIVES: dict[str, list[dict]] = {
+    "KNNDistance": [{"n_neighbors": 1}, {"n_neighbors": 20}, {"method": "mean"}],
+    "PCAResidual": [{"n_components": 0.5}, {"n_components": 0.8}, {"n_components": 0.95}],
+    "IsolationForest": [{"n_estimators": 500}, {"max_samples": 64}, {"max_features": 0.5}],
+    "LocalOutlierFactor": [{"n_neighbors": 5}, {"n_neighbors": 10}, {"n_neighbors": 50}],
+    "OneClassSVM": [{"nu": 0.05}, {"gamma": "auto"}, {"nu": 0.05, "gamma": "auto"}],
+    "ArcSineKernelDistance": [{"n_neighbors": 5}, {"weight_variance": 3.0}, {"bias_variance": 1.0}],
     "AutoEncoder": [{"dropout": 0.0}, {"epochs": 100}, {"hidden": [64]}],
     "DenoisingAutoEncoder": [{"corruption": 0.1}, {"corruption": 0.6}, {"dropout": 0.1}],
     "StackedDenoisingAutoEncoder": [{"corruption": 0.1}, {"pretraining_epochs": 0}, {"pretraining_epochs": 30}],

@@ -11,6 +11,7 @@ _MODULE_OF = {
     "AdversarialAlignment": "multimodal.alignment",
     "AdversarialAutoEncoder": "detectors.generative_autoencoders",
     "AnoGAN": "detectors.gans",
+    "ArcSineKernelDistance": "detectors.kernel_distance",
     "AutoEncoder": "detectors.autoencoders",
     "BiGAN": "detectors.bidirectional_gans",
     "CalibratedDetector": "calibrated",
