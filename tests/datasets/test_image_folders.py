@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmad_utils.datasets.image_folders import folder_label, read_pictures
+from mmad_utils.datasets.image_folders import _words_of, folder_label, read_pictures
 from mmad_utils.datasets.record import DatasetError
 
 PIXELS = {"image": np.arange(80).reshape(8, 10) + 40, "mask": np.eye(8, 10) * 255, "empty": 0, "full": 255}
@@ -81,6 +81,12 @@ READ = {
         ("MVTec AD", 6, 2, 3),
         "",
     ),
+    "MVTec LOCO AD, two masks of one of two images": (
+        "train/good/{0..2}.png\ntest/logical_anomalies/{0..1}.png\n"
+        "ground_truth/logical_anomalies/001/{0..1}.png : mask",
+        ("MVTec AD", 3, 2, 2),
+        "1 of 2 anomalous images have a mask",
+    ),
     "MPDD": (
         "train/good/{0..3}.png\ntest/good/0.png\ntest/parts_mismatch/{0..1}.png\ntest/hole/000.png\n"
         "ground_truth/parts_mismatch/{0..1}_mask.png : mask\nground_truth/hole/000_mask.png : mask",
@@ -95,6 +101,11 @@ READ = {
     "VisA": (
         "Images/Normal/{0..3}.JPG\nImages/Anomaly/{0..2}.JPG\nMasks/Anomaly/{0..2}.png : mask",
         ("VisA", 4, 3, 3),
+        "",
+    ),
+    "VisA, folders in the singular": (
+        "image/Normal/{0..3}.png\nimage/Anomaly/0.png\nmask/Anomaly/0.png : mask",
+        ("VisA", 4, 1, 1),
         "",
     ),
     "VisA, a whole category": (
@@ -168,6 +179,11 @@ READ = {
         ("folders of normal", 4, 2, 1),
         "1 masks fit no image by name (first: mask/bad/007.png)",
     ),
+    "a mask of one kind with the name of an image of another": (
+        "good/{0..3}.png\ncrack/000.png\ncut/007.png\nmasks/crack/007.png : mask",
+        ("folders of normal", 4, 2, 1),
+        "1 masks fit no image by name (first: masks/crack/007.png)",
+    ),
     "empty masks of normal images": (
         "good/{0..3}.png\nbad/000.png\nmasks/good/{0..3}.png : empty\nmasks/bad/000.png : mask",
         ("folders of normal", 4, 1, 5),
@@ -205,6 +221,7 @@ READ = {
     ),
     "a Chinese folder of labels": ("正常/{0..3}.png\n缺陷/0.png\n标签/缺陷/0.png : mask", ("folders", 4, 1, 1), ""),
     "no label": ("{0..3}.png", ("no folder name", None, 0, 0), "4 images without labels"),
+    "no label, one folder": ("normal_light/{0..3}.png", ("no folder name", None, 0, 0), ""),
     "no label, folders of days": ("2024-01/{0..1}.png\n2024-02/{0..1}.png", ("no folder name", None, 0, 0), ""),
     "no label, numbered folders": ("No.1/{0..1}.png\nNo.2/{0..1}.png", ("no folder name", None, 0, 0), ""),
     "normal images alone": ("train/good/{0..3}.png", ("MVTec AD", None, 0, 0), "4 normal images"),
@@ -287,6 +304,10 @@ REFUSED = {
         "candle/Data/Images/Normal/0.png\ncandle/Data/Masks/Anomaly/0.png : mask\n"
         "fryum/Data/Images/Normal/0.png\nfryum/Data/Masks/Anomaly/0.png : mask",
         "2 data sets side by side: candle, fryum",
+    ),
+    "data sets in folders of folders": (
+        "a/b/train/good/0.png\na/c/train/good/0.png",
+        "2 data sets side by side: a/b, a/c. Two",
     ),
     "several data sets of BTAD": ("01/train/ok/0.bmp\n02/train/ok/0.bmp", "2 data sets side by side: 01, 02. Two"),
     "contradicting folders": (
@@ -375,6 +396,7 @@ def test_a_layout_is_recognised_with_the_right_counts(tmp_path, name):
         assert samples.y is None
     else:
         assert (int((samples.y == 0).sum()), int(samples.y.sum())) == (normal, anomalous)
+    assert samples.names.dtype == object
     assert len(samples.X) == len(samples.names) == len({path.resolve() for path in samples.X})
 
 
@@ -434,6 +456,14 @@ def test_the_course_layout_takes_its_labels_from_the_file(tmp_path):
     samples = read_pictures(course(tmp_path / "nut", {"000": "good", "001": "bad", "002": "good"}), least=1)
     assert samples.notes[0].startswith("Layout: the course's") and "1 masks" in samples.notes[0]
     assert samples.names[samples.y == 1].tolist() == ["test/001.png"] and len(samples.y) == 7
+
+
+def test_a_mask_belongs_to_the_anomalous_one_of_two_images_of_its_name(tmp_path):
+    root = build(tmp_path / "nut", "train/a/{0..3}.png\ntest/a/000.png\nground_truth/a/000_mask.png : mask")
+    entries = {f"nut/train/a/00{i}.png": {"label": "good"} for i in range(4)}
+    entries["nut/test/a/000.png"] = {"label": "bad"}
+    (root / "image_anomaly_labels.json").write_text(json.dumps(entries))
+    assert len(read_pictures(root, least=1).notes) == 2  # layout and what was passed over
 
 
 @pytest.mark.parametrize(
@@ -526,6 +556,10 @@ def test_a_path_that_cannot_be_one_is_refused(path):
 )
 def test_a_folder_name_means_normal_anomalous_or_neither(name, label):
     assert folder_label(name) is label
+
+
+def test_a_list_of_words_has_commas_between_them():
+    assert _words_of("good, no defect", "ok") == {"good", "no defect", "ok"}
 
 
 def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path):
