@@ -159,9 +159,15 @@ RIGHT = [
 ]
 
 REFUSED = [
-    ("empty", "", {}, "empty"),
-    ("only a header", "a,b\n", {}, "no row below"),
-    ("a short row", lines("a,b,c", "1,2,3", "1,2", "1,2,3"), {}, "row 3: 2 cells below 3"),
+    ("empty", "", {}, r"mine\.csv: empty\. Expected a header and a row for each sample\.$"),
+    ("only a header", "a,b\n", {}, r"mine\.csv: no row below the header\.$"),
+    (
+        "a short row",
+        lines("a,b,c", "1,2,3", "1,2", "1,2,3"),
+        {},
+        r"mine\.csv, row 3: 2 cells below 3 column names \(separator ','\)\. Add or remove cells, put quotes around "
+        r"a cell that holds the separator, or give separator=\.$",
+    ),
     ("a quote that is not closed", lines("a,b", '1,"x', "2,y"), {}, "after row .*quote"),
     (
         "ambiguous thousands",
@@ -188,10 +194,27 @@ REFUSED = [
     ("UTF-16 without a mark", lines("a,b", "1,2").encode("utf-16-le"), {}, "encoding='utf-16-le'"),
     ("a binary file", bytes(range(256)), {}, "binary file"),
     ("an unknown encoding", "a,b\n1,2\n", {"encoding": "klingon"}, "Encodings are"),
-    ("a decimal mark that is none", "a,b\n1,2\n", {"decimal": ";"}, "decimal=';'"),
-    ("a separator that is none", "a,b\n1,2\n", {"separator": "::"}, "separator='::'"),
-    ("a number of rows below one", "a,b\n1,2\n", {"least": 0}, "least=0"),
-    ("a column to keep that is not there", "a,b\n1,2\n", {"text": ["c"]}, "no column 'c', which text names"),
+    ("a decimal mark that is none", "a,b\n1,2\n", {"decimal": ";"}, r"^decimal=';': give '\.' or ','\.$"),
+    (
+        "a separator that is none",
+        "a,b\n1,2\n",
+        {"separator": "::"},
+        r"^separator='::': give one character, such as ',' or ';'; ' ' for runs of spaces\.$",
+    ),
+    ("a quote as separator", "a,b\n1,2\n", {"separator": '"'}, "^separator='\"': give one character"),
+    ("a line feed as separator", "a,b\n1,2\n", {"separator": "\n"}, r"^separator='\\n': give one character"),
+    (
+        "a number of rows below one",
+        "a,b\n1,2\n",
+        {"least": 0},
+        r"^least=0: give the number of normal rows that must be there, 1 or more\.$",
+    ),
+    (
+        "a column to keep that is not there",
+        "a,b\n1,2\n",
+        {"text": ["c"]},
+        r"mine\.csv: no column 'c', which text names; there are 'a', 'b'\.$",
+    ),
 ]
 
 LABELS = [

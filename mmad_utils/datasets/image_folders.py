@@ -321,7 +321,7 @@ def _marks(root: Path, masks: Iterable[PurePosixPath], max_pixels: int) -> dict[
         return "everything" if values.all() else "a part" if values.any() else "nothing"
 
     masks = list(masks)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor() as pool:
         return dict(zip(masks, pool.map(marked, masks)))
 
 
@@ -534,7 +534,7 @@ def _check_unlabelled(where: str, images: Sequence[PurePosixPath]) -> None:
     known = NORMAL | ANOMALOUS | UNKNOWN
     suspicious = sorted(part for part in parts if _mentions(part, known) or NEGATION.match(_words(part)))
     if {image.parent.name for image in images} == {"0", "1"}:
-        suspicious = ["0", "1"]
+        suspicious = ["0"]
     if suspicious and len(parts) > 1:
         raise _two_readings(
             where, f"the folder {printable(suspicious[0])!r} has a name that may be a label",

@@ -35,6 +35,7 @@ HEAD = 100  # rows that show whether there is a header
 CHUNK = 50_000  # rows held as text at a time
 MOST_UNREADABLE = 0.5  # share of a column's cells; with more a file to score is refused
 SHOWN = 5  # columns or rows that a note names
+SHORT = 60  # characters of the names or cells of a row in a note
 POINT = re.compile(r"(?m)\.\d{0,2}$|\.\d{4}|\.\d*[eE]|^-?0?\.|\d{4}\.")  # a point that separates no thousands
 CODE = re.compile(r"\n[+-]?0\d")  # a leading zero
 LONG = re.compile(r"\n[+-]?\d{16,}\n")
@@ -196,7 +197,7 @@ def _check_columns(path: Path, names: list[str], columns: list[str]) -> None:
     missing = []
     for name in names:
         if name not in columns:
-            near = difflib.get_close_matches(name, [other for other in columns if other not in names], n=1)
+            near = difflib.get_close_matches(name, [other for other in columns if other not in names])
             missing.append(f"{name!r}" + (f" (did you mean {near[0]!r}?)" if near else ""))
     if missing:
         raise DatasetError(f"{path}: no column {', '.join(missing)}, which the detector has learned from.")
@@ -222,7 +223,7 @@ def distinct_names(header: Sequence[Any]) -> tuple[list[str], list[str]]:
 
 
 def _no_column(path: Path, name: str, what: str, columns: list[str]) -> DatasetError:
-    near = difflib.get_close_matches(name, columns, n=1)
+    near = difflib.get_close_matches(name, columns)
     shown = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(map(repr, columns[:20]))}."
     return DatasetError(f"{path}: no column {name!r}, which {what} names; {shown}")
 
@@ -252,7 +253,7 @@ def _parquet(path: Path, notes: list[str]) -> tuple[pd.DataFrame, np.ndarray]:
 
 def _header(rows, path: Path, header: bool | None, notes: list[str], above: list[str]) -> tuple[list[str], bool]:
     """Column names, and whether the first row has them."""
-    sample = [[cell.strip() for cell in cells] for _, cells in islice(rows(), HEAD + 1)]
+    sample = [[cell.strip() for cell in cells] for _, cells in islice(rows(), HEAD)]
     if not sample:
         raise DatasetError(f"{path}: empty. Expected a header and a row for each sample.")
     names, body = sample[0], sample[1:]
@@ -267,15 +268,15 @@ def _header(rows, path: Path, header: bool | None, notes: list[str], above: list
         and any(map(_is_number, names))
     ):
         columns, said = distinct_names(above)
-        notes += [f"The comment above the first row names the columns: {', '.join(above)[:60]}.", *said]
+        notes += [f"The comment above the first row names the columns: {', '.join(above)[:SHORT]}.", *said]
         return columns, False
     numeric = sum(_is_number(name) for name in names)
     if header is None:
         header = full or not body or _is_header(names, body)
         if not header:
             notes.append(
-                f"Row 1 ({', '.join(names)[:60]}) is data like the rows below: there is no header, the columns are "
-                "numbered. Give header=True if it is one."
+                f"Row 1 ({', '.join(names)[:SHORT]}) is data like the rows below: there is no header, the columns "
+                "are numbered. Give header=True if it is one."
             )
         elif numeric:
             notes.append(f"{numeric} column names in row 1 are numbers. Give header=False if row 1 is data.")
@@ -293,22 +294,21 @@ def _header(rows, path: Path, header: bool | None, notes: list[str], above: list
 
 def _is_header(names: list[str], body: list[list[str]]) -> bool:
     """Whether the first row has names: a word above numbers, or words that do not come again below them."""
-    above = recurring = below = new = 0
+    recurring = below = new = 0
     for name, cells in zip(names, zip(*(row[: len(names)] for row in body if len(row) >= len(names)))):
         known = [cell for cell in cells if cell not in MISSING]
-        numbers = sum(map(_is_number, known)) > 0.8 * len(known) if known else False
+        numbers = sum(map(_is_number, known)) > 0.8 * len(known)
         if _is_number(name) or (name in MISSING and name):
             below += numbers or not known or name in MISSING
         elif name and numbers:
-            above += name[0].isalpha() or not _number_like(name)
+            if name[0].isalpha() or not _number_like(name):
+                return True
         elif name:
             recurring += name in known
             new += name not in known and len(set(known)) < len(known)
     values = [float(name) for name in names if _is_number(name)]
     counting = len(values) > 1 and all(np.diff(values) == 1) and len(values) >= len(list(filter(None, names))) - 1
     counting = counting and ((len(values) > 2 and values[0] in (0, 1)) or 1900 <= values[0] <= 2100)
-    if above:
-        return True
     if recurring and recurring >= new:
         return False
     return counting or not below or (new > below)

@@ -62,7 +62,7 @@ def _normal_words(values: list[str], name: str) -> set[str]:
     digits = set() if set(words.values()) == {"0", "1"} else {"0", "1"}  # beside 2 or -1 they have no known meaning
     normal = {value for value, word in words.items() if word in NORMAL - digits}
     anomalous = {value for value, word in words.items() if word in ANOMALOUS - digits}
-    if len(values) == 2 and set(words.values()) <= TRUTH:
+    if len(values) == 2 and TRUTH.issuperset(words.values()):
         about = set(re.split(r"[\W_]+", name.lower()))
         if about & (NORMAL | {"valid", "success"}) - TRUTH:  # a column "ok" or "is_normal"
             return anomalous

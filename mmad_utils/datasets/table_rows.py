@@ -24,6 +24,7 @@ __all__ = ["Rows", "count_lines", "open_rows"]
 SEPARATORS = "\t;|, "  # of several that give all rows the same number of cells the first
 SAMPLE_LINES, SAMPLE_CHARACTERS = 1000, 4_000_000  # of the file, to find separator and comments
 LONGEST_LINE = 20_000_000  # characters
+BLOCK = 1 << 20  # bytes of a file that are held in memory to count its lines
 MOST_UNPACKED = 50_000_000  # bytes of the parts of an Excel file that is smaller by more than MOST_COMPRESSED
 MOST_COMPRESSED = 30
 OTHER_FORMATS = {".xls", ".ods", ".zip", ".json", ".pkl", ".feather", ".h5", ".mat", ".npz", ".npy", ".pdf", ".png"}
@@ -45,7 +46,8 @@ def open_rows(
     encoding = _encoding(path, encoding)
     with _errors(path, encoding), _open(path, encoding) as file:
         lines = _sample(file)
-    if lines and lines[0].lower().startswith("sep=") and len(lines[0].strip("\r\n")) == 5:
+    named = bool(lines) and lines[0].lower().startswith("sep=") and len(lines[0].strip("\r\n")) == 5
+    if named:
         separator = separator or lines[0][4]
         notes.append(f"Row 1 names the separator {lines[0][4]!r}.")
     lines = [line for line in lines if line.strip()]
@@ -57,28 +59,28 @@ def open_rows(
         notes.append("Lines that begin with # are comments and left out.")
     above = lines[hashes.index(False) - 1] if comments and hashes[0] else ""
     cells = re.split(r"\s+" if separator == " " else re.escape(separator), above.strip("# \t\r\n")) if above else []
-    return partial(_rows, path, encoding, separator, comments), separator, [cell.strip() for cell in cells]
+    return partial(_rows, path, encoding, separator, comments, named), separator, [cell.strip() for cell in cells]
 
 
 def count_lines(path: Path) -> int:
     """The number of line feeds of a text file, at least 1; for the share that was read."""
     with (gzip.open if path.suffix.lower() == ".gz" else open)(path, "rb") as file:
-        return max(1, sum(block.count(b"\n") for block in iter(partial(file.read, 1 << 20), b"")))
+        return max(1, sum(block.count(b"\n") for block in iter(partial(file.read, BLOCK), b"")))
 
 
-def _rows(path: Path, encoding: str, separator: str, comments: bool) -> Rows:
+def _rows(path: Path, encoding: str, separator: str, comments: bool, named: bool) -> Rows:
+    """The rows with a cell that is not empty; of a file whose first row names the separator those below it."""
     number = 0
     with _errors(path, encoding, lambda: number), _open(path, encoding) as file:
         lines = _lines(file)
         if separator == " ":
             lines = (re.sub(r"[ \t]+", " ", line.strip()) + "\n" for line in lines)
-        reader = csv.reader(lines, delimiter=separator, skipinitialspace=separator != "\t", strict=True)
+        reader = csv.reader(lines, delimiter=separator, skipinitialspace=True, strict=True)
         for number, cells in enumerate(reader, start=1):
-            if not any(map(str.strip, cells)) or (comments and cells[0].startswith("#")):
+            if (named and number == 1) or (comments and cells and cells[0].startswith("#")):
                 continue
-            if number == 1 and cells[0].lower().startswith("sep=") and len(cells[0]) <= 5:
-                continue
-            yield number, cells
+            if any(map(str.strip, cells)):
+                yield number, cells
 
 
 def _lines(file: IO[str]) -> Iterator[str]:
@@ -142,16 +144,17 @@ def _encoding(path: Path, encoding: str) -> str:
     if head[:2] in (b"\xff\xfe", b"\xfe\xff") and encoding.lower() in ("utf-8", "utf8"):
         return "utf-16"
     if b"\0" in head and not encoding.lower().startswith(("utf-16", "utf16", "utf-32", "utf32")):
-        if set(head[1:200:2]) == {0} or set(head[:200:2]) == {0}:
-            guess = "utf-16-le" if head[1] == 0 else "utf-16-be"
-            raise DatasetError(f"{path}: not a text in {encoding}. Give encoding={guess!r}.")
+        first = head[:200]
+        for guess, zeros in (("utf-16-le", first[1::2]), ("utf-16-be", first[::2])):
+            if set(zeros) == {0}:
+                raise DatasetError(f"{path}: not a text in {encoding}. Give encoding={guess!r}.")
         raise DatasetError(f"{path}: a binary file, no text. Save the table as CSV, .xlsx or Parquet.")
     return "utf-8-sig" if encoding.lower() in ("utf-8", "utf8") else encoding
 
 
 def _likely_encoding(path: Path) -> str:
     """Which encoding to give: pairs of bytes as common Chinese characters have them are GB18030."""
-    sample = _bytes(path, 1_000_000)
+    sample = _bytes(path, SAMPLE_CHARACTERS)
     runs = re.findall(rb"[\x80-\xff]+", sample)
     pairs = b"".join(run for run in runs if len(run) % 2 == 0)
     common = sum(0xB0 <= lead <= 0xD7 for lead in pairs[::2])
@@ -165,32 +168,33 @@ def _likely_encoding(path: Path) -> str:
 
 
 def _separator(lines: list[str]) -> str:
-    """The first separator that cuts all rows of the sample alike, else the one that cuts most of them alike."""
-    shares = {}
+    """The first separator that cuts all rows of the sample alike, else the one that cuts most of them alike.
+
+    The first row may have one cell less than the others, as R writes names of rows.
+    """
+    if not lines:
+        return ","
+    found = {}
     for mark in SEPARATORS:
         cut = [re.sub(r"[ \t]+", " ", line.strip()) for line in lines] if mark == " " else lines
-        lengths: list[int] = []
         try:
-            for cells in csv.reader(cut, delimiter=mark, skipinitialspace=mark != "\t"):
-                if any(map(str.strip, cells)):
-                    lengths.append(len(cells) - (len(cells) > 2 and not cells[-1].strip()))
+            header, *body = (len(cells) for cells in csv.reader(cut, delimiter=mark, skipinitialspace=True))
         except csv.Error:
             continue
-        if not lengths:
-            continue
-        header, common = lengths[0], Counter(lengths[1:] or lengths).most_common(1)[0]
-        same = common[1] / max(1, len(lengths) - 1)
-        if common[0] > 1 and (header > 1 or not _decimal_commas(lines[1:])):
-            shares[mark] = same if header == common[0] else 0.99 * same if header == common[0] - 1 else 0.0
-    best = max(shares, key=lambda mark: shares[mark], default=",")
-    if shares.get(best, 0) < 0.5:
-        return ";" if _decimal_commas(lines[1:]) else ","
-    return best
+        body = body or [header]
+        ((width, rows),) = Counter(body).most_common(1)
+        share = rows / len(body)
+        numbers = header == 1 and _decimal_commas(lines[1:])  # below one name
+        if width > 1 and share >= 0.5 and header in (width, width - 1) and not numbers:
+            found[mark] = share, header == width
+    if found:
+        return max(found, key=lambda mark: found[mark])
+    return ";" if _decimal_commas(lines[1:]) else ","
 
 
 def _decimal_commas(lines: list[str]) -> bool:
     """Whether the lines are single numbers with a decimal comma."""
-    return bool(lines) and all(re.fullmatch(r'"?-?\d+(,\d+)?"?', line.strip()) for line in lines if line.strip())
+    return bool(lines) and all(re.fullmatch(r'"?-?\d+(,\d+)?"?', line.strip()) for line in lines)
 
 
 def _sheet(path: Path, notes: list[str]) -> list[tuple[int, list[str]]]:

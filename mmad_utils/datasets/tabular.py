@@ -38,23 +38,22 @@ MATLAB_TYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9
 MATLAB_NUMBERS = ("double", "single", *(f"{sign}int{bits}" for bits in (8, 16, 32, 64) for sign in ("", "u")))
 MATLAB_CLASSES = dict(enumerate(("cell", "struct", "object", "char", "sparse", *MATLAB_NUMBERS, "function"), start=1))
 MAT_HEADER = 1000  # bytes of a variable besides its numbers, at most
-CHUNK = 1 << 20  # bytes that are decompressed at once
 THYROID_FEATURES = tuple(f"feature_{i}" for i in range(1, 7))
 
 
-def breast_cancer(seed: int = 0) -> Dataset:
+def breast_cancer(seed: int) -> Dataset:
     """569 fine-needle aspirates, 30 features of the cell nuclei; benign is normal, malignant the anomaly.
 
     Source: W. H. Wolberg, W. N. Street, O. L. Mangasarian (1993), Breast Cancer Wisconsin (Diagnostic), UCI;
     the copy that scikit-learn brings along.
     """
     data = load_breast_cancer()
-    y = (data.target == 0).astype(np.int64)
-    kinds = np.where(y == 1, "malignant", "benign")
+    y = data.target == 0
+    kinds = np.where(y, "malignant", "benign")
     return _one_class("breast_cancer", data.data, y, data.feature_names, seed, kinds=kinds)
 
 
-def thyroid(home: Path, seed: int = 0) -> Dataset:
+def thyroid(home: Path, seed: int) -> Dataset:
     """Thyroid function of 3772 patients: six real measurements, 93 with hyperfunction as the anomalies.
 
     The columns are, in the order of UCI's file, age, TSH, T3, TT4, T4U and FTI, each scaled to [0, 1]. ODDS
@@ -92,7 +91,7 @@ def thyroid(home: Path, seed: int = 0) -> Dataset:
 
 def _thyroid_csv(train: Path, test: Path) -> Dataset:
     """The course's two files with the split that they bring."""
-    columns, rows = {}, {}
+    rows = {}
     for path in (train, test):
         header, values = read_csv(path)
         needed = (*THYROID_FEATURES, "label") if path == test else THYROID_FEATURES
@@ -103,7 +102,6 @@ def _thyroid_csv(train: Path, test: Path) -> Dataset:
                 "Expected the columns feature_1 … feature_6 (float), and in the test set label "
                 "(0 normal, 1 anomaly)."
             )
-        columns[path] = header
         rows[path] = values[:, [header.index(name) for name in THYROID_FEATURES]]
         if "label" in header:
             labels = check_labels(values[:, header.index("label")], str(path), first_row=2)
@@ -126,11 +124,11 @@ def _thyroid_arff(path: Path) -> tuple[np.ndarray, np.ndarray]:
             f"{path}: not ann-thyroid: {real.shape[1]} real attributes instead of 6, classes "
             f"{', '.join(sorted(set(classes)))} instead of 1, 2, 3. Delete it and fetch again."
         )
-    X = _finite(real.to_numpy(np.float64), str(path), tuple(real.columns))
-    return (X - X.min(0)) / np.ptp(X, axis=0), (classes == "1").to_numpy(np.int64)
+    X = _finite(real.to_numpy(), str(path), tuple(real.columns))
+    return (X - X.min(0)) / np.ptp(X, axis=0), (classes == "1").to_numpy()
 
 
-def table(stem: str, home: Path, seed: int = 0) -> Dataset:
+def table(stem: str, home: Path, seed: int) -> Dataset:
     """Any table below data_home/tables: .npz or .mat with X and y, or CSV with a column of labels.
 
     The CSV's label column is called label, y, class, target or outlier (in any case); 0 is normal, 1 the
@@ -161,7 +159,7 @@ def table(stem: str, home: Path, seed: int = 0) -> Dataset:
     return _one_class(name, X, y, columns, seed)
 
 
-def openml_table(number: str, home: Path, seed: int = 0, *, name: str | None = None) -> Dataset:
+def openml_table(number: str, home: Path, seed: int, *, name: str | None = None) -> Dataset:
     """Any OpenML table with two classes, downloaded on first use.
 
     The last column holds the classes, unless one is called label, y, class, target or outlier. Labels 0 and 1
@@ -190,10 +188,9 @@ def openml_table(number: str, home: Path, seed: int = 0, *, name: str | None = N
             "2. Make a CSV file with labels 0 (normal) and 1 (anomaly) of it and load that as tables/<name>."
         )
     anomaly = "1" if set(counts.index) == {"0", "1"} else counts.index[-1]
-    features = pd.get_dummies(frame, dtype=np.float64)
+    features = pd.get_dummies(frame)
     X = _finite(features.to_numpy(np.float64), str(path), tuple(features.columns))
-    y = (classes == anomaly).to_numpy(np.int64)
-    return _one_class(name, X, y, features.columns, seed, kinds=kinds.to_numpy())
+    return _one_class(name, X, (classes == anomaly).to_numpy(), features.columns, seed, kinds=kinds.to_numpy())
 
 
 def _few_attacks(
@@ -210,7 +207,7 @@ def _few_attacks(
     return frame.iloc[rows], kinds.iloc[rows], classes
 
 
-def injected(kind: str, base: Dataset, seed: int = 0) -> Dataset:
+def injected(kind: str, base: Dataset, seed: int) -> Dataset:
     """The normals of `base` with anomalies of one kind made from them: one tenth of the test set.
 
     Han et al. (2022) describe the normals by a Gaussian mixture, its number of components chosen by BIC, and
@@ -270,7 +267,7 @@ def _from_mixture(normals: np.ndarray, n: int, rng: np.random.Generator, kind: s
     mixture = min(mixtures, key=lambda mixture: mixture.bic(normals / scale))
     means = mixture.means_ * (5 if kind == "clustered" else 1)
     covariances = mixture.covariances_ * (5 if kind == "local" else 1)
-    components = rng.choice(len(means), size=n, p=mixture.weights_ / mixture.weights_.sum())
+    components = rng.choice(len(means), size=n, p=mixture.weights_)
     draws = [rng.multivariate_normal(means[k], covariances[k], method="cholesky") for k in components]
     return np.array(draws) * scale
 
@@ -295,26 +292,22 @@ def read_csv(path: Path) -> tuple[list[str], np.ndarray]:
     for number, cells in lines[1:]:
         if len(cells) != len(header):
             raise DatasetError(f"{path}, row {number}: {len(cells)} cells below {len(header)} column names.")
-    try:
-        values = np.array([cells for _, cells in lines[1:]], dtype=np.float64)
-    except ValueError:
-        values = np.full((1, 1), np.nan)
-    if np.isfinite(values).all():
-        return header, values
-    for number, cells in lines[1:]:
-        for name, cell in zip(header, cells):
-            _number(cell, f"{path}, row {number}, column {name}")
-    raise AssertionError("a cell that NumPy refuses and Python accepts")
+    return header, np.array(
+        [[_number(cell, path, number, name) for name, cell in zip(header, cells)] for number, cells in lines[1:]]
+    )
 
 
-def _number(cell: str, where: str) -> None:
-    """Complain about a cell that is not a finite number."""
+def _number(cell: str, path: Path, row: int, column: str) -> float:
+    """The finite number of a cell."""
     try:
-        finite = np.isfinite(float(cell))
+        number = float(cell)
     except ValueError as error:
+        where = f"{path}, row {row}, column {column}"
         raise DatasetError(f"{where}: {cell!r} is not a number. Correct it or remove the row.") from error
-    if not finite:
+    if not math.isfinite(number):
+        where = f"{path}, row {row}, column {column}"
         raise DatasetError(f"{where}: {cell!r} is not a finite number. Fill it in or remove the row.")
+    return number
 
 
 def read_matrices(path: Path, max_numbers: int | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -347,14 +340,11 @@ def read_matrices(path: Path, max_numbers: int | None = None) -> tuple[np.ndarra
     if len(X) != len(y):
         raise DatasetError(f"{where}: X has {len(X)} rows, y has {len(y)} labels.")
     columns = tuple(f"X[:, {i}]" for i in range(X.shape[1]))
-    return _finite(X.astype(np.float64, copy=False), where, columns), check_labels(y, where)
+    return _finite(np.asarray(X, np.float64), where, columns), check_labels(y, where)
 
 
-def _check_field(where: str, key: str, shape: tuple[int, ...], dtype: np.dtype, max_numbers: int | None) -> None:
-    """Refuse what is not a table of real numbers (X) or a list of labels (y), by the header alone."""
-    if dtype.kind not in "biuf" or dtype.itemsize > 8:
-        kind = KIND_NAMES.get(dtype.kind, str(dtype))
-        raise DatasetError(f"{where}, field {key}: {kind}; expected numbers (real, of at most 64 bits).")
+def _check_shape(where: str, key: str, shape: tuple[int, ...], max_numbers: int | None) -> None:
+    """Refuse what is not a table (X) or a list of labels (y), by the header alone."""
     count = math.prod(shape)
     if key == "X":
         fits, expected = len(shape) == 2, "(n, d)"
@@ -388,10 +378,13 @@ def _npz_fields(path: Path, max_numbers: int | None) -> dict[str, np.ndarray]:
                 raise DatasetError(f"{where}, field {key}: a compression that NumPy does not write.")
             with archive.open(info) as file:
                 major, _ = npy.read_magic(file)
-                header = npy.read_array_header_1_0(file) if major == 1 else npy.read_array_header_2_0(file)
-                shape, _, dtype = header
-            _check_field(where, key, shape, dtype, max_numbers)
-            if info.file_size < math.prod(shape) * dtype.itemsize:
+                shape, _, dtype = npy.read_array_header_1_0(file) if major == 1 else npy.read_array_header_2_0(file)
+                start = file.tell()
+            if dtype.kind not in "biuf" or dtype.itemsize > 8:
+                kind = KIND_NAMES.get(dtype.kind, str(dtype))
+                raise DatasetError(f"{where}, field {key}: {kind}; expected numbers (real, of at most 64 bits).")
+            _check_shape(where, key, shape, max_numbers)
+            if info.file_size < start + math.prod(shape) * dtype.itemsize:
                 raise DatasetError(f"{where}, field {key}: {info.file_size:,} bytes for an array of shape {shape}.")
         for key in ("X", "y"):
             with archive.open(members[key]) as file:
@@ -422,7 +415,7 @@ def _mat_fields(path: Path, max_numbers: int | None) -> dict[str, np.ndarray]:
             if name in ("X", "y"):
                 if kind not in MATLAB_NUMBERS:
                     raise DatasetError(f"{where}, field {name}: {kind}; expected a full array of real numbers.")
-                _check_field(where, name, shape, np.dtype(float), max_numbers)
+                _check_shape(where, name, shape, max_numbers)
                 content[name] = values().reshape(shape, order="F")
     if not names:
         raise ValueError("no variable in it")
@@ -447,7 +440,10 @@ def _matlab_5(file: BinaryIO, order: str) -> Iterator[Variable]:
             file.seek(start)
             if not compressed:
                 return memoryview(file.read(min(count, size)))
-            return memoryview(_decompressed(file, size, 8 + count))[8:]  # the tag of the matrix comes first
+            packed = file.read(size)
+            return memoryview(zlib.decompressobj().decompress(packed, 8 + count))[
+                8:
+            ]  # the tag of the matrix is first
 
         head = content(MAT_HEADER)
         flags, at = _part(head, 0, order)
@@ -459,7 +455,7 @@ def _matlab_5(file: BinaryIO, order: str) -> Iterator[Variable]:
             raise ValueError(f"a shape {shape}")
 
         def values(at=at, shape=shape, content=content) -> np.ndarray:
-            whole = content(at + 16 + 8 * math.prod(shape))
+            whole = content(at + 8 + 8 * math.prod(shape))
             form = MATLAB_TYPES[struct.unpack_from(f"{order}I", whole, at)[0] & 0xFFFF]
             return np.frombuffer(_part(whole, at, order)[0], np.dtype(order + form))
 
@@ -480,24 +476,12 @@ def _part(content: memoryview, at: int, order: str) -> tuple[memoryview, int]:
     return content[start : start + size], end
 
 
-def _decompressed(file: BinaryIO, size: int, count: int) -> bytes:
-    """The first ``count`` bytes that the next ``size`` bytes of a file decompress to."""
-    decompressor, found = zlib.decompressobj(), bytearray()
-    end = file.tell() + size
-    while len(found) < count and not decompressor.eof:
-        piece = decompressor.unconsumed_tail or file.read(min(CHUNK, end - file.tell()))
-        if not piece:
-            break
-        found += decompressor.decompress(piece, count - len(found))
-    return bytes(found)
-
-
 def _matlab_4(file: BinaryIO) -> Iterator[Variable]:
     """The variables of a file of version 4."""
     while len(head := file.read(20)) == 20:
-        order = "<" if struct.unpack("<I", head[:4])[0] < 5000 else ">"
-        form, rows, columns, imaginary, length = struct.unpack(f"{order}5i", head)
-        if not (0 <= form < 5000 and 0 < length < MAT_HEADER and min(rows, columns) >= 0) or form // 10 % 10 > 5:
+        form, order = min((struct.unpack(f"{order}I", head[:4])[0], order) for order in "<>")
+        rows, columns, imaginary, length = struct.unpack(f"{order}4I", head[4:])
+        if form // 1000 != "<>".index(order) or form // 10 % 10 > 5 or length > MAT_HEADER:
             raise ValueError("no header of a MATLAB file")
         name = file.read(length).rstrip(b"\0").decode("latin-1")
         dtype = np.dtype(order + ("f8", "f4", "i4", "i2", "u2", "u1")[form // 10 % 10])
@@ -534,9 +518,10 @@ def read_arff(path: Path) -> pd.DataFrame:
     if not len(frame):
         raise DatasetError(f"{where}: no row of data.")
     for name in frame:
-        if frame[name].dtype == object and frame[name].map(type).eq(bytes).all():
-            frame[name] = frame[name].str.decode("utf-8", errors="replace")
-        elif frame[name].dtype.kind not in "iuf":
+        kind = rows.dtype[name].kind
+        if kind == "S":
+            frame[name] = frame[name].str.decode("ascii")
+        elif kind != "f":
             raise DatasetError(f"{where}, attribute {printable(name)}: neither numbers nor nominal values.")
     return frame
 

@@ -410,7 +410,8 @@ def test_a_zip_archive_cannot_write_outside_its_folder(tmp_path, name):
 CREDIT = b"@relation c\n@attribute V1 numeric\n@attribute Class {'0','1'}\n@data\n" + b"1,'0'\n" * 5 + b"9,'1'\n"
 KDD = b"@relation k\n@attribute service {http,smtp}\n@attribute bytes numeric\n"
 KDD += b"@attribute label {normal,smurf,land}\n@data\n"
-KDD += b"".join(b"http,%d,normal\n" % i for i in range(297)) + b"smtp,1,smurf\n" * 900 + b"http,2,land\n" * 100
+KDD += b"".join(b"http,%d,normal\n" % i for i in range(297)) + b"".join(b"smtp,%d,smurf\n" % i for i in range(900))
+KDD += b"http,2,land\n" * 100
 
 
 @pytest.mark.parametrize(("name", "content"), [("creditcard", CREDIT), ("kddcup99", KDD)])
@@ -426,9 +427,10 @@ def test_a_named_table_of_openml_is_fetched_by_its_number(server, tmp_path, monk
     assert dataset.y_test.sum() == {"creditcard": 1, "kddcup99": 3}[name]
 
 
-def test_kdd_cup_keeps_all_normal_connections_and_the_seed_draws_the_attacks(tmp_path):
+@pytest.mark.parametrize("normal", [b"normal", b"normal."])
+def test_kdd_cup_keeps_all_normal_connections_and_the_seed_draws_the_attacks(tmp_path, normal):
     (tmp_path / "tables" / "openml").mkdir(parents=True)
-    (tmp_path / "tables" / "openml" / "1113.arff").write_bytes(KDD)
+    (tmp_path / "tables" / "openml" / "1113.arff").write_bytes(KDD.replace(b"normal", normal))
     drawn = [load("tables/kddcup99", data_home=tmp_path, seed=seed) for seed in (0, 0, 1)]
     for dataset in drawn:
         assert dataset.feature_names == ("bytes", "service_http", "service_smtp")

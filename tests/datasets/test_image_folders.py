@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmad_utils.datasets.image_folders import folder_label, read_pictures
+from mmad_utils.datasets.image_folders import _words_of, folder_label, read_pictures
 from mmad_utils.datasets.record import DatasetError
 
 PIXELS = {"image": np.arange(80).reshape(8, 10) + 40, "mask": np.eye(8, 10) * 255, "empty": 0, "full": 255}
@@ -81,6 +81,12 @@ READ = {
         ("MVTec AD", 6, 2, 3),
         "",
     ),
+    "MVTec LOCO AD, two masks of one of two images": (
+        "train/good/{0..2}.png\ntest/logical_anomalies/{0..1}.png\n"
+        "ground_truth/logical_anomalies/001/{0..1}.png : mask",
+        ("MVTec AD", 3, 2, 2),
+        "1 of 2 anomalous images have a mask",
+    ),
     "MPDD": (
         "train/good/{0..3}.png\ntest/good/0.png\ntest/parts_mismatch/{0..1}.png\ntest/hole/000.png\n"
         "ground_truth/parts_mismatch/{0..1}_mask.png : mask\nground_truth/hole/000_mask.png : mask",
@@ -95,6 +101,11 @@ READ = {
     "VisA": (
         "Images/Normal/{0..3}.JPG\nImages/Anomaly/{0..2}.JPG\nMasks/Anomaly/{0..2}.png : mask",
         ("VisA", 4, 3, 3),
+        "",
+    ),
+    "VisA, folders in the singular": (
+        "image/Normal/{0..3}.png\nimage/Anomaly/0.png\nmask/Anomaly/0.png : mask",
+        ("VisA", 4, 1, 1),
         "",
     ),
     "VisA, a whole category": (
@@ -168,6 +179,11 @@ READ = {
         ("folders of normal", 4, 2, 1),
         "1 masks fit no image by name (first: mask/bad/007.png)",
     ),
+    "a mask of one kind with the name of an image of another": (
+        "good/{0..3}.png\ncrack/000.png\ncut/007.png\nmasks/crack/007.png : mask",
+        ("folders of normal", 4, 2, 1),
+        "1 masks fit no image by name (first: masks/crack/007.png)",
+    ),
     "empty masks of normal images": (
         "good/{0..3}.png\nbad/000.png\nmasks/good/{0..3}.png : empty\nmasks/bad/000.png : mask",
         ("folders of normal", 4, 1, 5),
@@ -205,6 +221,7 @@ READ = {
     ),
     "a Chinese folder of labels": ("正常/{0..3}.png\n缺陷/0.png\n标签/缺陷/0.png : mask", ("folders", 4, 1, 1), ""),
     "no label": ("{0..3}.png", ("no folder name", None, 0, 0), "4 images without labels"),
+    "no label, one folder": ("normal_light/{0..3}.png", ("no folder name", None, 0, 0), ""),
     "no label, folders of days": ("2024-01/{0..1}.png\n2024-02/{0..1}.png", ("no folder name", None, 0, 0), ""),
     "no label, numbered folders": ("No.1/{0..1}.png\nNo.2/{0..1}.png", ("no folder name", None, 0, 0), ""),
     "normal images alone": ("train/good/{0..3}.png", ("MVTec AD", None, 0, 0), "4 normal images"),
@@ -254,44 +271,66 @@ READ = {
 }
 # description, part of the message
 REFUSED = {
-    "no image": ("readme.md : text", "no picture among 1 files"),
+    "no image": (
+        "readme.md : text",
+        "data: no picture among 1 files. Give a folder of PNG, JPEG, TIFF, BMP, GIF, PPM or WebP files. Passed over: "
+        "1 .md.",
+    ),
     "only links that leave": ("good -> /usr", "links that leave the folder (good)"),
     "only masks": (
         "ground_truth/crack/{0..3}_mask.png : mask",
         "all 4 images lie in folders, or have names, of masks, such as ground_truth/crack/000_mask.png. Two "
-        "readings: (1) they are masks, and the images are missing; (2)",
+        "readings: (1) they are masks, and the images are missing; (2) they are images, and the name means something "
+        "else: give the inner folder, or rename. Rename or move the files so that one is left, for instance into "
+        "folders called good and bad.",
     ),
     "a product called mask": ("mask/good/{0..3}.png\nmask/bad/{0..1}.png", "give the inner folder"),
     "normal images behind a link that leaves": ("good -> /usr\nbad/0.png", "links that leave the folder (good)"),
-    "anomalies alone": ("bad/{0..3}.png", "0 normal pictures"),
+    "anomalies alone": ("bad/{0..3}.png", "data: 0 normal pictures"),
     "several categories of MVTec AD": (
         "bottle/train/good/0.png\nbottle/test/broken/0.png\ncable/train/good/0.png\ncable/test/bent/0.png",
-        "2 data sets side by side: bottle, cable",
+        "data: 2 data sets side by side: bottle, cable. Two readings: (1) each is a data set of its own: give the "
+        "folder of one; (2) all together are one. Rename",
+    ),
+    "a data set beside another one's folders": (
+        "train/good/0.png\ncable/train/good/0.png",
+        "2 data sets side by side: ., cable. Two",
+    ),
+    "seven data sets": (
+        "{1..7}/train/good/0.png",
+        "7 data sets side by side: 001, 002, 003, 004, 005, 006, .... Two",
     ),
     "several categories of VisA": (
         "candle/Data/Images/Normal/0.png\ncandle/Data/Masks/Anomaly/0.png : mask\n"
         "fryum/Data/Images/Normal/0.png\nfryum/Data/Masks/Anomaly/0.png : mask",
         "2 data sets side by side: candle, fryum",
     ),
-    "several data sets of BTAD": ("01/train/ok/0.bmp\n02/train/ok/0.bmp", "2 data sets side by side: 01, 02"),
+    "data sets in folders of folders": (
+        "a/b/train/good/0.png\na/c/train/good/0.png",
+        "2 data sets side by side: a/b, a/c. Two",
+    ),
+    "several data sets of BTAD": ("01/train/ok/0.bmp\n02/train/ok/0.bmp", "2 data sets side by side: 01, 02. Two"),
     "contradicting folders": (
         "good/0.png\ngood/bad/1.png",
-        "good/bad/1.png lies in 'good' and in 'bad'. Two readings: (1) it is normal; (2) it is anomalous. Rename or",
+        "data: good/bad/1.png lies in 'good' and in 'bad'. Two readings: (1) it is normal; (2) it is anomalous.",
     ),
     "images beside good and bad": (
         "good/{0..3}.png\nbad/0.png\nx.png",
-        "5 images have a label, such as bad/0.png (anomalous), but 1 have none, such as x.png",
+        "data: 5 images have a label, such as bad/0.png (anomalous), but 1 have none, such as x.png. Two readings: "
+        "(1) these are anomalous, as they are in no folder of normal ones; (2) they have no label, and "
+        "image_anomaly_labels.json or a folder name is missing. Rename",
     ),
     "a third folder beside good and bad": (
         "good/{0..3}.png\nbad/0.png\nborder/0.png",
-        "the folder 'border' lies beside one of normal images, but its name is no label. Two readings: (1) "
+        "data: the folder 'border' lies beside one of normal images, but its name is no label. Two readings: (1) "
         "its images are anomalous, as all that is not in the folder of normal ones; (2) they have another meaning.",
     ),
     "images nobody labelled": ("good/{0..3}.png\nunlabeled/0.png", "'unlabeled' lies beside one of normal images"),
     "a kind called like normal": ("normal/{0..3}.png\nnormal_light/0.png", "'normal_light' lies beside"),
     "a name that may be a label": (
         "normal_light/{0..3}.png\ndark/0.png",
-        "'normal_light' has a name that may be a label",
+        "data: the folder 'normal_light' has a name that may be a label. Two readings: (1) its name says whether its "
+        "images are normal; (2) the name has another meaning, and no image has a label. Rename",
     ),
     "a Chinese name that may be a label": (
         "正常光照/{0..3}.png\n夜间/0.png",
@@ -300,16 +339,20 @@ REFUSED = {
     "positive and negative": ("positive/{0..3}.png\nnegative/0.png", "has a name that may be a label"),
     "0 and 1": ("0/{0..3}.png\n1/0.png", "'0' has a name that may be a label"),
     "training images in no folder": ("train/{0..3}.png\ntest/ok/0.png\ntest/ng/0.png", "but 4 have none"),
-    "a flat test folder without labels": ("train/good/{0..3}.png\ntest/{0..1}.png", "image_anomaly_labels.json"),
-    "anomalies beside images without label": ("defect/0.png\nimages/{0..3}.png", "(1) these are normal"),
+    "a flat test folder without labels": (
+        "train/good/{0..3}.png\ntest/{0..1}.png",
+        "4 images have a label, such as train/good/000.png (normal), but 2 have none, such as test/000.png. Two",
+    ),
+    "anomalies beside images without label": ("defect/0.png\nimages/{0..3}.png", "(1) these are normal; (2)"),
     "masks for some unlabelled images": (
         "Train/{0..3}.PNG\nTrain/Label/002_label.PNG : mask",
-        "(1) images without a mask are normal; (2) their masks are missing",
+        "data: 1 of 4 images have a mask, Train/000.PNG has none. Two readings: (1) images without a mask are "
+        "normal; (2) their masks are missing. Rename",
     ),
     "masks in a folder of an unknown name": (
         "good/{0..3}.png\nbad/{0..1}.png\nmaps/bad/{0..1}.png : mask",
-        "maps/bad/000.png has the name of bad/000.png and at most three colours. Two readings: (1) it is a mask; "
-        "then call its folder masks, or the file x_mask; (2) it is an image like the other. Rename or move",
+        "data: maps/bad/000.png has the name of bad/000.png and at most three colours. Two readings: (1) it is a "
+        "mask; then call its folder masks, or the file x_mask; (2) it is an image like the other. Rename or move",
     ),
     "masks beside the images, called like them": (
         "MT_Free/{0..3}.jpg\nMT_Break/0.jpg\nMT_Break/0.png : mask",
@@ -317,10 +360,19 @@ REFUSED = {
     ),
     "a name and its negation": ("Cracked/0.png\nNon-cracked/{0..3}.png", "'Non-cracked' has a name that may be"),
     "a Chinese name and its negation": ("裂纹/0.png\n无裂纹/{0..3}.png", "'无裂纹' has a name that may be"),
-    "a normal image with a mask": ("good/{0..3}.png\nbad/9.png\nmasks/good/000.png : mask", "contradict each other"),
+    "a normal image with a mask": (
+        "good/{0..3}.png\nbad/9.png\nmasks/good/000.png : mask",
+        "data: good/000.png and masks/good/000.png contradict each other. Two readings: (1) the image is normal, as "
+        "its folder or label says; (2) it is anomalous, as its mask marks a defect. Rename",
+    ),
+    "a normal image with a mask that covers everything": (
+        "good/{0..3}.png\nbad/9.png\nmasks/good/000.png : full",
+        "good/000.png and masks/good/000.png contradict each other",
+    ),
     "labels from a mask that covers everything": (
         "kos01/Part{0..1}.jpg\nkos01/Part000_label.bmp : empty\nkos01/Part001_label.bmp : full",
-        "Part001_label.bmp: the mask covers the whole image",
+        "data/kos01/Part001_label.bmp: the mask covers the whole image, so it does not say whether the image is "
+        "normal. Correct it, or sort the images into folders called good and bad.",
     ),
     "labels from masks in JPEG": (
         "kos01/Part{0..1}.bmp\nkos01/Part{0..1}_label.jpg : empty",
@@ -344,6 +396,7 @@ def test_a_layout_is_recognised_with_the_right_counts(tmp_path, name):
         assert samples.y is None
     else:
         assert (int((samples.y == 0).sum()), int(samples.y.sum())) == (normal, anomalous)
+    assert samples.names.dtype == object
     assert len(samples.X) == len(samples.names) == len({path.resolve() for path in samples.X})
 
 
@@ -388,8 +441,8 @@ def test_a_labels_file_of_another_form_is_refused_with_what_was_expected(tmp_pat
     (root / "image_anomaly_labels.json").write_text(content)
     with pytest.raises(DatasetError) as caught:
         read_pictures(root, least=1)
-    expected = 'image_anomaly_labels.json: expected {"nut/test/x.png": {"label": "good" or "bad"}, ...} ('
-    assert expected in str(caught.value)
+    path = root / "image_anomaly_labels.json"
+    assert str(caught.value).startswith(f'{path}: expected {{"nut/test/x.png": {{"label": "good" or "bad"}}, ...}} (')
 
 
 def course(root, kinds):
@@ -405,12 +458,26 @@ def test_the_course_layout_takes_its_labels_from_the_file(tmp_path):
     assert samples.names[samples.y == 1].tolist() == ["test/001.png"] and len(samples.y) == 7
 
 
+def test_a_mask_belongs_to_the_anomalous_one_of_two_images_of_its_name(tmp_path):
+    root = build(tmp_path / "nut", "train/a/{0..3}.png\ntest/a/000.png\nground_truth/a/000_mask.png : mask")
+    entries = {f"nut/train/a/00{i}.png": {"label": "good"} for i in range(4)}
+    entries["nut/test/a/000.png"] = {"label": "bad"}
+    (root / "image_anomaly_labels.json").write_text(json.dumps(entries))
+    assert len(read_pictures(root, least=1).notes) == 2  # layout and what was passed over
+
+
 @pytest.mark.parametrize(
     ("kinds", "message"),
     [
-        ({"000": "good"}, "no entry 'nut/test/001.png'"),
-        ({"000": "good", "001": "bad", "002": "good", "9": "bad"}, "entry 'nut/test/9.png': no such file"),
-        ({"000": "good", "001": "worse", "002": "good"}, "label 'worse'"),
+        ({"000": "good"}, r"labels\.json: no entry 'nut/test/001\.png', but the file is there\.$"),
+        (
+            {"000": "good", "001": "bad", "002": "good", "9": "bad"},
+            r"labels\.json, entry 'nut/test/9\.png': no such file\. Correct the name\.$",
+        ),
+        (
+            {"000": "good", "001": "worse", "002": "good"},
+            r"labels\.json, entry 'nut/test/001\.png': label 'worse'; expected 'good' or 'bad'\.$",
+        ),
     ],
 )
 def test_labels_of_the_course_that_do_not_fit_are_refused(tmp_path, kinds, message):
@@ -418,11 +485,26 @@ def test_labels_of_the_course_that_do_not_fit_are_refused(tmp_path, kinds, messa
         read_pictures(course(tmp_path / "nut", kinds), least=1)
 
 
+CONTRADICTION = (
+    r"nut: the labels file contradicts the folder of test/good/000\.png\. Two readings: \(1\) the label of the file; "
+    r"\(2\) the name of the folder\. Rename"
+)
+
+
 def test_a_labels_file_that_contradicts_a_folder_is_refused_with_both_readings(tmp_path):
     root = build(tmp_path / "nut", "train/good/{0..3}.png\ntest/good/000.png\ntest/bad/000.png")
     (root / "image_anomaly_labels.json").write_text('{"nut/test/good/000.png": {"label": "bad"}}')
-    with pytest.raises(DatasetError, match=r"contradicts the folder.*\(1\) the label of the file; \(2\) the name"):
+    with pytest.raises(DatasetError, match=CONTRADICTION):
         read_pictures(root, least=1)
+
+
+def test_a_labels_file_beside_the_folders_speaks_of_each_of_them(tmp_path):
+    root = course(tmp_path / "nut", {"000": "good", "001": "bad", "002": "good"})
+    entries = json.loads((root / "image_anomaly_labels.json").read_text()) | {"nutmeg/test/7.png": {"label": "bad"}}
+    (root / "image_anomaly_labels.json").unlink()
+    (tmp_path / "image_anomaly_labels.json").write_text(json.dumps(entries))
+    samples = read_pictures(root, least=1)
+    assert samples.names[samples.y == 1].tolist() == ["test/001.png"]
 
 
 def test_pipes_and_sockets_are_passed_over_and_named(tmp_path, monkeypatch):
@@ -476,9 +558,13 @@ def test_a_folder_name_means_normal_anomalous_or_neither(name, label):
     assert folder_label(name) is label
 
 
+def test_a_list_of_words_has_commas_between_them():
+    assert _words_of("good, no defect", "ok") == {"good", "no defect", "ok"}
+
+
 def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path):
     (tmp_path / "a.png").touch()
-    with pytest.raises(DatasetError, match="is a file; give the folder"):
+    with pytest.raises(DatasetError, match=r"a\.png is a file; give the folder that holds the pictures\.$"):
         read_pictures(tmp_path / "a.png")
 
 

@@ -31,6 +31,7 @@ def test_breast_cancer_splits_the_benign_samples_and_keeps_all_malignant_ones_fo
     rows = {row.tobytes() for row in np.concatenate([dataset.X_train, dataset.X_test])}
     assert rows == {row.tobytes() for row in reference.data}
     assert dataset.feature_names == tuple(reference.feature_names)
+    assert dataset.source["kinds_test"] == tuple("malignant" if label else "benign" for label in dataset.y_test)
 
 
 def test_digits_are_real_pictures_with_one_class_normal():

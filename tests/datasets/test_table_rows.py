@@ -1,11 +1,14 @@
 """The rows of a file as texts: separator, comments, encoding, sheets, and what is refused."""
 
 import gzip
+import sys
+import zipfile
 from datetime import datetime
 
 import pandas as pd
 import pytest
 
+from mmad_utils.datasets import table_rows
 from mmad_utils.datasets.record import DatasetError
 from mmad_utils.datasets.table_rows import _cell, count_lines, open_rows
 
@@ -33,7 +36,8 @@ COMMENTS = "Lines that begin with # are comments and left out."
     [
         ("a,b\n1,2\n", ([(1, ["a", "b"]), (2, ["1", "2"])], ",", [], [])),
         ("a, b\n\n1, 2\n", ([(1, ["a", "b"]), (3, ["1", "2"])], ",", [], [])),
-        ("a\tb\n1\t 2\n", ([(1, ["a", "b"]), (2, ["1", " 2"])], "\t", [], [])),
+        ("a\tb\n1\t 2\n", ([(1, ["a", "b"]), (2, ["1", "2"])], "\t", [], [])),
+        ('a; b\n1; "x; y"\n2; "z; w"\n', ([(1, ["a", "b"]), (2, ["1", "x; y"]), (3, ["2", "z; w"])], ";", [], [])),
         (" a  b   c\n 1 \t 2  3 \n", ([(1, ["a", "b", "c"]), (2, ["1", "2", "3"])], " ", [], [])),
         (
             "SEP=;\r\na;b\r\n1;2\r\n",
@@ -55,6 +59,13 @@ COMMENTS = "Lines that begin with # are comments and left out."
             "# p; q; r\n#;;\na,b\n1,2\n3,4\n",
             ([(3, ["a", "b"]), (4, ["1", "2"]), (5, ["3", "4"])], ",", [";;"], [COMMENTS]),
         ),
+        ("sep=;\nsep=,b\n", ([(2, ["sep=,b"])], ";", [], ["Row 1 names the separator ';'."])),
+        ("sep=1;b\n2;3\n", ([(1, ["sep=1", "b"]), (2, ["2", "3"])], ";", [], [])),
+        ("sep=\nx\n", ([(1, ["sep="]), (2, ["x"])], ",", [], [])),
+        ("t\n1,5\n", ([(1, ["t"]), (2, ["1,5"])], ";", [], [])),
+        ("t\nthe red car\na green car\n", ([(1, ["t"]), (2, ["the red car"]), (3, ["a green car"])], ",", [], [])),
+        ("a b;c\n1 2;3\nx y z;4\n", ([(1, ["a b", "c"]), (2, ["1 2", "3"]), (3, ["x y z", "4"])], ";", [], [])),
+        ("a b;c\n1 2 3;4\nx;5\n", ([(1, ["a b", "c"]), (2, ["1 2 3", "4"]), (3, ["x", "5"])], ";", [], [])),
         ("t\n1,5\n2,5\n", ([(1, ["t"]), (2, ["1,5"]), (3, ["2,5"])], ";", [], [])),
         ("x y\nr1 1 2\nr2 3 4\n", ([(1, ["x", "y"]), (2, ["r1", "1", "2"]), (3, ["r2", "3", "4"])], " ", [], [])),
         ("t\nred\nblue\n", ([(1, ["t"]), (2, ["red"]), (3, ["blue"])], ",", [], [])),
@@ -64,6 +75,45 @@ COMMENTS = "Lines that begin with # are comments and left out."
 )
 def test_rows_separator_and_comments(rows, content, expected):
     assert rows(content) == expected
+
+
+def test_a_separator_that_half_of_the_rows_have_is_found_and_one_of_fewer_is_not(rows):
+    assert rows("a;b\n1;2\n3;4\nx\n5;6;7\n")[1] == ";"
+    assert rows("a;b\n1;2\n3;4\nx\n5;6;7\ny;8;9;10\n")[1] == ","
+
+
+def test_cells_that_are_too_long_for_other_separators_do_not_matter(rows):
+    cells = ["x" * 1000] * 140
+    assert rows(";".join(map(str, range(140))) + "\n" + ";".join(cells) + "\n")[0][1] == (2, cells)
+
+
+def test_the_first_bytes_decide_whether_a_file_is_text(rows):
+    assert rows(b"a,b\n" + b"1,2\n" * 1023 + b"\0,3\n")[0][-1] == (1025, ["\0", "3"])
+    with pytest.raises(DatasetError, match=r"a\.csv: a binary file"):
+        rows(b"a,b\n" + b"1,2\n" * 1022 + b"1,2\0")
+
+
+@pytest.mark.parametrize(("encoding", "guess"), [("utf-16-le", "utf-16-le"), ("utf-16-be", "utf-16-be")])
+def test_a_hundred_letters_show_the_order_of_bytes(rows, encoding, guess):
+    with pytest.raises(DatasetError, match=f"Give encoding='{guess}'"):
+        rows(("a" * 100 + "好\n").encode(encoding))
+
+
+@pytest.mark.parametrize(
+    ("leads", "single", "chinese"),
+    [
+        (b"\xb0" * 7 + b"\xff" * 3, 0, True),  # more than 60% of the pairs are common characters
+        (b"\xd7" * 7 + b"\xff" * 3, 0, True),
+        (b"\xb0" * 6 + b"\xaf\xaf\xd8\xd8", 0, False),
+        (b"\xc0" * 8, 3, True),  # more than 80% of the bytes are in pairs
+        (b"\xc0" * 8, 4, False),
+    ],
+)
+def test_pairs_of_bytes_of_common_characters_are_chinese(rows, leads, single, chinese):
+    pairs = [bytes([lead, 0xA1]) for lead in leads] + [b"\xfe"] * single
+    with pytest.raises(DatasetError) as caught:
+        rows(b",".join(pairs) + b"\n")
+    assert ("encoding='gb18030'" in str(caught.value)) is chinese
 
 
 def test_a_separator_that_is_given_is_used(rows):
@@ -171,5 +221,39 @@ def test_the_first_sheet_of_an_excel_file_is_read_as_text(tmp_path, name):
     assert list(read()) == list(read()) == list(zip([1, 2, 4, 5, 6], expected))
     assert (separator, above, notes) == ("", [], ["Sheet 'one' is read, the other 1 are not."])
     path.write_bytes(b"PK")
-    with pytest.raises(DatasetError, match=rf"{name}: not a readable Excel file \(.+\)\. Save it anew, or as CSV\.$"):
-        open_rows(path, "utf-8", None, notes)
+    with zipfile.ZipFile(tmp_path / "b.xlsx", "w") as archive:
+        archive.writestr("content.xml", "of LibreOffice")
+    for damaged in (path, tmp_path / "b.xlsx"):
+        with pytest.raises(
+            DatasetError, match=rf"{damaged.name}: not a readable Excel file \(.+\)\. Save it anew, or as CSV\.$"
+        ):
+            open_rows(damaged, "utf-8", None, notes)
+
+
+def test_numbers_of_a_sheet_without_header_stay_as_they_are(tmp_path):
+    pd.DataFrame([[1, 2], [3, 4.5]]).to_excel(tmp_path / "a.xlsx", header=False, index=False)
+    read, *_ = open_rows(tmp_path / "a.xlsx", "utf-8", None, [])
+    assert list(read()) == [(1, ["1", "2"]), (2, ["3", "4.5"])]
+
+
+def test_an_excel_file_is_refused_by_its_unpacked_size_and_what_it_has_of_its_own(tmp_path, monkeypatch):
+    path = tmp_path / "a.xlsx"
+    pd.DataFrame([[1, 2]]).to_excel(path)
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(part.file_size for part in archive.infolist())
+    monkeypatch.setattr(table_rows, "MOST_UNPACKED", 0)
+    open_rows(path, "utf-8", None, [])  # not much compressed
+    monkeypatch.setattr(table_rows, "MOST_COMPRESSED", 0)
+    with pytest.raises(
+        DatasetError, match=rf"a\.xlsx: not a readable Excel file \(it unpacks to {unpacked:,} bytes\)"
+    ):
+        open_rows(path, "utf-8", None, [])
+    monkeypatch.setattr(table_rows, "MOST_UNPACKED", unpacked)
+    open_rows(path, "utf-8", None, [])
+
+
+def test_a_missing_reader_of_excel_files_is_named_with_the_command(tmp_path, monkeypatch):
+    pd.DataFrame([[1, 2]]).to_excel(tmp_path / "a.xlsx")
+    monkeypatch.setitem(sys.modules, "openpyxl", None)
+    with pytest.raises(DatasetError, match=r"a\.xlsx: reading Excel files needs openpyxl: pip install openpyxl\.$"):
+        open_rows(tmp_path / "a.xlsx", "utf-8", None, [])

@@ -19,8 +19,9 @@ from sklearn.metrics import roc_auc_score
 from sklearn.mixture import GaussianMixture
 from sklearn.neighbors import NearestNeighbors
 
-from mmad_utils.datasets import DatasetError, download, load
-from mmad_utils.datasets.tabular import _from_mixture, read_arff, read_csv, read_matrices
+from mmad_utils.datasets import Dataset, DatasetError, download, load, tabular
+from mmad_utils.datasets.record import origin
+from mmad_utils.datasets.tabular import _from_mixture, injected, read_arff, read_csv, read_matrices
 
 HEADER = "feature_1,feature_2,feature_3,feature_4,feature_5,feature_6"
 
@@ -59,6 +60,8 @@ def test_thyroid_csv_keeps_its_own_split_for_seed_zero(thyroid_csv):
     np.testing.assert_array_equal(dataset.X_train, train)
     np.testing.assert_array_equal(dataset.X_test, test)
     assert dataset.y_test.tolist() == [0] * 10 + [1] * 2
+    assert (dataset.name, dataset.modality, dataset.feature_names) == ("thyroid", "tabular", tuple(HEADER.split(",")))
+    assert dataset.source.items() >= origin("thyroid").items()
     other = load("thyroid", data_home=home, seed=1)
     assert other.X_train.shape == train.shape and not np.array_equal(other.X_train, train)
 
@@ -71,14 +74,21 @@ def test_thyroid_columns_are_found_by_name_whatever_their_order(thyroid_csv):
     np.testing.assert_array_equal(load("thyroid", data_home=home).X_train, train)
 
 
-@pytest.mark.parametrize("text", ["n/a", "", "NaN", "inf", "-inf", "1e999"])
-def test_a_cell_that_is_no_finite_number_is_named_with_file_row_and_column(thyroid_csv, text):
+NUMBER = "is not a number. Correct it or remove the row."
+FINITE = "is not a finite number. Fill it in or remove the row."
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [("n/a", NUMBER), ("", NUMBER), ("NaN", FINITE), ("inf", FINITE), ("-inf", FINITE), ("1e999", FINITE)],
+)
+def test_a_cell_that_is_no_finite_number_is_named_with_file_row_and_column(thyroid_csv, text, reason):
     home, *_ = thyroid_csv
     path = home / "thyroid" / "test-set.csv"
     _replace_cell(path, 9, 2, text)
     with pytest.raises(DatasetError) as caught:
         load("thyroid", data_home=home)
-    assert f"{path}, row 9, column feature_3: {text!r} is not a" in str(caught.value)
+    assert str(caught.value) == f"{path}, row 9, column feature_3: {text!r} {reason}"
 
 
 @pytest.mark.parametrize("text", ["2", "-1", "0.5"])
@@ -93,8 +103,13 @@ def test_a_missing_column_is_named_with_what_was_expected(thyroid_csv):
     home, *_ = thyroid_csv
     path = home / "thyroid" / "test-set.csv"
     path.write_text(path.read_text().replace("feature_4", "TT4"))
-    with pytest.raises(DatasetError, match=r"test-set\.csv, row 1: no column 'feature_4'(.|\n)*Expected"):
+    with pytest.raises(DatasetError) as caught:
         load("thyroid", data_home=home)
+    names = HEADER.replace("feature_4", "TT4").split(",")
+    assert str(caught.value) == (
+        f"{path}, row 1: no column 'feature_4' (the header reads {', '.join(names)}, label).\n"
+        "Expected the columns feature_1 … feature_6 (float), and in the test set label (0 normal, 1 anomaly)."
+    )
 
 
 def test_a_row_of_another_length_is_named(thyroid_csv):
@@ -114,26 +129,48 @@ def test_one_class_only_in_the_test_set_is_refused(thyroid_csv):
         load("thyroid", data_home=home)
 
 
+TRAINED_ON_ANOMALY = (
+    r"train-set\.csv, row 12, column label: an anomaly in the training set\. "
+    r"Training takes normal samples only: remove it\.$"
+)
+
+
 def test_an_anomaly_in_the_training_file_is_refused(thyroid_csv):
     home, *_ = thyroid_csv
     (home / "thyroid" / "train-set.csv").write_text((home / "thyroid" / "test-set.csv").read_text())
-    with pytest.raises(DatasetError, match=r"train-set\.csv, row 12, column label: an anomaly"):
+    with pytest.raises(DatasetError, match=TRAINED_ON_ANOMALY):
         load("thyroid", data_home=home)
 
 
 def test_one_of_two_thyroid_files_is_not_enough(thyroid_csv):
     home, *_ = thyroid_csv
     (home / "thyroid" / "test-set.csv").unlink()
-    with pytest.raises(DatasetError, match=r"test-set\.csv: not there .*holds: train-set\.csv"):
+    with pytest.raises(
+        DatasetError, match=rf"test-set\.csv: not there .*holds: train-set\.csv(.|\n)*Expected below {home} "
+    ):
         load("thyroid", data_home=home)
 
 
-@pytest.mark.parametrize("content", [b"", b"a,b\n", b"\xff\xfe\x00a"])
-def test_a_file_that_is_no_table_is_refused(tmp_path, content):
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", r"empty\."),
+        (b"\n\n", r"empty\."),
+        (b"a,b\n", r"no row below the header\."),
+        (b"\xff\xfe\x00a", r"not a CSV file in UTF-8 \(.+\)\. Save it as one\."),
+        (b"a" * 200_000, r"not a CSV file in UTF-8 \(field larger than field limit.+\)\. Save it as one\."),
+    ],
+)
+def test_a_file_that_is_no_table_is_refused(tmp_path, content, message):
     path = tmp_path / "x.csv"
     path.write_bytes(content)
-    with pytest.raises(DatasetError, match=r"x\.csv"):
+    with pytest.raises(DatasetError, match=rf"x\.csv: {message}$"):
         read_csv(path)
+
+
+def test_a_column_name_keeps_its_line_break_and_loses_its_margins(tmp_path):
+    (tmp_path / "x.csv").write_bytes(b'" a\r\nb ", c\r\n1,2\r\n')
+    assert read_csv(tmp_path / "x.csv")[0] == ["a\r\nb", "c"]
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -157,7 +194,7 @@ def test_odds_and_adbench_files_are_split_one_class_by_the_seed(tmp_path, rng, s
         np.savez(folder / "38_thyroid.npz", X=X, y=y)
     first, second = (load("thyroid", data_home=tmp_path, seed=seed) for seed in (0, 1))
     assert len(first.X_train) == 8 and first.y_test.sum() == 4 and len(first.X_test) == 13
-    assert not np.array_equal(first.X_train, second.X_train)
+    assert not np.array_equal(first.X_train, second.X_train) and first.feature_names == tuple(HEADER.split(","))
     assert {row.tobytes() for row in first.X_test[first.y_test == 1]} == {row.tobytes() for row in X[y == 1]}
 
 
@@ -165,19 +202,35 @@ def test_a_matlab_7_3_file_is_refused_with_the_way_out(tmp_path):
     (tmp_path / "thyroid").mkdir()
     header = b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(116) + bytes(8) + b"\x00\x02IM"
     (tmp_path / "thyroid" / "thyroid.mat").write_bytes(header + bytes(512))
-    with pytest.raises(DatasetError, match=r"thyroid\.mat: a MATLAB v7\.3 \(HDF5\) file.*-v7"):
+    message = (
+        r"thyroid\.mat: a MATLAB v7\.3 \(HDF5\) file, which is not read\. Save it in MATLAB with "
+        r"save\(\.\.\., '-v7'\), or save X and y with numpy\.savez\.$"
+    )
+    with pytest.raises(DatasetError, match=message):
         load("thyroid", data_home=tmp_path)
+
+
+SPARSE = r"mine\.npz: a sparse matrix, which is not read\. Save X\.toarray\(\) and y with numpy\.savez\.$"
 
 
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"X": np.zeros((4, 2))}, "no array 'y'"),
+        (
+            {"X": np.zeros((4, 2)), **{name: [1] for name in "abcdefghi"}},
+            r"mine\.npz: no array 'y' \(it holds X, a, b, c, d, e, f, g\); expected X \(n, d\) and y \(n,\), 0 "
+            r"normal, 1 anomaly\.$",
+        ),
+        ({}, r"no array 'X' \(it holds nothing\);"),
         ({"X": np.zeros((4, 2)), "y": np.zeros(3)}, "X has 4 rows, y has 3 labels"),
-        ({"X": np.array([["a"], ["b"]]), "y": np.array([0, 1])}, "expected numbers"),
+        (
+            {"X": np.array([["a"], ["b"]]), "y": np.array([0, 1])},
+            r"mine\.npz, field X: text; expected numbers \(real, of at most 64 bits\)\.$",
+        ),
+        ({"X": np.ones((2, 1), np.longdouble), "y": np.array([0, 1])}, "field X: float128; expected numbers"),
         (
             {"X": np.array([[1.0], [np.nan]]), "y": np.array([0, 1])},
-            r"row 2, column X\[:, 0\]: nan is not a finite",
+            r"mine\.npz, row 2, column X\[:, 0\]: nan is not a finite number\. Fill it in or remove the row\.$",
         ),
         ({"X": np.zeros((2, 1)), "y": np.array([0, 3])}, "row 2, column label: 3 is not a label"),
         ({"X": np.array([[1], [2]], dtype=object), "y": np.array([0, 1])}, "field X: Python objects"),
@@ -185,11 +238,18 @@ def test_a_matlab_7_3_file_is_refused_with_the_way_out(tmp_path):
         ({"X": np.ones((2, 1), "m8[s]"), "y": np.array([0, 1])}, "field X: time differences"),
         ({"X": np.ones((2, 1)), "y": np.array([0, 1], "M8[D]")}, "field y: dates"),
         ({"X": np.ones((2, 1), [("a", float)]), "y": np.array([0, 1])}, "field X: records"),
-        ({"X": np.ones((0, 3)), "y": np.array([])}, r"field X: an array of shape \(0, 3\)"),
+        (
+            {"X": np.ones((0, 3)), "y": np.array([])},
+            r"mine\.npz, field X: an array of shape \(0, 3\); expected \(n, d\), not empty\.$",
+        ),
         ({"X": np.ones((2, 0)), "y": np.array([0, 1])}, r"field X: an array of shape \(2, 0\)"),
         ({"X": np.ones((2, 3, 1)), "y": np.array([0, 1])}, r"field X: an array of shape \(2, 3, 1\)"),
-        ({"X": np.ones((4, 3)), "y": np.eye(2)}, r"field y: an array of shape \(2, 2\)"),
-        ({"data": [1], "indices": [0], "indptr": [0, 1], "shape": [1, 1], "format": b"csr"}, "a sparse matrix"),
+        (
+            {"X": np.ones((4, 3)), "y": np.eye(2)},
+            r"field y: an array of shape \(2, 2\); expected \(n,\), not empty\.$",
+        ),
+        ({"X": np.ones((4, 3)), "y": np.ones((4, 1, 1))}, r"field y: an array of shape \(4, 1, 1\)"),
+        ({"data": [1], "indices": [0], "indptr": [0, 1], "shape": [1, 1], "format": b"csr"}, SPARSE),
     ],
 )
 def test_matrices_that_do_not_fit_are_refused(tmp_path, arrays, message):
@@ -204,8 +264,35 @@ def test_matrices_that_do_not_fit_are_refused(tmp_path, arrays, message):
 def test_damaged_matrices_are_refused(tmp_path, suffix, content):
     (tmp_path / "tables").mkdir()
     (tmp_path / "tables" / f"mine{suffix}").write_bytes(content)
-    with pytest.raises(DatasetError, match="not a readable"):
+    with pytest.raises(
+        DatasetError, match=rf"mine\{suffix}: not a readable \{suffix} file \(.+\)\. Fetch it again\.$"
+    ):
         load("tables/mine", data_home=tmp_path)
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".mat"])
+@pytest.mark.parametrize("dtype", ["f4", "i1"])
+def test_one_sample_of_one_number_is_a_table_in_double_precision(tmp_path, suffix, dtype):
+    path, arrays = tmp_path / f"x{suffix}", {"X": np.array([[7]], dtype), "y": np.array([[1]])}
+    np.savez(path, **arrays) if suffix == ".npz" else scipy.io.savemat(path, arrays)
+    X, y = read_matrices(path)
+    assert X.tolist() == [[7]] and y.tolist() == [1] and (X.dtype, y.dtype) == (np.float64, np.int64)
+
+
+@pytest.mark.parametrize("version", [(1, 0), (2, 0), (3, 0)])
+def test_every_version_of_an_array_in_an_npz_file_is_read_and_half_an_array_is_refused(tmp_path, version):
+    arrays = {"X": np.eye(4, 2), "y": np.array([0, 1, 0, 1], "u1")}
+    for missing in (0, 1):
+        with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
+            for name, values in arrays.items():
+                content = io.BytesIO()
+                np.lib.format.write_array(content, values, version)
+                archive.writestr(f"{name}.npy", content.getvalue()[: len(content.getvalue()) - missing])
+        if missing:
+            with pytest.raises(DatasetError, match=r"x\.npz, field X: \d+ bytes for an array of shape \(4, 2\)\.$"):
+                read_matrices(tmp_path / "x.npz")
+        else:
+            assert read_matrices(tmp_path / "x.npz")[0].tolist() == arrays["X"].tolist()
 
 
 def write_npz_header(path, shape, compress_type=zipfile.ZIP_DEFLATED):
@@ -245,7 +332,8 @@ def test_a_limit_on_numbers_holds_for_what_a_file_decompresses_to(tmp_path, writ
 def test_matlab_files_are_read_as_scipy_reads_them(tmp_path, rng, form, dtype, compressed):
     X, y = rng.integers(0, 99, (12, 3)).astype(dtype), np.repeat([0, 1], 6)
     options = {"format": form, "do_compression": compressed}
-    scipy.io.savemat(tmp_path / "x.mat", {"first": np.eye(3), "X": X, "y": y, "word": "text"}, **options)
+    variables = {"first": np.eye(3), "waves": 1j * np.eye(3), "X": X, "y": y, "word": "text"}
+    scipy.io.savemat(tmp_path / "x.mat", variables, **options)
     read = scipy.io.loadmat(tmp_path / "x.mat")
     for ours, theirs in zip(read_matrices(tmp_path / "x.mat"), (read["X"], read["y"].ravel())):
         np.testing.assert_array_equal(ours, theirs)
@@ -263,6 +351,52 @@ def test_a_matlab_variable_that_decompresses_to_gigabytes_is_decompressed_to_its
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert X.tolist() == np.ones((4, 2)).tolist() and peak < 5_000_000
+
+
+def matlab_5(*variables, kind=14, order="<"):
+    """A file of version 5 with matrices of parts (type, code, values); none is packed beside its type."""
+    content = bytes(124) + (b"\0\1IM" if order == "<" else b"\1\0MI")
+    for parts in variables:
+        matrix = b""
+        for form, code, values in parts:
+            data = struct.pack(f"{order}{len(values)}{code}", *values)
+            matrix += struct.pack(f"{order}2I", form, len(data)) + data + bytes(-len(data) % 8)
+        content += struct.pack(f"{order}2I", kind, len(matrix)) + matrix
+    return content
+
+
+def matrix(name, shape, values, flags=6):
+    return (6, "I", [flags, 0]), (5, "i", shape), (1, "B", name), (9, "d", values)
+
+
+ROW = matrix(b"X", [1, 2], [3, 4])
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_a_name_of_one_letter_may_have_a_part_of_its_own(tmp_path, order):
+    (tmp_path / "x.mat").write_bytes(matlab_5(ROW, matrix(b"y", [1, 1], [1]), order=order))
+    X, y = read_matrices(tmp_path / "x.mat")
+    assert X.tolist() == [[3, 4]] and y.tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (matlab_5(ROW), r"x\.mat: no array 'y' \(it holds X\);"),
+        (matlab_5(), r"\(ValueError\('no variable in it'\)\)"),
+        (matlab_5(ROW, kind=13), r"\(ValueError\('an element of type 13'\)\)"),
+        (matlab_5(matrix(b"X", [1, -2], [])), r"\(ValueError\('a shape \(1, -2\)'\)\)"),
+        (matlab_5(ROW)[:-1], r"\(ValueError\('a part that ends after its matrix'\)\)"),
+        (
+            matlab_5(matrix(b"X", [1, 2], [3, 4], flags=99)),
+            r"x\.mat, field X: an unknown class; expected a full array of real numbers\.$",
+        ),
+    ],
+)
+def test_damaged_matlab_5_files_are_refused_with_the_cause(tmp_path, content, message):
+    (tmp_path / "x.mat").write_bytes(content)
+    with pytest.raises(DatasetError, match=message):
+        read_matrices(tmp_path / "x.mat")
 
 
 @pytest.mark.parametrize(
@@ -294,7 +428,7 @@ def test_a_named_pipe_is_refused_before_it_is_opened(tmp_path, suffix):
 
 def test_arff_numbers_stay_numbers_and_nominal_values_become_text(tmp_path):
     path = tmp_path / "x.arff"
-    path.write_text("@relation x\n@attribute a real\n@attribute b {u,v}\n@data\n1.5,u\n?,v\n")
+    path.write_bytes(b"% gr\xf6\xdfe\n@relation x\n@attribute a real\n@attribute b {u,v}\n@data\n1.5,u\n?,v\n")
     frame = read_arff(path)
     np.testing.assert_array_equal(frame["a"], [1.5, np.nan])
     assert frame["a"].dtype == np.float64 and frame["b"].iloc[1] == "v"
@@ -323,12 +457,13 @@ def test_every_type_of_matlab_4_is_read_in_both_orders(tmp_path, form, code, ord
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (matlab_4("X", [1, 2], 9), "field X: an unknown class; expected a full array of real numbers"),
-        (matlab_4("X", [1, 2], 60), "no header of a MATLAB file"),
-        (matlab_4("X", [1, 2], 5000), "no header of a MATLAB file"),
-        (matlab_4("X" * 1000, [1, 2]), "no header of a MATLAB file"),
-        (matlab_4("Z", [1, 2]), r"no array 'X' \(it holds Z\); expected X"),
-        (b"short", "no variable in it"),
+        (matlab_4("X", [1, 2], 9), r"field X: an unknown class; expected a full array of real numbers\.$"),
+        (matlab_4("X", [1, 2], 60), r"\('no header of a MATLAB file'\)"),
+        (matlab_4("X", [1, 2], 1000), r"\('no header of a MATLAB file'\)"),  # of the other order
+        (matlab_4("X", [1, 2], 2000), r"\('no header of a MATLAB file'\)"),  # numbers of a VAX
+        (matlab_4("X" * 1000, [1, 2]), r"\('no header of a MATLAB file'\)"),
+        (matlab_4("Z" * 999, [1, 2]), r"no array 'X' \(it holds Z+\); expected X"),
+        (b"short", r"\('no variable in it'\)"),
     ],
 )
 def test_damaged_matlab_4_files_are_refused_with_file_and_field(tmp_path, content, message):
@@ -337,11 +472,21 @@ def test_damaged_matlab_4_files_are_refused_with_file_and_field(tmp_path, conten
         read_matrices(tmp_path / "x.mat")
 
 
-@pytest.mark.parametrize("kind", ["string", "date 'yyyy-MM-dd'"])
-def test_arff_attributes_that_are_neither_numbers_nor_nominal_are_refused(tmp_path, kind):
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("date 'yyyy-MM-dd'", r"x\.arff, attribute a: neither numbers nor nominal values\.$"),
+        (
+            "string",
+            r"x\.arff: not a readable ARFF file of numbers and nominal values \(.+\)\. Make a CSV file of it and "
+            r"load that as tables/<name>\.$",
+        ),
+    ],
+)
+def test_arff_attributes_that_are_neither_numbers_nor_nominal_are_refused(tmp_path, kind, message):
     path = tmp_path / "x.arff"
     path.write_text(f"@relation x\n@attribute a {kind}\n@attribute c {{1,2}}\n@data\n2020-01-01,1\n2020-01-02,2\n")
-    with pytest.raises(DatasetError, match=r"attribute a: neither numbers|not a readable ARFF"):
+    with pytest.raises(DatasetError, match=message):
         read_arff(path)
 
 
@@ -364,49 +509,102 @@ def test_a_table_of_ones_own_finds_its_label_column(tmp_path, label):
     (tmp_path / "tables" / "mine.csv").write_text(f"a,{label},b\n" + "1,0,2\n3,0,4\n5,1,6\n")
     dataset = load("tables/mine", data_home=tmp_path)
     assert dataset.feature_names == ("a", "b") and dataset.X_test[dataset.y_test == 1].tolist() == [[5, 6]]
-
-
-@pytest.mark.parametrize(("header", "message"), [("a,b,c", "no column of labels"), ("a,y,label", "more than one")])
-def test_a_table_needs_exactly_one_label_column(tmp_path, header, message):
-    (tmp_path / "tables").mkdir()
-    (tmp_path / "tables" / "mine.csv").write_text(header + "\n1,0,1\n")
-    with pytest.raises(DatasetError, match=message):
+    assert (dataset.name, dataset.modality) == ("tables/mine", "tabular") and "kinds_test" not in dataset.source
+    (tmp_path / "tables" / "mine.csv").write_text(f"a,{label},b\n" + "1,0,2\n3,2,4\n")
+    with pytest.raises(DatasetError, match=r"mine\.csv, row 3, column label: 2 is not a label"):
         load("tables/mine", data_home=tmp_path)
+
+
+def test_a_table_in_two_formats_is_read_from_the_npz_file_and_has_numbered_columns(tmp_path):
+    (tmp_path / "tables").mkdir()
+    for number, suffix in enumerate((".csv", ".mat", ".npz")):
+        path, X = tmp_path / "tables" / f"mine{suffix}", np.full((4, 2), float(number))
+        arrays = {"X": X, "y": np.array([0, 0, 1, 1])}
+        if suffix == ".csv":
+            np.savetxt(path, np.column_stack(list(arrays.values())), delimiter=",", header="a,b,y", comments="")
+        else:
+            np.savez(path, **arrays) if suffix == ".npz" else scipy.io.savemat(path, arrays)
+        dataset = load("tables/mine", data_home=tmp_path)
+        assert dataset.X_train.tolist() == [[number, number]]
+    assert dataset.feature_names == ("feature_1", "feature_2")
+
+
+@pytest.mark.parametrize(("header", "found"), [("a,b,c", "no"), ("a,y,label", "more than one")])
+def test_a_table_needs_exactly_one_label_column(tmp_path, header, found):
+    (tmp_path / "tables").mkdir()
+    path = tmp_path / "tables" / "mine.csv"
+    path.write_text(header + "\n1,0,1\n")
+    with pytest.raises(DatasetError) as caught:
+        load("tables/mine", data_home=tmp_path)
+    assert str(caught.value) == (
+        f"{path}, row 1: {found} column of labels (the header reads {header.replace(',', ', ')}). Call exactly one "
+        "label, y, class, target or outlier: 0 normal, 1 anomaly."
+    )
 
 
 def test_a_table_that_is_not_there_lists_what_is(tmp_path):
     (tmp_path / "tables").mkdir()
     (tmp_path / "tables" / "other.csv").write_text("a,label\n1,0\n")
-    with pytest.raises(DatasetError, match=r"missing\.npz: not there .*other\.csv(.|\n)*tables/missing\.csv"):
+    with pytest.raises(
+        DatasetError, match=rf"missing\.npz: not there .*other\.csv(.|\n)*{tmp_path} (.|\n)*tables/missing\.csv"
+    ):
         load("tables/missing", data_home=tmp_path)
 
 
-def _ann_thyroid(path, rng, n=60):
+def test_a_table_that_can_be_fetched_is_fetched_when_it_is_missing(tmp_path, monkeypatch):
+    def fetch(name, home):
+        np.savez(home / "vowels.npz", X=np.ones((4, 2)), y=np.array([0, 0, 1, 1]))
+        return [home / "vowels.npz", home / name]
+
+    monkeypatch.setattr(tabular, "fetch", fetch)
+    assert load("tables/vowels", data_home=tmp_path).X_test.tolist() == [[1, 1]] * 3
+
+
+def _ann_thyroid(path, rng, n=60, kind="{1,2,3}"):
     """An ARFF file like ann-thyroid's: six real attributes among binary ones, classes 1, 2, 3."""
     real = {0, 16, 17, 18, 19, 20}
     columns = [rng.random(n) if i in real else rng.integers(0, 2, n) for i in range(21)]
+    columns[1] = np.where(columns[1] == 1, "t", "f")
     classes = rng.permutation([1] * 5 + [2] * 9 + [3] * (n - 14))
-    lines = ["@relation thyroid-ann", *(f"@attribute V{i + 1} numeric" for i in range(21))]
-    lines += ["@attribute Class {1,2,3}", "@data"]
-    lines += [",".join(map(repr, map(float, row))) + f",{c}" for row, c in zip(zip(*columns), classes)]
+    kinds = ["numeric", "{t,f}", *["numeric"] * 19]
+    lines = ["@relation thyroid-ann", *(f"@attribute V{i} {one}" for i, one in enumerate(kinds, start=1))]
+    lines += [f"@attribute Class {kind}", "@data"]
+    lines += [",".join(map(str, row)) + f",{c}" for row, c in zip(zip(*columns), classes)]
     path.parent.mkdir(parents=True)
     path.write_text("\n".join(lines) + "\n")
     return np.column_stack([columns[i] for i in sorted(real)]), classes
 
 
-def test_openml_thyroid_becomes_the_odds_selection(tmp_path, rng):
-    X, classes = _ann_thyroid(tmp_path / "thyroid" / "openml-40497.arff", rng)
+@pytest.mark.parametrize("kind", ["{1,2,3}", "numeric"])
+def test_openml_thyroid_becomes_the_odds_selection(tmp_path, rng, kind):
+    X, classes = _ann_thyroid(tmp_path / "thyroid" / "openml-40497.arff", rng, kind=kind)
     dataset = load("thyroid", data_home=tmp_path)
     scaled = (X - X.min(0)) / (X.max(0) - X.min(0))
     assert dataset.X_train.shape == (27, 6) and dataset.y_test.sum() == 5
     np.testing.assert_allclose(dataset.X_test[dataset.y_test == 1], scaled[classes == 1])
 
 
-def test_another_arff_file_is_not_taken_for_thyroid(tmp_path):
+@pytest.mark.parametrize(("real", "classes"), [(1, "1, 4"), (1, "1, 2"), (6, "1, 4")])
+def test_another_arff_file_is_not_taken_for_thyroid(tmp_path, real, classes):
     path = tmp_path / "thyroid" / "openml-40497.arff"
     path.parent.mkdir()
-    path.write_text("@relation x\n@attribute a numeric\n@attribute c {1,2}\n@data\n1,1\n2,2\n3,1\n")
-    with pytest.raises(DatasetError, match="not ann-thyroid: 1 real attributes"):
+    head = "@relation x\n" + "".join(f"@attribute a{i} numeric\n" for i in range(real))
+    rows = [f"{f'{value},' * real}{classes[-(value % 2)]}\n" for value in range(4)]
+    path.write_text(head + f"@attribute c {{{classes}}}\n@data\n" + "".join(rows))
+    message = (
+        rf"openml-40497\.arff: not ann-thyroid: {real} real attributes instead of 6, classes {classes} instead of "
+        r"1, 2, 3\. Delete it and fetch again\.$"
+    )
+    with pytest.raises(DatasetError, match=message):
+        load("thyroid", data_home=tmp_path)
+
+
+def test_a_gap_in_the_thyroid_table_is_refused(tmp_path, rng):
+    path = tmp_path / "thyroid" / "openml-40497.arff"
+    _ann_thyroid(path, rng)
+    head, data = path.read_text().split("@data\n")
+    path.write_text(head + "@data\n?" + data[data.index(",") :])
+    with pytest.raises(DatasetError, match=r"openml-40497\.arff, row 1, column V1: nan is not a finite number"):
         load("thyroid", data_home=tmp_path)
 
 
@@ -425,19 +623,35 @@ def test_an_openml_table_takes_the_rarer_class_as_anomaly(tmp_path):
     assert set(dataset.source["kinds_test"]) == {"good", "bad"} and "/d/7" in dataset.source["origin"]
     splits = [load("tables/openml/7", data_home=tmp_path, seed=seed).X_train.tolist() for seed in range(6)]
     assert splits == [load("tables/openml/7", data_home=tmp_path, seed=seed).X_train.tolist() for seed in range(6)]
-    assert any(split != splits[0] for split in splits)
+    assert any(split != splits[0] for split in splits) and dataset.name == "tables/openml/7"
 
 
-def test_openml_labels_zero_and_one_are_taken_as_they_are(tmp_path):
-    _arff(tmp_path, "@attribute a numeric\n@attribute y {0,1}\n@data\n1,0\n2,0\n3,1\n4,1\n5,1\n")
+@pytest.mark.parametrize("kind", ["{0,1}", "numeric"])
+def test_openml_labels_zero_and_one_are_taken_as_they_are(tmp_path, kind):
+    _arff(tmp_path, f"@attribute a numeric\n@attribute y {kind}\n@data\n1,0\n2,0\n3,1\n4,1\n5,1\n")
     assert load("tables/openml/7", data_home=tmp_path).y_test.sum() == 3
+
+
+@pytest.mark.parametrize("columns", [("CLASS", "a", "b"), ("a", "b", "kind")])
+def test_the_classes_of_openml_are_in_a_column_called_so_or_in_the_last(tmp_path, columns):
+    kinds = {"CLASS": "{u,v}", "kind": "{u,v}", "a": "numeric", "b": "numeric"}
+    rows = [(1, "u"), (2, "v"), (3, "u")]
+    lines = [",".join(str(row[name not in "ab"]) for name in columns) for row in rows]
+    head = "".join(f"@attribute {name} {kinds[name]}\n" for name in columns)
+    _arff(tmp_path, head + "@data\n" + "\n".join(lines))
+    dataset = load("tables/openml/7", data_home=tmp_path)
+    assert dataset.feature_names == ("a", "b") and dataset.X_test[dataset.y_test == 1].tolist() == [[2, 2]]
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("@attribute a numeric\n@attribute y {0,1,2}\n@data\n1,0\n2,1\n3,2\n", "3 classes"),
-        ("@attribute a numeric\n@attribute y {0,1}\n@data\n1,0\n?,0\n3,1\n", "row 2, column a: nan"),
+        (
+            "@attribute a numeric\n@attribute y {0,1,2,3,4,5,6}\n@data\n" + "".join(f"1,{i}\n" for i in range(7)),
+            r"7\.arff, column y: 7 classes \(0, 1, 2, 3, 4, 5\), expected 2\. Make a CSV file with labels 0 "
+            r"\(normal\) and 1 \(anomaly\) of it and load that as tables/<name>\.$",
+        ),
+        ("@attribute a numeric\n@attribute y {0,1}\n@data\n1,0\n?,0\n3,1\n", r"7\.arff, row 2, column a: nan"),
         ("@attribute a string\n@attribute y {0,1}\n@data\nx,0\n", "not a readable ARFF"),
         ("no arff at all", "not a readable ARFF"),
     ],
@@ -449,7 +663,9 @@ def test_an_openml_table_that_does_not_fit_is_refused(tmp_path, text, message):
 
 
 def test_openml_wants_a_number(tmp_path):
-    with pytest.raises(DatasetError, match="expected OpenML's number"):
+    with pytest.raises(
+        DatasetError, match=r"^tables/openml/thyroid: expected OpenML's number, such as tables/openml/40497\.$"
+    ):
         load("tables/openml/thyroid", data_home=tmp_path)
 
 
@@ -469,7 +685,10 @@ def test_injected_anomalies_are_a_tenth_of_the_test_set_and_normals_stay_real(ki
     assert dataset.y_test.mean() == pytest.approx(0.1, abs=0.005)
     np.testing.assert_array_equal(dataset.X_train, base.X_train)
     np.testing.assert_array_equal(dataset.X_test[dataset.y_test == 0], base.X_test[base.y_test == 0])
-    assert dataset.source["kinds_test"][-1] == kind and dataset.source["synthetic"]
+    assert dataset.source["kinds_test"] == tuple(kind if label else "normal" for label in dataset.y_test)
+    assert dataset.source["synthetic"] and dataset.source["base"] == base.source
+    assert dataset.source["licence"] == base.source["licence"] and dataset.feature_names == base.feature_names
+    assert (dataset.name, dataset.modality) == (f"injected/{kind}/breast_cancer", "tabular")
     assert load(f"injected/{kind}/breast_cancer", seed=2).source["sha256"] == dataset.source["sha256"]
 
 
@@ -495,9 +714,41 @@ def test_local_anomalies_are_wider_by_the_root_of_five_and_clustered_ones_five_t
     )
     mean, std = normals.mean(0), normals.std(0)
     np.testing.assert_allclose(local.mean(0), mean, rtol=0.05)
-    np.testing.assert_allclose(local.std(0)[:2], np.sqrt(5) * std[:2], rtol=0.1)
+    np.testing.assert_allclose(local.std(0), np.sqrt(5 * np.array([*std[:2] ** 2, 1e-4])), rtol=0.1)
     np.testing.assert_allclose(clustered.mean(0), 5 * mean, rtol=0.05)
     np.testing.assert_allclose(clustered.std(0)[:2], std[:2], rtol=0.1)
+
+
+def test_anomalies_of_a_mixture_lie_around_its_components_by_their_share(rng):
+    normals = np.concatenate([rng.normal(-500, 10, (135, 1)), rng.normal(500, 10, (15, 1))])
+    local = _from_mixture(normals, 500, rng, "local")
+    assert (np.abs(np.abs(local) - 500) < 150).all() and 0.05 < (local > 0).mean() < 0.15
+
+
+def test_a_mixture_has_at_most_nine_components_and_each_more_samples_than_columns(rng, monkeypatch):
+    tried = []
+
+    class Recorded(GaussianMixture):
+        def fit(self, X):
+            tried.append(self.n_components)
+            return super().fit(X)
+
+    monkeypatch.setattr(tabular, "GaussianMixture", Recorded)
+    for n, most in ((40, 9), (11, 3), (2, 1)):
+        tried.clear()
+        assert _from_mixture(rng.normal(size=(n, 2)), 5, rng, "local").shape == (5, 2)
+        assert tried == list(range(1, most + 1))
+
+
+@pytest.mark.parametrize(("held_out", "n"), [(1, 1), (13, 1), (14, 2), (9000, 1000)])
+def test_global_anomalies_are_a_ninth_of_the_normals_and_fill_the_widened_range(rng, held_out, n):
+    y = np.repeat([0, 1], [held_out, 1])
+    X = rng.uniform(-1, 2, (held_out + 1, 2))
+    dataset = injected("global", Dataset("breast_cancer", "tabular", X[:1], X, y, source=origin("breast_cancer")), 0)
+    anomalies = dataset.X_test[dataset.y_test == 1]
+    assert len(anomalies) == n
+    if n == 1000:
+        np.testing.assert_allclose([anomalies.min(0), anomalies.max(0)], [[-1.1] * 2, [2.2] * 2], atol=0.03)
 
 
 def test_values_of_dependency_anomalies_are_held_out_values_of_their_own_column():
@@ -508,17 +759,13 @@ def test_values_of_dependency_anomalies_are_held_out_values_of_their_own_column(
     assert not {row.tobytes() for row in anomalies} & {row.tobytes() for row in held_out}
 
 
-def test_global_anomalies_stay_within_the_widened_range():
-    base, dataset = load("breast_cancer"), load("injected/global/breast_cancer")
-    normals = np.concatenate([base.X_train, base.X_test[base.y_test == 0]])
-    anomalies = dataset.X_test[dataset.y_test == 1]
-    assert (anomalies >= 1.1 * normals.min(0) - 1e-12).all() and (anomalies <= 1.1 * normals.max(0)).all()
+UNKNOWN_KIND = r"^injected/globl/breast_cancer: unknown kind; expected one of local, global, clustered, dependency\.$"
 
 
 def test_pictures_can_be_a_base_and_an_unknown_kind_is_refused():
     dataset = load("injected/dependency/digits/1")
     assert dataset.X_train.shape[1] == 64 and dataset.feature_names[0] == "pixel_0_0"
-    with pytest.raises(DatasetError, match="expected one of local, global, clustered, dependency"):
+    with pytest.raises(DatasetError, match=UNKNOWN_KIND):
         load("injected/globl/breast_cancer")
 
 
