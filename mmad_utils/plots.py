@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping, Sequence
 from itertools import cycle, repeat
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import numpy as np
@@ -24,10 +24,14 @@ from sklearn.metrics import precision_recall_curve, roc_curve
 from mmad_utils.datasets.images import read_image
 from mmad_utils.metrics import Evaluation, MetricError, resize_maps, threshold_of
 
+if TYPE_CHECKING:
+    from mmad_utils.ranking import AverageRanks
+
 __all__ = [
     "calibration",
     "comparison",
     "confusion_matrix",
+    "critical_difference",
     "decision_regions",
     "embedding_scatter",
     "growth",
@@ -339,6 +343,34 @@ def calibration(frame: pd.DataFrame, *, n_normal: int | None = None) -> Figure:
         one.set_major_formatter(FuncFormatter(lambda rate, _: f"{100 * rate:g}%"))
         one.set_minor_formatter(NullFormatter())
     fig.legend(loc="outside right upper")
+    return fig
+
+
+@_styled
+def critical_difference(compared: AverageRanks) -> Figure:
+    """Average ranks on an axis, the best at the left; a bar joins detectors of which no two differ (Demšar 2006)."""
+    ranks, k = compared.ranks, len(compared.ranks)
+    left = -(-k // 2)
+    depths = [*range(1, left + 1), *range(k - left, 0, -1)]
+    height = 0.7 + 0.22 * left + 0.12 * len(compared.cliques)
+    fig, ((axis,),) = _subplots(height=height)
+    below = 0.35 + 0.45 * len(compared.cliques)  # in units of the distance between two labels
+    for i, (name, rank) in enumerate(ranks.items()):
+        side, depth = (1 - 0.15, "right") if i < left else (k + 0.15, "left"), below + depths[i]
+        axis.plot([rank, rank, side[0]], [0, depth, depth], color="0.3", lw=0.9, clip_on=False)
+        axis.annotate(
+            f"{name}  {rank:.2f}" if i < left else f"{rank:.2f}  {name}", (side[0], depth), va="center", ha=side[1],
+            xytext=(-3 if i < left else 3, 0), textcoords="offset points",
+        )  # fmt: skip
+    for i, clique in enumerate(compared.cliques):
+        ends = [ranks[clique[0]] - 0.04, ranks[clique[-1]] + 0.04]
+        axis.plot(ends, [0.35 + 0.45 * i] * 2, color=COLORS[0], lw=3.5, solid_capstyle="butt")
+    axis.set(xlim=(1, k), ylim=(below + left + 0.4, 0), xticks=range(1, k + 1), yticks=[])
+    axis.set_title(f"average rank on {compared.n_datasets} data sets")
+    axis.xaxis.tick_top()
+    axis.grid(False)
+    axis.spines[["left", "bottom"]].set_visible(False)
+    axis.spines["top"].set_visible(True)
     return fig
 
 

@@ -11,6 +11,7 @@ from sklearn.neighbors import KernelDensity
 
 from mmad_utils import plots
 from mmad_utils.metrics import Evaluation, MetricError
+from mmad_utils.ranking import average_ranks
 
 Y = np.repeat([0, 1], [60, 20])
 RNG = np.random.default_rng(0)
@@ -31,6 +32,10 @@ FITTED = {
     "KDE": KernelDensity().fit(POINTS),
 }
 
+RANKS = average_ranks(
+    pd.DataFrame({f"{name} (a parameter=3)": 0.3 * i + RNG.normal(size=14) / 2 for i, name in enumerate("ABCDE")})
+)
+
 DRAWINGS = {
     "score_histogram": lambda: plots.score_histogram(WITH_THRESHOLD),
     "score_histogram, log": lambda: plots.score_histogram(WITHOUT, log=True),
@@ -43,6 +48,7 @@ DRAWINGS = {
     "embedding_scatter": lambda: plots.embedding_scatter(POINTS, Y),
     "comparison": lambda: plots.comparison(GROUPED, group="data", reference="random score"),
     "growth": lambda: plots.growth(TIMES),
+    "critical_difference": lambda: plots.critical_difference(RANKS),
     "calibration": lambda: plots.calibration(RATES, n_normal=500),
 }
 
@@ -179,6 +185,17 @@ def test_growth_names_the_exponent_and_leaves_out_what_was_not_measured():
     assert "n^{1.00}" in lines[0].get_label()
     assert "n^{2.00}" in lines[1].get_label()
     assert len(lines[1].get_xdata()) == 2
+
+
+def test_a_critical_difference_figure_names_each_rank_and_joins_the_cliques():
+    axis = plots.critical_difference(RANKS).axes[0]
+    stems, bars = axis.lines[:5], axis.lines[5:]
+    assert [line.get_xdata()[0] for line in stems] == RANKS.ranks.tolist()
+    for text, (name, rank) in zip(axis.texts, RANKS.ranks.items()):
+        assert sorted(text.get_text().split("  ")) == sorted([name, f"{rank:.2f}"])
+    ends = [np.round(bar.get_xdata() + [0.04, -0.04], 6).tolist() for bar in bars]
+    assert ends == [RANKS.ranks[[names[0], names[-1]]].round(6).tolist() for names in RANKS.cliques]
+    assert len(bars) > 1
 
 
 def test_unusable_input_is_refused_with_the_remedy():
