@@ -333,7 +333,7 @@ def run_apart(function: Callable, *arguments: Any, method: str = START_METHOD) -
     DetectorError
         The call failed (type and text of its error), or its process was killed.
     """
-    context = multiprocessing.get_context(method)
+    context: Any = multiprocessing.get_context(method)
     if method == "forkserver":
         context.set_forkserver_preload(PRELOADED)
     receiver, sender = context.Pipe(duplex=False)

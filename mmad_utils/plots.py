@@ -348,29 +348,22 @@ def calibration(frame: pd.DataFrame, *, n_normal: int | None = None) -> Figure:
 
 @_styled
 def critical_difference(compared: AverageRanks) -> Figure:
-    """Average ranks on an axis, the best at the left; a bar joins detectors of which no two differ (Demšar 2006)."""
-    ranks, k = compared.ranks, len(compared.ranks)
-    left = -(-k // 2)
-    depths = [*range(1, left + 1), *range(k - left, 0, -1)]
-    height = 0.7 + 0.22 * left + 0.12 * len(compared.cliques)
-    fig, ((axis,),) = _subplots(height=height)
-    below = 0.35 + 0.45 * len(compared.cliques)  # in units of the distance between two labels
-    for i, (name, rank) in enumerate(ranks.items()):
-        side, depth = (1 - 0.15, "right") if i < left else (k + 0.15, "left"), below + depths[i]
-        axis.plot([rank, rank, side[0]], [0, depth, depth], color="0.3", lw=0.9, clip_on=False)
-        axis.annotate(
-            f"{name}  {rank:.2f}" if i < left else f"{rank:.2f}  {name}", (side[0], depth), va="center", ha=side[1],
-            xytext=(-3 if i < left else 3, 0), textcoords="offset points",
-        )  # fmt: skip
-    for i, clique in enumerate(compared.cliques):
-        ends = [ranks[clique[0]] - 0.04, ranks[clique[-1]] + 0.04]
-        axis.plot(ends, [0.35 + 0.45 * i] * 2, color=COLORS[0], lw=3.5, solid_capstyle="butt")
-    axis.set(xlim=(1, k), ylim=(below + left + 0.4, 0), xticks=range(1, k + 1), yticks=[])
-    axis.set_title(f"average rank on {compared.n_datasets} data sets")
-    axis.xaxis.tick_top()
-    axis.grid(False)
-    axis.spines[["left", "bottom"]].set_visible(False)
-    axis.spines["top"].set_visible(True)
+    """Average ranks, the best at the top; a bar at the right joins detectors of which no two differ (Demšar 2006).
+
+    Each detector has a row, not a label on one common axis as in the paper, so that there is room for long names.
+    """
+    ranks = compared.ranks
+    fig, ((axis,),) = _subplots(height=0.75 + 0.25 * len(ranks))
+    rows = {name: row for row, name in enumerate(ranks.index)}
+    axis.plot(ranks, range(len(ranks)), "o", ms=5, color=COLORS[0])
+    for i, names in enumerate(compared.cliques):
+        ends = [rows[names[0]] - 0.2, rows[names[-1]] + 0.2]
+        at = 1.02 + 0.02 * i  # of the width of the axis
+        axis.plot([at, at], ends, color="0.2", lw=3, transform=axis.get_yaxis_transform(), clip_on=False)
+    axis.set(xlabel=f"average rank on {compared.n_datasets} data sets", xlim=(0.8, len(ranks) + 0.2))
+    axis.set_xticks(range(1, len(ranks) + 1))
+    axis.set_yticks(range(len(ranks)), [f"{name}  {rank:.2f}" for name, rank in ranks.items()])
+    axis.set_ylim(len(ranks) - 0.5, -0.5)
     return fig
 
 

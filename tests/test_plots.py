@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 from matplotlib.colors import to_rgb
+from matplotlib.lines import Line2D
 from sklearn.ensemble import IsolationForest
 from sklearn.neighbors import KernelDensity
 
@@ -187,15 +188,17 @@ def test_growth_names_the_exponent_and_leaves_out_what_was_not_measured():
     assert len(lines[1].get_xdata()) == 2
 
 
-def test_a_critical_difference_figure_names_each_rank_and_joins_the_cliques():
+def test_a_critical_difference_figure_shows_each_rank_and_joins_the_cliques():
     axis = plots.critical_difference(RANKS).axes[0]
-    stems, bars = axis.lines[:5], axis.lines[5:]
-    assert [line.get_xdata()[0] for line in stems] == RANKS.ranks.tolist()
-    for text, (name, rank) in zip(axis.texts, RANKS.ranks.items()):
-        assert sorted(text.get_text().split("  ")) == sorted([name, f"{rank:.2f}"])
-    ends = [np.round(bar.get_xdata() + [0.04, -0.04], 6).tolist() for bar in bars]
-    assert ends == [RANKS.ranks[[names[0], names[-1]]].round(6).tolist() for names in RANKS.cliques]
-    assert len(bars) > 1
+    dots, *bars = axis.lines
+    assert dots.get_xdata().tolist() == RANKS.ranks.tolist()
+    labels = [label.get_text() for label in axis.get_yticklabels()]
+    assert labels == [f"{name}  {rank:.2f}" for name, rank in RANKS.ranks.items()]
+    joined = [
+        RANKS.ranks.index[round(low + 0.2) : round(high - 0.2) + 1].tolist()
+        for low, high in map(Line2D.get_ydata, bars)
+    ]
+    assert joined == RANKS.cliques and len(joined) > 1
 
 
 def test_unusable_input_is_refused_with_the_remedy():
