@@ -18,7 +18,6 @@ import json
 import multiprocessing
 import os
 import resource
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -75,7 +74,8 @@ GAINS = ("untrained", "norm", "pca", "gaussian", "knn")  # controls over which a
 THUMBNAIL = 32  # px a side
 RUN_KEYS = ("detector", "dataset", "seed", "parameters", "split", "anomalies")
 START_METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-PRELOADED = ["mmad_utils.training", "mmad_utils.metrics", "pandas", "sklearn.ensemble"]
+# Imported before a process is forked; an optimiser would import the last at its first step, as part of a fit.
+PRELOADED = ["mmad_utils.training", "mmad_utils.metrics", "pandas", "sklearn.ensemble", "torch._dynamo"]
 
 
 def make_detector(name: str, **parameters) -> Any:
@@ -344,7 +344,7 @@ def run_apart(function: Callable, *arguments: Any, method: str = START_METHOD) -
         result, error = receiver.recv()
     except EOFError:
         process.join()
-        kill = ", a kill, most often for lack of memory" if process.exitcode == -signal.SIGKILL else ""
+        kill = ", a kill, most often for lack of memory" if process.exitcode == -9 else ""
         error = f"its process ended with {process.exitcode}{kill}."
     except BaseException:
         process.kill()

@@ -71,7 +71,7 @@ class Cluster:
         (self.folder / "state").mkdir()
         (self.folder / "munge").mkdir(mode=0o700)
         key = self.folder / "munge" / "key"
-        key.write_bytes(b"x" * 128)
+        key.write_bytes(os.urandom(128))
         key.chmod(0o600)
         CONFIGURATION.parent.mkdir(exist_ok=True)
         CONFIGURATION.write_text(SETTINGS.format(host=host, folder=self.folder, nodes=nodes))
@@ -114,10 +114,8 @@ class Cluster:
                     process.kill()
 
     def stop(self) -> None:
-        for name in NODES:
-            with suppress(KeyError, subprocess.SubprocessError):
-                if name in self.daemons:
-                    subprocess.run(["scancel", *self.jobs_on(name)], timeout=10)
+        if jobs := [job for name in NODES for job in self.jobs_on(name)]:
+            subprocess.run(["scancel", *jobs], timeout=10)
         for daemon in reversed(self.daemons.values()):
             daemon.terminate()
         for daemon in self.daemons.values():

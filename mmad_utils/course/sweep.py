@@ -19,6 +19,7 @@ import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -209,6 +210,8 @@ def measure_cells(batch: Path) -> None:
             from mmad_utils.runs import with_provenance
 
             _detectors(missing)  # imports their modules, before the processes are forked
+            for name in benchmark.PRELOADED:
+                import_module(name)
         for cell in missing:
             given = [cell[key] for key in ("detector", "dataset", "seed", "parameters")]
             given += [cell["split"] == "own", cell["anomalies"]]

@@ -235,3 +235,26 @@ def test_snakemake_runs_the_sweep_and_names_what_is_wrong_with_it(tmp_path, smal
     assert (sweep.folder / "table.csv").exists()
     wrong = snakemake(tmp_path, "--config", "datasets=[digits/1]")
     assert wrong.returncode == 1 and "error: detectors: None; give names with their grids" in wrong.stderr
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "state"),
+    [
+        ("JobId=7 JobState=RUNNING Reason=None", 0, "running"),
+        ("JobId=7 JobState=PENDING Reason=BeginTime", 0, "running"),
+        ("JobId=7 JobState=COMPLETED Reason=None", 0, "success"),
+        ("JobId=7 JobState=FAILED Reason=NonZeroExitCode", 0, "failed"),
+        ("JobId=7 JobState=OUT_OF_MEMORY Reason=OutOfMemory", 0, "failed"),
+        ("slurm_load_jobs error: Invalid job id specified", 1, "failed"),
+        ("slurm_load_jobs error: Unable to contact slurm controller (connect failure)", 1, "running"),
+    ],
+)
+def test_the_state_of_a_slurm_job_is_told_as_snakemake_asks_for_it(tmp_path, answer, status, state):
+    scontrol = tmp_path / "scontrol"
+    scontrol.write_text(f"#!/bin/sh\n[ \"$*\" = '--oneliner show job 7' ] && echo '{answer}'\nexit {status}\n")
+    scontrol.chmod(0o755)
+    path = os.pathsep.join([str(tmp_path), os.environ["PATH"]])
+    words = [ROOT / "profiles" / "slurm" / "job_status.sh", "7"]
+    told = subprocess.run(words, env={"PATH": path}, capture_output=True, text=True, check=True)
+    assert told.stdout == f"{state}\n"
+    assert ("Unable to contact" in told.stderr) == ("Unable to contact" in answer)
