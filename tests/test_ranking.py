@@ -367,7 +367,7 @@ def test_holm_multiplies_the_smallest_by_all_and_keeps_the_order():
 
 
 def test_equal_detectors_differ_at_most_at_the_rate_alpha(rng):
-    found = [average_ranks(rank_scores(rng, 12, 0, 0, 0)).pairs["different"].any() for _ in range(200)]
+    found = [average_ranks(rank_scores(rng, 12, 0, 0, 0)).pairs["different"].any() for _ in range(100)]
     assert np.mean(found) < 0.1
 
 
