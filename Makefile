@@ -1,6 +1,6 @@
 # Each target sets up all it needs: Python 3.11 or newer, make and a network to the package index are enough.
 
-.PHONY: help report accept portable test coverage fuzz kill mutate lab student data notebooks lock clean setup
+.PHONY: help report accept portable test coverage fuzz kill sweep slurm mutate lab student data notebooks lock clean setup
 .DEFAULT_GOAL := help
 
 export PYTHONHASHSEED := 0
@@ -26,6 +26,8 @@ help:
 	@echo 'make coverage   run all tests in one process, list the lines of mmad_utils that none of them executes'
 	@echo 'make fuzz       read mutated files for ten minutes (make fuzz MINUTES=1: for one)'
 	@echo 'make kill       kill 200 runs at random moments, start 40 pairs at once, mutate 5,000 files'
+	@echo 'make sweep      measure data sets x detectors x parameters x seeds (make sweep FILE=sweep.yaml)'
+	@echo 'make slurm      test a sweep on a Slurm of two nodes that it starts (root; Debian: slurm-wlm, munge)'
 	@echo 'make mutate     change metrics, thresholds, ranking, position-wise Gaussian and readers, and list what no test notices'
 	@echo 'make lab        open the notebooks in JupyterLab (make lab FOLDER=build/student: the copies)'
 	@echo 'make student    write copies without solutions to build/student; those that are there stay'
@@ -72,6 +74,14 @@ kill: export OMP_NUM_THREADS := 1
 kill: $(INSTALLED)
 	$(BIN)/python -m pytest -m campaign tests/trust
 
+sweep: FILE := sweep.yaml
+sweep: $(INSTALLED)
+	$(BIN)/snakemake sweep --configfile $(FILE)
+
+slurm: export OMP_NUM_THREADS := 1
+slurm: $(INSTALLED)
+	$(BIN)/python -m pytest -m slurm tests/trust/test_slurm.py
+
 mutate: export OMP_NUM_THREADS := 1
 mutate: $(INSTALLED)
 	$(BIN)/mutmut run
@@ -97,7 +107,7 @@ notebooks: $(INSTALLED)
 
 lock: $(INSTALLED)
 	UV_CUSTOM_COMPILE_COMMAND='make lock' $$(cat $(INSTALLED)) pip compile --quiet --universal --generate-hashes \
-	  --no-emit-index-url --python-version 3.11 --extra course --extra dev --extra report pyproject.toml --output-file requirements.lock
+	  --no-emit-index-url --python-version 3.11 --extra course --extra dev --extra report --extra cluster pyproject.toml --output-file requirements.lock
 
 clean:
 	rm -rf build mutants .snakemake .pytest_cache .hypothesis .mypy_cache .ruff_cache *.egg-info

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from ablations import gains
 
-from mmad_utils.benchmark import margin, test_to_train
+from mmad_utils.benchmark import margin, named, test_to_train
 from mmad_utils.files import write_atomic
 from mmad_utils.runs import RunFile
 
@@ -45,13 +45,6 @@ def read(name: str) -> pd.DataFrame:
     path = RUNS / f"{name}.jsonl"
     runs = pd.DataFrame(RunFile(path).rows if path.exists() else [])
     return runs[~runs[runs.columns.intersection(IDENTITY)].astype(str).duplicated(keep="last")]
-
-
-def named(runs: pd.DataFrame) -> pd.DataFrame:
-    """Runs with the parameters in the detector's name."""
-    settings = [", ".join(f"{key}={value}" for key, value in given.items()) for given in runs["parameters"]]
-    names = [f"{name}({given})" if given else name for name, given in zip(runs["detector"], settings)]
-    return runs.assign(detector=names)
 
 
 def number(value: float, signed: bool = False) -> str:

@@ -4,6 +4,9 @@
 each on fresh splits and prints one row each. The controls are a random score, the squared length ‖x‖² of the same
 inputs, the PCA residual, a Gaussian and the distance to the nearest neighbours, and the detector's own untrained
 network where it has one.
+
+It needs neither a checkout nor Snakemake. A grid of parameters, and runs on a cluster, are a sweep
+(``mmad_utils.course.sweep``), which measures with the functions of this module.
 """
 
 from __future__ import annotations
@@ -17,8 +20,8 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -44,7 +47,20 @@ from mmad_utils.files import locked
 from mmad_utils.metrics import evaluate
 from mmad_utils.runs import RunFile, RunFileError
 
-__all__ = ["benchmark", "fit_detector", "make_detector", "margin", "measure", "measure_controls", "summarise"]
+__all__ = [
+    "benchmark",
+    "check_inputs",
+    "fit_detector",
+    "input_for",
+    "make_detector",
+    "margin",
+    "measure",
+    "measure_controls",
+    "named",
+    "print_table",
+    "run_apart",
+    "summarise",
+]
 
 BASES = ("Detector", "DeepDetector")  # exported, but no detectors themselves
 CONTROLS: dict[str, Any] = {  # measured on the same split as each detector; on a photograph, on its thumbnail
@@ -57,6 +73,9 @@ CONTROLS: dict[str, Any] = {  # measured on the same split as each detector; on 
 GAINS = ("untrained", "norm", "pca", "gaussian", "knn")  # controls over which a gain in AUROC is shown
 THUMBNAIL = 32  # px a side
 RUN_KEYS = ("detector", "dataset", "seed", "parameters", "split", "anomalies")
+START_METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+# Imported before a process is forked; an optimiser would import the last at its first step, as part of a fit.
+PRELOADED = ["mmad_utils.training", "mmad_utils.metrics", "pandas", "sklearn.ensemble", "torch._dynamo"]
 
 
 def make_detector(name: str, **parameters) -> Any:
@@ -102,15 +121,37 @@ def fit_detector(detector, dataset: Dataset) -> tuple[Any, Dataset]:
     -------
     fitted estimator (a pipeline for tables), data set in the form that it takes
     """
-    modalities = getattr(detector, "modalities", ("tabular",))
-    if dataset.modality not in modalities:
-        if dataset.modality == "tabular":
-            raise DetectorError(f"{type(detector).__name__} takes {modalities[0]}s, but {dataset.name} is a table.")
-        dataset = dataset.as_table()
+    dataset = input_for(detector, dataset)
     fitted = clone(detector)
     if dataset.modality == "tabular":
         fitted = make_pipeline(StandardScaler(), fitted)
     return fitted.fit(dataset.X_train), dataset
+
+
+def input_for(detector, dataset: Dataset) -> Dataset:
+    """The data set in the form that the detector takes, see `fit_detector`.
+
+    Raises
+    ------
+    DetectorError
+        The detector takes images and the data set is a table, or the data set holds several modalities.
+    """
+    if dataset.modality == "paired":
+        raise DetectorError(f"{dataset.name} holds several modalities; benchmarks/fusion.py measures on such data.")
+    modalities = getattr(detector, "modalities", ("tabular",))
+    if dataset.modality in modalities:
+        return dataset
+    if dataset.modality == "tabular":
+        raise DetectorError(f"{type(detector).__name__} takes {modalities[0]}s, but {dataset.name} is a table.")
+    return dataset.as_table()
+
+
+def check_inputs(detectors, datasets, anomalies: str = "all") -> None:
+    """Load each data set once, and raise the error for one that does not exist or that a detector does not take."""
+    for name in datasets:
+        dataset = load(name).half(anomalies)
+        for detector in detectors:
+            input_for(detector, dataset)
 
 
 def measure(
@@ -139,12 +180,10 @@ def measure(
     -------
     dict
         What identifies the run, ``n_train``, ``n_test``, the metrics, ``<control>_auroc`` and
-        ``<control>_average_precision`` of each control, ``fit_seconds``, ``score_seconds``, and ``peak_megabytes`` of
-        this process, libraries included, which means something in a fresh process only.
+        ``<control>_average_precision`` of each control, ``fit_seconds``, ``score_seconds``, ``control_seconds``, and
+        ``peak_megabytes`` of this process, libraries included, which means something in a fresh process only.
     """
     dataset = load(dataset_name) if own_split else load(dataset_name, seed=seed).resplit(seed)
-    if dataset.modality == "paired":
-        raise DetectorError(f"{dataset_name} holds several modalities; benchmarks/fusion.py measures on such data.")
     dataset = dataset.half(anomalies)
     detector = _with_seed(make_detector(name, **(parameters or {})), seed)
     start = time.perf_counter()
@@ -174,10 +213,11 @@ def measure(
     last = fitted[-1] if isinstance(fitted, Pipeline) else fitted
     if hasattr(last, "anomaly_map") and dataset.masks_test is not None:
         row |= evaluate(fitted, shaped).pixel or {}
+    start = time.perf_counter()
     row |= measure_controls(shaped, seed)
     if "epochs" in detector.get_params():
         row |= _control("untrained", clone(detector).set_params(epochs=0), shaped)
-    return row
+    return row | {"control_seconds": time.perf_counter() - start}
 
 
 def measure_controls(dataset: Dataset, seed: int) -> dict[str, float]:
@@ -235,28 +275,26 @@ def benchmark(
     """
     if seeds < 1 or jobs < 1 or first_seed < 0:
         raise DetectorError(f"seeds={seeds}, jobs={jobs}, first_seed={first_seed}; give at least 1, 1 and 0.")
-    for name in detectors:
-        make_detector(name, **(parameters or {}))
-    for name in datasets:
-        load(name).half(anomalies)
+    check_inputs([make_detector(name, **(parameters or {})) for name in detectors], datasets, anomalies)
     combinations = list(itertools.product(detectors, datasets, range(first_seed, first_seed + seeds)))
     split = "own" if own_split else "fresh"
     keys = [dict(zip(RUN_KEYS, (*each, parameters or {}, split, anomalies))) for each in combinations]
     found: dict[int, dict[str, Any]] = {}
     failed = []
-    with _only_process(runs), _threads(max(1, (os.cpu_count() or 1) // jobs)), _pool(jobs) as pool:
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    with _only_process(runs), _threads(threads), ThreadPoolExecutor(jobs) as pool:
         if runs is not None:
             runs.read_again()
             found = {i: row for i, key in enumerate(keys) if (row := runs.find(key))}
         futures = {
-            pool.submit(measure, *each, parameters, own_split, anomalies): i
+            pool.submit(run_apart, measure, *each, parameters, own_split, anomalies): i
             for i, each in enumerate(combinations)
             if i not in found
         }
         for future in tqdm(as_completed(futures), total=len(futures), disable=not progress, unit="run"):
             i = futures[future]
             if error := future.exception():
-                failed.append(f"{' '.join(map(str, combinations[i]))}: {type(error).__name__}: {error}")
+                failed.append(f"{' '.join(map(str, combinations[i]))}: {error}")
             else:
                 found[i] = future.result() if runs is None else runs.append(future.result())
     if failed:
@@ -281,13 +319,49 @@ def _threads(n: int) -> Iterator[None]:
             os.environ.pop(key) if value is None else os.environ.update({key: value})
 
 
-def _pool(jobs: int) -> ProcessPoolExecutor:
-    """One process per run, for its peak of memory; where the system can, forked from one that has the imports."""
-    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-    context = multiprocessing.get_context(method)
+def run_apart(function: Callable, *arguments: Any, method: str = START_METHOD) -> Any:
+    """Result of a call in a process of its own, which has its own peak of memory and may be killed alone.
+
+    Parameters
+    ----------
+    function, arguments : can be pickled
+    method : {"forkserver", "fork", "spawn"}
+        A forkserver has imported the libraries once. ``fork`` is for a process that has them and one thread.
+
+    Raises
+    ------
+    DetectorError
+        The call failed (type and text of its error), or its process was killed.
+    """
+    context: Any = multiprocessing.get_context(method)
     if method == "forkserver":
-        context.set_forkserver_preload(["mmad_utils.training", "mmad_utils.metrics", "pandas", "sklearn.ensemble"])
-    return ProcessPoolExecutor(jobs, mp_context=context, max_tasks_per_child=1)
+        context.set_forkserver_preload(PRELOADED)
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_send_result, args=(sender, function, arguments))
+    process.start()
+    sender.close()
+    try:
+        result, error = receiver.recv()
+    except EOFError:
+        process.join()
+        kill = ", a kill, most often for lack of memory" if process.exitcode == -9 else ""
+        error = f"its process ended with {process.exitcode}{kill}."
+    except BaseException:
+        process.kill()
+        raise
+    finally:
+        process.join()
+        receiver.close()
+    if error:
+        raise DetectorError(error)
+    return result
+
+
+def _send_result(sender, function, arguments) -> None:
+    try:
+        sender.send((function(*arguments), ""))
+    except Exception as error:
+        sender.send((None, f"{type(error).__name__}: {error}"))
 
 
 def summarise(runs: pd.DataFrame) -> pd.DataFrame:
@@ -314,6 +388,13 @@ def summarise(runs: pd.DataFrame) -> pd.DataFrame:
         margins = [margin(group[key], group["ratio"].mean()) for _, group in groups]
         table[f"{key}_margin"] = margins
     return table.assign(n=n).reset_index()
+
+
+def named(runs: pd.DataFrame) -> pd.DataFrame:
+    """Runs with the parameters in the detector's name, as in "KNNDistance(n_neighbors=1)"."""
+    settings = [", ".join(f"{key}={value}" for key, value in given.items()) for given in runs["parameters"]]
+    names = [f"{name}({given})" if given else name for name, given in zip(runs["detector"], settings)]
+    return runs.assign(detector=names)
 
 
 def margin(values, test_to_train: float) -> float:
@@ -357,7 +438,8 @@ def _peak_megabytes() -> float:
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
-def _print(table: pd.DataFrame) -> None:
+def print_table(table: pd.DataFrame) -> None:
+    """Print a table of `summarise`: mean ± sd, and gains ± the half width of their intervals."""
     hidden = [f"{key}_average_precision" for key in (*CONTROLS, "untrained")]
     shown = table.drop(columns=hidden, errors="ignore")
     for key in ("auroc", "average_precision"):
@@ -415,7 +497,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (DetectorError, DatasetError, RunFileError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    _print(summarise(runs))
+    print_table(summarise(runs))
     return 0
 
 

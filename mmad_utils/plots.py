@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping, Sequence
 from itertools import cycle, repeat
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import numpy as np
@@ -24,10 +24,14 @@ from sklearn.metrics import precision_recall_curve, roc_curve
 from mmad_utils.datasets.images import read_image
 from mmad_utils.metrics import Evaluation, MetricError, resize_maps, threshold_of
 
+if TYPE_CHECKING:
+    from mmad_utils.ranking import AverageRanks
+
 __all__ = [
     "calibration",
     "comparison",
     "confusion_matrix",
+    "critical_difference",
     "decision_regions",
     "embedding_scatter",
     "growth",
@@ -339,6 +343,27 @@ def calibration(frame: pd.DataFrame, *, n_normal: int | None = None) -> Figure:
         one.set_major_formatter(FuncFormatter(lambda rate, _: f"{100 * rate:g}%"))
         one.set_minor_formatter(NullFormatter())
     fig.legend(loc="outside right upper")
+    return fig
+
+
+@_styled
+def critical_difference(compared: AverageRanks) -> Figure:
+    """Average ranks, the best at the top; a bar at the right joins detectors of which no two differ (Demšar 2006).
+
+    Each detector has a row, not a label on one common axis as in the paper, so that there is room for long names.
+    """
+    ranks = compared.ranks
+    fig, ((axis,),) = _subplots(height=0.75 + 0.25 * len(ranks))
+    rows = {name: row for row, name in enumerate(ranks.index)}
+    axis.plot(ranks, range(len(ranks)), "o", ms=5, color=COLORS[0])
+    for i, names in enumerate(compared.cliques):
+        ends = [rows[names[0]] - 0.2, rows[names[-1]] + 0.2]
+        at = 1.02 + 0.02 * i  # of the width of the axis
+        axis.plot([at, at], ends, color="0.2", lw=3, transform=axis.get_yaxis_transform(), clip_on=False)
+    axis.set(xlabel=f"average rank on {compared.n_datasets} data sets", xlim=(0.8, len(ranks) + 0.2))
+    axis.set_xticks(range(1, len(ranks) + 1))
+    axis.set_yticks(range(len(ranks)), [f"{name}  {rank:.2f}" for name, rank in ranks.items()])
+    axis.set_ylim(len(ranks) - 0.5, -0.5)
     return fig
 
 

@@ -1,8 +1,10 @@
-"""Which detector for these samples? Several compared within a time budget, with labels or without."""
+"""Which detector for these samples, within a time budget; and average ranks of detectors over many data sets."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import combinations
 from time import perf_counter
 from typing import Any
 
@@ -17,7 +19,7 @@ from mmad_utils.benchmark import make_detector
 from mmad_utils.datasets.take import take
 from mmad_utils.detector import DetectorError, check_share, check_whole
 
-__all__ = ["choose", "compare", "subsample"]
+__all__ = ["AverageRanks", "average_ranks", "choose", "compare", "subsample"]
 
 RANDOM_BASELINE = "RandomScore"
 SETS = {
@@ -286,3 +288,106 @@ def _table(rows, left_out, minutes: float) -> pd.DataFrame:
     table = table[[key for key in COLUMNS if key in table]]
     merit = table["auroc"] if "auroc" in table else table.get("agreement", 0) + table["stability"]
     return table.loc[merit.sort_values(ascending=False, na_position="last").index]
+
+
+@dataclass(frozen=True)
+class AverageRanks:
+    """Average ranks of detectors over data sets, and which pairs of detectors differ; see `average_ranks`.
+
+    Attributes
+    ----------
+    ranks : Series, index: detectors, the best (lowest rank) first
+    n_datasets : int
+    alpha : float
+    friedman_p : float
+        Of the hypothesis that all detectors are equal; NaN for two detectors.
+    pairs : DataFrame, one row per pair
+        ``first`` and ``second`` (the better rank first), ``first_rank``, ``second_rank``, ``p`` (Wilcoxon),
+        ``p_holm`` and ``different``.
+    """
+
+    ranks: pd.Series
+    n_datasets: int
+    alpha: float
+    friedman_p: float
+    pairs: pd.DataFrame
+
+    @property
+    def cliques(self) -> list[list[str]]:
+        """Longest runs of at least two neighbours in rank of which no two differ.
+
+        Two detectors that do not differ are in no common run if one between them differs from one of them:
+        Wilcoxon's test of a pair, unlike a critical difference, does not depend on the ranks alone.
+        """
+        names = list(self.ranks.index)
+        differ = {frozenset(pair) for pair in self.pairs.loc[self.pairs["different"], ["first", "second"]].to_numpy()}
+        found: list[list[str]] = []
+        end = 0
+        for start in range(len(names)):
+            stop = start + 1
+            while stop < len(names) and not any(frozenset((one, names[stop])) in differ for one in names[start:stop]):
+                stop += 1
+            if stop - start > 1 and stop > end:
+                found.append(names[start:stop])
+                end = stop
+        return found
+
+
+def average_ranks(scores: pd.DataFrame, *, alpha: float = 0.05) -> AverageRanks:
+    """Rank detectors on each data set, and test which of them differ (Demšar 2006).
+
+    Friedman's test comes first; if it does not reject equality, no pair differs. Pairs are compared by Wilcoxon's
+    signed-rank test over the data sets, two-sided, with Holm's correction for the number of pairs. The tests take
+    data sets as independent; several classes of one collection are not, and their p-values are too small.
+
+    Parameters
+    ----------
+    scores : DataFrame of float, index: data sets; one column per detector
+        Such as the mean AUROC over seeds; higher is better. Equal scores share the mean of their ranks.
+    alpha : float in (0, 1)
+
+    Raises
+    ------
+    DetectorError
+        Fewer than two detectors, a missing score, or so few data sets that Wilcoxon's smallest p-value, 2^(1 - n),
+        is not significant after the correction whatever the scores are.
+
+    References
+    ----------
+    J. Demšar (2006), Statistical comparisons of classifiers over multiple data sets, JMLR 7, section 3.2.
+    A. Benavoli, G. Corani, F. Mangili (2016), Should we really use post-hoc tests based on mean-ranks?, JMLR 17.
+    S. Holm (1979), A simple sequentially rejective multiple test procedure, Scand. J. Statistics 6.
+    """
+    check_share("alpha", alpha, 1)
+    n, k = scores.shape
+    if k < 2:
+        raise DetectorError(f"{k} detectors; at least two are compared.")
+    least = int(np.ceil(1 - np.log2(alpha / (k * (k - 1) / 2))))
+    if n < least:
+        raise DetectorError(
+            f"{n} data sets are too few: {k} detectors can differ on at least {least} data sets only."
+        )
+    if scores.isna().to_numpy().any():
+        dataset, detector = scores.isna().stack().idxmax()
+        raise DetectorError(f"{detector} has no score on {dataset}; every detector needs one on every data set.")
+    ranks = scores.rank(axis=1, ascending=False).mean().sort_values(kind="stable")
+    friedman = stats.friedmanchisquare(*scores.to_numpy().T).pvalue if k > 2 else np.nan
+    pairs = pd.DataFrame(combinations(ranks.index, 2), columns=["first", "second"])
+    for side in ("first", "second"):
+        pairs[f"{side}_rank"] = pairs[side].map(ranks)
+    pairs["p"] = [_wilcoxon(scores[a] - scores[b]) for a, b in zip(pairs["first"], pairs["second"])]
+    pairs["p_holm"] = _holm(pairs["p"].to_numpy())
+    pairs["different"] = (pairs["p_holm"] <= alpha) & (k == 2 or friedman <= alpha)
+    return AverageRanks(ranks, n, alpha, float(friedman), pairs)
+
+
+def _wilcoxon(differences: pd.Series) -> float:
+    """Two-sided p-value; 1 where nothing differs."""
+    return float(stats.wilcoxon(differences).pvalue) if differences.any() else 1.0
+
+
+def _holm(p: np.ndarray) -> np.ndarray:
+    """Holm's adjusted p-values: the i-th smallest of m times m - i + 1, and no smaller than those before it."""
+    order = np.argsort(p)
+    adjusted = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
+    return np.minimum(adjusted, 1.0)[np.argsort(order)]

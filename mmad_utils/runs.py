@@ -14,7 +14,7 @@ from typing import Any
 
 from mmad_utils.files import locked
 
-__all__ = ["RunFile", "RunFileError", "provenance"]
+__all__ = ["RunFile", "RunFileError", "provenance", "with_provenance"]
 
 PACKAGES = ("numpy", "scikit-learn", "torch")
 DIGITS = 6  # of numbers in a run file
@@ -73,7 +73,7 @@ class RunFile:
 
     def append(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """Add a run and its provenance as one line; returns what was written."""
-        whole = json.loads(json.dumps({key: _rounded(value) for key, value in row.items()} | provenance()))
+        whole = with_provenance(row)
         with locked(self.path), self.path.open("ab") as file:
             file.write(json.dumps(whole, ensure_ascii=False).encode() + b"\n")
         self.rows.append(whole)
@@ -82,6 +82,11 @@ class RunFile:
 
     def _key(self, run: Mapping[str, Any]) -> str:
         return json.dumps([run.get(key) for key in self.keys], sort_keys=True)
+
+
+def with_provenance(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A run as JSON holds it: rounded, with its provenance."""
+    return json.loads(json.dumps({key: _rounded(value) for key, value in row.items()} | provenance()))
 
 
 @lru_cache(maxsize=1)

@@ -128,7 +128,7 @@ def test_one_failing_run_loses_no_other_and_those_on_file_are_not_repeated(tmp_p
 
 
 def test_wrong_names_stop_before_anything_runs(capsys, monkeypatch):
-    monkeypatch.setattr(module, "ProcessPoolExecutor", None)
+    monkeypatch.setattr(module, "run_apart", None)
     assert main(["--detectors", "KNNDistance", "--datasets", "brest_cancer"]) == 2
     assert "breast_cancer" in capsys.readouterr().err
     assert main(["--detectors", "KNNDistance", "--datasets", "breast_cancer", "--runs", "/dev/null/runs.jsonl"]) == 2

@@ -6,11 +6,13 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 from matplotlib.colors import to_rgb
+from matplotlib.lines import Line2D
 from sklearn.ensemble import IsolationForest
 from sklearn.neighbors import KernelDensity
 
 from mmad_utils import plots
 from mmad_utils.metrics import Evaluation, MetricError
+from mmad_utils.ranking import average_ranks
 
 Y = np.repeat([0, 1], [60, 20])
 RNG = np.random.default_rng(0)
@@ -31,6 +33,10 @@ FITTED = {
     "KDE": KernelDensity().fit(POINTS),
 }
 
+RANKS = average_ranks(
+    pd.DataFrame({f"{name} (a parameter=3)": 0.3 * i + RNG.normal(size=14) / 2 for i, name in enumerate("ABCDE")})
+)
+
 DRAWINGS = {
     "score_histogram": lambda: plots.score_histogram(WITH_THRESHOLD),
     "score_histogram, log": lambda: plots.score_histogram(WITHOUT, log=True),
@@ -43,6 +49,7 @@ DRAWINGS = {
     "embedding_scatter": lambda: plots.embedding_scatter(POINTS, Y),
     "comparison": lambda: plots.comparison(GROUPED, group="data", reference="random score"),
     "growth": lambda: plots.growth(TIMES),
+    "critical_difference": lambda: plots.critical_difference(RANKS),
     "calibration": lambda: plots.calibration(RATES, n_normal=500),
 }
 
@@ -179,6 +186,19 @@ def test_growth_names_the_exponent_and_leaves_out_what_was_not_measured():
     assert "n^{1.00}" in lines[0].get_label()
     assert "n^{2.00}" in lines[1].get_label()
     assert len(lines[1].get_xdata()) == 2
+
+
+def test_a_critical_difference_figure_shows_each_rank_and_joins_the_cliques():
+    axis = plots.critical_difference(RANKS).axes[0]
+    dots, *bars = axis.lines
+    assert dots.get_xdata().tolist() == RANKS.ranks.tolist()
+    labels = [label.get_text() for label in axis.get_yticklabels()]
+    assert labels == [f"{name}  {rank:.2f}" for name, rank in RANKS.ranks.items()]
+    joined = [
+        RANKS.ranks.index[round(low + 0.2) : round(high - 0.2) + 1].tolist()
+        for low, high in map(Line2D.get_ydata, bars)
+    ]
+    assert joined == RANKS.cliques and len(joined) > 1
 
 
 def test_unusable_input_is_refused_with_the_remedy():

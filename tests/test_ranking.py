@@ -1,3 +1,6 @@
+import itertools
+from argparse import Namespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,6 +11,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from mmad_utils import ColumnEncoder, DistanceToCenter, GaussianAnomalyScorer, KNNDistance, RandomScore, ranking
 from mmad_utils.detector import DetectorError
+from mmad_utils.ranking import AverageRanks, average_ranks
 
 
 class Column(BaseEstimator):
@@ -335,3 +339,90 @@ def test_the_time_of_encoding_counts(X, clock):
     assert clock.now < 180
     table = ranking.compare({"a": Column(0)}, frame, encoder=SlowEncoder(), repeats=9, minutes=25)
     assert table.loc["a", "repeats"] == 3
+
+
+def rank_scores(rng, n, *shifts):
+    """Scores of detectors on n data sets, each with the difficulty of the data set and a shift of its own."""
+    base = rng.normal(size=n)
+    columns = {name: base + shift + 0.3 * rng.normal(size=n) for name, shift in zip("abcdef", shifts)}
+    return pd.DataFrame(columns, index=[f"set {i}" for i in range(n)])
+
+
+def test_average_ranks_and_p_values_are_those_of_scipy(rng):
+    scores = rank_scores(rng, 20, 0.0, 1.0, 0.3)
+    compared = average_ranks(scores)
+    by_hand = [np.mean([stats.rankdata(-row)[k] for row in scores.to_numpy()]) for k in range(3)]
+    assert compared.ranks.to_dict() == pytest.approx(dict(zip("abc", by_hand)))
+    assert list(compared.ranks.index) == ["b", "c", "a"] and compared.n_datasets == 20
+    assert compared.friedman_p == pytest.approx(stats.friedmanchisquare(*scores.to_numpy().T).pvalue)
+    for row in compared.pairs.itertuples():
+        assert row.p == pytest.approx(stats.wilcoxon(scores[row.first], scores[row.second]).pvalue)
+        assert (row.first_rank, row.second_rank) == (compared.ranks[row.first], compared.ranks[row.second])
+        assert row.first_rank <= row.second_rank
+
+
+def test_holm_multiplies_the_smallest_by_all_and_keeps_the_order():
+    assert ranking._holm(np.array([0.04, 0.01, 0.03])) == pytest.approx([0.06, 0.03, 0.06])
+    assert ranking._holm(np.array([0.5, 0.9])) == pytest.approx([1.0, 1.0])
+
+
+def test_equal_detectors_differ_at_most_at_the_rate_alpha(rng):
+    found = [average_ranks(rank_scores(rng, 12, 0, 0, 0)).pairs["different"].any() for _ in range(100)]
+    assert np.mean(found) < 0.1
+
+
+def test_where_friedman_does_not_reject_no_pair_differs(monkeypatch, rng):
+    scores = rank_scores(rng, 12, 0.0, 0.0, 2.0)
+    assert average_ranks(scores).pairs["different"].any()
+    monkeypatch.setattr(ranking.stats, "friedmanchisquare", lambda *_: Namespace(pvalue=0.06))
+    assert not average_ranks(scores).pairs["different"].any()
+
+
+def test_detectors_that_are_the_same_share_a_rank_and_do_not_differ(rng):
+    scores = rank_scores(rng, 8, 0.0).assign(b=lambda frame: frame["a"])
+    compared = average_ranks(scores)
+    assert compared.ranks.tolist() == [1.5, 1.5] and compared.pairs["p"].tolist() == [1.0]
+    assert compared.cliques == [["a", "b"]]
+
+
+@pytest.mark.parametrize(
+    ("differ", "cliques"),
+    [
+        ([], [["a", "b", "c", "d"]]),
+        (["ad"], [["a", "b", "c"], ["b", "c", "d"]]),
+        (["ab", "ac", "ad"], [["b", "c", "d"]]),
+        (["ab", "bc", "cd"], []),
+        (["ab", "cd"], [["b", "c"]]),
+    ],
+)
+def test_a_clique_joins_neighbours_of_which_no_two_differ(differ, cliques):
+    ranks = pd.Series([1.0, 2.0, 3.0, 4.0], index=list("abcd"))
+    pairs = pd.DataFrame(itertools.combinations("abcd", 2), columns=["first", "second"])
+    pairs["different"] = [first + second in differ for first, second in pairs.to_numpy()]
+    assert AverageRanks(ranks, 9, 0.05, 0.01, pairs).cliques == cliques
+
+
+@pytest.mark.parametrize(
+    ("n", "k", "message"),
+    [
+        (9, 1, "1 detectors; at least two"),
+        (5, 2, "5 data sets are too few: 2 detectors can differ on at least 6"),
+        (6, 3, "6 data sets are too few: 3 detectors can differ on at least 7"),
+    ],
+)
+def test_too_few_detectors_or_data_sets_are_refused(rng, n, k, message):
+    with pytest.raises(DetectorError, match=message):
+        average_ranks(rank_scores(rng, n, *range(k)))
+
+
+@pytest.mark.parametrize(("n", "k"), [(6, 2), (7, 3)])
+def test_the_fewest_data_sets_suffice_for_a_difference(rng, n, k):
+    constant = pd.DataFrame({name: rng.normal(size=n) + 100 * i for i, name in enumerate("abc"[:k])})
+    assert average_ranks(constant).pairs["different"].all()
+
+
+def test_a_missing_score_is_named(rng):
+    scores = rank_scores(rng, 8, 0.0, 1.0)
+    scores.loc["set 3", "b"] = np.nan
+    with pytest.raises(DetectorError, match="b has no score on set 3"):
+        average_ranks(scores)

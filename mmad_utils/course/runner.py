@@ -103,7 +103,7 @@ def build_report(profile: str, values: Iterable[str] = ()) -> None:
         print("Another report is being built in this checkout; waiting for it.", file=sys.stderr, flush=True)
         fcntl.flock(snakefile, fcntl.LOCK_EX)
     os.set_inheritable(snakefile, True)
-    options = ["-c", "2", "--quiet", "rules", "host", "--rerun-incomplete", "--nolock"]
+    options = ["-c", "2", "--quiet", "rules", "host", "--rerun-incomplete", "--nolock", "--workflow-profile", "none"]
     options += ["--config", f"profile={profile}", "--", "report"]
     os.chdir(project.ROOT)
     os.execv(sys.executable, [sys.executable, "-m", "snakemake", *options])

@@ -2,16 +2,17 @@
 
 import abc
 import hashlib
+import json
 import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from http.server import BaseHTTPRequestHandler
+from pathlib import Path
 from random import Random
 
 import matplotlib.pyplot as plt
@@ -25,6 +26,7 @@ from notebook_project import Project
 
 from mmad_utils import benchmark
 from mmad_utils.course import results
+from mmad_utils.course.project import ROOT
 from mmad_utils.datasets import download
 from mmad_utils.datasets.mvtec import synthetic
 from mmad_utils.runs import RunFile
@@ -130,9 +132,7 @@ class Generation(Run):
 
 class Sweep(Run):
     def work(self):
-        benchmark._pool = lambda jobs: ThreadPoolExecutor(
-            1
-        )  # in this process, which is killed, or ends with the work
+        benchmark.run_apart = lambda call, *given: call(*given)  # in this process, which is killed
         runs = RunFile(self.folder / "runs.jsonl", benchmark.RUN_KEYS)
         benchmark.benchmark(["DistanceToCenter", "PCAResidual"], ["breast_cancer"], seeds=2, runs=runs)
 
@@ -142,23 +142,52 @@ class Sweep(Run):
         return names, sorted((row["detector"], row["seed"], row["auroc"]) for row in rows)
 
 
-class Pipeline(Run):
-    """A notebook from top to bottom, in a process group of its own."""
+class Command(Run):
+    """A Python command in a process group of its own."""
 
-    def __init__(self, folder):
-        super().__init__(folder)
-        self.project = Project(folder / "project")
+    root: Path  # of the project whose package it imports
+    words: list[str]
+    cwd: Path
 
     def start(self):
-        words = [sys.executable, "-m", "mmad_utils.course", "run", "small", "--output", str(self.folder / "out")]
-        environment = {**os.environ, "PYTHONPATH": str(self.project.root), "OMP_NUM_THREADS": "1"}
-        options = {"cwd": self.project.root, "env": environment, "start_new_session": True}
+        path = os.pathsep.join([str(self.root), *filter(None, [os.environ.get("PYTHONPATH")])])
+        environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+        options = {"cwd": self.cwd, "env": environment, "start_new_session": True}
+        words = [sys.executable, "-m", *self.words]
         return subprocess.Popen(words, **options, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
     def work(self):
         process = self.start()
         errors = process.communicate()[1].decode()
         assert process.returncode == 0, errors
+
+
+class Rules(Command):
+    """A sweep by Snakemake: 24 cells in 8 jobs, two at a time, which must leave one record per cell."""
+
+    root = ROOT
+
+    def __init__(self, folder):
+        super().__init__(folder)
+        self.cwd = folder
+        self.words = ["snakemake", "-s", str(ROOT / "Snakefile"), "sweep", "--configfile", "sweep.json", "-c", "2"]
+        config = {"detectors": {"DistanceToCenter": {}, "PCAResidual": {}}, "datasets": ["breast_cancer", "digits/1"]}
+        (folder / "sweep.json").write_text(json.dumps(config | {"folder": "out", "seeds": 6, "cells_per_job": 3}))
+
+    def result(self):
+        names = sorted(path.name for path in (self.folder / "out" / "cells").iterdir())
+        rows = RunFile(self.folder / "out" / "runs.jsonl", benchmark.RUN_KEYS).rows
+        return names, [[row[key] for key in (*benchmark.RUN_KEYS, "auroc")] for row in rows]
+
+
+class Pipeline(Command):
+    """A notebook from top to bottom."""
+
+    def __init__(self, folder):
+        super().__init__(folder)
+        self.project = Project(folder / "project")
+        self.root = self.cwd = self.project.root
+        self.words = ["mmad_utils.course", "run", "small", "--output", str(self.folder / "out")]
 
     def result(self):
         out = self.folder / "out"
@@ -205,7 +234,7 @@ def make_run(tmp_path, request):
 
 def begin(run):
     """The run in a process of its own; forked, so that its imports are there already."""
-    if isinstance(run, Pipeline):
+    if isinstance(run, Command):
         return run.start()
     process = multiprocessing.get_context("fork").Process(target=run.work)
     process.start()
@@ -274,7 +303,7 @@ def test_two_processes_at_once_end_as_one(make_run, kind):
 
 @FORK
 @pytest.mark.campaign
-@pytest.mark.parametrize(("kind", "n"), [*((kind, 38) for kind in FORKED), (Pipeline, 10)])
+@pytest.mark.parametrize(("kind", "n"), [*((kind, 38) for kind in FORKED), (Pipeline, 10), (Rules, 5)])
 def test_200_kills_change_no_result_and_leave_nothing(make_run, kind, n):
     check_kills(make_run, kind, n, seed=1)
 

@@ -1,0 +1,16 @@
+#!/bin/sh
+# Print the state of a Slurm job as Snakemake asks for it: running, success or failed.
+# A controller that does not answer says nothing about the job: it counts as running, and is asked again.
+if ! answer=$(scontrol --oneliner show job "$1" 2>&1); then
+  case $answer in
+    *"Invalid job id"*) echo failed ;; # Slurm forgets a job some minutes after its end
+    *) echo "$answer" >&2; echo running ;;
+  esac
+  exit 0
+fi
+state=${answer##*JobState=}
+case ${state%% *} in
+  COMPLETED) echo success ;;
+  BOOT_FAIL | CANCELLED | DEADLINE | FAILED | NODE_FAIL | OUT_OF_MEMORY | PREEMPTED | TIMEOUT) echo failed ;;
+  *) echo running ;;
+esac

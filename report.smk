@@ -1,0 +1,115 @@
+# Notebooks -> results and figures -> report, all in build/<profile>. Run by `make report`; one papermill process per
+# notebook. Another profile: make report PROFILE=course
+#
+# A notebook runs again when its results are stale: made with another source, lock file, parameters, or another version
+# of a module of mmad_utils that it loaded. `refresh_state` compares and changes the one input of the rule then.
+
+import sys
+from pathlib import Path
+
+import yaml
+
+from mmad_utils.course import project
+from mmad_utils.course.notebook_files import NotebookError, profile_values
+from mmad_utils.course.provenance import refresh_state
+
+PROFILE = config.get("profile", "default")
+HOME = project.build_home()
+BUILD = str((HOME.relative_to(project.ROOT) if HOME.is_relative_to(project.ROOT) else HOME) / PROFILE)
+NOTEBOOKS = list(yaml.safe_load(Path("profiles/default.yaml").read_text(encoding="utf-8")))
+EDITIONS = ["en", "zh"]
+RENDERER = sorted(
+    str(path)
+    for folder in ("report", "mmad_utils/course")
+    for path in Path(folder).rglob("*")
+    if path.suffix in {".py", ".j2", ".typ", ".css", ".js", ".json", ".yaml", ".bib", ".csl"}
+    and not {"results", "__pycache__"} & set(path.parts)
+)
+RESULTS = expand(BUILD + "/results/{name}.json", name=NOTEBOOKS)
+PYTHON = sys.executable
+NBCONVERT = (
+    "{PYTHON:q} -m report.editions check && {PYTHON:q} -m nbconvert --log-level WARN"
+    " --config report/jupyter_nbconvert_config.py --ReportPreprocessor.profile={PROFILE}"
+    " --output-dir {BUILD:q}/report {input[0]} --to "
+)
+
+try:
+    profile_values(PROFILE)
+    for name in NOTEBOOKS:
+        refresh_state(name, PROFILE)
+except NotebookError as error:
+    sys.exit(str(error))
+
+
+wildcard_constraints:
+    name="[0-9a-z_]+",
+    document="[a-z_]+",
+    language="[a-z]+",
+
+
+rule report:
+    input:
+        expand(BUILD + "/report/report.{language}.{form}", language=EDITIONS, form=["html", "pdf"]),
+        expand(BUILD + "/report/which_detector.{language}.html", language=EDITIONS),
+        BUILD + "/report/index.html",
+
+
+rule page:
+    input:
+        "report/{document}.{language}.ipynb",
+        RENDERER,
+        "requirements.lock",
+        RESULTS,
+    output:
+        BUILD + "/report/{document}.{language}.html",
+    message:
+        BUILD + "/report/{wildcards.document}.{wildcards.language}.html"
+    shell:
+        NBCONVERT + "html"
+
+
+rule paper:
+    input:
+        "report/report.{language}.ipynb",
+        RENDERER,
+        "requirements.lock",
+        RESULTS,
+    output:
+        BUILD + "/report/report.{language}.pdf",
+    message:
+        BUILD + "/report/report.{wildcards.language}.pdf"
+    shell:
+        NBCONVERT + "report.paper.PaperExporter"
+
+
+rule site:
+    input:
+        expand(BUILD + "/notebooks/{name}.ipynb", name=NOTEBOOKS),
+        "notebooks/glossary.md",
+        RENDERER,
+    output:
+        BUILD + "/report/index.html",
+        expand(BUILD + "/report/notebooks/{name}.html", name=[*NOTEBOOKS, "glossary"]),
+    message:
+        BUILD + "/report/index.html"
+    shell:
+        "{PYTHON:q} -m report.site --executed {BUILD:q}/notebooks --output {BUILD:q}/report"
+
+
+rule notebooks:
+    input:
+        RESULTS,
+
+
+# The results are marked update(): Snakemake then keeps them while the notebook runs, and where it fails.
+rule notebook:
+    input:
+        BUILD + "/state/{name}",
+    output:
+        BUILD + "/notebooks/{name}.ipynb",
+        update(BUILD + "/results/{name}.json"),
+    threads: 1
+    message:
+        f"notebooks/{{wildcards.name}}.ipynb, profile {PROFILE}"
+    shell:
+        "{PYTHON:q} -m mmad_utils.course run {wildcards.name} --profile {PROFILE}"
