@@ -4,7 +4,7 @@
 
 ``KNNDistance`` keeps a random subset of the rows, on three tables; ``PatchCore`` builds its coreset in one pass, on
 real hazelnuts, beside coresets of the same sizes chosen among all patches: 1% of 61,152 patches are as many as 6% of
-10,000. Nothing is chosen; the half "report" of the anomalies is tested. Runs are lines of benchmarks/runs/bounded.jsonl.
+10,000. Nothing is chosen; the half "report" is tested. Runs are lines of benchmarks/runs/bounded.jsonl.
 """
 
 import itertools
