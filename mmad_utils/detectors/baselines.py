@@ -168,7 +168,8 @@ class KNNDistance(Detector):
         if self.max_samples is not None and self.max_samples < len(X):
             kept = np.sort(np.argpartition(keys, self.max_samples)[: self.max_samples])
             X, keys = X[kept], keys[kept]
-        self.X_, self.keys_ = X, keys
+        self.X_: np.ndarray = X
+        self.keys_ = keys
         self._search = NearestNeighbors().fit(X)
 
     def _score(self, X):
