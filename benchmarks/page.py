@@ -238,32 +238,23 @@ TARGETS = {"rows": 10_000_000, "images": 1_000_000}  # of which the growth is pr
 
 
 def growth(runs: pd.DataFrame) -> pd.DataFrame:
-    """Exponents of time and memory over all sizes and over the last two, and the range of what both predict."""
+    """Exponents of CPU time and memory over all sizes and over the largest three, and what the latter predict."""
     rows = []
     for (method, axis), part in runs.groupby(["method", "axis"], sort=False):
         medians = part.groupby("size")[["seconds", "bytes"]].median().clip(lower=[1e-4, 1e6], axis=1)
         sizes = medians.index.to_numpy(dtype=float)
         row = {"method": method, "grows with": f"{axis}, {sizes[0]:,.0f} to {sizes[-1]:,.0f}"}
-        for title, values, unit in (
-            ("time", medians["seconds"].to_numpy(), duration),
-            ("memory", medians["bytes"].to_numpy(), memory),
-        ):
-            every = np.polyfit(np.log(sizes), np.log(values), 1)[0]
-            last = np.log(values[-1] / values[-2]) / np.log(sizes[-1] / sizes[-2])
-            row |= {f"{title}, largest": unit(values[-1]), f"{title}, exponents": f"{every:.2f}, {last:.2f}"}
-            if axis in TARGETS:
-                low, high = (
-                    unit(values[-1] * (TARGETS[axis] / sizes[-1]) ** max(e, 0)) for e in sorted((every, last))
-                )
-                row[f"{title}, predicted"] = low if low == high else f"{low} to {high}"
+        for title, measure, shown in (("time", "seconds", duration), ("memory", "bytes", memory)):
+            logs, last = np.log(sizes), medians[measure].iloc[-1]
+            every, largest = (np.polyfit(logs[i:], np.log(medians[measure])[i:], 1)[0] for i in (0, -3))
+            factor = (TARGETS[axis] / sizes[-1]) ** max(largest, 0) if axis in TARGETS else None
+            row |= {
+                f"{title}, largest": shown(last),
+                f"{title}, exponents": f"{every:.2f}, {largest:.2f}".replace("-0.00", "0.00"),
+                f"{title}, predicted": shown(last * factor) if factor else "",
+            }
         rows.append(row | {"repetitions": part["repetition"].nunique(), "load average": loads(part)})
-    front = [
-        "method",
-        "grows with",
-        *(f"{t}, {c}" for t in ("time", "memory") for c in ("largest", "exponents", "predicted")),
-    ]
-    table = pd.DataFrame(rows).fillna("")
-    return table[[*front, *table.columns.difference(front, sort=False)]]
+    return pd.DataFrame(rows)
 
 
 def duration(seconds: float) -> str:
