@@ -33,7 +33,7 @@ SAME = ("DistanceToCenter", "PCAResidual", "GaussianAnomalyScorer", "KNNDistance
 IDENTITY = (  # entries of a run that are not measured
     *("part", "detector", "dataset", "seed", "parameters", "split", "anomalies", "rate", "labels", "missing"),
     *("training", "without", "trained_on", "tokens", "score", "side", "repetition", "images", "size"),
-    *("samples", "positions", "channels", "threads"),
+    *("samples", "positions", "channels", "threads", "method", "axis"),
 )
 HARD = ("tables/vowels", "tables/optdigits", "tables/satellite")
 DIGITS = tuple(f"digits/{k}" for k in range(10))
@@ -129,6 +129,16 @@ def hazelnut(runs: pd.DataFrame) -> pd.DataFrame:
     return spreads(columns)
 
 
+def bounded_images(runs: pd.DataFrame) -> pd.DataFrame:
+    """Image and pixel AUROC on each data set."""
+    runs = with_controls(named(runs))
+    return spreads({
+        f"{name}, {title} AUROC": (runs[runs["dataset"] == name], measure)
+        for name in runs["dataset"].unique()
+        for title, measure in (("image", "auroc"), ("pixel", "pixel_auroc"))
+    })  # fmt: skip
+
+
 def padim_settings(runs: pd.DataFrame) -> pd.DataFrame:
     """Image and pixel AUROC, and in how many runs a setting is better than the defaults."""
     runs = named(runs)
@@ -215,6 +225,46 @@ def pixel_metrics(runs: pd.DataFrame) -> pd.DataFrame:
             cells |= {"time / mmad": f"{seconds / medians['mmad']:.1f}", "repetitions": part["repetition"].nunique()}
             rows.append(cells | {"load average": loads(part)})
     return pd.DataFrame(rows)
+
+
+TARGETS = {"rows": 10_000_000, "images": 1_000_000}  # of which the growth is predicted
+
+
+def growth(runs: pd.DataFrame) -> pd.DataFrame:
+    """Exponents of CPU time and memory over all sizes and over the largest three, and what the latter predict."""
+    rows = []
+    for (method, axis), part in runs.groupby(["method", "axis"], sort=False):
+        medians = part.groupby("size")[["seconds", "bytes"]].median().clip(lower=[1e-4, 1e6], axis=1)
+        sizes = medians.index.to_numpy(dtype=float)
+        row = {"method": method, "grows with": f"{axis}, {sizes[0]:,.0f} to {sizes[-1]:,.0f}"}
+        for title, measure, shown in (("time", "seconds", duration), ("memory", "bytes", memory)):
+            logs, last = np.log(sizes), medians[measure].iloc[-1]
+            every, largest = (np.polyfit(logs[i:], np.log(medians[measure])[i:], 1)[0] for i in (0, -3))
+            factor = (TARGETS[axis] / sizes[-1]) ** max(largest, 0) if axis in TARGETS else None
+            row |= {
+                f"{title}, largest": shown(last),
+                f"{title}, exponents": f"{every:.2f}, {largest:.2f}".replace("-0.00", "0.00"),
+                f"{title}, predicted": shown(last * factor) if factor else "",
+            }
+        rows.append(row | {"repetitions": part["repetition"].nunique(), "load average": loads(part)})
+    return pd.DataFrame(rows)
+
+
+def duration(seconds: float) -> str:
+    """Two digits in the largest unit of which there is at least one."""
+    units = (("years", 31_557_600), ("days", 86_400), ("h", 3_600), ("min", 60), ("s", 1), ("ms", 1e-3))
+    name, size = next((unit for unit in units if seconds >= unit[1]), units[-1])
+    return f"{two_digits(seconds / size)} {name}"
+
+
+def memory(size: float) -> str:
+    """Two digits in MB, GB or TB."""
+    name, unit = next(((n, u) for n, u in (("TB", 1e12), ("GB", 1e9)) if size >= u), ("MB", 1e6))
+    return f"{two_digits(size / unit)} {name}"
+
+
+def two_digits(value: float) -> str:
+    return f"{value:.1f}" if value < 9.95 else f"{float(f'{value:.2g}'):,.0f}"
 
 
 def loads(runs: pd.DataFrame) -> str:
@@ -370,6 +420,9 @@ def side(pixels: int) -> Callable[[pd.DataFrame], pd.Series]:
 TABLES = {
     "positionwise": Table("positionwise_gaussian", positionwise),
     "pixel-metrics": Table("pixel_metrics", pixel_metrics),
+    "growth": Table("growth", growth),
+    "bounded": Table("bounded", lambda runs: comparison(named(runs), HARD, HARD), column("detector", "KNNDistance")),
+    "bounded-images": Table("bounded", bounded_images, column("detector", "PatchCore")),
     "padim-settings": Table("padim_settings", padim_settings),
     "hazelnut": Table("hazelnut", hazelnut),
     "turned": Table("turned", lambda runs: comparison(named(runs), SCENES, SCENES)),

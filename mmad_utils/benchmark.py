@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import hashlib
 import itertools
 import json
 import multiprocessing
@@ -24,6 +25,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from functools import lru_cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -39,13 +42,15 @@ from sklearn.utils.discovery import all_estimators
 from tqdm import tqdm
 
 import mmad_utils
-from mmad_utils.datasets import Dataset, DatasetError, load, read_image
+from mmad_utils.datasets import Dataset, DatasetError, cache_home, load, read_image
+from mmad_utils.datasets.folders import read_cached, write_cached
+from mmad_utils.datasets.record import content_hash
 from mmad_utils.detector import Detector, DetectorError
 from mmad_utils.detectors.baselines import DistanceToCenter, KNNDistance, PCAResidual, RandomScore
 from mmad_utils.detectors.gaussian import GaussianAnomalyScorer
 from mmad_utils.files import locked
 from mmad_utils.metrics import evaluate
-from mmad_utils.runs import RunFile, RunFileError
+from mmad_utils.runs import RunFile, RunFileError, provenance
 
 __all__ = [
     "benchmark",
@@ -221,12 +226,28 @@ def measure(
 
 
 def measure_controls(dataset: Dataset, seed: int) -> dict[str, float]:
-    """``<control>_auroc`` and ``<control>_average_precision`` of each of ``CONTROLS`` on a data set."""
+    """``<control>_auroc`` and ``<control>_average_precision`` of each of ``CONTROLS`` on a data set.
+
+    They are kept in ``cache_home()/controls``, by the content of the data set, the seed, the versions of the packages
+    and the source of this one.
+    """
+    content = content_hash(dataset.X_train, dataset.X_test, dataset.y_test)
+    made_by = json.dumps([content, seed, provenance()["versions"], version("scipy"), _source_hash()])
+    path = cache_home() / "controls" / f"{hashlib.sha256(made_by.encode()).hexdigest()}.json"
+    if (known := read_cached(path)) is not None:
+        return json.loads(known)
     rows = _as_rows(dataset)
     found: dict[str, float] = {}
     for key, control in CONTROLS.items():
         found |= _control(key, _with_seed(clone(control), seed), rows)
+    write_cached(path, json.dumps(found).encode())
     return found
+
+
+@lru_cache(maxsize=1)
+def _source_hash() -> str:
+    """SHA-256 of all modules of the package."""
+    return content_hash(sorted(Path(mmad_utils.__file__).parent.rglob("*.py")))
 
 
 def _control(key: str, control, dataset: Dataset) -> dict[str, float]:

@@ -11,10 +11,48 @@ from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import NearestNeighbors
 
 from mmad_utils import benchmark as module
-from mmad_utils.benchmark import benchmark, fit_detector, main, make_detector, measure, summarise
+from mmad_utils.benchmark import benchmark, fit_detector, main, make_detector, measure, measure_controls, summarise
 from mmad_utils.datasets import load
 from mmad_utils.detector import DetectorError
 from mmad_utils.runs import RunFile
+
+
+@pytest.fixture(autouse=True, scope="module")
+def own_cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MMAD_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture
+def computed(tmp_path, monkeypatch):
+    """The names of the controls that are computed, with an empty cache."""
+    monkeypatch.setenv("MMAD_CACHE_HOME", str(tmp_path / "cache"))
+    names, compute = [], module._control
+    monkeypatch.setattr(module, "_control", lambda key, *rest: names.append(key) or compute(key, *rest))
+    return names
+
+
+def test_controls_of_the_same_data_and_seed_are_computed_once(computed, tmp_path, monkeypatch):
+    data, other = load("digits/1"), load("digits/1", seed=1)
+    first = measure_controls(data, 0)
+    assert measure_controls(data, 0) == first and computed == list(module.CONTROLS)
+    assert measure_controls(data, 1)["random_auroc"] != first["random_auroc"]
+    assert measure_controls(other, 0)["knn_auroc"] != first["knn_auroc"]
+    monkeypatch.setattr(module, "_source_hash", lambda: "of changed modules")
+    assert measure_controls(data, 0) == first
+    assert computed == 4 * list(module.CONTROLS)
+    for path in (tmp_path / "cache").rglob("*.json"):
+        path.write_bytes(path.read_bytes()[:-9] + b"x" + path.read_bytes()[-8:])
+    assert measure_controls(data, 0) == first
+    assert computed == 5 * list(module.CONTROLS), "a damaged entry is computed again"
+
+
+def test_a_cache_that_cannot_be_written_is_said_once(computed, tmp_path):
+    (tmp_path / "cache").write_text("a file where the folder should be")
+    with pytest.warns(UserWarning, match="MMAD_CACHE_HOME") as warned:
+        found = [measure_controls(load("digits/1"), seed) for seed in (0, 0, 1)]
+    assert found[0] == found[1] and len(warned) == 1 and len(computed) == 3 * len(module.CONTROLS)
 
 
 def test_detectors_are_found_by_name_here_and_in_scikit_learn():

@@ -92,11 +92,17 @@ def test_the_library_and_the_course_declare_every_package_that_they_import(proje
     package = PROJECT_ROOT / "mmad_utils"
     files = [path for path in package.rglob("*.py") if (package / "course" in path.parents) == (part == "course")]
     imported = set(imported_packages(files)) - sys.stdlib_module_names - {"mmad_utils"}
-    lines = project["dependencies"] + (project["optional-dependencies"]["course"] if part == "course" else [])
+    extras = project["optional-dependencies"]
+    lines = project["dependencies"] + extras["dask"] + (extras["course"] if part == "course" else [])
     declared = {canonicalize_name(Requirement(line).name) for line in lines}
     installed = packages_distributions()
-    missing = {name for name in imported if not declared & set(map(canonicalize_name, installed.get(name, [])))}
+    missing = {name for name in imported if not declared & set(map(canonicalize_name, installed.get(name, [name])))}
     assert missing == set()
+
+
+def test_no_other_module_of_the_library_imports_dask():
+    files = (PROJECT_ROOT / "mmad_utils").rglob("*.py")
+    assert [path.name for path in files if "import dask" in path.read_text(encoding="utf-8")] == ["partitions.py"]
 
 
 def test_the_lock_holds_every_package_within_its_range(wanted, lock):

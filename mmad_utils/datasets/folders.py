@@ -1,13 +1,19 @@
-"""Where data lie: in the checkout if the package is used from one, else in the user's own folders."""
+"""Where data lie: in the checkout if the package is used from one, else in the user's own folders; and the cache."""
 
 from __future__ import annotations
 
 import os
+import warnings
+import zlib
 from pathlib import Path
 
 from platformdirs import user_cache_path, user_data_path
 
-__all__ = ["CHECKOUT", "cache_home", "data_home", "user_path"]
+from mmad_utils.files import write_atomic
+
+__all__ = ["CHECKOUT", "cache_home", "data_home", "read_cached", "user_path", "write_cached"]
+
+UNWRITABLE: set[Path] = set()  # cache homes of which it was said
 
 
 def _checkout() -> Path | None:
@@ -46,3 +52,32 @@ def cache_home() -> Path:
     """
     default = CHECKOUT / "data" / "cache" if CHECKOUT else user_cache_path("mmad")
     return Path(os.environ.get("MMAD_CACHE_HOME") or default).expanduser()
+
+
+def read_cached(path: Path) -> bytes | None:
+    """What ``write_cached`` wrote; None where there is no such file, it cannot be read, or its checksum is wrong."""
+    try:
+        raw = path.read_bytes()
+    except OSError:
+        return None
+    content, checksum = raw[:-4], raw[-4:]
+    return content if zlib.crc32(content).to_bytes(4, "big") == checksum else None
+
+
+def write_cached(path: Path, content: bytes) -> None:
+    """Write a file below ``cache_home()`` with its checksum, atomically.
+
+    Where that is impossible there is one warning for each process, and nothing is written any more.
+    """
+    home = cache_home()
+    if home in UNWRITABLE:
+        return
+    try:
+        write_atomic(path, content + zlib.crc32(content).to_bytes(4, "big"))
+    except OSError as error:
+        UNWRITABLE.add(home)
+        warnings.warn(
+            f"the cache cannot be written: {error}. Features and controls are computed each time; free some disk "
+            "space or set MMAD_CACHE_HOME to a folder that can be written.",
+            stacklevel=3,
+        )

@@ -9,7 +9,7 @@ from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 from sklearn.utils import check_random_state
 
-from mmad_utils.detector import Detector, DetectorError
+from mmad_utils.detector import Detector, DetectorError, check_contamination, check_whole, clear_errors
 from mmad_utils.encoders.scaling import ColumnScaler
 
 __all__ = ["DistanceToCenter", "KNNDistance", "PCAResidual", "RandomScore"]
@@ -92,40 +92,84 @@ class KNNDistance(Detector):
     method : {"largest", "mean"}, default="largest"
         Distance to the k-th neighbour (Ramaswamy et al.), or the mean of the k distances (Angiulli and Pizzuti).
     contamination : float in (0, 0.5], default=0.05
-        Share of the training samples above the threshold, each without itself among its neighbours: counted as
+        Share of the kept training samples above the threshold, each without itself among its neighbours: counted as
         its own nearest neighbour it would look too normal, and new normal samples would raise many alarms.
+    max_samples : int >= 2 or None, default=None
+        Training samples that are kept: a uniform random subset, of a stream too (Sugiyama and Borgwardt; Vitter).
+        Memory, and the time to score a row, then stop growing with the training set; distances become larger and the
+        ranking may lose accuracy. None keeps all.
+    random_state : int or None, default=None
+        Seed of the subset; an int gives the same subset however the stream is cut into batches.
 
     Attributes
     ----------
-    X_ : (n, d) float64, the training samples
+    X_ : (m, d) float64, the training samples that are kept
+    keys_ : (m,) float64, their random keys, which are the smallest of all training samples
+    n_samples_ : int, training samples seen
 
     References
     ----------
     S. Ramaswamy, R. Rastogi, K. Shim (2000), Efficient algorithms for mining outliers from large data sets.
     F. Angiulli, C. Pizzuti (2002), Fast outlier detection in high dimensional spaces.
+    M. Sugiyama, K. Borgwardt (2013), Rapid distance-based outlier detection via sampling.
+    J. S. Vitter (1985), Random sampling with a reservoir.
     """
 
     n_neighbors: int = 5
     _: KW_ONLY
     method: str = "largest"
     contamination: float = 0.05
+    max_samples: int | None = None
+    random_state: int | None = None
+
+    def partial_fit(self, X, y=None):
+        """Learn from one more batch of normal rows; without ``max_samples`` all are kept."""
+        check_contamination(type(self).__name__, self.contamination)
+        with clear_errors(type(self).__name__, X):
+            seen = getattr(self, "n_samples_", 0)
+            X = self._check(X, reset=not seen)
+            self._check_parameters()
+            self._learn(X, seen)
+            if len(self.X_) > 1:
+                self.offset_ = self._offset(X)
+        return self
 
     def _training_scores(self, X):
         return self._summary(self._search.kneighbors(n_neighbors=min(self.n_neighbors, len(self.X_) - 1))[0])
 
     def set_state(self, state):
         super().set_state(state)
+        if "keys_" not in state["fitted"]:  # in files of earlier versions, which kept all samples
+            self.n_samples_ = len(self.X_)
+            self.keys_ = np.random.Generator(np.random.PCG64(self.random_state)).random(len(self.X_))
         self._search = NearestNeighbors().fit(self.X_)
 
     def _fit(self, X, y):
+        self._check_parameters()
+        if len(X) < 2:
+            raise DetectorError(f"n_samples = {len(X)}: neighbours need at least 2 training samples.")
+        self._learn(X, seen=0)
+
+    def _check_parameters(self):
         if self.n_neighbors < 1 or self.method not in ("largest", "mean"):
             raise DetectorError(
                 f"n_neighbors is {self.n_neighbors!r} and method {self.method!r}; give at least 1 neighbour, and "
                 "'largest' or 'mean'."
             )
-        if len(X) < 2:
-            raise DetectorError(f"n_samples = {len(X)}: neighbours need at least 2 training samples.")
-        self.X_ = X
+        if self.max_samples is not None:
+            check_whole("max_samples", self.max_samples, 2)
+
+    def _learn(self, X, seen):
+        """Keep the rows with the smallest keys; the i-th row of a stream has the i-th random number as its key."""
+        keys = np.random.Generator(np.random.PCG64(self.random_state).advance(seen)).random(len(X))
+        self.n_samples_ = seen + len(X)
+        if seen:
+            X, keys = np.concatenate([self.X_, X]), np.concatenate([self.keys_, keys])
+        if self.max_samples is not None and self.max_samples < len(X):
+            kept = np.sort(np.argpartition(keys, self.max_samples)[: self.max_samples])
+            X, keys = X[kept], keys[kept]
+        self.X_: np.ndarray = X
+        self.keys_ = keys
         self._search = NearestNeighbors().fit(X)
 
     def _score(self, X):

@@ -7,7 +7,10 @@ kept beside it. With these five, statistics of parts add up to those of the whol
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import KW_ONLY, dataclass, field
+from functools import reduce
+from operator import add
 from typing import Any
 
 import numpy as np
@@ -16,6 +19,9 @@ from scipy.linalg import solve_triangular
 from mmad_utils.detector import Detector, DetectorError, clear_errors
 
 __all__ = ["GaussianAnomalyScorer", "GaussianStatistics"]
+
+CHUNK_ELEMENTS = 2**20  # numbers of a table that are worked on at a time, so that copies take little memory
+LEAST_ROWS = 256  # of such a part: to add its statistics takes d² operations
 
 
 class GaussianStatistics:
@@ -42,7 +48,13 @@ class GaussianStatistics:
     def of(cls, X: np.ndarray, weights: np.ndarray | None = None) -> GaussianStatistics:
         """Statistics of rows (n, d) with weights (n,), default 1."""
         weights = np.ones(len(X)) if weights is None else weights
+        return reduce(add, (cls._of_chunk(X[rows], weights[rows]) for rows in _chunks(X)))
+
+    @classmethod
+    def _of_chunk(cls, X: np.ndarray, weights: np.ndarray) -> GaussianStatistics:
         n = float(weights.sum())
+        if n == 0:  # all faded
+            return cls()
         mean = weights @ X / n
         centred = X - mean
         mean = mean + weights @ centred / n  # what the first sum lost by rounding
@@ -206,7 +218,7 @@ class GaussianAnomalyScorer(Detector):
         self.cholesky_  # noqa: B018  a singular covariance is an error of fit
 
     def _score(self, X) -> np.ndarray:
-        return np.sqrt(np.square(self._whitened(X)).sum(axis=0))
+        return np.concatenate([np.sqrt(np.square(self._whitened(X[rows])).sum(axis=0)) for rows in _chunks(X)])
 
     def _whitened(self, X) -> np.ndarray:
         return solve_triangular(self.cholesky_, (X - self.mean_).T, lower=True, overwrite_b=True)
@@ -225,3 +237,9 @@ class GaussianAnomalyScorer(Detector):
             raise DetectorError(f"regularization is {self.regularization!r}; give a number of at least 0.")
         if self.half_life is not None and not self.half_life > 0:
             raise DetectorError(f"half_life is {self.half_life!r}; give a positive number of rows, or None.")
+
+
+def _chunks(X: np.ndarray) -> Iterator[slice]:
+    """Slices of the rows of a table (n, d), of about ``CHUNK_ELEMENTS`` numbers."""
+    size = max(LEAST_ROWS, CHUNK_ELEMENTS // X.shape[1])
+    return (slice(start, start + size) for start in range(0, len(X), size))

@@ -8,7 +8,7 @@ few remembered normal patches of any position.
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from scipy.ndimage import gaussian_filter
 from sklearn.random_projection import SparseRandomProjection, johnson_lindenstrauss_min_dim
 from sklearn.utils.validation import check_is_fitted
 
-from mmad_utils.detector import Detector, DetectorError
+from mmad_utils.detector import Detector, DetectorError, check_whole
 from mmad_utils.detectors.positionwise_gaussian import PositionwiseGaussian
 from mmad_utils.encoders import backbones
 from mmad_utils.encoders.image import ImageEncoder, check_pictures, join_layers
@@ -45,6 +45,7 @@ class _PatchDetector(Detector):
     weights: str | Path | None = None
     device: str = "auto"
     batch_size: int = 16
+    cache: bool = True
     random_state: int | None = None
 
     def anomaly_map(self, X) -> np.ndarray:
@@ -84,6 +85,7 @@ class _PatchDetector(Detector):
             weights=self.weights,
             device=self.device,
             batch_size=self.batch_size,
+            cache=self.cache,
             random_state=self.random_state or 0,
         )
 
@@ -142,6 +144,8 @@ class PaDiM(_PatchDetector):
         See ``ImageEncoder``.
     device : str, default="auto"
     batch_size : int, default=16
+    cache : bool, default=True
+        Keep features on disk, see ``ImageEncoder``; without, a fit computes them twice, or three times for "pca".
     random_state : int or None, default=None
         Seed of the selection (and of ``weights="random"``).
 
@@ -239,13 +243,17 @@ class PatchCore(_PatchDetector):
 
     Parameters
     ----------
-    backbone, blocks, image_size, smoothing, contamination, weights, device, batch_size : see ``PaDiM``
+    backbone, blocks, image_size, smoothing, contamination, weights, device, batch_size, cache : see ``PaDiM``
     layers : tuple of int in 1..4, default=(2, 3)
         Layers whose features, averaged over 3×3 neighbours, make a patch.
     coreset_ratio : float in (0, 1], default=0.01
         Share of the training patches to remember, chosen to cover all of them (greedy k-centre).
     n_neighbors : int >= 1, default=9
         Remembered patches around the nearest one that weigh the image score; 1 leaves it unweighted.
+    max_patches : int or None, default=None
+        Patches that are held while fitting. With more training patches the coreset is built in one pass: whenever
+        ``max_patches`` are held, the greedy choice of ``coreset_ratio`` of them is kept (a coreset of coresets,
+        Malkomes et al.). Memory, and the time per image, then stop growing with the training set. None holds all.
     random_state : int or None, default=None
         Seed of the projection and of the first patch chosen.
 
@@ -258,16 +266,21 @@ class PatchCore(_PatchDetector):
     ----------
     K. Roth, L. Pemula, J. Zepeda, B. Schölkopf, T. Brox, P. Gehler (2022), Towards total recall in industrial
     anomaly detection, algorithm 1, eq. 6 and 7.
+    G. Malkomes, M. Kusner, W. Chen, K. Weinberger, B. Moseley (2015), Fast distributed k-center clustering with
+    outliers on massive data.
     """
 
     coreset_ratio: float = 0.01
     n_neighbors: int = 9
+    max_patches: int | None = None
 
     def _fit(self, X, y) -> None:
         if not 0 < self.coreset_ratio <= 1:
             raise DetectorError(f"coreset_ratio is {self.coreset_ratio!r}; give a share in (0, 1].")
         if self.n_neighbors < 1:
             raise DetectorError(f"n_neighbors is {self.n_neighbors!r}; give at least 1.")
+        if self.max_patches is not None:
+            check_whole("max_patches", self.max_patches, 2)
         rng = self._start_fit()
         h, w = self._encoder.grid_
         d = sum(self._encoder.channels)
@@ -278,6 +291,16 @@ class PatchCore(_PatchDetector):
             seed = int(rng.integers(2**31))
             sparse = SparseRandomProjection(n_components=k, random_state=seed).fit(np.zeros((1, d)))
             projection = sparse.components_.toarray().T.astype(np.float32)
+        if self.max_patches is not None and self.max_patches < n:
+            size = max(1, round(self.coreset_ratio * self.max_patches))
+            if size + h * w > self.max_patches:
+                raise DetectorError(
+                    f"max_patches={self.max_patches} cannot hold the {size} patches to remember and the {h * w} of "
+                    "an image; give more, or a smaller coreset_ratio."
+                )
+            buffer = torch.empty(self.max_patches, d)
+            self.memory_ = _stream_coreset(self._patches(X), buffer, torch.from_numpy(projection), size, rng)
+            return
         projected = torch.cat([patches @ torch.from_numpy(projection) for patches in self._patches(X)])
         chosen = _greedy_coreset(projected, max(1, round(self.coreset_ratio * n)), int(rng.integers(n)))
         del projected
@@ -313,6 +336,23 @@ class PatchCore(_PatchDetector):
         crowd = around.topk(min(self.n_neighbors, len(around)), largest=False, sorted=True).indices
         to_crowd = (self.memory_[crowd] - patches[worst]).norm(dim=1)
         return float(distances[worst] * (1 - to_crowd.double().softmax(0)[0]))
+
+
+def _stream_coreset(
+    patches: Iterable[torch.Tensor], buffer: torch.Tensor, projection: torch.Tensor, size: int, rng
+) -> torch.Tensor:
+    """(size, d) patches that cover all, chosen in one pass over images (p, d); ``buffer`` (m, d) holds the others."""
+    count = 0
+
+    def chosen() -> torch.Tensor:
+        return buffer[_greedy_coreset(buffer[:count] @ projection, size, int(rng.integers(count)))]
+
+    for image in patches:
+        if count + len(image) > len(buffer):
+            buffer[:size], count = chosen(), size
+        buffer[count : count + len(image)] = image
+        count += len(image)
+    return chosen()
 
 
 def _greedy_coreset(points: torch.Tensor, size: int, first: int) -> torch.Tensor:

@@ -10,8 +10,6 @@ import hashlib
 import io
 import json
 import os
-import warnings
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -25,13 +23,12 @@ import torch.nn.functional as F
 from sklearn.decomposition import PCA
 from sklearn.utils.validation import check_is_fitted
 
-from mmad_utils.datasets.folders import cache_home
+from mmad_utils.datasets.folders import cache_home, read_cached, write_cached
 from mmad_utils.datasets.images import check_images, read_image
 from mmad_utils.detector import DetectorError
 from mmad_utils.encoders import backbones
 from mmad_utils.encoders.backbones import BackboneError, PooledBackbone, join_layers, pool_layers
 from mmad_utils.encoders.base import Encoder
-from mmad_utils.files import write_atomic
 from mmad_utils.training import resolve_device
 
 __all__ = ["BackboneError", "ImageEncoder", "PixelEncoder", "check_pictures", "join_layers"]
@@ -302,13 +299,13 @@ class ImageEncoder:
             return self._forward([read_image(item) for item in items])
         names = [*map(str, self.layers)] if self.blocks is None else [f"block{block}" for block in self.blocks]
         paths = [[self._cache_path(content, name) for name in names] for content in map(_content, items)]
-        found = [[_read_cache(path) for path in row] for row in paths]
+        found = [[_read_map(path) for path in row] for row in paths]
         missing = [i for i, row in enumerate(found) if any(layer is None for layer in row)]
         if missing:
             for i, maps in zip(missing, self._forward([read_image(items[i]) for i in missing])):
                 found[i] = list(maps)
                 for path, layer in zip(paths[i], maps):
-                    self.cache = self.cache and _write_cache(path, layer)
+                    _write_map(path, layer)
         return found  # type: ignore[return-value]
 
     def _cache_path(self, content: str, layer: str) -> Path:
@@ -337,31 +334,15 @@ def _digest(item) -> str:
     return hashlib.sha256(str(picture.shape).encode() + picture.tobytes()).hexdigest()
 
 
-def _write_cache(path: Path, layer: torch.Tensor) -> bool:
-    """Write one feature map and its checksum atomically; False, with a warning, where that is impossible."""
+def _write_map(path: Path, layer: torch.Tensor) -> None:
     buffer = io.BytesIO()
     np.save(buffer, layer.numpy(), allow_pickle=False)
-    content = buffer.getvalue()
-    try:
-        write_atomic(path, content + zlib.crc32(content).to_bytes(4, "big"))
-    except OSError as error:
-        warnings.warn(
-            f"features are not cached: {error}. They are computed each time; free some disk space or set "
-            "MMAD_CACHE_HOME to a folder that can be written.",
-            stacklevel=2,
-        )
-        return False
-    return True
+    write_cached(path, buffer.getvalue())
 
 
-def _read_cache(path: Path) -> torch.Tensor | None:
-    """A cached feature map, or None where there is none or its checksum is wrong."""
-    if not path.is_file():
-        return None
-    raw = path.read_bytes()
-    if zlib.crc32(raw[:-4]).to_bytes(4, "big") != raw[-4:]:
-        return None
-    return torch.from_numpy(np.load(io.BytesIO(raw[:-4]), allow_pickle=False))
+def _read_map(path: Path) -> torch.Tensor | None:
+    content = read_cached(path)
+    return None if content is None else torch.from_numpy(np.load(io.BytesIO(content), allow_pickle=False))
 
 
 @dataclass(eq=False, repr=False)

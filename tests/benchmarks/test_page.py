@@ -14,7 +14,7 @@ RUN_FILES = sorted((ROOT / "runs").glob("*.jsonl"))
 MEASURED = [name for name, table in page.TABLES.items() if not table.runs().empty]
 NO_CONTROLS = {  # tables of times, of alarms and of differences between arms
     *("positionwise", "pixel-metrics", "unified-alarms", "unified-stream", "choices"),
-    *("choices-contaminated", "ablations"),
+    *("choices-contaminated", "ablations", "growth"),
 }
 LINEAR = {"early, PCA residual", "early, kNN", "early, Gaussian"}  # of paired modalities
 CODE = re.compile(r"```.*?```|`[^`]*`", re.DOTALL)
@@ -186,3 +186,26 @@ def test_times_are_medians_and_ratios_of_medians():
     table = page.pixel_metrics(pd.DataFrame(rows))
     assert table["s"].tolist() == ["2.0", "20.0"] and table["time / mmad"].tolist() == ["1.0", "10.0"]
     assert set(table["load average"]) == {"1.0 to 3.0"}
+
+
+def test_growth_is_the_slope_on_logarithmic_scales_and_predicts_by_it():
+    rows = [
+        {
+            "method": "a",
+            "axis": axis,
+            "size": size,
+            "repetition": i,
+            "seconds": size**2 * s,
+            "bytes": 3e6,
+            "load": 1.0,
+        }
+        for axis in ("rows", "columns")
+        for size in (1_000, 2_000, 8_000, 32_000)
+        for i, s in enumerate((1e-9, 2e-9, 9e-9))
+    ]
+    table = page.growth(pd.DataFrame(rows)).set_index("grows with")
+    assert table.loc["rows, 1,000 to 32,000", "time, exponents"] == "2.00, 2.00"
+    assert table.loc["rows, 1,000 to 32,000", "time, predicted"] == "2.3 days"  # 2e-9 * 1e7² s
+    assert table.loc["rows, 1,000 to 32,000", "memory, predicted"] == "3.0 MB"  # constant in the largest three
+    assert table.loc["columns, 1,000 to 32,000", "time, predicted"] == ""
+    assert table["time, largest"].tolist() == ["2.0 s"] * 2

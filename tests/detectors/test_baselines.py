@@ -126,6 +126,37 @@ def test_the_neighbour_threshold_leaves_each_training_sample_out_and_so_keeps_th
     assert (detector.predict(rng.normal(size=(5000, 2))) == -1).mean() == pytest.approx(0.1, abs=0.03)
 
 
+@pytest.mark.parametrize("cuts", [[], [1, 2, 50], range(20, 200, 20)])
+def test_a_bounded_subset_of_a_stream_does_not_depend_on_how_it_is_cut(cuts, rng, tmp_path):
+    X, new = rng.normal(size=(200, 3)), rng.normal(size=(20, 3))
+    once = KNNDistance(max_samples=30, random_state=4).fit(X)
+    stream = KNNDistance(max_samples=30, random_state=4)
+    for batch in np.split(X, cuts):
+        stream.partial_fit(batch)
+        stream.save(tmp_path / "detector")
+        stream = KNNDistance.load(tmp_path / "detector")
+    np.testing.assert_array_equal(stream.X_, once.X_)
+    assert stream.offset_ == once.offset_ and stream.n_samples_ == 200
+    np.testing.assert_array_equal(once.anomaly_score(new), KNNDistance().fit(once.X_).anomaly_score(new))
+
+
+def test_the_subset_is_drawn_uniformly_by_its_seed(rng):
+    X = np.arange(100.0)[:, None]
+    kept = np.array([KNNDistance(max_samples=20, random_state=seed).fit(X).X_[:, 0] for seed in range(200)])
+    counts = np.bincount(kept.astype(int).ravel(), minlength=100)  # each binomial(200, 0.2): 40 ± 5.7
+    assert all(len(set(rows)) == 20 for rows in kept) and counts.min() > 18 and counts.max() < 64
+
+
+def test_a_stream_without_a_bound_equals_one_fit_also_after_a_file_of_an_earlier_version(rng):
+    X, new = rng.normal(size=(60, 3)), rng.normal(size=(9, 3))
+    old = KNNDistance.__new__(KNNDistance)
+    old.set_state({"parameters": {"n_neighbors": 3}, "fitted": {"X_": X[:40], "n_features_in_": 3, "offset_": 0.0}})
+    expected = KNNDistance(3).fit(X)
+    for detector in (old, KNNDistance(3).partial_fit(X[:1]).partial_fit(X[1:40])):
+        np.testing.assert_array_equal(detector.partial_fit(X[40:]).anomaly_score(new), expected.anomaly_score(new))
+        assert detector.offset_ == expected.offset_
+
+
 @pytest.mark.parametrize("n_components", [1, 3, 0.8, "mle"])
 def test_pca_residual_is_the_squared_reconstruction_error_of_scikit_learn(n_components, rng):
     X = rng.normal(size=(200, 6)) @ rng.normal(size=(6, 6))
@@ -146,9 +177,9 @@ def test_pca_residual_sees_a_broken_relation_that_the_distance_to_the_center_can
 
 @pytest.mark.parametrize(
     "detector",
-    [DistanceToCenter(scaling="cubic"), KNNDistance(0), KNNDistance(method="median")],
+    [DistanceToCenter(scaling="cubic"), KNNDistance(0), KNNDistance(method="median"), KNNDistance(max_samples=1)],
     ids=str,
 )
 def test_a_wrong_parameter_is_named_with_the_choices(detector, rng):
-    with pytest.raises(DetectorError, match=r"cubic|n_neighbors"):
+    with pytest.raises(DetectorError, match=r"cubic|n_neighbors|max_samples=1"):
         detector.fit(rng.normal(size=(20, 2)))

@@ -3,6 +3,7 @@ import pytest
 from sklearn.covariance import EmpiricalCovariance, LedoitWolf
 
 from mmad_utils.detector import DetectorError
+from mmad_utils.detectors import gaussian
 from mmad_utils.detectors.gaussian import GaussianAnomalyScorer, GaussianStatistics
 
 ESTIMATORS = {"ledoit_wolf": LedoitWolf, "empirical": EmpiricalCovariance}
@@ -34,6 +35,17 @@ def test_twenty_batches_equal_one_fit(rows, estimator):
     assert relative(daily.mean_, once.mean_) < 1e-12
     assert relative(daily.cholesky_, once.cholesky_) < 1e-10
     np.testing.assert_allclose(daily.anomaly_score(rows), once.anomaly_score(rows), rtol=1e-10)
+
+
+@pytest.mark.parametrize("half_life", [None, 5, 0.1])  # of the last, the first weights are 0
+def test_rows_that_are_worked_on_in_parts_change_nothing(rows, half_life, monkeypatch):
+    fitted = GaussianAnomalyScorer(half_life=half_life, regularization=1e-3).fit(rows)
+    scores = fitted.anomaly_score(rows)
+    monkeypatch.setattr(gaussian, "LEAST_ROWS", 16)
+    monkeypatch.setattr(gaussian, "CHUNK_ELEMENTS", 100)
+    parts = GaussianAnomalyScorer(half_life=half_life, regularization=1e-3).fit(rows)
+    assert relative(parts.cholesky_, fitted.cholesky_) < 1e-10
+    np.testing.assert_allclose(parts.anomaly_score(rows), scores, rtol=1e-10)
 
 
 def test_merged_statistics_equal_statistics_of_the_whole(rows):

@@ -7,7 +7,7 @@ from sklearn.base import clone
 from mmad_utils.datasets.record import DatasetError
 from mmad_utils.detector import Detector, DetectorError
 from mmad_utils.detectors import padim
-from mmad_utils.detectors.padim import PaDiM, PatchCore, _greedy_coreset
+from mmad_utils.detectors.padim import PaDiM, PatchCore, _greedy_coreset, _stream_coreset
 from mmad_utils.encoders.image import ImageEncoder
 from mmad_utils.metrics import auroc
 from mmad_utils.thresholds import QuantileThreshold
@@ -154,6 +154,36 @@ def test_the_coreset_covers_better_than_chance(rng):
     assert radius(chosen) < min(by_chance)
 
 
+def test_a_coreset_in_one_pass_covers_nearly_as_well_and_holds_no_more_than_its_buffer(rng):
+    images = torch.from_numpy(rng.normal(size=(60, 10, 8)).astype(np.float32) ** 3)
+    points, buffer = images.flatten(0, 1), torch.empty(150, 8)
+    found = _stream_coreset(iter(images), buffer, torch.eye(8), 40, rng)
+
+    def radius(chosen):
+        return torch.cdist(points, chosen).min(1).values.max()
+
+    assert found.shape == (40, 8) and set(map(tuple, found.tolist())) <= set(map(tuple, points.tolist()))
+    by_chance = min(radius(points[torch.from_numpy(rng.choice(600, 40, replace=False))]) for _ in range(20))
+    assert radius(found) < min(by_chance, 1.5 * radius(points[_greedy_coreset(points, 40, first=7)]))
+
+
+def test_a_bounded_fit_of_patchcore_finds_the_patch_and_a_bound_that_is_not_reached_changes_nothing(scene):
+    train, test, masks = scene
+    exact = clone(DETECTORS[5]).fit(train)
+    bounded = clone(DETECTORS[5]).set_params(max_patches=300).fit(train)  # of 12 images with 64 patches
+    assert len(bounded.memory_) == 30
+    assert auroc(masks.any((1, 2)).astype(int), bounded.anomaly_score(test)) == 1
+    same = clone(DETECTORS[5]).set_params(max_patches=768).fit(train)
+    np.testing.assert_array_equal(same.memory_, exact.memory_)
+    with pytest.raises(DetectorError, match="cannot hold the 7 patches to remember and the 64 of an image"):
+        clone(DETECTORS[5]).set_params(max_patches=70).fit(train)
+
+
+def test_without_a_cache_no_feature_is_written(scene, tmp_path):
+    PaDiM(image_size=64, n_features=5, cache=False, random_state=0).fit(scene[0])
+    assert not list(tmp_path.rglob("*.npy"))
+
+
 def test_a_coreset_of_identical_points_is_still_a_set():
     assert sorted(_greedy_coreset(torch.ones(6, 2), 6, first=3).tolist()) == list(range(6))
 
@@ -241,6 +271,7 @@ def test_a_truncated_picture_is_named_before_the_backbone_is_built(scene, tmp_pa
         (PaDiM(contamination=0.7), "contamination"),
         (PatchCore(coreset_ratio=0), "coreset_ratio"),
         (PatchCore(n_neighbors=0), "n_neighbors"),
+        (PatchCore(max_patches=0), "max_patches"),
         (PatchCore(smoothing=-1), "smoothing"),
     ],
 )

@@ -128,8 +128,10 @@ def test_a_damaged_cache_file_is_computed_again(pictures, tmp_path, damage):
 
 def test_a_cache_that_cannot_be_written_is_done_without(pictures, tmp_path):
     (tmp_path / "cache").write_text("a file where the folder should be")
-    with pytest.warns(UserWarning, match="MMAD_CACHE_HOME"):
+    with pytest.warns(UserWarning, match="MMAD_CACHE_HOME") as warned:
+        all_features(small(), pictures[:1])
         found = all_features(small(), pictures[:1])
+    assert len(warned) == 1
     assert torch.equal(found[0], all_features(small(cache=False), pictures[:1])[0])
 
 
