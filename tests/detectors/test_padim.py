@@ -137,6 +137,20 @@ def test_patchcore_finds_the_nearest_memory_and_weighs_by_equation_7(scene):
         assert score == pytest.approx(distances[worst].min() * (1 - share), rel=1e-4)
 
 
+@pytest.mark.parametrize("size", [1, 2, 3, 200])
+def test_the_farthest_patch_is_the_one_that_a_search_of_all_finds(rng, size):
+    model = PatchCore()
+    model.memory_ = torch.from_numpy(rng.normal(size=(size, 5)))
+    for outlier in (1.0, 10.0):
+        patches = torch.from_numpy(rng.normal(size=(100, 5)))
+        patches[7] *= outlier
+        distances = torch.cdist(patches, model.memory_)
+        nearest, rows = distances.min(1)
+        distance, row, patch = model._worst(patches)
+        assert distance == pytest.approx(float(nearest.max())) and row == rows[nearest.argmax()]
+        assert torch.equal(patch, patches[nearest.argmax()])
+
+
 def test_remembering_everything_gives_training_pictures_distance_zero(scene):
     model = PatchCore(image_size=64, coreset_ratio=1.0, random_state=0).fit(scene[0][:3])
     assert model.anomaly_map(scene[0][:3]).max() < 1e-3
