@@ -116,7 +116,7 @@ class Adam:
     Parameters
     ----------
     parameters : iterable of torch.nn.Parameter
-        Those that have no gradient at the first step stay as they are.
+        Those that have no gradient at the first step stay as they are; later, no gradient is a gradient of 0.
     lr : float
     weight_decay : float, default=0.0
         λ in g + λ θ, which takes the place of g.
@@ -127,7 +127,8 @@ class Adam:
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter], lr: float, weight_decay: float = 0.0):
-        self.parameters, self.lr, self.weight_decay, self.steps = list(parameters), lr, weight_decay, 0
+        self.parameters: list[Tensor] = list(parameters)
+        self.lr, self.weight_decay, self.steps = lr, weight_decay, 0
 
     def zero_grad(self) -> None:
         """Forget the gradients."""
@@ -141,9 +142,11 @@ class Adam:
             self.parameters = [parameter for parameter in self.parameters if parameter.grad is not None]
             self._mean = torch.cat([torch.zeros_like(parameter).flatten() for parameter in self.parameters])
             self._square, self._denominator = torch.zeros_like(self._mean), torch.empty_like(self._mean)
-            self._parts = [self._like_parameters(flat) for flat in (self._mean, self._denominator)]
+            self._means = self._like_parameters(self._mean)
+            self._denominators = self._like_parameters(self._denominator)
         self.steps += 1
-        gradient = torch.cat([parameter.grad.flatten() for parameter in self.parameters])
+        gradients = (torch.zeros_like(each) if each.grad is None else each.grad for each in self.parameters)
+        gradient = torch.cat([each.flatten() for each in gradients])
         if self.weight_decay:
             values = torch.cat([parameter.flatten() for parameter in self.parameters])
             gradient.add_(values, alpha=self.weight_decay)
@@ -151,7 +154,8 @@ class Adam:
         self._square.mul_(0.999).addcmul_(gradient, gradient, value=1 - 0.999)
         torch.sqrt(self._square, out=self._denominator)
         self._denominator.div_((1 - 0.999**self.steps) ** 0.5).add_(1e-8)
-        torch._foreach_addcdiv_(self.parameters, *self._parts, -self.lr / (1 - 0.9**self.steps))
+        size = -self.lr / (1 - 0.9**self.steps)
+        torch._foreach_addcdiv_(self.parameters, self._means, self._denominators, size)
 
     def _like_parameters(self, flat: Tensor) -> list[Tensor]:
         """The parts of a flat tensor in the shapes of the parameters; they share its memory."""
