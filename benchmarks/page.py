@@ -196,22 +196,23 @@ def thumbnails(runs: pd.DataFrame) -> pd.DataFrame:
 def beside(runs: pd.DataFrame, parts: Mapping[str, Sequence[str]]) -> pd.DataFrame:
     """This package and another library: medians over the repetitions, and medians of the ratios of the pairs.
 
-    ``parts`` gives for each title the measured parts whose times are added.
+    ``parts`` gives for each title the measured parts whose times are added. This package stands before the slash.
     """
     rows = []
     groups = runs.groupby([runs["setting"].map(setting_words), "threads"], sort=False)
     for (setting, threads), group in groups:
         row = {"setting": setting, "library": group["peer_library"].iloc[-1], "threads": threads}
         for title, names in parts.items():
-            ours, theirs = (sum(group[f"{side}_{name}_seconds"] for name in names) for side in ("mmad", "peer"))
-            row |= {f"{title}: mmad, s": f"{ours.median():.2f}", f"{title}: library, s": f"{theirs.median():.2f}"}
-            row[f"{title}: times faster"] = f"{(theirs / ours).median():.1f}"
-            ours, theirs = (sum(group[f"{side}_{name}_cpu"] for name in names) for side in ("mmad", "peer"))
-            row[f"{title}: CPU time, library / mmad"] = f"{(theirs / ours).median():.1f}"
+            (ours, theirs), (our_cpu, their_cpu) = (
+                [sum(group[f"{side}_{name}_{kind}"] for name in names) for side in ("mmad", "peer")]
+                for kind in ("seconds", "cpu")
+            )
+            row[f"{title}, s"] = f"{ours.median():.2f} / {theirs.median():.2f}"
+            row[f"{title}: times faster"] = f"{(theirs / ours).median():.1f} ({(their_cpu / our_cpu).median():.1f})"
         for measure, title in (("auroc", "AUROC"), ("average_precision", "AP"), ("aupro", "AUPRO")):
-            if f"mmad_{measure}" in group:
-                for side, name in (("mmad", "mmad"), ("peer", "library")):
-                    row[f"{title}, {name}"] = number(group[f"{side}_{measure}"].mean())
+            if f"mmad_{measure}" in group and group[f"mmad_{measure}"].notna().any():
+                means = [number(group[f"{side}_{measure}"].mean()) for side in ("mmad", "peer")]
+                row[title] = " / ".join(means)
         if "difference" in group:
             row["largest relative difference"] = f"{group['difference'].max():.0e}"
         rows.append(row | {"repetitions": len(group), "load average": loads(group)})
