@@ -41,7 +41,7 @@ SETTINGS: dict[str, list[dict]] = {
     ],
     "patchcore": [{"images": 60, "ratio": 0.01}],
     "pixels": [
-        {"images": images, "size": 1024, "regions": regions} for images, regions in ((25, True), (100, False))
+        {"images": images, "size": 1024, "regions": regions} for images, regions in ((10, True), (100, False))
     ],
 }
 
