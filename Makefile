@@ -1,6 +1,6 @@
 # Each target sets up all it needs: Python 3.11 or newer, make and a network to the package index are enough.
 
-.PHONY: help report accept portable test coverage fuzz kill sweep slurm mutate lab student data notebooks lock clean setup
+.PHONY: help report accept portable test bench coverage fuzz kill sweep slurm mutate lab student data notebooks lock clean setup
 .DEFAULT_GOAL := help
 
 export PYTHONHASHSEED := 0
@@ -10,6 +10,8 @@ export XDG_CACHE_HOME ?= $(CURDIR)/.snakemake/cache
 BIN := .venv/bin
 # One mark for each content of the lock file: nothing is installed again until a version changes.
 INSTALLED := .venv/installed-$(shell cksum < requirements.lock | tr -s ' \t' '-')
+# Of the environment with the libraries that only make bench needs.
+PEERS := benchmarks/.venv/installed-$(shell cat requirements.lock benchmarks/peers.lock | cksum | tr -s ' \t' '-')
 # A source package runs its own code when it is built: only these two, which have no wheel, are built.
 WHEELS := --only-binary :all: --no-binary connection-pool --no-binary fontmeta
 FIND_PYTHON = for python in python3 python3.13 python3.12 python3.11; do \
@@ -23,6 +25,7 @@ help:
 	@echo 'make accept     renew the reference results, figures and pages of the repository from build/default'
 	@echo 'make portable   run all notebooks as other processors would, and compare (an hour on 2 cores)'
 	@echo 'make test       check style and types, run all tests'
+	@echo 'make bench      measure time, memory and results beside other libraries (hours on 2 cores, up to 18 GB of memory)'
 	@echo 'make coverage   run all tests in one process, list the lines of mmad_utils that none of them executes'
 	@echo 'make fuzz       read mutated files for ten minutes (make fuzz MINUTES=1: for one)'
 	@echo 'make kill       kill 200 runs at random moments, start 40 pairs at once, mutate 5,000 files'
@@ -53,6 +56,11 @@ test: $(INSTALLED)
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 3 --dist worksteal
+
+# Pairs that benchmarks/runs/bench.jsonl has are not measured again.
+bench: $(INSTALLED) $(PEERS)
+	$(BIN)/python benchmarks/bench.py
+	$(BIN)/python benchmarks/page.py
 
 coverage: export OMP_NUM_THREADS := 1
 coverage: $(INSTALLED)
@@ -108,6 +116,12 @@ notebooks: $(INSTALLED)
 lock: $(INSTALLED)
 	UV_CUSTOM_COMPILE_COMMAND='make lock' $$(cat $(INSTALLED)) pip compile --quiet --universal --generate-hashes \
 	  --no-emit-index-url --python-version 3.11 --extra course --extra dev --extra report --extra cluster pyproject.toml --output-file requirements.lock
+	@# The other libraries use the versions of requirements.lock: deepod names a torch of 2022 and works with this one.
+	sed -n 's/^\([A-Za-z0-9_.-]*\)==.*/\1/p' requirements.lock | sort -u > benchmarks/.venv-names
+	UV_CUSTOM_COMPILE_COMMAND='make lock' $$(cat $(INSTALLED)) pip compile --quiet --universal --generate-hashes \
+	  --no-emit-index-url --python-version 3.11 --excludes benchmarks/.venv-names benchmarks/peers.in \
+	  --output-file benchmarks/peers.lock
+	rm benchmarks/.venv-names
 
 clean:
 	rm -rf build mutants .snakemake .pytest_cache .hypothesis .mypy_cache .ruff_cache *.egg-info
@@ -135,3 +149,13 @@ $(INSTALLED):
 	$$uv pip install --compile-bytecode --python $(BIN)/python --require-hashes $(WHEELS) --requirement requirements.lock; \
 	$$uv pip install --python $(BIN)/python --no-deps --no-build-isolation --editable .; \
 	rm -f .venv/installed-*; echo "$$uv" > $@
+
+# It sees the packages of .venv and holds only what these lack; a package of its own comes before one of .venv.
+$(PEERS): $(INSTALLED)
+	@set -eu; $(BIN)/python -m venv --clear --without-pip benchmarks/.venv; \
+	theirs=$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))'); \
+	ours=$$(benchmarks/.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))'); \
+	echo "import site; site.addsitedir('$$theirs')" > "$$ours/project.pth"; \
+	$$(cat $(INSTALLED)) pip install --compile-bytecode --python benchmarks/.venv/bin/python --no-deps --require-hashes \
+	  --only-binary :all: --no-binary freia --requirement benchmarks/peers.lock; \
+	touch $@

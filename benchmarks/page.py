@@ -32,8 +32,8 @@ LABELLED_GAINS = {"unlabelled": "over no label"} | GAINS
 SAME = ("DistanceToCenter", "PCAResidual", "GaussianAnomalyScorer", "KNNDistance")  # as detectors: the controls again
 IDENTITY = (  # entries of a run that are not measured
     *("part", "detector", "dataset", "seed", "parameters", "split", "anomalies", "rate", "labels", "missing"),
-    *("training", "without", "trained_on", "tokens", "score", "side", "repetition", "images", "size"),
-    *("samples", "positions", "channels", "threads", "method", "axis"),
+    *("training", "without", "trained_on", "tokens", "score", "task", "setting", "threads", "repetition"),
+    *("method", "axis", "size"),
 )
 HARD = ("tables/vowels", "tables/optdigits", "tables/satellite")
 DIGITS = tuple(f"digits/{k}" for k in range(10))
@@ -197,33 +197,52 @@ def thumbnails(runs: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(tables, axis=1).fillna("").rename_axis("detector").reset_index()
 
 
-def positionwise(runs: pd.DataFrame) -> pd.DataFrame:
-    """Medians over the repetitions, one row for each side and the ratio of the medians."""
+def beside(runs: pd.DataFrame, parts: Mapping[str, Sequence[str]]) -> pd.DataFrame:
+    """This package and another library: medians over the repetitions, and medians of the ratios of the pairs.
+
+    ``parts`` gives for each title the measured parts whose times are added. This package stands before the slash.
+    """
     rows = []
-    for (samples, positions, channels, threads), part in runs.groupby(
-        ["samples", "positions", "channels", "threads"]
-    ):
-        medians = part.groupby("side")[["seconds", "bytes", "error"]].median()
-        same = {"embeddings": f"{samples} × {positions} × {channels}", "threads": threads}
-        same["repetitions"] = part["repetition"].nunique()
-        for side, row in medians.iterrows():
-            error = "" if np.isnan(row["error"]) else f"{row['error']:.1e}"
-            times = f"{row['seconds'] / medians.loc['mmad', 'seconds']:.1f}"
-            cells = {"side": side, "fit, s": f"{row['seconds']:.2f}", "time / mmad": times}
-            cells |= {"memory, GB": f"{row['bytes'] / 1e9:.2f}", "largest relative error": error}
-            rows.append(cells | same | {"load average": loads(part)})
+    groups = runs.groupby([runs["setting"].map(setting_words), "threads"], sort=False)
+    for (setting, threads), group in groups:
+        row = {"setting": setting, "library": group["peer_library"].iloc[-1], "threads": threads}
+        for title, names in parts.items():
+            (ours, theirs), (our_cpu, their_cpu) = (
+                [sum(group[f"{side}_{name}_{kind}"] for name in names) for side in ("mmad", "peer")]
+                for kind in ("seconds", "cpu")
+            )
+            row[f"{title}, s"] = f"{ours.median():.2f} / {theirs.median():.2f}"
+            row[f"{title}: times faster"] = f"{(theirs / ours).median():.1f} ({(their_cpu / our_cpu).median():.1f})"
+        for measure, title in (("auroc", "AUROC"), ("average_precision", "AP"), ("aupro", "AUPRO")):
+            if f"mmad_{measure}" in group and group[f"mmad_{measure}"].notna().any():
+                means = [number(group[f"{side}_{measure}"].mean()) for side in ("mmad", "peer")]
+                row[title] = " / ".join(means)
+        if "difference" in group:
+            row["largest relative difference"] = f"{group['difference'].max():.0e}"
+        rows.append(row | {"repetitions": len(group), "load average": loads(group)})
+    return pd.DataFrame(rows).fillna("")
+
+
+def beside_memory(runs: pd.DataFrame) -> pd.DataFrame:
+    """Memory of the fit of PaDiM's Gaussians beyond the embeddings: largest of the repetitions."""
+    rows = []
+    for (setting, threads), group in runs.groupby([runs["setting"].map(setting_words), "threads"], sort=False):
+        ours, theirs = group["mmad_fit_bytes"].max(), group["peer_fit_bytes"].max()
+        cells = {"mmad, GB": f"{ours / 1e9:.2f}", "library, GB": f"{theirs / 1e9:.2f}"}
+        rows.append({"setting": setting, "threads": threads} | cells | {"times less": f"{theirs / ours:.1f}"})
     return pd.DataFrame(rows)
 
 
-def pixel_metrics(runs: pd.DataFrame) -> pd.DataFrame:
-    """Medians over the repetitions, one row for each number of maps and side."""
+def beside_one_thread(runs: pd.DataFrame) -> pd.DataFrame:
+    """The same fit with several threads and with one: medians, and the median of the ratios of CPU time."""
     rows = []
-    for (images, size), part in runs.groupby(["images", "size"]):
-        medians = part.groupby("side")["seconds"].median()
-        for side, seconds in medians.items():
-            cells = {"maps": f"{images} of {size}²", "side": side, "s": f"{seconds:.1f}"}
-            cells |= {"time / mmad": f"{seconds / medians['mmad']:.1f}", "repetitions": part["repetition"].nunique()}
-            rows.append(cells | {"load average": loads(part)})
+    for (_, threads), group in runs.groupby([runs["setting"].map(str), "threads"], sort=False):
+        cells = {"beside": "a process on all cores" if group["setting"].iloc[0]["busy"] else "nothing"}
+        for side, title in (("peer", "one thread"), ("mmad", f"{threads} threads")):
+            cells |= {f"{title}, s": f"{group[f'{side}_fit_seconds'].median():.2f}"}
+            cells |= {f"{title}, CPU s": f"{group[f'{side}_fit_cpu'].median():.2f}"}
+        ratio = (group["mmad_fit_cpu"] / group["peer_fit_cpu"]).median()
+        rows.append(cells | {"ratio of CPU time": f"{ratio:.2f}", "repetitions": len(group)})
     return pd.DataFrame(rows)
 
 
@@ -267,8 +286,19 @@ def two_digits(value: float) -> str:
     return f"{value:.1f}" if value < 9.95 else f"{float(f'{value:.2g}'):,.0f}"
 
 
+def setting_words(setting: Mapping[str, object]) -> str:
+    """The setting of a pair in words: "AutoEncoder, vowels", "209 samples, 100 channels"."""
+    words = {"detector": "{}", "dataset": "{}", "size": "of {}²", "ratio": "coreset ratio {}"}
+    named = {True: ", AUPRO too", False: ""}
+    parts = [
+        named[value] if isinstance(value, bool) else words.get(key, f"{{}} {key}").format(str(value).split("/")[-1])
+        for key, value in setting.items()
+    ]
+    return ", ".join(part for part in parts if part).replace(", of", " of").replace(", ,", ",")
+
+
 def loads(runs: pd.DataFrame) -> str:
-    """Smallest and largest load average before the repetitions: above the number of cores, times are too long."""
+    """Smallest and largest load average before the pairs: above the number of cores, times are too long."""
     return f"{runs['load'].min():.1f} to {runs['load'].max():.1f}"
 
 
@@ -418,8 +448,18 @@ def side(pixels: int) -> Callable[[pd.DataFrame], pd.Series]:
 
 
 TABLES = {
-    "positionwise": Table("positionwise_gaussian", positionwise),
-    "pixel-metrics": Table("pixel_metrics", pixel_metrics),
+    "bench-padim": Table(
+        "bench", lambda runs: beside(runs, {"fit": ["fit"], "score": ["score"]}), column("task", "padim")
+    ),
+    "bench-memory": Table("bench", beside_memory, column("task", "padim")),
+    "bench-patchcore": Table(
+        "bench", lambda runs: beside(runs, {"coreset": ["fit"], "score": ["score"]}), column("task", "patchcore")
+    ),
+    "bench-deep": Table(
+        "bench", lambda runs: beside(runs, {"fit and score": ["fit", "score"]}), column("task", "deep")
+    ),
+    "bench-pixels": Table("bench", lambda runs: beside(runs, {"metrics": ["score"]}), column("task", "pixels")),
+    "bench-threads": Table("bench", beside_one_thread, column("task", "threads")),
     "growth": Table("growth", growth),
     "bounded": Table("bounded", lambda runs: comparison(named(runs), HARD, HARD), column("detector", "KNNDistance")),
     "bounded-images": Table("bounded", bounded_images, column("detector", "PatchCore")),

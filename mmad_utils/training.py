@@ -11,7 +11,7 @@ import abc
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -30,16 +30,21 @@ from tqdm.auto import tqdm
 from mmad_utils.detector import Detector, DetectorError, Stateful, load_state, save_state
 
 __all__ = [
+    "Adam",
     "DeepDetector",
     "NetworkState",
     "TrainingError",
     "epoch_log",
+    "limited_threads",
     "resolve_device",
     "seeded",
     "size_limited",
     "train",
     "update",
 ]
+
+
+SMALL_STEP = 2**24  # multiply-adds of a network's pass over a batch, up to which a second thread saves no time
 
 
 class TrainingError(RuntimeError):
@@ -71,7 +76,94 @@ def seeded(random_state) -> Iterator[torch.Generator]:
         yield torch.Generator().manual_seed(seed)
 
 
-def update(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+@contextmanager
+def limited_threads(network: nn.Module, rows: int, shape: Sequence[int] = ()) -> Iterator[None]:
+    """One thread for PyTorch while a small network is trained in the block; a large one keeps all.
+
+    The threads of a small step wait for each other longer than they work, above all where other processes use the
+    cores. The choice depends on the network and the batch only, never on the machine.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+    rows : int
+        Samples a batch.
+    shape : sequence of int, default=()
+        Of a sample, (C, H, W) for images: the weights of a convolution are taken to be used at H W / 4 positions,
+        which is exact for one that halves the image.
+    """
+    positions = max(1, math.prod(shape[1:]) // 4)
+    weights = sum(weight.numel() * (positions if weight.ndim == 4 else 1) for weight in network.parameters())
+    threads = torch.get_num_threads()
+    if rows * weights > SMALL_STEP:
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+class Adam:
+    """Adam for networks of small layers: the updates of ``torch.optim.Adam``, for all parameters at once.
+
+    m ← β₁ m + (1 − β₁) g,  v ← β₂ v + (1 − β₂) g²,  θ ← θ − lr (m / (1 − β₁ᵗ)) / (√(v / (1 − β₂ᵗ)) + ε)
+
+    with β₁ = 0.9, β₂ = 0.999 and ε = 1e-8. On the CPU the results are bitwise those of PyTorch, which calls these
+    operations for each parameter; with layers of a few hundred weights the calls take longer than the arithmetic.
+
+    Parameters
+    ----------
+    parameters : iterable of torch.nn.Parameter
+        Those that have no gradient at the first step stay as they are; later, no gradient is a gradient of 0.
+    lr : float
+    weight_decay : float, default=0.0
+        λ in g + λ θ, which takes the place of g.
+
+    References
+    ----------
+    D. P. Kingma, J. Ba (2015), Adam: a method for stochastic optimization, ICLR: algorithm 1.
+    """
+
+    def __init__(self, parameters: Iterable[nn.Parameter], lr: float, weight_decay: float = 0.0):
+        self.parameters: list[Tensor] = list(parameters)
+        self.lr, self.weight_decay, self.steps = lr, weight_decay, 0
+
+    def zero_grad(self) -> None:
+        """Forget the gradients."""
+        for parameter in self.parameters:
+            parameter.grad = None
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Update the parameters by their gradients."""
+        if self.steps == 0:
+            self.parameters = [parameter for parameter in self.parameters if parameter.grad is not None]
+            self._mean = torch.cat([torch.zeros_like(parameter).flatten() for parameter in self.parameters])
+            self._square, self._denominator = torch.zeros_like(self._mean), torch.empty_like(self._mean)
+            self._means = self._like_parameters(self._mean)
+            self._denominators = self._like_parameters(self._denominator)
+        self.steps += 1
+        gradients = (torch.zeros_like(each) if each.grad is None else each.grad for each in self.parameters)
+        gradient = torch.cat([each.flatten() for each in gradients])
+        if self.weight_decay:
+            values = torch.cat([parameter.flatten() for parameter in self.parameters])
+            gradient.add_(values, alpha=self.weight_decay)
+        self._mean.lerp_(gradient, 1 - 0.9)
+        self._square.mul_(0.999).addcmul_(gradient, gradient, value=1 - 0.999)
+        torch.sqrt(self._square, out=self._denominator)
+        self._denominator.div_((1 - 0.999**self.steps) ** 0.5).add_(1e-8)
+        size = -self.lr / (1 - 0.9**self.steps)
+        torch._foreach_addcdiv_(self.parameters, self._means, self._denominators, size)
+
+    def _like_parameters(self, flat: Tensor) -> list[Tensor]:
+        """The parts of a flat tensor in the shapes of the parameters; they share its memory."""
+        parts = flat.split([parameter.numel() for parameter in self.parameters])
+        return [part.view(parameter.shape) for part, parameter in zip(parts, self.parameters)]
+
+
+def update(optimizer: torch.optim.Optimizer | Adam, loss: Tensor) -> None:
     """One step of the optimiser down the gradient of ``loss``."""
     optimizer.zero_grad()
     loss.backward()
@@ -149,7 +241,7 @@ def train(
     for epoch in bar:
         sums: dict[str, float] = {}
         for rows in torch.randperm(n, generator=generator).tensor_split(math.ceil(n / batch_size)):
-            record = step(*(part[rows.to(part.device)] for part in data))
+            record = step(*(part.index_select(0, rows.to(part.device)) for part in data))
             for key, value in record.items():
                 sums[key] = sums.get(key, 0.0) + float(value) * len(rows)
         history.append({key: total / n for key, total in sums.items()})
@@ -356,9 +448,7 @@ class DeepDetector(NetworkState, Detector):
 
     def optimise(self, data: Tensor, generator: torch.Generator) -> list[dict[str, float]]:
         """Train ``network_`` on ``data``; returns the history. Here: Adam on ``loss``."""
-        optimizer = torch.optim.Adam(
-            self.network_.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay
-        )
+        optimizer = Adam(self.network_.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
 
         def step(batch):
             loss = self.loss(batch, generator)
@@ -438,7 +528,8 @@ class DeepDetector(NetworkState, Detector):
         with seeded(self.random_state) as generator:
             device = resolve_device(self.device)
             self.network_ = self.build(self.input_shape_).to(device)
-            self.history_ = self.optimise(data.to(device), generator)
+            with limited_threads(self.network_, min(self.batch_size, len(data)), self.input_shape_):
+                self.history_ = self.optimise(data.to(device), generator)
             self.seed_ = int(generator.initial_seed())
         self._prepare_scoring(self.network_)
 

@@ -9,7 +9,17 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from torch import nn
 
 from mmad_utils.detector import DetectorError, load_state, save_state
-from mmad_utils.training import DeepDetector, NetworkState, TrainingError, epoch_log, seeded, size_limited, train
+from mmad_utils.training import (
+    Adam,
+    DeepDetector,
+    NetworkState,
+    TrainingError,
+    epoch_log,
+    seeded,
+    size_limited,
+    train,
+    update,
+)
 
 
 class SmallAutoEncoder(DeepDetector):
@@ -342,3 +352,41 @@ def test_training_that_cannot_begin_is_refused(data, options, message):
     settings = {"epochs": 1, "batch_size": 2, "generator": torch.Generator(), **options}
     with pytest.raises(TrainingError, match=message):
         train(lambda batch: pytest.fail("a step was made"), data, **settings)
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 1e-2])
+def test_updates_for_all_parameters_at_once_are_bitwise_those_of_pytorch(weight_decay):
+    found = []
+    for kind in (torch.optim.Adam, Adam):
+        torch.manual_seed(0)
+        network = nn.Sequential(nn.Conv2d(1, 3, 3), nn.Flatten(), nn.Linear(12, 33), nn.LeakyReLU(), nn.Linear(33, 1))
+        unused = nn.Linear(2, 2)
+        optimizer = kind([*network.parameters(), *unused.parameters()], lr=1e-2, weight_decay=weight_decay)
+        for _ in range(50):
+            update(optimizer, network(torch.randn(7, 1, 4, 4)).square().mean())
+        found.append([weight.detach() for weight in (*network.parameters(), *unused.parameters())])
+    assert all(torch.equal(theirs, ours) for theirs, ours in zip(*found))
+
+
+@pytest.mark.parametrize(("width", "threads"), [(8, 1), (2048, 2)])
+def test_a_small_network_is_trained_with_one_thread_and_a_large_one_with_all(width, threads, line):
+    seen = []
+
+    class Watched(SmallAutoEncoder):
+        def build(self, shape):
+            return nn.Sequential(nn.Linear(shape[0], width), nn.Linear(width, width), nn.Linear(width, shape[0]))
+
+        def loss(self, batch, generator):
+            seen.append(torch.get_num_threads())
+            if len(seen) == 2:
+                raise KeyboardInterrupt
+            return super().loss(batch, generator)
+
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        with pytest.raises(KeyboardInterrupt):
+            Watched(epochs=2).fit(line)
+        assert seen == [threads] * 2 and torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from mmad_utils import networks
 from mmad_utils.detector import DetectorError
-from mmad_utils.training import DeepDetector, update
+from mmad_utils.training import Adam, DeepDetector, update
 
 __all__ = [
     "AutoEncoder",
@@ -247,7 +247,7 @@ class StackedDenoisingAutoEncoder(DenoisingAutoEncoder):
     def _pretrain(self, clean, generator):
         history = []
         for layer, mirror in self._levels():
-            optimizer = torch.optim.Adam([*layer.parameters(), *mirror.parameters()], lr=self.learning_rate)
+            optimizer = Adam([*layer.parameters(), *mirror.parameters()], lr=self.learning_rate)
 
             def step(batch, layer=layer, mirror=mirror, optimizer=optimizer):
                 copy = mirror(layer(self.corrupt(batch, generator)))

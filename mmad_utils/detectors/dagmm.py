@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from mmad_utils.detector import DetectorError
 from mmad_utils.networks import decoder, encoder
-from mmad_utils.training import DeepDetector, update
+from mmad_utils.training import Adam, DeepDetector, update
 
 __all__ = ["DAGMM", "mixture_statistics", "sample_energy"]
 
@@ -157,7 +157,7 @@ class DAGMM(DeepDetector):
     def optimise(self, data, generator):
         """Train the autoencoder alone, standardise z, train all together, keep the mixture of the training set."""
         network = self.network_
-        optimizer = torch.optim.Adam(network.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
+        optimizer = Adam(network.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
 
         def compress(batch):
             loss = self.represent(batch)[1].mean()

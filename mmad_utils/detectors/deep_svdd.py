@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from mmad_utils import networks
 from mmad_utils.detector import DetectorError
-from mmad_utils.training import DeepDetector, update
+from mmad_utils.training import Adam, DeepDetector, update
 
 __all__ = ["DeepSAD", "DeepSVDD"]
 
@@ -151,7 +151,7 @@ class DeepSVDD(DeepDetector):
         """Train the network as an encoder; the decoder is thrown away."""
         decoder = networks.decoder(self.input_shape_, self.latent_dim, hidden=self.hidden[::-1], width=self.width)
         both = nn.Sequential(self.network_, decoder.to(data.device))
-        optimizer = torch.optim.Adam(both.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
+        optimizer = Adam(both.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
 
         def step(batch):
             loss = (both(batch) - batch).square().mean()

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from mmad_utils.detector import DetectorError
 from mmad_utils.networks import encoder
-from mmad_utils.training import DeepDetector, update
+from mmad_utils.training import Adam, DeepDetector, update
 
 __all__ = [
     "RDP",
@@ -173,7 +173,7 @@ class REPEN(DeepDetector):
         outliers, inliers = data[candidates], data[~candidates]
         extremity = (scores[candidates] - scores.mean()).cpu()
         centrality = (scores[~candidates].max() - scores[~candidates]).cpu() + 1e-6
-        optimizer = torch.optim.Adam(phi.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
+        optimizer = Adam(phi.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
 
         def step(rows):
             negatives = outliers[torch.multinomial(extremity, len(rows), True, generator=generator)]

@@ -13,7 +13,7 @@ from torch.nn import functional
 from mmad_utils import networks
 from mmad_utils.detector import DetectorError
 from mmad_utils.detectors.autoencoders import AutoEncoder, squared_error
-from mmad_utils.training import update
+from mmad_utils.training import Adam, update
 
 __all__ = ["AdversarialAutoEncoder", "VariationalAutoEncoder"]
 
@@ -175,7 +175,7 @@ class AdversarialAutoEncoder(AutoEncoder):
         encoder, decoder, discriminator = (self.network_[part] for part in ("encoder", "decoder", "discriminator"))
         groups = ([*encoder.parameters(), *decoder.parameters()], discriminator.parameters(), encoder.parameters())
         copier, adversary, deceiver = (
-            torch.optim.Adam(group, lr=self.learning_rate, weight_decay=self.weight_decay) for group in groups
+            Adam(group, lr=self.learning_rate, weight_decay=self.weight_decay) for group in groups
         )
 
         def verdict(codes, is_draw):

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from mmad_utils import networks
 from mmad_utils.detector import DetectorError
-from mmad_utils.training import DeepDetector, update
+from mmad_utils.training import Adam, DeepDetector, update
 
 __all__ = ["ALOCC", "FenceGAN"]
 
@@ -121,8 +121,8 @@ class ALOCC(DeepDetector):
         variance = data.var()
         sd = self.noise * variance.sqrt()
         refiner, discriminator = (self.network_[key].parameters() for key in ("refiner", "discriminator"))
-        refiner_optimizer = torch.optim.Adam(refiner, lr=self.refiner_learning_rate, weight_decay=self.weight_decay)
-        optimizer = torch.optim.Adam(discriminator, lr=self.learning_rate, weight_decay=self.weight_decay)
+        refiner_optimizer = Adam(refiner, lr=self.refiner_learning_rate, weight_decay=self.weight_decay)
+        optimizer = Adam(discriminator, lr=self.learning_rate, weight_decay=self.weight_decay)
 
         def step(batch):
             noise = sd * torch.randn(batch.shape, generator=generator).to(batch.device)
@@ -280,10 +280,8 @@ class FenceGAN(DeepDetector):
         ridge = SMALLEST_SHARE * covariance.diagonal().mean() * torch.eye(len(covariance)).to(covariance)
         self.network_.factor.copy_(self.start_width * torch.linalg.cholesky(covariance + ridge))
         parameters = {key: self.network_[key].parameters() for key in ("generator", "discriminator")}
-        optimizer = torch.optim.Adam(
-            parameters["discriminator"], lr=self.learning_rate, weight_decay=self.weight_decay
-        )
-        generator_optimizer = torch.optim.Adam(parameters["generator"], lr=self.generator_learning_rate)
+        optimizer = Adam(parameters["discriminator"], lr=self.learning_rate, weight_decay=self.weight_decay)
+        generator_optimizer = Adam(parameters["generator"], lr=self.generator_learning_rate)
 
         def step(batch):
             generated = self.generate(len(batch), generator)

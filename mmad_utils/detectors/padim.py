@@ -26,6 +26,7 @@ from mmad_utils.encoders.image import ImageEncoder, check_pictures, join_layers
 
 __all__ = ["PaDiM", "PatchCore"]
 
+EXACT = 16  # patches whose distance to the whole memory is computed to leave out others
 PCA_PATCHES = 256  # patches of each picture that "pca" looks at
 
 
@@ -309,11 +310,11 @@ class PatchCore(_PatchDetector):
         )
 
     def _score(self, X) -> np.ndarray:
-        return np.array([self._image_score(*self._nearest(patches), patches) for patches in self._patches(X)])
+        return np.array([self._image_score(*self._worst(patches)) for patches in self._patches(X)])
 
     def _patch_distances(self, X) -> Iterator[torch.Tensor]:
         for patches in self._patches(X):
-            yield self._nearest(patches)[0].reshape(1, *self._encoder.grid_)
+            yield self._nearest(patches, self.memory_)[0].reshape(1, *self._encoder.grid_)
 
     def _patches(self, X) -> Iterator[torch.Tensor]:
         """Locally aware patch features of one picture after the other, (h*w, d)."""
@@ -321,21 +322,44 @@ class PatchCore(_PatchDetector):
             pooled = [F.avg_pool2d(layer, 3, stride=1, padding=1) for layer in features]
             yield from join_layers(pooled, mode="bilinear")
 
-    def _nearest(self, patches: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Distance to, and row of, the nearest remembered patch, (p,) each."""
-        nearest = (self.memory_.square().sum(1) - 2 * patches @ self.memory_.T).argmin(1)
-        return (patches - self.memory_[nearest]).norm(dim=1), nearest
+    def _nearest(self, patches: torch.Tensor, memory: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Distance to, and row of, the nearest of these remembered patches, (p,) each."""
+        nearest = torch.addmm(memory.square().sum(1), patches, memory.T, alpha=-2).argmin(1)
+        return (patches - memory[nearest]).norm(dim=1), nearest
 
-    def _image_score(self, distances: torch.Tensor, nearest: torch.Tensor, patches: torch.Tensor) -> float:
+    def _worst(self, patches: torch.Tensor) -> tuple[float, int, torch.Tensor]:
+        """Distance from the memory, nearest remembered patch (its row) and features of the farthest patch.
+
+        The distance to a part of the memory is an upper bound. The distances of the patches with the largest bounds
+        are computed exactly; patches with a smaller bound than the largest of these are then left out.
+        """
+        bounds = patches.new_full((len(patches),), torch.inf)
+        largest, row, worst = -1.0, 0, patches[0]
+        for part in (self.memory_[::4], self.memory_[2::4], self.memory_[:0]):
+            if len(part):
+                bounds = torch.minimum(bounds, self._nearest(patches, part)[0])
+                first = patches[bounds.topk(min(EXACT, len(bounds))).indices]
+            else:
+                first = patches
+            distances, nearest = self._nearest(first, self.memory_)
+            i = int(distances.argmax())
+            if float(distances[i]) > largest:
+                largest, row, worst = float(distances[i]), int(nearest[i]), first[i]
+            left = bounds > largest
+            patches, bounds = patches[left], bounds[left]
+            if not len(patches):
+                break
+        return largest, row, worst
+
+    def _image_score(self, distance: float, nearest: int, patch: torch.Tensor) -> float:
         """Largest patch distance, less where the nearest patch is itself in a crowd (eq. 7)."""
-        worst = int(distances.argmax())
         if self.n_neighbors == 1 or len(self.memory_) == 1:
-            return float(distances[worst])
-        around = (self.memory_ - self.memory_[nearest[worst]]).norm(dim=1)
-        around[nearest[worst]] = -1  # the nearest patch itself comes first, whatever its duplicates
+            return distance
+        around = (self.memory_ - self.memory_[nearest]).norm(dim=1)
+        around[nearest] = -1  # the nearest patch itself comes first, whatever its duplicates
         crowd = around.topk(min(self.n_neighbors, len(around)), largest=False, sorted=True).indices
-        to_crowd = (self.memory_[crowd] - patches[worst]).norm(dim=1)
-        return float(distances[worst] * (1 - to_crowd.double().softmax(0)[0]))
+        to_crowd = (self.memory_[crowd] - patch).norm(dim=1)
+        return float(distance * (1 - to_crowd.double().softmax(0)[0]))
 
 
 def _stream_coreset(

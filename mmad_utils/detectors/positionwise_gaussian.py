@@ -26,6 +26,9 @@ from mmad_utils.detectors.gaussian import GaussianAnomalyScorer
 __all__ = ["GaussianAnomalyScorer", "PositionwiseGaussian"]
 
 CHUNK_ELEMENTS = 2**22  # positions are worked on in chunks of about this many covariance elements
+CACHE_ELEMENTS = (
+    2**17
+)  # float64 numbers of a few positions that stay in the cache of a core (1 MB) between two passes
 FLOAT32_CONDITION = 1e5  # up to this ratio of ‖K‖ to ε(n-1) float32 gives distances to 1e-4 or better
 
 
@@ -223,8 +226,7 @@ class _Chunk:
             self.rows.append(rows)
             self.n += m
         else:
-            rows, mean = _centre(batch.to(torch.float64))
-            self._merge_scatter(m, mean, rows.mT @ rows)
+            self._merge_scatter(m, *_mean_and_scatter(batch))
 
     def merge(self, other: _Chunk) -> None:
         if other.rows:
@@ -244,7 +246,7 @@ class _Chunk:
         if self.factor is not None:
             return
         if not self.rows:
-            self.factor, self.scatter = _cholesky(self.covariance()), None
+            self.factor, self.scatter = _cholesky(self._scatter(), self.n - 1, self.regularization), None
             return
         X = self.rows[0]
         if len(self.rows) > 1:  # a single batch is centred already
@@ -314,9 +316,29 @@ def _kernel(X: torch.Tensor, ridge: float) -> torch.Tensor:
     return kernel
 
 
-def _cholesky(matrix: torch.Tensor) -> torch.Tensor:
-    """The upper factor Lᵀ in row order, which is how LAPACK leaves L, so that nothing is copied to solve."""
-    return torch.linalg.cholesky(matrix).mT.contiguous()
+def _cholesky(matrix: torch.Tensor, divisor: float = 1, ridge: float = 0) -> torch.Tensor:
+    """The factor Lᵀ of matrix / divisor + ridge I, (c, k, k), in row order, which is how LAPACK leaves L."""
+    factor = torch.empty_like(matrix)
+    size = max(1, CACHE_ELEMENTS // matrix[0].numel())
+    for part, found in zip(matrix.split(size), factor.split(size)):
+        part = part / divisor
+        part.diagonal(dim1=1, dim2=2).add_(ridge)
+        found.copy_(torch.linalg.cholesky(part).mT)
+    return factor
+
+
+def _mean_and_scatter(batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean (c, d) of (c, m, d) samples and Σ (x - mean)(x - mean)ᵀ (c, d, d), in float64."""
+    c, m, d = batch.shape
+    mean = torch.empty(c, d, dtype=torch.float64, device=batch.device)
+    scatter = mean.new_empty(c, d, d)
+    size = max(1, CACHE_ELEMENTS // (m * d))
+    for part, center, found in zip(batch.split(size), mean.split(size), scatter.split(size)):
+        rows = part.to(torch.float64, copy=True, memory_format=torch.contiguous_format)
+        torch.mean(rows, 1, out=center)
+        rows -= center[:, None]
+        torch.bmm(rows.mT, rows, out=found)
+    return mean, scatter
 
 
 def _centre(batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from mmad_utils.detector import Detector, DetectorError
 from mmad_utils.detectors.autoencoders import AutoEncoder
-from mmad_utils.training import update
+from mmad_utils.training import Adam, update
 
 __all__ = ["RobustDeepAutoEncoder", "RobustPCA"]
 
@@ -201,9 +201,7 @@ class RobustDeepAutoEncoder(AutoEncoder):
 
     def optimise(self, data, generator):
         """Rounds of epochs on L_D and a proximal step for S."""
-        optimizer = torch.optim.Adam(
-            self.network_.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay
-        )
+        optimizer = Adam(self.network_.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
         group = {"l1": 1, "columns": len(data), "rows": data[0].numel()}[self.penalty]
         self.threshold_ = float(self.regularization * data.std() * math.sqrt(group))
         sparse, history = torch.zeros_like(data), []

@@ -20,7 +20,7 @@ from torch import nn
 
 from mmad_utils.detector import DetectorError
 from mmad_utils.encoders.base import Encoder
-from mmad_utils.training import NetworkState, seeded, train, update
+from mmad_utils.training import Adam, NetworkState, limited_threads, seeded, train, update
 
 __all__ = ["SeriesEncoder", "TextEncoder", "mel_cepstra", "mel_filters", "series_features"]
 
@@ -191,14 +191,17 @@ class SeriesEncoder(NetworkState, Encoder):
     def _train(self, X):
         with seeded(self.random_state) as generator:
             self.network_ = self._build()
-            optimizer = torch.optim.Adam(self.network_.parameters(), lr=self.learning_rate)
+            optimizer = Adam(self.network_.parameters(), lr=self.learning_rate)
 
             def step(batch):
                 loss = (self.network_(batch) - batch).square().mean()
                 update(optimizer, loss)
                 return {"loss": loss.detach()}
 
-            self.history_ = train(step, (self._tensor(X),), epochs=self.epochs, batch_size=64, generator=generator)
+            with limited_threads(self.network_, 64 * self.length_):
+                self.history_ = train(
+                    step, (self._tensor(X),), epochs=self.epochs, batch_size=64, generator=generator
+                )
         self.network_.eval()
 
     def _rebuild(self, weights):

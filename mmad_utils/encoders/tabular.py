@@ -16,7 +16,7 @@ from mmad_utils.detector import DetectorError
 from mmad_utils.encoders.base import Encoder
 from mmad_utils.encoders.scaling import ColumnScaler
 from mmad_utils.networks import mlp
-from mmad_utils.training import NetworkState, seeded, train, update
+from mmad_utils.training import Adam, NetworkState, limited_threads, seeded, train, update
 
 __all__ = ["TabularEncoder"]
 
@@ -139,7 +139,7 @@ class TabularEncoder(NetworkState, Encoder):
 
     def _train(self, data: Tensor, generator: torch.Generator) -> list[dict[str, float]]:
         network = self.network_
-        optimizer = torch.optim.Adam(network.parameters(), lr=self.learning_rate)
+        optimizer = Adam(network.parameters(), lr=self.learning_rate)
 
         def step(batch):
             hidden = torch.rand(batch.shape, generator=generator) < self.mask_share
@@ -166,9 +166,10 @@ class TabularEncoder(NetworkState, Encoder):
             return best["looks"] >= PATIENCE
 
         epochs = -(-self.steps // batches)
-        history = train(
-            step, (data[rows],), epochs=epochs, batch_size=self.batch_size, generator=generator, after_epoch=look
-        )
+        with limited_threads(network, self.batch_size):
+            history = train(
+                step, (data[rows],), epochs=epochs, batch_size=self.batch_size, generator=generator, after_epoch=look
+            )
         if best["loss"] < torch.inf:
             network.load_state_dict(best["weights"])
         return history

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from mmad_utils.detector import DetectorError, Stateful
 from mmad_utils.detectors.gaussian import GaussianStatistics
 from mmad_utils.networks import mlp
-from mmad_utils.training import seeded, train, update
+from mmad_utils.training import Adam, limited_threads, seeded, train, update
 
 __all__ = ["AdversarialAlignment", "ContrastiveAlignment", "MomentMatching"]
 
@@ -104,7 +104,7 @@ class _TrainedAlignment(MomentMatching, abc.ABC):
                 nn.init.eye_(layer.weight)
                 nn.init.zeros_(layer.bias)
             helper = self.helper(d, len(data))
-            optimizer = torch.optim.Adam(nn.ModuleList([*maps, helper]).parameters(), lr=self.learning_rate)
+            optimizer = Adam(nn.ModuleList([*maps, helper]).parameters(), lr=self.learning_rate)
 
             def step(*batches):
                 mapped = [layer(batch) for layer, batch in zip(maps, batches)]
@@ -114,7 +114,8 @@ class _TrainedAlignment(MomentMatching, abc.ABC):
                 return {"objective": objective.detach(), "change": anchor.detach()}
 
             epochs = -(-self.steps // -(-n // self.batch_size))
-            self.history_ = train(step, data, epochs=epochs, batch_size=self.batch_size, generator=generator)
+            with limited_threads(nn.ModuleList([*maps, helper]), self.batch_size):
+                self.history_ = train(step, data, epochs=epochs, batch_size=self.batch_size, generator=generator)
         self.matrices_, self.offsets_ = {}, {}
         for name, layer in zip(latents, maps):
             matrix = layer.weight.detach().double().numpy().T / scales[name]

@@ -21,7 +21,7 @@ from mmad_utils.datasets.take import take
 from mmad_utils.detector import DetectorError
 from mmad_utils.multimodal.base import MultiModalDetector
 from mmad_utils.multimodal.latent_space import DEFAULT_ENCODERS, LatentSpace, chosen_encoders, encode
-from mmad_utils.training import NetworkState, seeded, train, update
+from mmad_utils.training import NetworkState, limited_threads, seeded, train, update
 
 __all__ = ["HybridMultiModalAnomalyDetector", "SupervisedMultiModalAnomalyDetector", "focal_loss"]
 
@@ -93,7 +93,8 @@ class _HeadTrainer(NetworkState, MultiModalDetector):
             self.network_.train()
             data = _balanced_rows(labels, generator)
             epochs = -(-self.steps // -(-len(data[0]) // self.batch_size))
-            self.history_ = train(step, data, epochs=epochs, batch_size=self.batch_size, generator=generator)
+            with limited_threads(self.network_, self.batch_size):
+                self.history_ = train(step, data, epochs=epochs, batch_size=self.batch_size, generator=generator)
             self.network_.eval()
 
     def _build(self, names) -> nn.ModuleDict:

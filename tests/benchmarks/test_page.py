@@ -13,8 +13,8 @@ ROOT = Path(page.__file__).resolve().parent
 RUN_FILES = sorted((ROOT / "runs").glob("*.jsonl"))
 MEASURED = [name for name, table in page.TABLES.items() if not table.runs().empty]
 NO_CONTROLS = {  # tables of times, of alarms and of differences between arms
-    *("positionwise", "pixel-metrics", "unified-alarms", "unified-stream", "choices"),
-    *("choices-contaminated", "ablations", "growth"),
+    *("bench-padim", "bench-memory", "bench-patchcore", "bench-deep", "bench-pixels", "bench-threads"),
+    *("unified-alarms", "unified-stream", "choices", "choices-contaminated", "ablations", "growth"),
 }
 LINEAR = {"early, PCA residual", "early, kNN", "early, Gaussian"}  # of paired modalities
 CODE = re.compile(r"```.*?```|`[^`]*`", re.DOTALL)
@@ -177,15 +177,49 @@ def test_a_joint_network_is_compared_with_the_one_that_was_trained_alone():
     assert table["trained with"].tolist() == ["digits/1", "digits/0", "", ""]
 
 
-def test_times_are_medians_and_ratios_of_medians():
+def pair(repetition: int, mmad: float, peer: float, **entries) -> dict:
+    """A line of bench.jsonl with these seconds of both sides."""
+    sides = {"mmad": mmad, "peer": peer}
+    times = {
+        f"{side}_{part}_{kind}": seconds
+        for side, seconds in sides.items()
+        for part in ("fit", "score")
+        for kind in ("seconds", "cpu")
+    }
+    row = {
+        "setting": {"samples": 209, "channels": 100},
+        "threads": 1,
+        "peer_library": "other 1.0",
+        "load": 1.0 + repetition,
+    }
+    return row | {"repetition": repetition} | times | entries
+
+
+def test_times_are_medians_and_ratios_are_medians_of_the_ratios_of_pairs():
+    rows = [pair(i, *seconds) for i, seconds in enumerate([(1, 10), (2, 30), (9, 20)])]
+    (row,) = page.beside(pd.DataFrame(rows), {"both": ["fit", "score"]}).to_dict("records")
+    assert (row["both, s"], row["both: times faster"]) == ("4.00 / 40.00", "10.0 (10.0)")
+    assert row["setting"] == "209 samples, 100 channels" and row["load average"] == "1.0 to 3.0"
+
+
+def test_settings_threads_and_measures_that_one_setting_lacks_stay_apart():
+    pixels = {"images": 10, "size": 64}
     rows = [
-        {"side": side, "images": 5, "size": 64, "repetition": i, "seconds": seconds, "load": 1.0 + i}
-        for side, times in (("mmad", (1, 2, 9)), ("scikit-learn", (10, 30, 20)))
-        for i, seconds in enumerate(times)
+        pair(0, 1, 5, setting=pixels | {"regions": True}, mmad_aupro=0.5, peer_aupro=0.25),
+        pair(0, 1, 5, setting=pixels | {"regions": False}),
+        pair(0, 1, 2, setting=pixels | {"regions": False}, threads=2),
     ]
-    table = page.pixel_metrics(pd.DataFrame(rows))
-    assert table["s"].tolist() == ["2.0", "20.0"] and table["time / mmad"].tolist() == ["1.0", "10.0"]
-    assert set(table["load average"]) == {"1.0 to 3.0"}
+    table = page.beside(pd.DataFrame(rows), {"metrics": ["score"]})
+    assert table["setting"].tolist() == ["10 images of 64², AUPRO too", "10 images of 64²", "10 images of 64²"]
+    assert table["AUPRO"].tolist() == [".500 / .250", "", ""]
+    assert table["metrics: times faster"].tolist() == ["5.0 (5.0)", "5.0 (5.0)", "2.0 (2.0)"]
+
+
+def test_cpu_time_of_several_threads_is_compared_with_that_of_one():
+    rows = [pair(i, 3, 2, setting={"busy": i > 2}, threads=2) for i in range(6)]
+    table = page.beside_one_thread(pd.DataFrame(rows))
+    assert table["beside"].tolist() == ["nothing", "a process on all cores"]
+    assert set(table["ratio of CPU time"]) == {"1.50"} and set(table["2 threads, s"]) == {"3.00"}
 
 
 def test_growth_is_the_slope_on_logarithmic_scales_and_predicts_by_it():

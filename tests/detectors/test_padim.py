@@ -128,13 +128,27 @@ def test_patchcore_finds_the_nearest_memory_and_weighs_by_equation_7(scene):
     assert len(memory) == round(0.1 * 12 * 64)
     for patches, score in zip(model._patches(test), model.anomaly_score(test)):
         distances = np.linalg.norm(patches.double().numpy()[:, None] - memory, axis=2)
-        found, nearest = model._nearest(patches)
+        found, nearest = model._nearest(patches, model.memory_)
         np.testing.assert_array_equal(nearest, distances.argmin(1))
         np.testing.assert_allclose(found, distances.min(1), rtol=1e-5)
         worst = distances.min(1).argmax()
         crowd = np.argsort(np.linalg.norm(memory - memory[nearest[worst]], axis=1))[:9]
         share = 1 / np.exp(distances[worst, crowd] - distances[worst].min()).sum()
         assert score == pytest.approx(distances[worst].min() * (1 - share), rel=1e-4)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 200])
+def test_the_farthest_patch_is_the_one_that_a_search_of_all_finds(rng, size):
+    model = PatchCore()
+    model.memory_ = torch.from_numpy(rng.normal(size=(size, 5)))
+    for outlier in (1.0, 10.0):
+        patches = torch.from_numpy(rng.normal(size=(100, 5)))
+        patches[7] *= outlier
+        distances = torch.cdist(patches, model.memory_)
+        nearest, rows = distances.min(1)
+        distance, row, patch = model._worst(patches)
+        assert distance == pytest.approx(float(nearest.max())) and row == rows[nearest.argmax()]
+        assert torch.equal(patch, patches[nearest.argmax()])
 
 
 def test_remembering_everything_gives_training_pictures_distance_zero(scene):
