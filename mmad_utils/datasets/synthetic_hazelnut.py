@@ -8,8 +8,9 @@ from scipy import ndimage
 from mmad_utils.datasets.synthetic_fields import blend, polyline, random_field, sample, step
 
 DEFECTS = ("crack", "cut", "hole", "print")
+FAINTEST = 0.4  # severity of a category's defects, from; those of MVTec AD are all plainly visible
 _TEXTURE = (128, 1024)  # cells from tip to base, cells around the nut
-_GROUND = np.array([0.142, 0.142, 0.160], np.float32)
+_GROUND = np.array([0.137, 0.137, 0.154], np.float32)
 _PALE = np.array([0.82, 0.66, 0.46], np.float32)  # raw wood, where the shell is broken
 _LETTERS: dict[
     str, list[tuple[float, float, float, float]]
@@ -67,7 +68,7 @@ def render(
     half /= np.linalg.norm(half)
     facing = np.clip(normal @ light, 0, 1)
     limb = np.clip(surface.normal[..., 2], 0, 1)
-    shade = (0.36 + 0.50 * facing) * (0.72 + 0.36 * limb**0.6) * rng.uniform(0.87, 1.05)
+    shade = (0.36 + 0.50 * facing) * (0.72 + 0.36 * limb**0.6) * rng.uniform(0.86, 1.11)
     gloss = np.clip(normal @ half, 0, 1)
     sheen = (
         (0.035 * gloss**10 + 0.025 * gloss**60)
@@ -130,10 +131,10 @@ def _cast(rng: np.random.Generator, size: int) -> _Surface:
         return closest
 
     pixel = 1 / (size * rng.uniform(0.328, 0.374))
-    shift = rng.uniform(-0.06, 0.06, 2).astype(np.float32)
     coarse = np.linspace(-1.7, 1.7, 69, dtype=np.float32)
     start = np.stack([*np.meshgrid(coarse, coarse), np.full((69, 69), 1.3, np.float32)]).reshape(3, -1)
-    approach(start, 16)
+    outline = approach(start, 16) < 0.02
+    shift = (rng.normal(0, 0.03, 2) - start[:2, outline].mean(axis=1)).astype(np.float32)  # the camera centres the nut
     front = ndimage.maximum_filter(start[2].reshape(69, 69), 3)
 
     grid = ((np.arange(size) - size / 2 + 0.5) * pixel).astype(np.float32)
@@ -179,8 +180,8 @@ def _skin(rng: np.random.Generator, surface: _Surface) -> tuple[np.ndarray, np.n
     dark = 0.5 * step(ridge, 0.1, -1.7) + 0.12 * sample(grain, rows, columns) + 0.05 * pores
     dark = np.clip(dark, -0.3, 1) * step(waist, 0.05, 0.6)
     warm = rng.uniform(0, 1)
-    light_wood = np.array([0.670, 0.385, 0.275]) * (1 - warm) + np.array([0.700, 0.360, 0.270]) * warm
-    dark_wood = np.array([0.385, 0.190, 0.150])
+    light_wood = np.array([0.670, 0.404, 0.311]) * (1 - warm) + np.array([0.700, 0.378, 0.305]) * warm
+    dark_wood = np.array([0.385, 0.200, 0.170])
     mix = np.clip(0.16 + 0.85 * dark + 0.10 * patches, 0, 1)[..., None]
     colour = (light_wood * (1 - mix) + dark_wood * mix).astype(np.float32)
 
@@ -228,7 +229,7 @@ def _ground(rng: np.random.Generator, surface: _Surface) -> np.ndarray:
     shadow = ndimage.gaussian_filter(outline, 0.035 * size)
     shadow = ndimage.shift(shadow, offset, order=1, mode="nearest")
     tint = rng.normal(0, 0.0015, 3).astype(np.float32)
-    lightness = (1 + cloth / 0.15) * (1 - 0.5 * shadow)
+    lightness = rng.normal(1, 0.045) * (1 + cloth / 0.15) * (1 - 0.5 * shadow)
     return ((_GROUND + tint) * lightness[..., None] + dust[..., None]).astype(np.float32)
 
 
@@ -257,7 +258,7 @@ def _crack(rng: np.random.Generator, surface: _Surface, severity: float) -> tupl
     reach = 0.26 + 0.46 * severity
     centre, slant = rng.uniform(-0.1, 0.1), rng.uniform(0.75, 1.3)
     wedge = np.clip(1 - np.abs(x - centre) / (0.62 * reach), 0, 1) ** slant
-    opening = 0.50 * severity**1.3 * wedge * (1 + 0.25 * polyline(rng, x, 0.09))
+    opening = 0.62 * severity**1.3 * wedge * (1 + 0.25 * polyline(rng, x, 0.09))
     hairline = (0.4 + 0.9 * severity) * surface.pixel + 0.008 * severity
     taper = np.clip((1 - np.abs(x) / reach) * 6, 0, 1)
     inside = np.minimum(y - line + hairline, line + opening + hairline - y)
@@ -277,7 +278,7 @@ def _cut(rng: np.random.Generator, surface: _Surface, severity: float) -> tuple[
     """A slender gash near the direction of the grain: frayed pale wood with a dark groove."""
     x, y = _rotate(*_place(rng, surface), rng.normal(0, 0.45))
     fray = polyline(rng, 2 * x, 0.04)
-    reach = 0.11 + 0.34 * severity
+    reach = 0.11 + 0.54 * severity
     width = (0.5 * surface.pixel + 0.055 * severity) * np.clip(1 - (x / reach) ** 2, 0, 1) ** 0.7
     y = y + 0.15 * x * x + 0.006 * fray
     soft = 0.8 * surface.pixel
@@ -293,11 +294,11 @@ def _hole(rng: np.random.Generator, surface: _Surface, severity: float) -> tuple
     x, y = _place(rng, surface)
     distance, angle = np.hypot(x, y), np.arctan2(y, x) / np.pi
     ragged = 1 + 0.06 * polyline(rng, angle, 0.2)
-    radius = (0.022 + 0.078 * severity) * ragged
+    radius = (0.022 + 0.098 * severity) * ragged
     soft = 0.8 * surface.pixel
     hole = step(radius - distance, -soft, soft)
     flake = rng.uniform(0.3, 1.0) * polyline(rng, angle, 0.28).clip(0) + 0.10
-    rim = step(radius + 0.10 * severity * flake - distance, -soft, soft)
+    rim = step(radius + 0.22 * severity * flake - distance, -soft, soft)
     lit = np.clip((y + x) / (2 * radius), 0, 1) * hole
     inside = np.array([0.09, 0.07, 0.06]) + 0.22 * lit[..., None] ** 2 * _PALE
     flaw = blend(np.broadcast_to(_PALE, (*x.shape, 3)), inside, hole)
@@ -307,7 +308,7 @@ def _hole(rng: np.random.Generator, surface: _Surface, severity: float) -> tuple
 def _print(rng: np.random.Generator, surface: _Surface, severity: float) -> tuple[np.ndarray, np.ndarray]:
     """White letters stamped on the shell; the ink covers better the more severe the defect."""
     x, y = _rotate(*_place(rng, surface), rng.uniform(0, 2 * np.pi))
-    height = 0.15 + 0.11 * severity
+    height = 0.17 + 0.12 * severity
     word = rng.choice(np.array(list(_LETTERS)), 4)
     x, y = x / height + 1.65, 0.5 - y / height  # the picture counts rows downwards
     y = y + 0.12 * polyline(rng, x / 4, 0.12)
@@ -317,7 +318,7 @@ def _print(rng: np.random.Generator, surface: _Surface, severity: float) -> tupl
             dx, dy, px, py = x1 - x0, y1 - y0, x - x0 - 0.9 * place, y - y0
             along = np.clip((px * dx + py * dy) / (dx * dx + dy * dy), 0, 1)
             distance = np.minimum(distance, np.hypot(px - along * dx, py - along * dy))
-    stroke = step(distance, 0.15 + 0.7 * surface.pixel / height, 0.10)
+    stroke = step(distance, 0.18 + 0.7 * surface.pixel / height, 0.13)
     shape = surface.pixels.shape
     blots = (random_field(rng, shape, (1.1, 1.1)) + 0.5 * random_field(rng, shape, (5, 5)))[surface.pixels]
     ink = stroke * step(blots + 2.6 * severity, 0.2, 1.0)

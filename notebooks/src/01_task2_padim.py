@@ -62,6 +62,7 @@ from sklearn.metrics import ConfusionMatrixDisplay
 
 from mmad_utils import ConformalThreshold, DistanceToCenter, PaDiM, PatchCore, plots
 from mmad_utils.course import notebook, widgets
+from mmad_utils.course.published import published
 from mmad_utils.datasets import read_image, synthetic
 from mmad_utils.detectors.positionwise_gaussian import PositionwiseGaussian
 from mmad_utils.encoders.image import ImageEncoder
@@ -125,7 +126,6 @@ nb.figure(
 share = damaged[data.y_test == 1]
 print(f"a defect covers {np.median(share):.1%} of the picture (median), from {share.min():.2%} to {share.max():.1%}")
 assert np.median(share) < 0.2
-assert dataset != "mvtec/hazelnut" or np.median(share) > 0.02
 
 # %% [markdown]
 # ## 2. Why not simply the pixels?
@@ -622,6 +622,30 @@ for category in categories:
     nb.value(f"{short}_pixel_distance_image_auroc", mean_of.loc[category.name, "pixel distance"])
 
 # %% [markdown]
+# ### Published results
+#
+# The table lists results on the two categories of MVTec AD that the course uses, and ours. Each value holds under the
+# protocol of its row: the images, their number and size, the network and the number of seeds differ. The rows are no
+# ranking. Ours name the data sets, with the number of training images in brackets. The two rows of PatchCore with the same
+# network show what the implementation and its settings contribute.
+
+# %%
+means = runs.groupby(["detector", "dataset"])[["AUROC", "pixel_auroc"]].mean().round(3)
+here = {c.name.split("/")[-1]: c for c in categories if c.name.split("/")[-1] in ("hazelnut", "zipper")}
+trained = ", ".join(f"{c.name} ({len(c.X_train)})" for c in here.values())
+ours = []
+for method in ("PaDiM", "PatchCore", "global Gaussian"):
+    row = {"method": method, "protocol": f"{trained}; {backbone}", "reported by": "ours"}
+    for short in ("hazelnut", "zipper"):
+        found = means.loc[(method, here[short].name)] if short in here else ["–", "–"]
+        row |= dict(zip((f"{short} image AUROC", f"{short} pixel AUROC"), found))
+    ours.append(row)
+beside = pd.concat([published("hazelnut", "zipper"), pd.DataFrame(ours)], ignore_index=True)
+caption = f"Published results on hazelnut and zipper, and ours (mean of {n_seeds} seeds). The protocols differ."
+nb.table(beside, "padim_published", caption)
+beside
+
+# %% [markdown]
 # ## 9. What matters, and what does not
 #
 # ### How many good pictures?
@@ -761,20 +785,37 @@ nb.value("loss_by_largest_variance", pca_loss, n=n_seeds)
 # %% [markdown]
 # ### How severe must a defect be?
 #
-# The generated data know the severity of every defect, from barely visible to plain. (Other data sets do not; this section
-# is then skipped.)
+# The generator draws a defect of any severity, from barely visible to plain. The defects of the generated hazelnuts to
+# test are plainly visible, as those of MVTec AD are: their severities lie above 0.4. Below, twenty parts get a defect of
+# three severities each. Within a part only the severity changes. (This section needs generated data.)
 
 # %%
-severity = np.array(
-    [np.nan if s is None else s for s in data.source.get("severity_test", [np.nan] * len(kinds))], float
-)
-has_severity = bool(np.isfinite(severity[data.y_test == 1]).all() and len(set(severity[data.y_test == 1])) > 2)
-if has_severity:
+generated = dataset.startswith("synthetic/")
+grades = {"mild": 0.1, "middling": 0.4, "severe": 1.0}
+if generated:
+    category = dataset.partition("/")[2]
+    defects = synthetic.DEFECTS[category]
+    graded = pd.DataFrame(
+        [
+            {"kind": defects[part % len(defects)], "part": part, "grade": grade, "severity": severity}
+            for part in range(20)
+            for grade, severity in grades.items()
+        ]
+    )
+    images = [
+        synthetic.draw(category, np.random.default_rng([seed, row.part]), defect=row.kind, severity=row.severity)[0]
+        for row in graded.itertuples()
+    ]
+    graded["score"] = padim.anomaly_score(np.stack(images))
+
+# %%
+if generated:
     limit = np.quantile(evaluation.scores[evaluation.y == 0], 0.95)  # drawn here for reading only, not for deciding
     fig, axis = plt.subplots(figsize=(5.5, 3.2), layout="constrained")
-    for kind in counts.index.drop("good"):
-        member = kinds == kind
-        axis.scatter(severity[member], evaluation.scores[member], s=18, label=kind)
+    for (kind, part), marker in zip(graded.groupby("kind", sort=False), plots.MARKERS):
+        mean = part.groupby("severity")["score"].mean()
+        drawn = axis.plot(mean.index, mean, marker=marker, label=kind)[0]
+        axis.scatter(part["severity"], part["score"], s=8, color=drawn.get_color(), alpha=0.5)
     axis.axhline(limit, color="0.4", ls="--", lw=1, label="95% of good pictures")
     axis.set(xlabel="severity", ylabel="picture score")
     fig.legend(loc="outside right upper")
@@ -783,26 +824,20 @@ if has_severity:
         "padim_severity",
         caption="Picture score of PaDiM against the severity of the defect; the line is above 95% of the good pictures.",
         alt="Scatter plot: scores rise with severity; most defects of low severity lie below the line.",
-        data={"kind": kinds, "severity": np.nan_to_num(severity), "score": evaluation.scores},
+        data=graded.drop(columns="part"),
     )
 
 # %%
-if has_severity:
-    good_scores, bad = evaluation.scores[evaluation.y == 0], evaluation.y == 1
-    thirds = pd.cut(severity[bad], [0, 1 / 3, 2 / 3, 1], labels=["mild", "middling", "severe"])
-    by_third = pd.Series(
-        {
-            third: auroc(
-                np.repeat([0, 1], [len(good_scores), (thirds == third).sum()]),
-                np.concatenate([good_scores, evaluation.scores[bad][thirds == third]]),
-            )
-            for third in thirds.categories
-        }
-    )
-    for third, area in by_third.items():
-        nb.value(f"auroc_{third}", area, n=int((thirds == third).sum()))
-    assert not as_written or by_third["severe"] > by_third["mild"] + 0.1
-    print(by_third.round(3))
+if generated:
+    good_scores = evaluation.scores[evaluation.y == 0]
+    by_grade = {
+        grade: auroc(np.repeat([0, 1], [len(good_scores), len(scores)]), np.concatenate([good_scores, scores]))
+        for grade, scores in graded.groupby("grade", sort=False)["score"]
+    }
+    for grade, area in by_grade.items():
+        nb.value(f"auroc_{grade}", area, n=graded["part"].nunique())
+    assert not as_written or by_grade["severe"] > by_grade["mild"] + 0.1
+    print({grade: round(area, 3) for grade, area in by_grade.items()})
 
 # %% [markdown]
 # One number for a test set depends on how hard its defects are. Two papers' AUROCs can be compared only on the same pictures.
@@ -811,8 +846,8 @@ if has_severity:
 # alarm, and from where on does PaDiM?
 
 # %%
-if dataset.startswith("synthetic/"):
-    category, defect = dataset.partition("/")[2], kinds[picked]
+if generated:
+    defect = kinds[picked]
     severities = np.linspace(0.1, 1, 10)
     drawn = [synthetic.draw(category, np.random.default_rng(seed), defect=defect, severity=s) for s in severities]
     parts, masks = (np.stack(stack) for stack in zip(*drawn))
@@ -836,7 +871,7 @@ def at_severity(k):
 
 
 # %%
-if dataset.startswith("synthetic/"):
+if generated:
     dial = widgets.Dial(
         at_severity,
         range(len(severities)),
