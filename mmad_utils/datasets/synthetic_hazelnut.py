@@ -130,11 +130,11 @@ def _cast(rng: np.random.Generator, size: int) -> _Surface:
             p[2] = np.maximum(p[2] - 0.95 * gap, -0.6)
         return closest
 
-    pixel = 1 / (size * rng.uniform(0.328, 0.374))
+    pixel = 1 / (size * rng.uniform(0.340, 0.378))
     coarse = np.linspace(-1.7, 1.7, 69, dtype=np.float32)
     start = np.stack([*np.meshgrid(coarse, coarse), np.full((69, 69), 1.3, np.float32)]).reshape(3, -1)
     outline = approach(start, 16) < 0.02
-    shift = (rng.normal(0, 0.03, 2) - start[:2, outline].mean(axis=1)).astype(np.float32)  # the camera centres the nut
+    shift = (rng.normal(0, 0.02, 2) - start[:2, outline].mean(axis=1)).astype(np.float32)  # the camera centres the nut
     front = ndimage.maximum_filter(start[2].reshape(69, 69), 3)
 
     grid = ((np.arange(size) - size / 2 + 0.5) * pixel).astype(np.float32)
@@ -251,6 +251,11 @@ def _rotate(x: np.ndarray, y: np.ndarray, angle: float) -> tuple[np.ndarray, np.
     return x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
 
 
+def _opacity(severity: float) -> np.ndarray:
+    """How far a cut or a print covers the shell: wholly from a severity of 0.6."""
+    return 0.15 + 0.85 * step(np.asarray(severity), 0, 0.6)
+
+
 def _crack(rng: np.random.Generator, surface: _Surface, severity: float) -> tuple[np.ndarray, np.ndarray]:
     """A jagged dark line that opens, with severity, into a hole with a pale broken edge and the kernel within."""
     x, y = _rotate(*_place(rng, surface), rng.uniform(0, np.pi))
@@ -258,7 +263,7 @@ def _crack(rng: np.random.Generator, surface: _Surface, severity: float) -> tupl
     reach = 0.26 + 0.46 * severity
     centre, slant = rng.uniform(-0.1, 0.1), rng.uniform(0.75, 1.3)
     wedge = np.clip(1 - np.abs(x - centre) / (0.62 * reach), 0, 1) ** slant
-    opening = 0.62 * severity**1.3 * wedge * (1 + 0.25 * polyline(rng, x, 0.09))
+    opening = 0.70 * severity**1.3 * wedge * (1 + 0.25 * polyline(rng, x, 0.09))
     hairline = (0.4 + 0.9 * severity) * surface.pixel + 0.008 * severity
     taper = np.clip((1 - np.abs(x) / reach) * 6, 0, 1)
     inside = np.minimum(y - line + hairline, line + opening + hairline - y)
@@ -279,14 +284,14 @@ def _cut(rng: np.random.Generator, surface: _Surface, severity: float) -> tuple[
     x, y = _rotate(*_place(rng, surface), rng.normal(0, 0.45))
     fray = polyline(rng, 2 * x, 0.04)
     reach = 0.11 + 0.54 * severity
-    width = (0.5 * surface.pixel + 0.055 * severity) * np.clip(1 - (x / reach) ** 2, 0, 1) ** 0.7
+    width = (surface.pixel + 0.05 * severity) * np.clip(1 - (x / reach) ** 2, 0, 1) ** 0.7
     y = y + 0.15 * x * x + 0.006 * fray
     soft = 0.8 * surface.pixel
     gash = step(width * (1 + 0.35 * polyline(rng, 2 * x, 0.03)) - np.abs(y), -soft, soft) * (np.abs(x) < reach)
     groove = step(0.45 * width - np.abs(y - 0.3 * width + 0.006 * polyline(rng, x, 0.05)), -soft, soft)
     wood = _PALE * np.array([0.92, 0.98, 1.02]) * (1 + 0.16 * fray)[..., None]
     flaw = blend(wood, np.array([0.20, 0.15, 0.11]), groove * step(np.asarray(severity), 0.1, 0.6) * 0.9)
-    return gash * (0.20 + 0.80 * severity**0.5), flaw
+    return gash * _opacity(severity), flaw
 
 
 def _hole(rng: np.random.Generator, surface: _Surface, severity: float) -> tuple[np.ndarray, np.ndarray]:
@@ -322,7 +327,7 @@ def _print(rng: np.random.Generator, surface: _Surface, severity: float) -> tupl
     shape = surface.pixels.shape
     blots = (random_field(rng, shape, (1.1, 1.1)) + 0.5 * random_field(rng, shape, (5, 5)))[surface.pixels]
     ink = stroke * step(blots + 2.6 * severity, 0.2, 1.0)
-    return ink * (0.25 + 0.75 * severity), np.broadcast_to(np.array([1.22, 1.21, 1.15]), (*x.shape, 3))
+    return ink * _opacity(severity), np.broadcast_to(np.array([1.22, 1.21, 1.15]), (*x.shape, 3))
 
 
 _DRAW = {"crack": _crack, "cut": _cut, "hole": _hole, "print": _print}
