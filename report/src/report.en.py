@@ -733,7 +733,8 @@
 # reaches {{ value:09_unified_framework.unified_tabular_splits_auroc }}. On {{ name:09_unified_framework.image_dataset }} the
 # detector reaches {{ value:09_unified_framework.unified_image_splits_auroc }}, PaDiM
 # {{ value:01_task2_padim.hazelnut_padim_image_auroc }} and PatchCore
-# {{ value:01_task2_padim.hazelnut_patchcore_image_auroc }}, which keep the positions that it pools.
+# {{ value:01_task2_padim.hazelnut_patchcore_image_auroc }}, which keep the positions that it pools. What the prototypes of
+# the course reached is part of {{ ref:padim_published }} and {{ ref:isolation_forest_published }}.
 #
 # *Supervised.* A classification head learns from labelled anomalies. It wins on their kinds and can lose on new ones, which
 # only a test set with kinds held out from training reveals.

@@ -130,16 +130,16 @@
 # %% [markdown] checked="f4633a23 f4633a23"
 # {{ table:padim_comparison }}
 
-# %% [markdown]
+# %% [markdown] checked="dec118ac 65915998"
 # {{ ref:padim_published }}把 MVTec AD 两个类别上已发表的结果与我们的结果列在一起：PaDiM 和 PatchCore，训练一个小型学生网络的 EfficientAD [@batzner2024efficientad]，以及在视觉 Transformer 的词元上训练解码器的 Dinomaly [@guo2025dinomaly]。这些结果由 anomalib [@akcay2022anomalib] 或 PatchCore 的作者 [@roth2022patchcore] 测得。各行的图像、网络和随机种子数各不相同，因此这张表不是排名。
 
-# %% [markdown]
+# %% [markdown] checked="b9ea468e b9ea468e"
 # {{ table:padim_published }}
 
 # %% [markdown] checked="012e2a43 012e2a43"
 # {{ figure:padim_heatmaps }}
 
-# %% [markdown] checked="54dc550e 83476162"
+# %% [markdown] checked="82746122 9707f482"
 # {{ ref:padim_heatmaps }}中的热力图是这一方法最有力的论据：检验员一眼就能看出报警是否事出有因。热力图也暴露了它的局限：网格比图像粗，细小的缺陷带着光晕；平滑压住了噪声，也削低了小缺陷的峰值。{{ ref:padim_roc }}给出了所有阈值下的表现。{{ if:01_task2_padim.auroc_mild }}{{ ref:padim_severity }}给出了分数随缺陷严重程度上升的情况。带轻微缺陷的零件与正品照片相比，AUROC 为 {{ value:01_task2_padim.auroc_mild }}；同样的零件带严重缺陷时为 {{ value:01_task2_padim.auroc_severe }}。榛子测试集的缺陷都明显可见，因此测试集上的 AUROC 不能说明对轻微缺陷的检测能力。{{ else }}这里不知道每处缺陷的严重程度。{{ end }}
 #
 # 阈值与分数同样值得用心。若承诺平均二十次才误报一次，由训练照片的分数定出阈值，正品测试照片的误报率高达 {{ value:01_task2_padim.in_sample_threshold_false_alarms }}，因为用少量照片的众多特征拟合出来的高斯模型，已经把训练照片背了下来。给每张训练照片打分时把它自己排除在外（对高斯模型来说这有闭式解），误报率变为 {{ value:01_task2_padim.leave_one_out_false_alarms }}；改用留出的正品照片和保形 p 值，则为 {{ value:01_task2_padim.calibrated_false_alarms }}。{{ if:01_task2_padim.in_sample_threshold_false_alarms > 01_task2_padim.leave_one_out_false_alarms + 0.3 }}正品测试照片太少，还无法有把握地区分后两者与名义误报率；第一种做法的失败，则是可以确定的。{{ else }}正品测试照片太少，还无法有把握地区分三者与名义误报率。{{ end }}
@@ -193,10 +193,10 @@
 # %% [markdown] checked="f5611621 f5611621"
 # {{ table:isolation_forest_comparison }}
 
-# %% [markdown]
+# %% [markdown] checked="33da3763 63cb7c10"
 # {{ ref:isolation_forest_published }}把甲状腺数据上已发表的结果与我们的结果列在一起。ADBench [@han2022adbench] 用含有异常的数据拟合检测器，我们只用正常样本。DAGMM [@zong2018dagmm] 的 F1 对应的阈值取异常所占的比例。课程原型的结果没有说明实验规程。因此这张表不是排名。
 
-# %% [markdown]
+# %% [markdown] checked="3ffd6b40 3ffd6b40"
 # {{ table:isolation_forest_published }}
 
 # %% [markdown] checked="08ec36db bf701001"
@@ -365,7 +365,7 @@
 # - **失败往往可以预先看到**，而且不需要异常：操作无法区分，编码缩成一点，修复器好得过了头。
 # - **发表的数字带着自己的实验规程**：取自测试标签的阈值、当作已知的异常比例、不同的数据，比方法本身更能解释两张表之间的差距。
 
-# %% [markdown] checked="7711928e a8ad5bb9"
+# %% [markdown] checked="a40ab0e8 e0646927"
 # ## 统一框架是否可行 {#framework}
 #
 # ### 架构 {#architecture}
@@ -380,7 +380,7 @@
 #
 # ### 训练 {#training}
 #
-# **无监督**。图像编码器经过预训练，保持冻结。表格编码器需要训练信号；没有人训练过的网络只是一个随机投影，应当以这个名目进入对照。我们的做法与 VIME 相同 [@yoon2020vime]：遮住若干列，由其余各列预测它们；它的特征是缩放后的各列，以及每一列与同行其余部分所预期的值之差。只看这些特征的长度，破坏列间依赖的异常排序的 AUROC 为 {{ value:09_unified_framework.encoder_trained_auroc }}，未训练的网络为 {{ value:09_unified_framework.encoder_untrained_auroc }}。这是学到的{{ if:02_task4_isolation_forest.ruler_standard_auroc > 09_unified_framework.unified_tabular_splits_auroc }}，却也有代价：{{ else }}。{{ end }}在{{ name:09_unified_framework.table_dataset }}本身上，尺子在数次划分上的 AUROC 为 {{ value:02_task4_isolation_forest.ruler_standard_auroc }}，整个检测器为 {{ value:09_unified_framework.unified_tabular_splits_auroc }}。在{{ name:09_unified_framework.image_dataset }}上，检测器达到 {{ value:09_unified_framework.unified_image_splits_auroc }}，PaDiM 达到 {{ value:01_task2_padim.hazelnut_padim_image_auroc }}，PatchCore 达到 {{ value:01_task2_padim.hazelnut_patchcore_image_auroc }}；它把图像的各位置汇总在一起，后两者则保留各位置。
+# **无监督**。图像编码器经过预训练，保持冻结。表格编码器需要训练信号；没有人训练过的网络只是一个随机投影，应当以这个名目进入对照。我们的做法与 VIME 相同 [@yoon2020vime]：遮住若干列，由其余各列预测它们；它的特征是缩放后的各列，以及每一列与同行其余部分所预期的值之差。只看这些特征的长度，破坏列间依赖的异常排序的 AUROC 为 {{ value:09_unified_framework.encoder_trained_auroc }}，未训练的网络为 {{ value:09_unified_framework.encoder_untrained_auroc }}。这是学到的{{ if:02_task4_isolation_forest.ruler_standard_auroc > 09_unified_framework.unified_tabular_splits_auroc }}，却也有代价：{{ else }}。{{ end }}在{{ name:09_unified_framework.table_dataset }}本身上，尺子在数次划分上的 AUROC 为 {{ value:02_task4_isolation_forest.ruler_standard_auroc }}，整个检测器为 {{ value:09_unified_framework.unified_tabular_splits_auroc }}。在{{ name:09_unified_framework.image_dataset }}上，检测器达到 {{ value:09_unified_framework.unified_image_splits_auroc }}，PaDiM 达到 {{ value:01_task2_padim.hazelnut_padim_image_auroc }}，PatchCore 达到 {{ value:01_task2_padim.hazelnut_patchcore_image_auroc }}；它把图像的各位置汇总在一起，后两者则保留各位置。课程原型的结果见{{ ref:padim_published }}和{{ ref:isolation_forest_published }}。
 #
 # **有监督**。分类头从标注的异常学习。它在这些种类上取胜，在新种类上则可能落败；只有测试集里留出了训练时没有的种类，才看得出来。
 #
@@ -525,7 +525,7 @@
 # %% [markdown] checked="19d1c2d2 19d1c2d2"
 # {{ figure:unified_labels }}
 
-# %% [markdown] checked="11600eec c5672ced"
+# %% [markdown] checked="e1a5d26d 523077e6"
 # ## 结论与展望 {#conclusions-and-outlook}
 #
 # ### 结论 {#conclusions}
