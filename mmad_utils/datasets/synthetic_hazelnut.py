@@ -1,4 +1,8 @@
-"""A hazelnut on a dark ground, rendered from its shape: the pictures of MVTec AD's category, generated."""
+"""A hazelnut on a dark ground, rendered from its shape: the images of MVTec AD's category, generated.
+
+Position and size of the nut, its colours and their variation, and sizes and contrasts of the defects were set to those
+measured on 50 normal images and 8 defects of MVTec AD.
+"""
 
 from typing import NamedTuple
 
