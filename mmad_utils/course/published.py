@@ -65,7 +65,13 @@ PUBLISHED = (
     Published("transformer", "hazelnut", "image AUROC", 0.7188, *_PROTOTYPE, ""),
     *(
         Published(
-            method, "thyroid", "AUROC", value, "training data hold anomalies", "ADBench, three seeds", "han2022adbench"
+            method,
+            "thyroid",
+            "AUROC",
+            value,
+            "training data hold anomalies",
+            "ADBench, three seeds",
+            "han2022adbench",
         )
         for method, value in _THYROID.items()
     ),

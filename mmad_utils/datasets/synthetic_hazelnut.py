@@ -1,7 +1,7 @@
 """A hazelnut on a dark ground, rendered from its shape: the images of MVTec AD's category, generated.
 
-Position and size of the nut, its colours and their variation, and sizes and contrasts of the defects were set to those
-measured on 50 normal images and 8 defects of MVTec AD.
+Position and size of the nut, its colours and their variation, and sizes and contrasts of the defects were set to what
+50 normal and 8 defective images of MVTec AD show.
 """
 
 from typing import NamedTuple
@@ -138,7 +138,9 @@ def _cast(rng: np.random.Generator, size: int) -> _Surface:
     coarse = np.linspace(-1.7, 1.7, 69, dtype=np.float32)
     start = np.stack([*np.meshgrid(coarse, coarse), np.full((69, 69), 1.3, np.float32)]).reshape(3, -1)
     outline = approach(start, 16) < 0.02
-    shift = (rng.normal(0, 0.02, 2) - start[:2, outline].mean(axis=1)).astype(np.float32)  # the camera centres the nut
+    shift = (rng.normal(0, 0.02, 2) - start[:2, outline].mean(axis=1)).astype(
+        np.float32
+    )  # the camera centres the nut
     front = ndimage.maximum_filter(start[2].reshape(69, 69), 3)
 
     grid = ((np.arange(size) - size / 2 + 0.5) * pixel).astype(np.float32)

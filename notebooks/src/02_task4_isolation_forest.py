@@ -1144,7 +1144,9 @@ if dataset == "thyroid" and n_splits >= 5:
 # protocol.
 
 # %%
-ours = comparison.loc[["Isolation Forest", "kNN distance", "one-class SVM", "LOF", "ruler, robust"], ["AUROC"]].round(3)
+ours = comparison.loc[["Isolation Forest", "kNN distance", "one-class SVM", "LOF", "ruler, robust"], ["AUROC"]].round(
+    3
+)
 ours = ours.rename_axis("method").reset_index()
 ours = ours.assign(F1="–", protocol="training data hold no anomalies", **{"reported by": "ours"})
 beside = pd.concat([published("thyroid"), ours], ignore_index=True)

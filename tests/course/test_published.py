@@ -7,7 +7,9 @@ from mmad_utils.course.published import PUBLISHED, published
 
 
 def test_every_source_outside_the_course_is_in_the_bibliography():
-    entries = set(re.findall(r"@\w+\{(\w+),", (project.ROOT / "report" / "references.bib").read_text(encoding="utf-8")))
+    entries = set(
+        re.findall(r"@\w+\{(\w+),", (project.ROOT / "report" / "references.bib").read_text(encoding="utf-8"))
+    )
     assert {row.key for row in PUBLISHED} - {""} <= entries
     assert all(row.key or row.source == "prototypes of the course" for row in PUBLISHED)
 

@@ -1,4 +1,4 @@
-"""Generated images: exact masks, a severity from faint to plain, MVTec's layout, the same bytes from the same seed."""
+"""Generated images: a severity from faint to plain, the layout of MVTec AD, the same bytes from a seed."""
 
 import hashlib
 import json
