@@ -137,10 +137,8 @@ def _cast(rng: np.random.Generator, size: int) -> _Surface:
     pixel = 1 / (size * rng.uniform(0.340, 0.378))
     coarse = np.linspace(-1.7, 1.7, 69, dtype=np.float32)
     start = np.stack([*np.meshgrid(coarse, coarse), np.full((69, 69), 1.3, np.float32)]).reshape(3, -1)
-    outline = approach(start, 16) < 0.02
-    shift = (rng.normal(0, 0.02, 2) - start[:2, outline].mean(axis=1)).astype(
-        np.float32
-    )  # the camera centres the nut
+    centre = start[:2, approach(start, 16) < 0.02].mean(axis=1)  # of the outline
+    shift = (rng.normal(0, 0.02, 2) - centre).astype(np.float32)
     front = ndimage.maximum_filter(start[2].reshape(69, 69), 3)
 
     grid = ((np.arange(size) - size / 2 + 0.5) * pixel).astype(np.float32)
