@@ -641,7 +641,7 @@ means = runs.groupby(["detector", "dataset"])[["AUROC", "pixel_auroc"]].mean().r
 here = {c.name.split("/")[-1]: c for c in categories if c.name.split("/")[-1] in ("hazelnut", "zipper")}
 trained = ", ".join(f"{c.name} ({len(c.X_train)})" for c in here.values())
 ours = []
-for method in ("PaDiM", "PatchCore", "global Gaussian"):
+for method in ("PaDiM", "PatchCore", "global Gaussian") if here else ():
     row = {"method": method, "protocol": f"{trained}; {backbone}", "reported by": "ours"}
     for short in ("hazelnut", "zipper"):
         found = means.loc[(method, here[short].name)] if short in here else ["–", "–"]
