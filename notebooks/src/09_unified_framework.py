@@ -409,7 +409,7 @@ fig = plots.heatmaps(take(image.X_test, shown), maps, masks)
 nb.figure(
     fig, "unified_maps", data=pd.DataFrame({"picture": shown, "total": maps.sum(axis=(1, 2))}),
     caption="Share of each pixel in the squared distance, for the five most anomalous pictures.",
-    alt="Five pictures above their maps; the bright spots of the maps lie within the outlined defects.",
+    alt="Five pictures above their maps; the maps are bright at the outlined defects.",
 )  # fmt: skip
 
 # %%

@@ -808,8 +808,8 @@
 #    balance: repeating the few samples is worse than leaving them alone, since ten rows shown ten times are still ten
 #    rows.{{ else }}Balance, which repeats the few samples, gives
 #    {{ value:09_unified_framework.imbalance_balanced_auroc }}.{{ end }} Freer densities, kernels, flows
-#    [@papamakarios2017maf] or energies, are {{ if:unified_scorers; normalizing flow; image < 0.65 }}near the Gaussian
-#    on rows and near one half on pictures ({{ ref:unified_scorers }}). They see twenty principal components, and a
+#    [@papamakarios2017maf] or energies, are {{ if:unified_scorers; one Gaussian; image > unified_scorers; normalizing flow; image + 0.1 }}near the Gaussian
+#    on rows and far behind it on pictures ({{ ref:unified_scorers }}). They see twenty principal components, and a
 #    defect leaves the span of the normal pictures.{{ else }}compared with the Gaussian in {{ ref:unified_scorers }}.
 #    They see twenty principal components only.{{ end }}
 # 3. **Adversarial training** [@ganin2016dann], contrastive pairs [@chen2020simclr] and the matching of moments [@sun2016deepcoral] all
