@@ -67,8 +67,9 @@ def write_category(
     """Write a category of generated photographs in the layout of MVTec AD.
 
     `folder` gets train/good, test/good, test/<defect>, ground_truth/<defect> and severity.json, which maps
-    "test/<defect>/000.png" to the severity, spread evenly over (0, 1] within each defect. The pictures are
-    written to a temporary folder beside it, which is renamed at the end. Another process that writes it waits.
+    "test/<defect>/000.png" to the severity. Within each defect the severities are spread evenly, from 0.4 to 1 for
+    hazelnuts and from 0 to 1 for zippers. The images are written to a temporary folder beside it, which is renamed
+    at the end. Another process that writes it waits.
 
     Parameters
     ----------
@@ -103,7 +104,7 @@ def write_category(
 
 def _write_images(new: Path, category: str, seed: int, n_train: int, n_test_good: int, n_test_bad: int, size: int):
     """The files of `write_category`."""
-    defects = DEFECTS[category]
+    defects, faintest = DEFECTS[category], _PARTS[category].FAINTEST
     root = np.random.SeedSequence(seed)
     train_seed, good_seed, *bad_seeds = root.spawn(2 + len(defects))
     for part, part_seed, count in (("train", train_seed, n_train), ("test", good_seed, n_test_good)):
@@ -115,7 +116,7 @@ def _write_images(new: Path, category: str, seed: int, n_train: int, n_test_good
         count = n_test_bad // len(defects) + (place < n_test_bad % len(defects))
         for index, child in enumerate(defect_seed.spawn(count)):
             rng = np.random.default_rng(child)
-            severity = round((index + 1 - rng.uniform(0, 0.99)) / count, 4)
+            severity = round(faintest + (1 - faintest) * (index + 1 - rng.uniform(0, 0.99)) / count, 4)
             image, mask = draw(category, rng, size, defect, severity)
             name = f"test/{defect}/{index:03d}.png"
             _write(new / name, image)

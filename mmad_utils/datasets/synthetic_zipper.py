@@ -8,6 +8,7 @@ from scipy import ndimage
 from mmad_utils.datasets.synthetic_fields import blend, polyline, random_field, sample, step
 
 DEFECTS = ("broken_teeth", "split_teeth", "squeezed_teeth", "fabric_border", "fabric_interior")
+FAINTEST = 0.0  # severity of a category's defects, from
 # Lengths are in 256ths of the picture's side: u across the zipper, v along it, both 0 in the middle.
 _PITCH = 15.0  # distance between teeth of one side
 _REACH = (60, 156)  # half the extent in u and v of the drawing of the teeth

@@ -62,6 +62,7 @@ from sklearn.metrics import ConfusionMatrixDisplay
 
 from mmad_utils import ConformalThreshold, DistanceToCenter, PaDiM, PatchCore, plots
 from mmad_utils.course import notebook, widgets
+from mmad_utils.course.published import published
 from mmad_utils.datasets import read_image, synthetic
 from mmad_utils.detectors.positionwise_gaussian import PositionwiseGaussian
 from mmad_utils.encoders.image import ImageEncoder
@@ -86,8 +87,9 @@ nb = notebook.start(
 # ## 1. The pictures
 #
 # The data set has the layout of MVTec AD, the benchmark of this field: good pictures to train on; good and bad ones to
-# test on; and for every bad one a mask that says which pixels are wrong. By default the pictures are generated (they look
-# like MVTec's, and for each defect we know exactly how severe it is); set `dataset="mvtec/hazelnut"` for the real ones.
+# test on; and for every bad one a mask that says which pixels are wrong. By default the pictures are generated. Position and
+# size of the nuts, their colours and the sizes of the defects agree with those of MVTec AD, and for each defect we know
+# exactly how severe it is. Set `dataset="mvtec/hazelnut"` for the real ones.
 
 # %% [markdown]
 # What the text says about results was written about hazelnuts at the default settings, and there every such sentence is
@@ -125,7 +127,6 @@ nb.figure(
 share = damaged[data.y_test == 1]
 print(f"a defect covers {np.median(share):.1%} of the picture (median), from {share.min():.2%} to {share.max():.1%}")
 assert np.median(share) < 0.2
-assert dataset != "mvtec/hazelnut" or np.median(share) > 0.02
 
 # %% [markdown]
 # ## 2. Why not simply the pixels?
@@ -149,8 +150,8 @@ n_pixels = read_image(data.X_train[0]).size
 print(f"{n_pixels:,} pixel values; distance to the mean picture: AUROC {ruler_auroc:.3f}")
 
 # %% [markdown]
-# Little better than a coin, or worse: a nut that lies a little to the left differs from the mean picture in more pixels
-# than a cracked one. What we need is a description in which *pose and light matter little and structure matters much*.
+# That is little: a nut whose tip points in another direction differs from the mean picture in more pixels than a cracked
+# one. What we need is a description in which *pose and light matter little and structure matters much*.
 # That is what a network learns when it has to tell a thousand kinds of things apart.
 
 # %% [markdown]
@@ -295,7 +296,7 @@ nb.figure(
     caption="Four defects, from the highest to the lowest score, and the good picture with the highest score; above with "
     "the outline of the true defect, below with the anomaly map. Numbers are picture scores.",
     alt="Five photographs in two rows. In the strong defects the bright spot of the map lies inside the outline; in the "
-    "weakest it hardly stands out; the good picture has a faint glow.",
+    "weakest it hardly stands out; the good picture has a bright spot beside the nut.",
     data={"picture": picks, "kind": kinds[picks], "score": evaluation.scores[picks]},
 )
 
@@ -595,16 +596,22 @@ localisation
 # Read it column by column. Pretraining is what makes it work: the same Gaussians on a network that has learned nothing are
 # worse on every data set. And no method wins everywhere, which the average over the data sets hides.
 #
-# The hazelnuts of MVTec AD are turned freely as well, and there PaDiM is level with the models that do not use the
-# position, at an AUROC of about 0.99. Two measurements explain it. Their defects cover about 3% of the picture (median,
-# printed in section 1), five times as much as the generated ones. And their centres scatter half as far, so that a
-# position sees the same part of the nut more often.
+# Hazelnuts lie in the middle of the picture, but in any direction, so that a position sees another part of the nut in every
+# picture. There PaDiM, which has a Gaussian for each position, is behind the two models that do not use the position. A
+# zipper always runs through the picture in the same way. There the position helps, and PaDiM is ahead of the global
+# Gaussian. The generated hazelnuts are as large and as well centred as those of MVTec AD, and their defects have the same
+# sizes. There, too, PaDiM is the last of the three (`benchmarks/README.md`, "Real hazelnuts").
 
 # %%
 mean_of = runs.groupby(["dataset", "detector"])["AUROC"].mean().unstack()
 best = mean_of[["PaDiM", "global Gaussian", "PatchCore"]]
 if dataset == "mvtec/hazelnut":
-    assert best.loc[dataset].min() > 0.97
+    assert best.loc[dataset].min() > 0.9
+if as_written:
+    assert best.loc[dataset].min() > 0.93
+    assert best.loc[dataset, "PatchCore"] > best.loc[dataset, "PaDiM"] + 0.01
+if as_written and "synthetic/zipper" in other_datasets:
+    assert best.loc["synthetic/zipper", "PaDiM"] > best.loc["synthetic/zipper", "global Gaussian"] + 0.03
 print(best.round(3).assign(best=best.idxmax(axis=1)))
 assert (best.max(axis=1) > mean_of["PaDiM, random weights"]).all()
 assert (best.max(axis=1) > mean_of["random score"]).all()
@@ -620,6 +627,30 @@ for category in categories:
             sd = part[metric].std(ddof=1) if len(part) > 1 else None
             nb.value(f"{short}_{key}_{name}", part[metric].mean(), sd=sd, n=len(part))
     nb.value(f"{short}_pixel_distance_image_auroc", mean_of.loc[category.name, "pixel distance"])
+
+# %% [markdown]
+# ### Published results
+#
+# The table lists results on the two categories of MVTec AD that the course uses, and ours. Each value holds under the
+# protocol of its row: the images, their number and size, the network and the number of seeds differ. The rows are no
+# ranking. Ours name the data sets, with the number of training images in brackets. The two rows of PatchCore with the same
+# network show what the implementation and its settings contribute.
+
+# %%
+means = runs.groupby(["detector", "dataset"])[["AUROC", "pixel_auroc"]].mean().round(3)
+here = {c.name.split("/")[-1]: c for c in categories if c.name.split("/")[-1] in ("hazelnut", "zipper")}
+trained = ", ".join(f"{c.name} ({len(c.X_train)})" for c in here.values())
+ours = []
+for method in ("PaDiM", "PatchCore", "global Gaussian") if here else ():
+    row = {"method": method, "protocol": f"{trained}; {backbone}", "reported by": "ours"}
+    for short in ("hazelnut", "zipper"):
+        found = means.loc[(method, here[short].name)] if short in here else ["–", "–"]
+        row |= dict(zip((f"{short} image AUROC", f"{short} pixel AUROC"), found))
+    ours.append(row)
+beside = pd.concat([published("hazelnut", "zipper"), pd.DataFrame(ours)], ignore_index=True)
+caption = f"Published results on hazelnut and zipper, and ours (mean of {n_seeds} seeds). The protocols differ."
+nb.table(beside, "padim_published", caption)
+beside
 
 # %% [markdown]
 # ## 9. What matters, and what does not
@@ -710,8 +741,8 @@ pca_loss = area[f"random, {few}"] - area[f"largest variance (PCA), {few}"]
 pretraining = mean_of.loc[data.name, "PaDiM"] - mean_of.loc[data.name, "PaDiM, random weights"]
 if as_written:
     assert abs(area[f"random, {few}"] - area[f"semi-orthogonal, {few}"]) < 0.05 < pca_loss
-    assert area["layer 3 only"] > area["layer 2 only"] > area["layer 1 only"]
-    assert pretraining > 0.1
+    assert area["layer 3 only"] > max(area["layer 1 only"], area["layer 2 only"]) + 0.02
+    assert pretraining > 0.05
 nb.value("gain_of_pretraining", pretraining)
 nb.value("loss_by_largest_variance", pca_loss, n=n_seeds)
 
@@ -720,7 +751,8 @@ nb.value("loss_by_largest_variance", pca_loss, n=n_seeds)
 # (semi-orthogonal), are blind choices, and they do about equally well: each keeps a little of everything. The directions of
 # *largest* variance are clearly the worst choice. They are those in which good pictures differ anyway; a defect shows in
 # directions in which good pictures hardly differ at all, and these are what PCA throws away (Rippel et al., 2021). Of the
-# layers the deeper ones know more about defects of this size, and most of all matters whether the network has learned.
+# layers the deepest is the best one for defects of this size. And the network must have learned: without pretraining the
+# AUROC is lower on every data set.
 
 # %% [markdown]
 # ### Tokens of a vision transformer
@@ -761,20 +793,37 @@ nb.value("loss_by_largest_variance", pca_loss, n=n_seeds)
 # %% [markdown]
 # ### How severe must a defect be?
 #
-# The generated data know the severity of every defect, from barely visible to plain. (Other data sets do not; this section
-# is then skipped.)
+# The generator draws a defect of any severity, from barely visible to plain. The defects of the generated hazelnuts to
+# test are plainly visible, as those of MVTec AD are: their severities lie above 0.4. Below, twenty parts get a defect of
+# three severities each. Within a part only the severity changes. (This section needs generated data.)
 
 # %%
-severity = np.array(
-    [np.nan if s is None else s for s in data.source.get("severity_test", [np.nan] * len(kinds))], float
-)
-has_severity = bool(np.isfinite(severity[data.y_test == 1]).all() and len(set(severity[data.y_test == 1])) > 2)
-if has_severity:
+generated = dataset.startswith("synthetic/")
+grades = {"mild": 0.1, "middling": 0.4, "severe": 1.0}
+if generated:
+    category = dataset.partition("/")[2]
+    defects = synthetic.DEFECTS[category]
+    graded = pd.DataFrame(
+        [
+            {"kind": defects[part % len(defects)], "part": part, "grade": grade, "severity": severity}
+            for part in range(20)
+            for grade, severity in grades.items()
+        ]
+    )
+    images = [
+        synthetic.draw(category, np.random.default_rng([seed, row.part]), defect=row.kind, severity=row.severity)[0]
+        for row in graded.itertuples()
+    ]
+    graded["score"] = padim.anomaly_score(np.stack(images))
+
+# %%
+if generated:
     limit = np.quantile(evaluation.scores[evaluation.y == 0], 0.95)  # drawn here for reading only, not for deciding
     fig, axis = plt.subplots(figsize=(5.5, 3.2), layout="constrained")
-    for kind in counts.index.drop("good"):
-        member = kinds == kind
-        axis.scatter(severity[member], evaluation.scores[member], s=18, label=kind)
+    for (kind, part), marker in zip(graded.groupby("kind", sort=False), plots.MARKERS):
+        mean = part.groupby("severity")["score"].mean()
+        drawn = axis.plot(mean.index, mean, marker=marker, label=kind)[0]
+        axis.scatter(part["severity"], part["score"], s=8, color=drawn.get_color(), alpha=0.5)
     axis.axhline(limit, color="0.4", ls="--", lw=1, label="95% of good pictures")
     axis.set(xlabel="severity", ylabel="picture score")
     fig.legend(loc="outside right upper")
@@ -783,26 +832,20 @@ if has_severity:
         "padim_severity",
         caption="Picture score of PaDiM against the severity of the defect; the line is above 95% of the good pictures.",
         alt="Scatter plot: scores rise with severity; most defects of low severity lie below the line.",
-        data={"kind": kinds, "severity": np.nan_to_num(severity), "score": evaluation.scores},
+        data=graded.drop(columns="part"),
     )
 
 # %%
-if has_severity:
-    good_scores, bad = evaluation.scores[evaluation.y == 0], evaluation.y == 1
-    thirds = pd.cut(severity[bad], [0, 1 / 3, 2 / 3, 1], labels=["mild", "middling", "severe"])
-    by_third = pd.Series(
-        {
-            third: auroc(
-                np.repeat([0, 1], [len(good_scores), (thirds == third).sum()]),
-                np.concatenate([good_scores, evaluation.scores[bad][thirds == third]]),
-            )
-            for third in thirds.categories
-        }
-    )
-    for third, area in by_third.items():
-        nb.value(f"auroc_{third}", area, n=int((thirds == third).sum()))
-    assert not as_written or by_third["severe"] > by_third["mild"] + 0.1
-    print(by_third.round(3))
+if generated:
+    good_scores = evaluation.scores[evaluation.y == 0]
+    by_grade = {
+        grade: auroc(np.repeat([0, 1], [len(good_scores), len(scores)]), np.concatenate([good_scores, scores]))
+        for grade, scores in graded.groupby("grade", sort=False)["score"]
+    }
+    for grade, area in by_grade.items():
+        nb.value(f"auroc_{grade}", area, n=graded["part"].nunique())
+    assert not as_written or by_grade["severe"] > by_grade["mild"] + 0.1
+    print({grade: round(area, 3) for grade, area in by_grade.items()})
 
 # %% [markdown]
 # One number for a test set depends on how hard its defects are. Two papers' AUROCs can be compared only on the same pictures.
@@ -811,8 +854,8 @@ if has_severity:
 # alarm, and from where on does PaDiM?
 
 # %%
-if dataset.startswith("synthetic/"):
-    category, defect = dataset.partition("/")[2], kinds[picked]
+if generated:
+    defect = kinds[picked]
     severities = np.linspace(0.1, 1, 10)
     drawn = [synthetic.draw(category, np.random.default_rng(seed), defect=defect, severity=s) for s in severities]
     parts, masks = (np.stack(stack) for stack in zip(*drawn))
@@ -836,7 +879,7 @@ def at_severity(k):
 
 
 # %%
-if dataset.startswith("synthetic/"):
+if generated:
     dial = widgets.Dial(
         at_severity,
         range(len(severities)),
@@ -867,13 +910,13 @@ nb.figure(
     fig,
     "padim_misses",
     caption="The five bad pictures with the lowest scores, and the share of good pictures that score higher.",
-    alt="Five photographs with small outlined defects, and their anomaly maps, which are brightest elsewhere or nowhere.",
+    alt="Five photographs with outlined cuts, and their anomaly maps, which are only moderately bright inside the outlines.",
     data={"picture": missed, "kind": kinds[missed], "score": evaluation.scores[missed], "good_above": rank},
 )
 
 # %% [markdown]
-# Is the defect invisible to the features, or is it seen but outshone? Compare, within each of these pictures, the highest
-# value inside the mask with the highest value in the whole map:
+# Do the features miss the defect, or is another position of the picture more anomalous? Compare, within each of these
+# pictures, the highest value inside the mask with the highest value in the whole map:
 
 # %%
 inside_peak = np.array([evaluation.maps[i][data.masks_test[i]].max() for i in missed])
@@ -888,15 +931,18 @@ misses = pd.DataFrame(
     }
 )
 assert (inside_peak <= peak + 1e-6).all()
-assert not as_written or np.median(misses["share of picture"]) <= np.median(share)
+if as_written:
+    assert np.median(misses["share of picture"]) <= np.median(share) and (misses["kind"] == "cut").mean() >= 0.6
+    assert np.median(inside_peak / peak) > 0.9, "the detector finds the position"
 print(f"a good picture peaks at {typical:.1f}")
 misses.round(3)
 
 # %% [markdown]
-# They are small, and where the defect does raise the map, something else in the same picture (an outline that lies where no
-# training nut had one, a highlight) raises it as much. That is the price of asking "what is normal *here*?" about a thing
-# that may lie anywhere: position-wise statistics shine when parts are aligned, and PatchCore or the global Gaussian, which
-# do not ask where, can win when they are not. The table of section 8 shows both cases.
+# They are cuts, the thinnest of the defects. The map has its highest value inside the mask, so the position is found. But
+# this value is hardly higher than the highest one of a good picture, where it lies on an outline or on dust. A Gaussian that
+# has seen many parts of the nut at one position is wide, and a thin defect remains within its spread. Position-wise
+# statistics are best for aligned parts; PatchCore and the global Gaussian, which do not use the position, can be better for
+# others. The table of section 8 shows both cases.
 
 # %% [markdown]
 # ## In this notebook
@@ -905,7 +951,7 @@ misses.round(3)
 # - PaDiM models every place of the picture by a Gaussian, measures the Mahalanobis distance, and takes the maximum.
 # - Training scores are no basis for a threshold; held-out good pictures are.
 # - Pixel AUROC flatters, AUPRO does not; and no method is best on every kind of picture.
-# - Pretraining matters most, then layers; features may be chosen at random, but not by largest variance.
+# - Pretraining matters, and so do the layers; features may be chosen at random, but not by largest variance.
 #
 # ## Exercises
 #
@@ -937,12 +983,14 @@ by_epsilon.round(3)
 # %% tags=["solution"]
 smaller = settings | {"image_size": max(64, image_size // 2)}
 small = PaDiM(**smaller, random_state=seed).fit(data.X_train)
-small_auroc = evaluate(small, data, maps=False).auroc
-assert not as_written or small_auroc < evaluation.auroc
-print(f"AUROC {small_auroc:.3f} instead of {evaluation.auroc:.3f}")
+coarse = evaluate(small, data)
+assert not as_written or coarse.pixel["aupro"] < evaluation.pixel["aupro"] - 0.02
+print(f"AUROC {coarse.auroc:.3f} instead of {evaluation.auroc:.3f}")
+print(f"AUPRO {coarse.pixel['aupro']:.3f} instead of {evaluation.pixel['aupro']:.3f}")
 
 # %% [markdown] tags=["solution"]
-# Resolution: small defects fall between the places of a coarser grid.
+# Localisation: the map has a quarter of the positions, and AUPRO falls. The AUROC of the pictures changes by less than it
+# does from seed to seed, because the defects are larger than a cell of the coarser grid.
 
 # %% [markdown]
 # **3. Change: the smoothing.** Smooth the map with a standard deviation of 0, 4 and 16 pixels. Which picture scores
@@ -960,7 +1008,8 @@ print({sigma: round(auroc(data.y_test, scores), 3) for sigma, scores in smoothed
 
 # %% [markdown] tags=["solution"]
 # Smoothing lowers narrow peaks most: small defects lose most, larger ones less, good pictures least. A little of it is
-# part of PaDiM already, so that single noisy places do not win the maximum; much more costs AUROC.
+# part of PaDiM already, so that single noisy places do not win the maximum. On defects of this size even much more smoothing
+# hardly changes the AUROC.
 
 # %% [markdown]
 # **4. Build: a proof, and its check.** Show that the Mahalanobis distance does not change when the features are

@@ -674,8 +674,8 @@ nb.figure(
 # generator does not know exactly where they fall, and a pixel's residual cannot tell a shifted edge from a scratch.
 # Training turned the map from worse than chance into a useful one (the untrained generator is grey everywhere, so its
 # residual is largest on the dark background). But look at the last row of the table: the difference from the *mean
-# image*, with no network at all, is the ruler to beat, and in so short a game the generator may well not beat it. Nor
-# does the score of the whole image find the parts with defects: a defect is a few pixels, and the rest drowns it.
+# image*, with no network at all, is the ruler to beat, and in so short a game the generator may well not beat it. The
+# score of the whole image ranks the parts poorly: a defect is a few pixels, and the sum over all others varies more.
 # Notebook 01 compares features of a pretrained network instead of pixels, and does much better at this.
 #
 # ## 6. BiGAN: encode during the game

@@ -40,7 +40,7 @@
 # | [A few labelled anomalies](#sec-few-labels) | hybrid | {{ value:09_unified_framework.hybrid_5_labels_auroc }} | without labels {{ value:09_unified_framework.hybrid_0_labels_auroc }} | – |
 # | [Parts that do not fit](#sec-mismatch) | early fusion | {{ value:08_fusion.not_mismatch_early_auroc }} | late fusion {{ value:08_fusion.not_mismatch_late_auroc }} | – |
 # | [Parts missing](#sec-missing) | early fusion | {{ value:fusion_missing; early; 0.6; visible }} | cross-attention {{ value:fusion_missing; cross-attention; 0.6; visible }} | – |
-# | [Pictures and unrelated rows](#sec-unpaired) | one detector each, p-values | pictures {{ value:09_unified_framework.unified_image_auroc }}, rows {{ value:09_unified_framework.unified_tabular_auroc }} | PatchCore {{ value:01_task2_padim.hazelnut_patchcore_image_auroc }}, ruler {{ value:isolation_forest_comparison; ruler, standard; AUROC }} | – |
+# | [Pictures and unrelated rows](#sec-unpaired) | one detector each, p-values | pictures {{ value:09_unified_framework.unified_image_splits_auroc }}, rows {{ value:09_unified_framework.unified_tabular_splits_auroc }} | PatchCore {{ value:01_task2_padim.hazelnut_patchcore_image_auroc }}, ruler {{ value:isolation_forest_comparison; ruler, standard; AUROC }} | – |
 # | [Streams that drift](#sec-drift) | Gaussian that forgets | {{ value:09_unified_framework.drift_auroc_half_life }} | one that does not {{ value:09_unified_framework.drift_auroc_all }} | – |
 
 # %% [markdown]
@@ -57,7 +57,7 @@
 #   {{ value:01_task2_padim.hazelnut_random_weights_image_auroc }} on hazelnuts; the distance between pixels:
 #   {{ value:01_task2_padim.hazelnut_pixel_distance_image_auroc }}.
 # - {{ if:01_task2_padim.auroc_mild }}**It failed** on faint defects: PaDiM has {{ value:01_task2_padim.auroc_mild }}
-#   on the mildest third.{{ else }}**Not known** is how severe the defects are.{{ end }} With five good
+#   on them.{{ else }}**Not known** is how severe the defects are.{{ end }} With five good
 #   hazelnuts to learn from it has {{ value:01_task2_padim.auroc_with_fewest_pictures }}.
 # - **See** [notebook 01](notebooks/01_task2_padim.html).
 #
@@ -199,11 +199,11 @@
 #
 # - **Start with** the best detector of each modality, and rank their alarms by held-out p-values;
 #   `MultiModalAnomalyDetector` does both.
-# - **It reached** {{ value:09_unified_framework.unified_image_auroc }} on
+# - **It reached** {{ value:09_unified_framework.unified_image_splits_auroc }} on
 #   {{ name:09_unified_framework.image_dataset }} (PaDiM
 #   {{ value:01_task2_padim.hazelnut_padim_image_auroc }}, PatchCore
 #   {{ value:01_task2_padim.hazelnut_patchcore_image_auroc }}) and
-#   {{ value:09_unified_framework.unified_tabular_auroc }} on {{ name:09_unified_framework.table_dataset }} (ruler
+#   {{ value:09_unified_framework.unified_tabular_splits_auroc }} on {{ name:09_unified_framework.table_dataset }} (ruler
 #   {{ value:isolation_forest_comparison; ruler, standard; AUROC }}). Promised one false alarm in twenty, it
 #   gave {{ value:unified_alarms; image; mixture, held-out p-values }} on pictures, where one Gaussian and one threshold for
 #   all gave {{ value:unified_alarms; image; one Gaussian, one threshold }}.
