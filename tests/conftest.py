@@ -5,8 +5,13 @@ import pytest
 import torch
 from hypothesis import Phase, settings
 
+# No example has a time limit: on a busy machine some take many times longer.
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
 # `make mutate` runs a test until it fails once: always the same examples, and no search for a smaller one.
-settings.register_profile("mutate", derandomize=True, database=None, phases=[Phase.explicit, Phase.generate])
+settings.register_profile(
+    "mutate", derandomize=True, deadline=None, database=None, phases=[Phase.explicit, Phase.generate]
+)
 
 
 def pytest_collection_modifyitems(items):

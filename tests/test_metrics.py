@@ -54,7 +54,7 @@ def masks_and_maps(draw):
 # ---------------------------------------------------------------------------------------------- samples
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(labelled_scores())
 def test_curve_metrics_equal_their_definition_over_all_thresholds(sample):
     y, scores = sample
@@ -71,14 +71,14 @@ def test_curve_metrics_equal_their_definition_over_all_thresholds(sample):
     assert metrics.fpr_at_tpr(y, scores, 0.95) == pytest.approx(min(false_alarms))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(labelled_scores())
 def test_auroc_and_average_precision_equal_scikit_learn(sample):
     assert metrics.auroc(*sample) == pytest.approx(reference.roc_auc_score(*sample))
     assert metrics.average_precision(*sample) == pytest.approx(reference.average_precision_score(*sample))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(labelled_scores(), st.integers(0, 2**32 - 1))
 def test_no_metric_depends_on_the_order_of_the_samples(sample, seed):
     y, scores = sample
@@ -114,7 +114,7 @@ def test_all_anomalies_are_found_only_below_the_lowest_of_them():
 # -------------------------------------------------------------------------------------------- bootstrap
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(labelled_scores(), st.sampled_from(sorted(NAMED)), st.integers(0, 1000))
 def test_the_vectorised_bootstrap_equals_the_metric_of_each_resample(sample, name, seed):
     by_name = bootstrap_interval(name, *sample, n_resamples=10, random_state=seed)
@@ -188,7 +188,7 @@ def slow_aupro(masks, maps, max_fpr):
     return np.trapezoid([*np.array(pro)[inside], end], [*np.array(fpr)[inside], max_fpr]) / max_fpr
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(masks_and_maps(), st.sampled_from([0.05, 0.3, 0.5, 1.0]))
 def test_pixel_metrics_equal_slow_direct_ones_ties_or_not(sample, max_fpr):
     masks, maps = sample
@@ -252,7 +252,7 @@ def test_pixel_metrics_leave_their_input_as_it_was():
     np.testing.assert_array_equal(maps, before[1])
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(2, 9), st.integers(2, 9))
 def test_enlarged_maps_keep_a_linear_ramp_inside_and_never_leave_the_range(height, factor):
     ramp = np.tile(np.arange(height, dtype=np.float32)[:, None], (1, 3))[None]

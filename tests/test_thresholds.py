@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -30,6 +30,7 @@ def test_conformal_threshold_and_p_values_say_the_same(n, alpha, seed):
     np.testing.assert_allclose(threshold.p_values(scores), direct)
 
 
+@settings(max_examples=20)
 @given(alpha=st.sampled_from([0.02, 0.05, 0.1, 0.3]), n=st.integers(20, 200), seed=st.integers(0, 1000))
 def test_conformal_false_alarm_rate_is_kept_for_any_law_of_scores(alpha, n, seed):
     rng = np.random.default_rng(seed)

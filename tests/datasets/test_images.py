@@ -113,7 +113,7 @@ def test_a_file_that_is_no_image_is_refused_by_name(tmp_path):
         read_image(tmp_path / "absent.png")
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 @given(st.sampled_from(["PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP"]), st.floats(0, 0.9), st.integers(0, 2**32))
 def test_a_truncated_image_is_refused_whatever_its_format(tmp_path, kind, share, seed):
     buffer = io.BytesIO()
@@ -126,7 +126,7 @@ def test_a_truncated_image_is_refused_whatever_its_format(tmp_path, kind, share,
 
 
 @pytest.mark.filterwarnings("ignore:.*:UserWarning:PIL")
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 @given(st.sampled_from(["PNG", "JPEG", "TIFF", "BMP", "GIF"]), st.integers(0, 2**32))
 def test_damaged_bytes_give_a_picture_or_the_one_error(tmp_path, kind, seed):
     rng = np.random.default_rng(seed)

@@ -16,7 +16,7 @@ from mmad_utils.datasets.folders import cache_home, data_home
 from mmad_utils.datasets.record import ENTRY_KEYS, content_hash, manifest
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.lists(st.sampled_from([0, 1]), min_size=2, max_size=60), st.integers(0, 2**32))
 def test_half_of_the_normals_train_and_everything_else_is_tested(labels, seed):
     y = np.array(labels)
@@ -51,7 +51,7 @@ def test_the_same_seed_gives_the_same_content_and_another_seed_another():
     assert first == again != other
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(0, 1000))
 def test_resplit_redraws_normals_into_the_same_sizes_and_leaves_anomalies_in_place(seed):
     dataset = load("breast_cancer")

@@ -364,7 +364,7 @@ def test_a_file_to_score_is_read_as_the_training_file_was(write):
 NUMBERS = st.lists(st.integers(-(10**9), 10**9).map(lambda i: i / 100), min_size=3, max_size=8)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, suppress_health_check=list(HealthCheck))
 @given(NUMBERS, st.sampled_from([(".", ","), (",", "."), (",", " "), (".", "'")]), st.sampled_from(["", " kg", "%"]))
 def test_numbers_come_back_from_any_format(numbers, marks, unit):
     decimal, thousands = marks
@@ -375,7 +375,7 @@ def test_numbers_come_back_from_any_format(numbers, marks, unit):
     np.testing.assert_array_equal(parse_numbers(cells, found), numbers)
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_a_frame_comes_back_from_a_csv_file(data, tmp_path_factory):
     separator = data.draw(st.sampled_from([",", ";", "\t", "|"]))

@@ -173,7 +173,7 @@ def test_a_column_name_keeps_its_line_break_and_loses_its_margins(tmp_path):
     assert read_csv(tmp_path / "x.csv")[0] == ["a\r\nb", "c"]
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=2, max_size=2), min_size=1))
 def test_csv_numbers_are_read_to_the_last_bit(tmp_path, rows):
     path = tmp_path / "x.csv"

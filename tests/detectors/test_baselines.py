@@ -80,7 +80,7 @@ def test_robust_scaling_is_arcsinh_of_the_distance_to_the_median_in_interquartil
     np.testing.assert_allclose(detector.anomaly_score([[4.0], [8.0]]), [0, np.arcsinh(1.0) ** 2])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     scale=st.floats(0.01, 100),
     shift=st.floats(-100, 100),

@@ -48,7 +48,7 @@ def test_scorer_names_the_remedy_for_a_singular_covariance(rng):
         GaussianAnomalyScorer(covariance="oas").fit(X)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     n=st.integers(2, 24),
     d=st.integers(1, 16),
@@ -69,7 +69,7 @@ def test_statistics_in_any_batches_are_those_of_numpy(n, d, cuts, offset, seed):
         np.testing.assert_allclose(model.covariance_[p], expected, rtol=1e-5, atol=1e-5)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     sizes=st.lists(st.integers(1, 14), min_size=2, max_size=4),
     d=st.integers(2, 16),

@@ -35,7 +35,7 @@ from mmad_utils.datasets.tabular import read_arff, read_csv, read_matrices
 SECONDS = 20
 BYTES = 1_000_000_000  # beyond the size of the file
 EXAMPLES = settings(
-    max_examples=25, derandomize=True, database=None, deadline=None,
+    max_examples=25, derandomize=True, database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )  # fmt: skip
 settings.register_profile("readers", EXAMPLES)
