@@ -10,7 +10,7 @@ import table_cases as cases
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mmad_utils.datasets import table_files, table_rows
+from mmad_utils.datasets import samples, table_files, table_rows
 from mmad_utils.datasets.date_format import parse_dates
 from mmad_utils.datasets.folders import user_path
 from mmad_utils.datasets.number_format import NumberFormat, detect_format, parse_numbers
@@ -472,11 +472,24 @@ def test_a_wrong_label_gets_the_nearest_name(write):
         read_table(write(table()), label="knid")
 
 
-def test_a_missing_file_and_a_folder_are_named(tmp_path):
-    with pytest.raises(DatasetError, match="Give its whole path"):
-        find("nowhere.csv")
+def test_a_missing_file_and_a_folder_are_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("MMAD_CURRENT_FOLDER", "/a")
+    monkeypatch.setenv("MMAD_DATA_HOME", "/b")
+    monkeypatch.setattr(samples, "CHECKOUT", None)
+    with pytest.raises(DatasetError, match=r"^x\.csv: no such file or folder in /a, /b\. Give its whole path\.$"):
+        find("x.csv")
+    with pytest.raises(DatasetError, match=r"^a{200}: cannot be read \(.+\)\.$"):
+        find("a" * 5000)
     with pytest.raises(DatasetError, match=r" is a folder, not a table; pictures are read by read_pictures\.$"):
         read_table(tmp_path)
+
+
+def test_too_few_normal_samples_are_refused_with_the_number_that_is_needed():
+    samples.check_enough(20, 20, Path("x"), "rows")
+    with pytest.raises(DatasetError) as caught:
+        samples.check_enough(19, 20, Path("x"), "rows")
+    needed = "at least 20 are needed, half to learn from and half to set a threshold."
+    assert str(caught.value) == f"x: 19 normal rows; {needed}"
 
 
 def test_a_path_of_the_user_starts_from_the_folder_in_which_the_command_was_typed(tmp_path, monkeypatch):
