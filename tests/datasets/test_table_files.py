@@ -188,6 +188,28 @@ def test_a_parquet_file_keeps_its_named_index_and_has_single_values(frame, tmp_p
         read(path)
 
 
+def test_a_column_of_durations_stays_one(tmp_path):
+    pd.DataFrame({"a": pd.to_timedelta([1, 2], unit="s")}).to_parquet(tmp_path / "a.parquet")
+    assert read(tmp_path / "a.parquet").X["a"].dtype.kind == "m"
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        (["5", "", "NA"], False),  # a number above gaps
+        (["NA", "x", "y"], False),  # a gap in the first row
+        (["word", "", "NA"], True),
+        (["5 kg,7", "6,8", "7,9"], False),
+        (["5 x 7,7", "6,8", "7,9"], True),
+        (["b", "a", "b"], False),
+        (["b", "a", "c"], True),
+    ],
+)
+def test_the_first_row_has_names_where_they_differ_in_kind_from_what_is_below(rows, expected):
+    names, *body = (row.split(",") for row in rows)
+    assert table_files._is_header(names, body) is expected
+
+
 def test_numbers_are_words_where_training_had_a_column_of_words(tmp_path):
     learned = ColumnEncoder({"code": "category"}).fit(pd.DataFrame({"code": ["7", "12", "7"]}))
     pd.DataFrame({"code": [7, 12]}).to_parquet(tmp_path / "a.parquet")
@@ -429,7 +451,7 @@ def test_quotes_hide_separators_and_line_breaks(write):
         ("x,y\n", "no row below"),
         (table(rows=[*ROWS, "1,2"]), r"row 42: 2 cells below 3"),
         (table(rows=["1,2,3,4", *ROWS]), r"row 2: 4 cells below 3"),
-        (table(rows=ROWS[:5]), "5 normal rows; at least 20"),
+        (table(rows=ROWS[:5]), r"mine\.csv: 5 normal rows; at least 20"),
         (table(rows=['"open,1,2', *ROWS]), r"after row 1: .*quote"),
     ],
 )
