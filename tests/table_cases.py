@@ -123,6 +123,12 @@ RIGHT = [
         {"decimal": "."},
         {"n": [1024, 2048]},
     ),
+    (
+        "points, decimal comma chosen",
+        lines("n;t", "1.024;1", "2.048;2"),
+        {"decimal": ","},
+        {"n": [1024, 2048], "t": [1, 2]},
+    ),
     ("three decimals in a comma file", lines("n,t", "1.024,1", "2.048,2"), {}, {"n": [1.024, 2.048]}),
     ("fractions only in the last row", "t;u\n" + "20;1\n" * 60 + "20,5;2\n", {}, {"t": [20] * 60 + [20.5]}),
     ("Unicode minus", lines("n,t", "−5.5,1", "3,2"), {}, {"n": [-5.5, 3]}),

@@ -10,7 +10,7 @@ import table_cases as cases
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mmad_utils.datasets import table_files, table_rows
+from mmad_utils.datasets import samples, table_files, table_rows
 from mmad_utils.datasets.date_format import parse_dates
 from mmad_utils.datasets.folders import user_path
 from mmad_utils.datasets.number_format import NumberFormat, detect_format, parse_numbers
@@ -188,6 +188,28 @@ def test_a_parquet_file_keeps_its_named_index_and_has_single_values(frame, tmp_p
         read(path)
 
 
+def test_a_column_of_durations_stays_one(tmp_path):
+    pd.DataFrame({"a": pd.to_timedelta([1, 2], unit="s")}).to_parquet(tmp_path / "a.parquet")
+    assert read(tmp_path / "a.parquet").X["a"].dtype.kind == "m"
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        (["5", "", "NA"], False),  # a number above gaps
+        (["NA", "x", "y"], False),  # a gap in the first row
+        (["word", "", "NA"], True),
+        (["5 kg,7", "6,8", "7,9"], False),
+        (["5 x 7,7", "6,8", "7,9"], True),
+        (["b", "a", "b"], False),
+        (["b", "a", "c"], True),
+    ],
+)
+def test_the_first_row_has_names_where_they_differ_in_kind_from_what_is_below(rows, expected):
+    names, *body = (row.split(",") for row in rows)
+    assert table_files._is_header(names, body) is expected
+
+
 def test_numbers_are_words_where_training_had_a_column_of_words(tmp_path):
     learned = ColumnEncoder({"code": "category"}).fit(pd.DataFrame({"code": ["7", "12", "7"]}))
     pd.DataFrame({"code": [7, 12]}).to_parquet(tmp_path / "a.parquet")
@@ -209,6 +231,7 @@ def test_the_rows_of_a_text_file_come_in_chunks_with_their_numbers(write, monkey
     assert [chunk.index.tolist() for chunk, _ in chunks] == [[2, 3, 4], [5, 6, 8], [9]]
     assert [share for _, share in chunks] == [4 / 9, 8 / 9, 1.0]
     assert [values(chunk["a"]) for chunk, _ in chunks] == [[0, 1, 2], [3, 4, None], ["x"]]
+    assert chunks[0][0]["t"].dtype == pd.array([""], dtype="str").dtype
     assert chunks[0][0]["t"].tolist() == ["0,5", "1,5", "2,5"] and chunks[1][0]["k"].tolist() == ["31", "41", "51"]
 
 
@@ -228,6 +251,8 @@ def test_the_rows_of_a_parquet_file_come_in_chunks(tmp_path, monkeypatch):
     assert [chunk.index.tolist() for chunk, _ in chunks] == [[1, 2, 3], [4, 5], [6, 7, 8], [9, 10]]
     assert [share for _, share in chunks] == [0.3, 0.5, 0.8, 1.0]
     assert pd.concat([chunk["c"] for chunk, _ in chunks]).tolist() == list(range(10, 20))
+    frame.set_index("c").to_parquet(path)
+    assert list(next(iter_table(path, encoder(c="number", a="number")))[0]) == ["c", "a"]
     frame[:0].to_parquet(path)
     with pytest.raises(DatasetError, match=r"a\.parquet: no row\.$"):
         list(iter_table(path, encoder(a="number")))
@@ -429,7 +454,7 @@ def test_quotes_hide_separators_and_line_breaks(write):
         ("x,y\n", "no row below"),
         (table(rows=[*ROWS, "1,2"]), r"row 42: 2 cells below 3"),
         (table(rows=["1,2,3,4", *ROWS]), r"row 2: 4 cells below 3"),
-        (table(rows=ROWS[:5]), "5 normal rows; at least 20"),
+        (table(rows=ROWS[:5]), r"mine\.csv: 5 normal rows; at least 20"),
         (table(rows=['"open,1,2', *ROWS]), r"after row 1: .*quote"),
     ],
 )
@@ -472,11 +497,24 @@ def test_a_wrong_label_gets_the_nearest_name(write):
         read_table(write(table()), label="knid")
 
 
-def test_a_missing_file_and_a_folder_are_named(tmp_path):
-    with pytest.raises(DatasetError, match="Give its whole path"):
-        find("nowhere.csv")
+def test_a_missing_file_and_a_folder_are_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("MMAD_CURRENT_FOLDER", "/a")
+    monkeypatch.setenv("MMAD_DATA_HOME", "/b")
+    monkeypatch.setattr(samples, "CHECKOUT", None)
+    with pytest.raises(DatasetError, match=r"^x\.csv: no such file or folder in /a, /b\. Give its whole path\.$"):
+        find("x.csv")
+    with pytest.raises(DatasetError, match=r"^a{200}: cannot be read \(.+\)\.$"):
+        find("a" * 5000)
     with pytest.raises(DatasetError, match=r" is a folder, not a table; pictures are read by read_pictures\.$"):
         read_table(tmp_path)
+
+
+def test_too_few_normal_samples_are_refused_with_the_number_that_is_needed():
+    samples.check_enough(20, 20, Path("x"), "rows")
+    with pytest.raises(DatasetError) as caught:
+        samples.check_enough(19, 20, Path("x"), "rows")
+    needed = "at least 20 are needed, half to learn from and half to set a threshold."
+    assert str(caught.value) == f"x: 19 normal rows; {needed}"
 
 
 def test_a_path_of_the_user_starts_from_the_folder_in_which_the_command_was_typed(tmp_path, monkeypatch):
