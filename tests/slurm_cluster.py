@@ -17,8 +17,9 @@ import psutil
 
 CONFIGURATION = Path("/etc/slurm/slurm.conf")
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "scontrol")
+NAME = "mmad-test"
 SETTINGS = """\
-ClusterName=test
+ClusterName={name}
 SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort=17000
 SlurmUser=root
@@ -53,7 +54,8 @@ def missing() -> str:
         return f"{', '.join(absent)} not installed (Debian: slurm-wlm, munge)"
     if os.geteuid() != 0:
         return "a Slurm for the test needs root"
-    if CONFIGURATION.exists():
+    ours = f"ClusterName={NAME}"  # which a killed test has left, unless its daemons answer
+    if CONFIGURATION.exists() and (ours not in CONFIGURATION.read_text() or "is UP" in _scontrol("ping")):
         return f"{CONFIGURATION} exists: another Slurm is configured here"
     return ""
 
@@ -74,7 +76,7 @@ class Cluster:
         key.write_bytes(os.urandom(128))
         key.chmod(0o600)
         CONFIGURATION.parent.mkdir(exist_ok=True)
-        CONFIGURATION.write_text(SETTINGS.format(host=host, folder=self.folder, nodes=nodes))
+        CONFIGURATION.write_text(SETTINGS.format(name=NAME, host=host, folder=self.folder, nodes=nodes))
         munge = {"key-file": key, "socket": self.folder / "munge.socket", "pid-file": self.folder / "munge" / "pid"}
         munge |= {"log-file": self.folder / "munge" / "log", "seed-file": self.folder / "munge" / "seed"}
         self._run("munged", "--foreground", "--force", *(f"--{name}={path}" for name, path in munge.items()))
