@@ -156,7 +156,7 @@ PLAN = {
     "PaDiM: fit": (padim_fit, {"images": doubled(16), "positions": SQUARES}),
     "PaDiM: fit of 544 images at 36 positions": (padim_fit_features, {"features": doubled(16)}),
     "PaDiM: score of 16 images": (padim_score, {"positions": SQUARES}),
-    "PatchCore: fit": (patchcore_fit, {"images": doubled(2), "positions": SQUARES}),
+    "PatchCore: fit": (patchcore_fit, {"images": doubled(4), "positions": SQUARES}),
     "PatchCore(max_patches=10000): fit": (patchcore_stream, {"images": doubled(16)}),
     "PatchCore: score of 16 images": (patchcore_score, {"memory": doubled(250)}),
 }

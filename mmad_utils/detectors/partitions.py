@@ -87,7 +87,8 @@ def fit_partitions(detector, X):
 def score_partitions(detector, X):
     """Anomaly scores of all partitions of a Dask collection, not computed yet.
 
-    Each worker receives the detector once, not once per partition.
+    Each worker receives the detector once, not once per partition. A score that depends on the other samples that are
+    scored with it, such as that of ``RandomScore``, depends on the partition.
 
     Parameters
     ----------
