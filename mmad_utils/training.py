@@ -44,7 +44,7 @@ __all__ = [
 ]
 
 
-SMALL_STEP = 2**24  # multiply-adds of a network's pass over a batch, up to which a second thread saves no time
+SMALL_STEP = 2**24  # multiply-adds of a pass over a batch, less than a millisecond of one core: one thread does it
 
 
 class TrainingError(RuntimeError):
