@@ -398,7 +398,7 @@ nb.figure(
     fig, "transformer_comparison", n=n_seeds, data=frame.reset_index(),
     caption=f"AUROC of the trained network, {n_seeds} seeds, mean ± sd, beside its controls; dashed: untrained.",
     alt="A panel for each data set. The trained network's residual score is level with the dashed line of the untrained "
-    "one or a little to its right; by the error alone trained is far to the right of untrained.",
+    "one or a little to its right; by the error alone trained is to the right of untrained.",
 )  # fmt: skip
 
 # %% [markdown]
@@ -553,7 +553,8 @@ print(f"raw patches {raw_area:.3f}, backbone tokens {backbone_area:.3f}")
 
 # %% [markdown]
 # The backbone saw a million photographs and brings what edges and textures look like. A few hundred pictures do not teach
-# that; what the network learns from pixels is mostly that neighbours look alike.
+# that; what the network learns from pixels is mostly that neighbours look alike. On the generated hazelnuts this is almost
+# enough, because their defects are plainly visible: a white print or a dark hole differs from its neighbours in the pixels.
 #
 # Before believing a number on *any* set of photographs, ask what else differs between the normal pictures and the
 # others. Two clues that know nothing about defects: how sharp a picture is (spread of its Laplacian), how bright it is.
