@@ -39,9 +39,8 @@ CUTS = [0, 40, 40, 41, 120, 121, 200, 260, 300]  # partition 1 is empty, 2 and 4
 def client():
     """Of two worker processes; one that is killed is started again."""
     cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import a test
-    options = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
+    options = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": ":0"}
     with (
-        dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}),  # starts sooner
         distributed.LocalCluster(**options, silence_logs=logging.CRITICAL) as cluster,
         distributed.Client(cluster, set_as_default=False) as client,
     ):
