@@ -163,7 +163,7 @@ def iter_table(
     columns, header = _header(rows, path, None, notes, above)
     _check_columns(path, names, columns)
     plain = {name for name in names if encoder.kinds_[name] == "number" and name not in encoder.formats_}
-    lines = 0 if path.suffix.lower() in (".xlsx", ".xlsm") else count_lines(path)
+    lines = count_lines(path) if separator else 0  # a sheet has none
     for chunk in _chunks(rows, len(columns), header, path, separator):
         numbers = [number for number, _ in chunk]
         frame: dict[str, Any] = {}

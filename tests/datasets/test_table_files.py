@@ -231,6 +231,7 @@ def test_the_rows_of_a_text_file_come_in_chunks_with_their_numbers(write, monkey
     assert [chunk.index.tolist() for chunk, _ in chunks] == [[2, 3, 4], [5, 6, 8], [9]]
     assert [share for _, share in chunks] == [4 / 9, 8 / 9, 1.0]
     assert [values(chunk["a"]) for chunk, _ in chunks] == [[0, 1, 2], [3, 4, None], ["x"]]
+    assert chunks[0][0]["t"].dtype == pd.array([""], dtype="str").dtype
     assert chunks[0][0]["t"].tolist() == ["0,5", "1,5", "2,5"] and chunks[1][0]["k"].tolist() == ["31", "41", "51"]
 
 
@@ -250,6 +251,8 @@ def test_the_rows_of_a_parquet_file_come_in_chunks(tmp_path, monkeypatch):
     assert [chunk.index.tolist() for chunk, _ in chunks] == [[1, 2, 3], [4, 5], [6, 7, 8], [9, 10]]
     assert [share for _, share in chunks] == [0.3, 0.5, 0.8, 1.0]
     assert pd.concat([chunk["c"] for chunk, _ in chunks]).tolist() == list(range(10, 20))
+    frame.set_index("b").to_parquet(path)
+    assert list(next(iter_table(path, encoder(b="number", a="number")))[0]) == ["b", "a"]
     frame[:0].to_parquet(path)
     with pytest.raises(DatasetError, match=r"a\.parquet: no row\.$"):
         list(iter_table(path, encoder(a="number")))
