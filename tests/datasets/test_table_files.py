@@ -179,6 +179,10 @@ def test_a_parquet_file_keeps_its_named_index_and_has_single_values(frame, tmp_p
     samples = read(path)
     assert list(samples.X) == ["code", "count", "size", "when"] and samples.names.tolist() == [1, 2, 3]
     assert samples.X.index.tolist() == [0, 1, 2]
+    frame.set_index(["code", "size"]).rename_axis(["code", None]).to_parquet(path)
+    assert list(read(path).X) == ["code", "count", "when"]
+    pd.DataFrame({"a": [True, None], "b": [1, 2]}).to_parquet(path)
+    assert values(read(path).X["a"]) == [1, None]
     for cell in ([1, 2], {"a": 1}):
         pd.DataFrame({"a": [1, 2], "b": [None, cell]}).to_parquet(path)
         with pytest.raises(DatasetError, match=r"column 'b': holds lists, not single values\. Give it columns"):
@@ -203,6 +207,10 @@ def test_a_column_of_durations_stays_one(tmp_path):
         (["5 x 7,7", "6,8", "7,9"], True),
         (["b", "a", "b"], False),
         (["b", "a", "c"], True),
+        (["word,7", "1,8", "2,9", "3,9", "4,9", "x,9"], False),  # no more than 80% are numbers
+        (["w,v,7,8", "A,B,9,9", "A,B,9,9"], False),  # as many words as numbers
+        (["p,q,r,s", "p,q,A,B", "p,q,A,B"], False),  # as many words come again as do not
+        (["p,w,v", "p,A,C", "p,B,D"], False),  # words that never come again show nothing
     ],
 )
 def test_the_first_row_has_names_where_they_differ_in_kind_from_what_is_below(rows, expected):
@@ -251,8 +259,8 @@ def test_the_rows_of_a_parquet_file_come_in_chunks(tmp_path, monkeypatch):
     assert [chunk.index.tolist() for chunk, _ in chunks] == [[1, 2, 3], [4, 5], [6, 7, 8], [9, 10]]
     assert [share for _, share in chunks] == [0.3, 0.5, 0.8, 1.0]
     assert pd.concat([chunk["c"] for chunk, _ in chunks]).tolist() == list(range(10, 20))
-    frame.set_index("c").to_parquet(path)
-    assert list(next(iter_table(path, encoder(c="number", a="number")))[0]) == ["c", "a"]
+    frame.set_index("b").to_parquet(path)
+    assert list(next(iter_table(path, encoder(b="number", a="number")))[0]) == ["b", "a"]
     frame[:0].to_parquet(path)
     with pytest.raises(DatasetError, match=r"a\.parquet: no row\.$"):
         list(iter_table(path, encoder(a="number")))
