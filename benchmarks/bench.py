@@ -6,7 +6,8 @@
 benchmarks/peers.lock). The work of both sides is in benchmarks/bench_work.py. A pair is one repetition of a task by
 both: each side in a process of its own, with the same data, seed and number of threads; the side that comes first
 alternates. A pair is one line of the run file, with seconds, CPU seconds, memory, results, their largest relative
-difference, and the load average of the machine before it. Pairs that the file has are not repeated.
+difference, and the load average of the machine before it. Pairs that the file has are not repeated:
+remove the file to measure anew.
 
 A pair whose data are missing, or that needs more memory than is free, is reported and left out. Where a side fails,
 this is reported, the other pairs are measured, and the exit status is 1.
