@@ -509,7 +509,7 @@ def read_arff(path: Path) -> pd.DataFrame:
     try:
         with path.open(encoding="utf-8", errors="replace") as file:
             rows, _ = arff.loadarff(file)
-        frame = pd.DataFrame(rows)
+        frame, kinds = pd.DataFrame(rows), {name: rows.dtype[name].kind for name in rows.dtype.names}
     except Exception as error:  # SciPy's reader meets damaged lines with exceptions of every kind
         raise DatasetError(
             f"{where}: not a readable ARFF file of numbers and nominal values ({error!r}). Make a CSV file of it "
@@ -517,8 +517,7 @@ def read_arff(path: Path) -> pd.DataFrame:
         ) from error
     if not len(frame):
         raise DatasetError(f"{where}: no row of data.")
-    for name in frame:
-        kind = rows.dtype[name].kind
+    for name, kind in kinds.items():
         if kind == "S":
             frame[name] = frame[name].str.decode("ascii")
         elif kind != "f":
