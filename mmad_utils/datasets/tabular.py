@@ -509,7 +509,10 @@ def read_arff(path: Path) -> pd.DataFrame:
     try:
         with path.open(encoding="utf-8", errors="replace") as file:
             rows, _ = arff.loadarff(file)
-        frame, kinds = pd.DataFrame(rows), {name: rows.dtype[name].kind for name in rows.dtype.names}
+        kinds = {name: rows.dtype[name].kind for name in rows.dtype.names}
+        if not kinds:
+            raise ValueError("no attribute")
+        frame = pd.DataFrame(rows)
     except Exception as error:  # SciPy's reader meets damaged lines with exceptions of every kind
         raise DatasetError(
             f"{where}: not a readable ARFF file of numbers and nominal values ({error!r}). Make a CSV file of it "
