@@ -123,6 +123,7 @@ RIGHT = [
         {"decimal": "."},
         {"n": [1024, 2048]},
     ),
+    ("words before numbers", lines("w;n", "x;1,5", "y;2,5"), {}, {"w": ["x", "y"], "n": [1.5, 2.5]}),
     (
         "points, decimal comma chosen",
         lines("n;t", "1.024;1", "2.048;2"),

@@ -336,8 +336,13 @@ def _read(rows, columns, header, path, separator, text: set[str]) -> tuple[pd.Da
         for block, name, column in zip(blocks, columns, zip(*(row for _, row in chunk))):
             cells = list(map(str.strip, column))
             plain = None if name in text else _plain(cells)
-            if plain is not None and plain.dtype.kind == "f" and name not in points:
-                points |= {name} if POINT.search("\n".join(cells)) else set()
+            if (
+                plain is not None
+                and plain.dtype.kind == "f"
+                and name not in points
+                and POINT.search("\n".join(cells))
+            ):
+                points.add(name)
             block.append(pd.Series(cells, dtype="str") if plain is None else plain)
     mixed = {name for name, block in zip(columns, blocks) if len({isinstance(part, pd.Series) for part in block}) > 1}
     if mixed:  # the first rows were numbers, later ones are not: read these columns once more, as text

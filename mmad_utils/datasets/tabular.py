@@ -509,6 +509,9 @@ def read_arff(path: Path) -> pd.DataFrame:
     try:
         with path.open(encoding="utf-8", errors="replace") as file:
             rows, _ = arff.loadarff(file)
+        kinds = {name: rows.dtype[name].kind for name in rows.dtype.names}
+        if not kinds:
+            raise ValueError("no attribute")
         frame = pd.DataFrame(rows)
     except Exception as error:  # SciPy's reader meets damaged lines with exceptions of every kind
         raise DatasetError(
@@ -517,8 +520,7 @@ def read_arff(path: Path) -> pd.DataFrame:
         ) from error
     if not len(frame):
         raise DatasetError(f"{where}: no row of data.")
-    for name in frame:
-        kind = rows.dtype[name].kind
+    for name, kind in kinds.items():
         if kind == "S":
             frame[name] = frame[name].str.decode("ascii")
         elif kind != "f":

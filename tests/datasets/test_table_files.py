@@ -192,6 +192,15 @@ def test_a_parquet_file_keeps_its_named_index_and_has_single_values(frame, tmp_p
         read(path)
 
 
+def test_columns_kept_as_text_are_stored_with_the_table(write):
+    assert read(write("n,m\n12,1\n13,2\n"), text=["n"]).X.attrs["text"] == ["n"]
+
+
+def test_five_columns_of_a_format_are_named_and_no_more_are_counted(write):
+    notes = read(write("a;b;c;d;e\n" + "1,5;1,5;1,5;1,5;1,5\n" * 2)).notes
+    assert notes == ("Columns 'a', 'b', 'c', 'd', 'e': decimal comma; '1,5' is 1.5.",)
+
+
 def test_a_column_of_durations_stays_one(tmp_path):
     pd.DataFrame({"a": pd.to_timedelta([1, 2], unit="s")}).to_parquet(tmp_path / "a.parquet")
     assert read(tmp_path / "a.parquet").X["a"].dtype.kind == "m"
