@@ -183,11 +183,6 @@ def _add(
             raise KeyError("Version")
     except LicenceError as error:
         problems.append(str(error))
-    except (
-        KeyError,
-        TypeError,
-        AttributeError,
-        UnicodeDecodeError,
-    ):  # by version of Python
+    except (KeyError, TypeError, AttributeError, UnicodeDecodeError, FileNotFoundError):  # by version of importlib
         where = getattr(distribution, "_path", distribution)
         problems.append(f"{where}: its metadata are missing or damaged; install the package again")
