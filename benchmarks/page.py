@@ -36,6 +36,7 @@ IDENTITY = (  # entries of a run that are not measured
     *("method", "axis", "size"),
 )
 HARD = ("tables/vowels", "tables/optdigits", "tables/satellite")
+REPORT = tuple(f"tables/report_{name}" for name in ("aloi", "campaign", "cover", "magic_gamma", "musk", "stamps"))
 DIGITS = tuple(f"digits/{k}" for k in range(10))
 SCENES = tuple(f"digit_scenes/{k}" for k in (2, 3, 4, 5, 6, 7, 9))  # no flip or half turn maps these to themselves
 
@@ -472,6 +473,7 @@ TABLES = {
     "thumbnails-64": Table("thumbnails", thumbnails, side(64)),
     "thumbnails-32": Table("thumbnails", thumbnails, side(32)),
     "tables": Table("tables", lambda runs: comparison(named(runs), HARD, (*HARD, "thyroid"))),
+    "report": Table("report", lambda runs: comparison(named(runs), REPORT, REPORT)),
     "choices": Table("choices", choice),
     "choices-contaminated": Table("choices_contaminated", choice),
     "ablations": Table("ablations", ablation_gains, column("anomalies", "report")),
