@@ -257,8 +257,8 @@ def measure(
         scaler = StandardScaler().fit(X[y == 0] if training == "labelled" else X)
         X, X_test = scaler.transform(X), scaler.transform(X_test)
     start = time.perf_counter()
-    chance = {"random_state": seed} if "random_state" in detector.get_params() else {}
-    fitted = clone(detector).set_params(**chance).fit(X, y if training == "labelled" else None)
+    seeding = {"random_state": seed} if "random_state" in detector.get_params() else {}
+    fitted = clone(detector).set_params(**seeding).fit(X, y if training == "labelled" else None)
     scores = fitted.anomaly_score(X_test)
     seconds = time.perf_counter() - start
     own = {"auroc_training": auroc(y, fitted.anomaly_score(X))} if training == "contaminated" else {}
