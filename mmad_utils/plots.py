@@ -37,8 +37,10 @@ __all__ = [
     "growth",
     "heatmaps",
     "images",
+    "lines",
     "precision_recall_curves",
     "roc_curves",
+    "scatter",
     "score_histogram",
     "use_style",
 ]
@@ -46,6 +48,7 @@ __all__ = [
 NORMAL, ANOMALY = "#0072B2", "#D55E00"  # Okabe and Ito's blue and vermilion
 COLORS = ["#332288", "#44AA99", "#AA4499", "#999933", "#882255", "#117733", "#88CCEE", "#CC6677"]  # Paul Tol
 LINES = ["-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1))]
+DASHES = ["", (4, 2), (6, 2, 1, 2), (1, 1.5), (5, 1, 1, 1, 1, 1), (2, 1), (8, 2)]  # of seaborn, as LINES
 MARKERS = ["o", "s", "^", "D", "v", "P", "X"]
 WIDTH = 7.0  # inches, the width of the report's text
 STYLE: Any = {
@@ -257,6 +260,80 @@ def decision_regions(detectors: Mapping[str, Any], X, y=None, *, columns: int = 
 
 
 @_styled
+def lines(
+    frame: pd.DataFrame,
+    x: str,
+    y: str,
+    *,
+    by: str | None = None,
+    panels: str | None = None,
+    error: Any = "sd",
+    height: float = 2.8,
+    **axes: Any,
+) -> Figure:
+    """The mean of ``y`` over ``x``, with its spread as bars.
+
+    Parameters
+    ----------
+    frame : DataFrame in long form
+        One row per measurement. Rows that agree in ``x``, ``by`` and ``panels`` are averaged.
+    x, y : str
+        Columns of numbers.
+    by, panels : str, optional
+        Columns. Each value of ``by`` is a line with its own colour, marker and dashes; each value of ``panels`` is a
+        plot, side by side, with the same axes.
+    error : seaborn's ``errorbar``, default="sd"
+        None draws no bars.
+    height : float, default=2.8
+        Of the figure, in inches.
+    **axes
+        Passed to ``Axes.set``, as in ``ylim=(0, 1), xscale="log"``.
+
+    Returns
+    -------
+    Figure
+    """
+    groups = frame[by].nunique() if by else 1
+    styles = {"markers": MARKERS[:groups], "dashes": DASHES[:groups], "style": by} if by else {"marker": MARKERS[0]}
+    aspect = WIDTH / height / (frame[panels].nunique() if panels else 1)
+    grid = sns.relplot(
+        frame, x=x, y=y, hue=by, palette=COLORS[:groups] if by else None, col=panels, kind="line", errorbar=error,
+        err_style="bars", height=height, aspect=aspect, facet_kws={"legend_out": False}, **styles,
+    )  # fmt: skip
+    return _finished(grid, axes)
+
+
+def scatter(
+    frame: pd.DataFrame, x: str, y: str, *, by: str | None = None, panels: str | None = None, height: float = 3.0,
+    colors: Sequence[str] = (NORMAL, ANOMALY), **axes: Any,
+) -> Figure:  # fmt: skip
+    """Points, one per row of ``frame``; the parameters are those of `lines`.
+
+    ``colors`` are those of the values of ``by`` in their order of appearance, normal and anomaly by default; where
+    there are more values than colours, `COLORS` are used.
+    """
+    groups = frame[by].nunique() if by else 1
+    palette = list(colors)[:groups] if groups <= len(colors) else COLORS[:groups]
+    styles = {"style": by, "hue": by, "palette": palette, "markers": MARKERS[:groups]} if by else {}
+    aspect = WIDTH / height / (frame[panels].nunique() if panels else 1)
+    grid = sns.relplot(frame, x=x, y=y, col=panels, height=height, aspect=aspect, s=18, linewidth=0,
+                       facet_kws={"legend_out": False}, **styles)  # fmt: skip
+    return _finished(grid, axes)
+
+
+def _finished(grid: sns.FacetGrid, axes: Mapping[str, Any]) -> Figure:
+    """A grid of seaborn with short titles, its legend above, and closed in pyplot."""
+    grid.set_titles("{col_name}").set(**axes)
+    fig, legend = grid.figure, grid.legend
+    fig.set_layout_engine("constrained")
+    if legend is not None:
+        handles, names = legend.legend_handles, [text.get_text() for text in legend.get_texts()]
+        legend.remove()
+        fig.legend(handles, names, loc="outside upper center", ncols=min(len(names), 4))
+    plt.close(fig)
+    return fig
+
+
 def embedding_scatter(points, y, *, names: tuple[str, str] = ("component 1", "component 2")) -> Figure:
     """Samples at two coordinates, (n, 2), such as the first principal components of their features."""
     points, y = np.asarray(points), np.asarray(y)

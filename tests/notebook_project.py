@@ -19,7 +19,7 @@ SOURCE = """\
 # %% tags=["parameters"]
 seed: int = 0  # of the draw, at least 0
 share: float = 0.5  # between 0 and 1
-title: str = "Draws"  # above the picture
+title: str = "Draws"  # above the figure
 # which columns to draw
 columns: list[str] = ["a", "b"]
 
@@ -29,22 +29,21 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from mmad_utils.course import notebook
 
-nb = notebook.start("small", seed=seed, share=share, title=title, columns=columns)
+nb = notebook.start("small")
 
 # %%
 data = nb.load("digits/3", seed=seed)
 draws = pd.DataFrame(np.random.default_rng(seed).normal(size=(20, len(columns))), columns=columns)
-nb.value("mean", share * draws["a"].mean(), sd=draws["a"].std(), n=len(draws))
-nb.value("samples", len(data.X_train))
 
 # %%
 fig, axes = plt.subplots()
 axes.plot(draws, label=columns)
 axes.set_title(title)
-nb.figure(fig, "draws", caption="Normal draws.", alt="Lines that wander about zero.", data=draws)
+nb.figure(fig, "draws", data=draws)
 
-# %%
-nb.table(draws.describe().loc[["mean", "std"]].rename_axis("statistic"), "summary", "Mean and spread.")
+# %% tags=["claim"]
+summary = draws.describe()
+assert summary.loc["count"].eq(20).all()
 
 # %%
 if seed == 13:
@@ -54,12 +53,24 @@ if seed == 13:
 
 # %% [markdown]
 # **1. Predict: the mean.** Which sign has it?
+#
+# <details><summary>Hint</summary>
+#
+# Look at the code.
+#
+# </details>
 
 # %% tags=["solution"]
 assert abs(draws["a"].mean()) < 1
 
 # %% [markdown]
 # **2. Change: fewer draws.** Take half of them. What happens to the standard deviation?
+#
+# <details><summary>Hint</summary>
+#
+# Look at the code.
+#
+# </details>
 
 # %% tags=["solution"]
 fewer_draws = draws.iloc[::2]
@@ -70,13 +81,41 @@ assert fewer_draws["a"].std() > 0
 
 # %% [markdown]
 # **3. Build: a histogram.** Count the draws in ten bins.
+#
+# <details><summary>Hint</summary>
+#
+# Look at the code.
+#
+# </details>
 
 # %% tags=["solution"]
 counted_draws = np.histogram(draws["a"], bins=10)[0]
 assert counted_draws.sum() == len(draws)
 
-# %%
+# %% [markdown]
+# **4. On paper: the sum.** What is the sum of 20 draws, given their mean?
+#
+# <details><summary>Hint</summary>
+#
+# The mean is the sum divided by 20.
+#
+# </details>
+
+# %% tags=["solution"]
+assert np.isclose(draws["a"].sum(), 20 * draws["a"].mean())
+
+# %% tags=["results"]
+nb.value("mean", share * draws["a"].mean(), sd=draws["a"].std(), n=len(draws))
+nb.value("samples", len(data.X_train))
+nb.table(draws.describe().loc[["mean", "std"]].rename_axis("statistic"), "summary")
 nb.finish()
+"""
+
+CAPTIONS = """\
+figures:
+  draws: {caption: Normal draws., alt: Lines that wander about zero.}
+tables:
+  summary: {caption: 'Mean and spread, seed {seed}.'}
 """
 
 
@@ -94,7 +133,7 @@ class Project:
 
     def __init__(self, root: Path):
         self.root = root
-        for folder in ("notebooks/src", "profiles"):
+        for folder in ("notebooks/src", "notebooks/captions", "profiles"):
             (root / folder).mkdir(parents=True)
         (root / "requirements.lock").write_text("numpy==2\n")
         (root / "profiles" / "default.yaml").write_text("small: {}\n")
@@ -103,6 +142,7 @@ class Project:
         shutil.copytree(ROOT / "mmad_utils", root / "mmad_utils", ignore=ignore)
         (root / "pyproject.toml").write_text(SETTINGS)
         (root / "notebooks" / "glossary.md").write_text("### Anomaly\n")
+        self.captions.write_text(CAPTIONS)
         self.write(SOURCE)
 
     def write(self, source: str) -> None:
@@ -111,6 +151,10 @@ class Project:
         content = jupytext.reads(source, fmt="py:percent")
         content.metadata["kernelspec"] = notebook_files.KERNEL
         nbformat.write(content, self.notebook)
+
+    @property
+    def captions(self) -> Path:
+        return self.root / "notebooks" / "captions" / "small.yaml"
 
     @property
     def notebook(self) -> Path:

@@ -32,7 +32,8 @@ def main(arguments: list[str] | None = None) -> int:
     )
     commands.add_parser("check", help="check the form of all notebooks and profiles")
     commands.add_parser("sync", help="make notebooks and their sources equal; the one saved last wins")
-    commands.add_parser("student", help="write copies without solutions to build/student, unless they are there")
+    command = commands.add_parser("student", help="write copies without solutions to build/student, unless there")
+    command.add_argument("--claims", action="store_true", help="keep the cells that check statements of the text")
     command = commands.add_parser("compare", help="print differences beyond the tolerances; exit 1 if any")
     command.add_argument("old", type=Path, metavar="OLD_DIR")
     command.add_argument("new", type=Path, metavar="NEW_DIR")
@@ -70,7 +71,7 @@ def main(arguments: list[str] | None = None) -> int:
         elif options.command == "sync":
             found = [line for line in map(notebook_files.sync, names) if line]
         elif options.command == "student":
-            found = [notebook_files.write_student_copy(name) for name in names]
+            found = [notebook_files.write_student_copy(name, options.claims) for name in names]
         else:
             found = list(notebook_files.problems())
     except (NotebookError, ResultsError, licences.LicenceError) as error:

@@ -1,11 +1,21 @@
-"""Exercises of a notebook: their form, and the notebook without their solutions.
+"""Exercises and checks of a notebook: their form, and the copy of the notebook for students.
 
-An exercise is a Markdown cell with one such head, numbered from 1, followed by its solution in cells tagged
-`solution`; code of the solution asserts what the task claims or asks::
+An exercise is a Markdown cell with one such head, numbered from 1, and a hint. Its solution follows in cells tagged
+``solution``; the code of the solution asserts the answer::
 
-    **2. Change: fewer training pictures.** Fit on 5 instead of 60. Which kind of defect suffers first, and why?
+    **2. Change: fewer training images.** Fit on 5 instead of 60. Which kind of defect is detected worse, and why?
 
-Every notebook has each kind: *predict* before you run, *change* what is there, *build* what is not.
+    <details><summary>Hint</summary>
+
+    Look at the covariance of 5 samples.
+
+    </details>
+
+Every notebook has each kind: *Predict* the result before running, *Change* a setting, *Build* something new, and
+solve something *On paper*.
+
+Cells tagged ``claim`` check a statement of the text, and the last code cell, tagged ``results``, records values and
+tables. Students' copies have neither: what these cells define is not used elsewhere.
 """
 
 from __future__ import annotations
@@ -13,12 +23,14 @@ from __future__ import annotations
 import ast
 import copy
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 import nbformat
 
-KINDS = ("Predict", "Change", "Build")
+KINDS = ("Predict", "Change", "Build", "On paper")
+CHECKS = {"claim", "results"}  # tags of cells that serve the course, not the reader
+HINT = "<details><summary>Hint</summary>"
 HEAD = re.compile(rf"^\*\*(\d+)\. ({'|'.join(KINDS)}): (.+?)\*\*", flags=re.MULTILINE)
 
 
@@ -29,11 +41,17 @@ class Exercise:
     number: int
     kind: str
     title: str
+    task: str
     solution: list[nbformat.NotebookNode] = field(default_factory=list)
 
 
 def is_solution(cell: nbformat.NotebookNode) -> bool:
     return "solution" in cell.metadata.get("tags", [])
+
+
+def is_check(cell: nbformat.NotebookNode) -> bool:
+    """Whether the cell checks a statement or records results."""
+    return bool(CHECKS & set(cell.metadata.get("tags", [])))
 
 
 def exercises_of(notebook: nbformat.NotebookNode) -> list[Exercise]:
@@ -51,7 +69,9 @@ def exercises_of(notebook: nbformat.NotebookNode) -> list[Exercise]:
                 raise ValueError("a solution stands above every exercise")
             found[-1].solution.append(cell)
         elif cell.cell_type == "markdown":
-            found += [Exercise(int(number), kind, title) for number, kind, title in HEAD.findall(cell.source)]
+            heads = list(HEAD.finditer(cell.source))
+            ends = [head.start() for head in heads[1:]] + [len(cell.source)]
+            found += [Exercise(int(h[1]), h[2], h[3], cell.source[h.end() : end]) for h, end in zip(heads, ends)]
     return found
 
 
@@ -71,19 +91,22 @@ def exercise_problems(notebook: nbformat.NotebookNode) -> Iterator[str]:
         code = [ast.parse(cell.source) for cell in exercise.solution if cell.cell_type == "code"]
         if not any(isinstance(node, ast.Assert) for tree in code for node in ast.walk(tree)):
             yield f"exercise {exercise.number} has no solution with an assertion in cells tagged 'solution'"
-    for name in sorted(_names_only_in_solutions(notebook)):
-        yield f"a cell that is no solution reads {name!r}, which only a solution defines"
+        if HINT not in exercise.task:
+            yield f"exercise {exercise.number} has no hint: {HINT} ... </details>"
+    for kind, hidden in (("solution", is_solution), ("check", is_check)):
+        for name in sorted(_names_only_in(notebook, hidden)):
+            yield f"a cell that is no {kind} reads {name!r}, which only a {kind} defines"
 
 
-def _names_only_in_solutions(notebook: nbformat.NotebookNode) -> set[str]:
-    """Names that the notebook without solutions would miss."""
+def _names_only_in(notebook: nbformat.NotebookNode, hidden: Callable[[nbformat.NotebookNode], bool]) -> set[str]:
+    """Names that the notebook without the hidden cells would miss."""
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    solved, other = (
-        [node for cell in code if is_solution(cell) == wanted for node in ast.walk(ast.parse(cell.source))]
+    inside, outside = (
+        [node for cell in code if hidden(cell) == wanted for node in ast.walk(ast.parse(cell.source))]
         for wanted in (True, False)
     )
-    read = {node.id for node in other if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
-    return (read & _defined(solved)) - _defined(other)
+    read = {node.id for node in outside if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+    return (read & _defined(inside)) - _defined(outside)
 
 
 def _defined(nodes: Iterable[ast.AST]) -> set[str]:
@@ -99,14 +122,16 @@ def _defined(nodes: Iterable[ast.AST]) -> set[str]:
     return names
 
 
-def without_solutions(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """A copy without outputs, with an empty place to write for each cell of a solution.
+def student_copy(notebook: nbformat.NotebookNode, claims: bool = False) -> nbformat.NotebookNode:
+    """A copy without outputs and checks, with an empty cell to write in for each cell of a solution.
 
-    Code becomes a cell that raises NotImplementedError and is tagged `exercise` and `raises-exception`, so that
-    Run All goes on below it; prose becomes "Your answer:".
+    Code becomes a cell that raises NotImplementedError and is tagged ``exercise`` and ``raises-exception``, so that
+    Run All continues below it; prose becomes "Your answer:". With ``claims`` the cells with that tag are kept.
     """
     student = copy.deepcopy(notebook)
     student.metadata.pop("jupytext", None)  # no paired source beside the copy
+    kept = {"claim"} if claims else set()
+    student.cells = [c for c in student.cells if not is_check(c) or kept & set(c.metadata["tags"])]
     for cell in student.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None

@@ -2,16 +2,23 @@
 
 In a notebook::
 
-    nb = notebook.start("01_task2_padim", dataset=dataset, seed=seed)   # every parameter, by its name
-    data = nb.load(dataset, seed=seed)                                  # the data's hash enters the provenance
+    nb = notebook.start("01_task2_padim")              # reads and checks the parameters of the notebook
+    data = nb.load(dataset, seed=seed)                 # the hash of the data enters the provenance
     fig = plots.score_histogram(evaluation)
-    nb.figure(fig, "padim_scores", caption="...", alt="...", data=evaluation_frame)   # in the cell that drew fig
-    nb.finish()                                                         # last code cell: writes the results
+    nb.figure(fig, "padim_scores", data=scores)        # in the cell that drew fig
 
-Results go to $MMAD_OUTPUT if it is set; else to ``build/default`` if the cells that ran are the committed ones;
-else (other parameters, edited cells, a copy without solutions) to ``build/changed-<hash>``, so that trying something
-out never touches the report. Where the project's folder is not writable, ``build`` is in the user's cache folder, and
-`start` says so. ``papermill`` and Run All in JupyterLab give the same results as::
+and in its last code cell, which is tagged ``results``::
+
+    nb.value("auroc", evaluation.auroc)
+    nb.table(frame, "padim_table")
+    nb.finish()                                        # writes the results
+
+Captions and text alternatives are in ``notebooks/captions/NAME.yaml``.
+
+Results go to $MMAD_OUTPUT if it is set; else to ``build/default`` if the cells that ran are the committed ones; else
+(other parameters, edited cells, a student's copy) to ``build/changed-<hash>``, and the report keeps its own results.
+Where the project's folder is not writable, ``build`` is in the user's cache folder, and `start` says so.
+``papermill`` and Run All in JupyterLab give the same results as::
 
     python -m mmad_utils.course run 01_task2_padim --profile smoke -p seed 3
     python -m mmad_utils.course check     # the form of all notebooks and profiles
@@ -24,6 +31,7 @@ out never touches the report. Where the project's folder is not writable, ``buil
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import os
 from collections.abc import Mapping
@@ -57,26 +65,48 @@ class Notebook:
         """Record a number: see `Results.value`."""
         self.results.value(key, mean, sd=sd, n=n, unit=unit)
 
-    def table(self, frame: Any, id: str, caption: str, *, n: int | None = None, single_run: bool = False) -> None:
-        """Record a table: see `Results.table`."""
-        self.results.table(frame, id, caption, n=n, single_run=single_run)
+    def table(
+        self, frame: Any, id: str, *, texts: str = "", n: int | None = None, single_run: bool = False, **words: Any
+    ) -> None:
+        """Record a table: see `Results.table`. Its caption is found and filled in as that of a figure.
 
-    def figure(self, fig: Any, id: str, *, alt: str, **record: Any) -> None:
+        `texts` is the entry that has the caption, where it is not `id`.
+        """
+        self.results.table(frame, id, n=n, single_run=single_run, **self._texts("tables", texts or id, words))
+
+    def figure(
+        self, fig: Any, id: str, *, data: Any, n: int | None = None, single_run: bool = False, **words: Any
+    ) -> None:
         """Record a figure, show it with its text alternative, and close it.
 
-        `record` is `caption`, `data` and, where they apply, `n` and `single_run`: see `Results.figure`.
-
-        Call it in the cell that draws the figure: the notebook then shows the recorded picture, once. A figure
+        Call it in the cell that draws the figure: the notebook then shows the recorded image, once. A figure that is
         left open at the end of a cell is shown by Jupyter itself.
+
+        Parameters
+        ----------
+        fig : matplotlib.figure.Figure
+        id : str
+            Its entry in ``figures`` of ``notebooks/captions/NAME.yaml`` has ``caption`` and ``alt``, in which
+            ``{seed}`` stands for the notebook's parameter ``seed``.
+        data, n, single_run
+            See `Results.figure`.
+        **words
+            Replace ``{word}`` in the caption and in the text alternative.
+
+        Raises
+        ------
+        NotebookError
+            If there is no such entry, or it holds a ``{word}`` that is not given.
         """
         import matplotlib.pyplot as plt
         from IPython import get_ipython
         from IPython.display import Image, display
 
-        png = self.results.figure(fig, id, alt=alt, **record)
+        texts = self._texts("figures", id, words)
+        png = self.results.figure(fig, id, data=data, n=n, single_run=single_run, **texts)
         plt.close(fig)
         if get_ipython() is not None:
-            display(Image(png, width=css_width(png), alt=alt))
+            display(Image(png, width=css_width(png), alt=texts["alt"]))
 
     def finish(self) -> None:
         """Write the results; the last code cell of every notebook."""
@@ -90,29 +120,40 @@ class Notebook:
         path = results.save()
         print(f"{len(results.values)} values, {len(results.tables)} tables, {len(results.figures)} figures: {path}")
 
+    def _texts(self, kind: str, id: str, words: Mapping[str, Any]) -> dict[str, str]:
+        """Caption (and text alternative) of a figure or table, with the words filled in."""
+        path = notebook_files.captions_path(self.name)
+        try:
+            texts = notebook_files.captions(self.name)[kind][id]
+            return {key: text.format(**self.parameters, **words) for key, text in texts.items()}
+        except KeyError as error:
+            raise NotebookError(f"{path}: {kind}, {id}: there is no {error.args[0]!r}.") from None
 
-def start(name: str, **parameters: Any) -> Notebook:
+
+def start(name: str) -> Notebook:
     """Begin a notebook: check its parameters, fix the number of threads, set the style of the figures.
 
     Parameters
     ----------
     name : str
-        The notebook's name without extension.
-    **parameters
-        Every parameter of its parameters cell, ``seed=seed``.
+        The notebook's name without extension. The values of its parameters are the variables of the caller with
+        their names.
 
     Raises
     ------
     NotebookError
-        If a parameter is missing, unknown or of the wrong type.
+        If a parameter is missing or of the wrong type.
     """
     from mmad_utils.plots import use_style
 
     known = notebook_files.parameters_of(notebook_files.read_notebook(notebook_files.source_path(name)), name)
+    frame = inspect.currentframe()
+    variables = frame.f_back.f_globals if frame and frame.f_back else {}
+    for key in known:
+        if key not in variables:
+            raise NotebookError(f"{name}: run the cell of the parameters first; {key!r} is not defined.")
+    parameters = {key: variables[key] for key in known}
     notebook_files.check_values(parameters, known, name)
-    missing = [key for key in known if key not in parameters]
-    if missing:
-        raise NotebookError(f"{name}: give notebook.start also {missing[0]}={missing[0]}.")
     output = project.output_folder()
     if not project.is_writable(output):
         raise NotebookError(f"{output} is not writable: set MMAD_OUTPUT to a folder that is.")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import fnmatch
 import json
 import os
 import re
@@ -28,9 +29,10 @@ from jupytext.config import load_jupytext_config, notebook_formats
 from jupytext.paired_paths import InconsistentPath, paired_paths
 
 from mmad_utils.course import project
-from mmad_utils.course.exercises import exercise_problems, without_solutions
+from mmad_utils.course.exercises import exercise_problems, is_check, is_solution, student_copy
 
-MAXIMAL_CELL_LINES = 25  # what a reader sees at once beside the prose
+MAXIMAL_CELL_LINES = 15  # what a reader sees at once beside the prose
+RECORDING = ("nb.value", "nb.table", "nb.finish")  # calls that stand in the cell tagged "results" only
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 LEAST = re.compile(r"#.*\bat least (\d+(?:\.\d+)?)")  # of a parameter, in its comment
 SCALARS: dict[str, Any] = {"int": int, "float": (float, int), "str": str, "bool": bool}
@@ -79,6 +81,44 @@ def notebook_path(name: str) -> Path:
 
 def source_path(name: str) -> Path:
     return project.ROOT / "notebooks" / "src" / f"{name}.py"
+
+
+def captions_path(name: str) -> Path:
+    return project.ROOT / "notebooks" / "captions" / f"{name}.yaml"
+
+
+def captions(name: str) -> dict[str, dict[str, dict[str, str]]]:
+    """The texts of a notebook's figures (``caption``, ``alt``) and tables (``caption``), by kind and id.
+
+    Raises
+    ------
+    NotebookError
+        If the file is missing or of another form.
+    """
+    path = captions_path(name)
+    content = _read_yaml(path) if path.is_file() else None
+    expected = {"figures": {"caption", "alt"}, "tables": {"caption"}}
+    if not isinstance(content, dict) or set(content) - set(expected):
+        raise NotebookError(
+            f"{path}: expected 'figures: {{ID: {{caption, alt}}}}' and 'tables: {{ID: {{caption}}}}'."
+        )
+    for kind, keys in expected.items():
+        for id, texts in (content.setdefault(kind, {}) or {}).items():
+            if (
+                not isinstance(texts, dict)
+                or set(texts) != keys
+                or not all(isinstance(t, str) for t in texts.values())
+            ):
+                raise NotebookError(f"{path}: {kind}, {id}: expected the texts {', '.join(sorted(keys))}.")
+        content[kind] = content[kind] or {}
+    return content
+
+
+def _read_yaml(path: Path) -> Any:
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise NotebookError(f"{path} is not YAML: {error}") from None
 
 
 def read_notebook(path: Path) -> nbformat.NotebookNode:
@@ -188,25 +228,17 @@ def check_values(values: Mapping[str, Any], parameters: Mapping[str, Parameter],
 
 
 def unread_parameters(notebook: nbformat.NotebookNode, name: str) -> list[str]:
-    """Parameters that no code cell reads; naming them in ``notebook.start(...)`` is not reading."""
+    """Parameters that no code cell reads."""
     read: set[str] = set()
     for number, cell in enumerate(notebook.cells, start=1):
         if cell.cell_type == "code" and "parameters" not in _tags(cell):
-            read |= set(_names_read(_parse(cell, f"{name}, cell {number}")))
+            nodes = ast.walk(_parse(cell, f"{name}, cell {number}"))
+            read |= {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
     return [key for key in parameters_of(notebook, name) if key not in read]
 
 
 def _is_start(node: ast.AST) -> TypeGuard[ast.Call]:
     return isinstance(node, ast.Call) and ast.unparse(node.func) == "notebook.start"
-
-
-def _names_read(node: ast.AST) -> Iterator[str]:
-    if _is_start(node):
-        return
-    if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
-        yield node.id
-    for child in ast.iter_child_nodes(node):
-        yield from _names_read(child)
 
 
 def check_parameters(notebook: nbformat.NotebookNode, name: str, values: Mapping[str, Any]) -> None:
@@ -264,10 +296,7 @@ def profile_values(profile: str) -> dict[str, dict[str, Any]]:
     if not path.is_file():
         names = sorted(other.stem for other in path.parent.glob("*.yaml"))
         raise NotebookError(f"there is no profile {path}.{_nearest(profile, names)}")
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise NotebookError(f"{path} is not YAML: {error}") from None
+    content = _read_yaml(path)
     if not isinstance(content, dict) or not all(isinstance(values, dict) for values in content.values()):
         raise NotebookError(f"{path}: expected 'NOTEBOOK: {{parameter: value}}' for each notebook.")
     return content
@@ -323,10 +352,11 @@ def sync(name: str) -> str | None:
     return f"{notebook.name} written from {source.name}"
 
 
-def write_student_copy(name: str) -> str:
+def write_student_copy(name: str, claims: bool = False) -> str:
     """Write ``build/student/<name>.ipynb``, the notebook without solutions, unless it is there; says which.
 
-    The glossary, to which it links, is laid beside it.
+    The glossary, to which it links, is copied to the same folder. With ``claims`` the copy has the cells that check
+    statements.
     """
     path = project.build_home() / "student" / f"{name}.ipynb"
     if path.exists():
@@ -336,7 +366,7 @@ def write_student_copy(name: str) -> str:
     for problem in exercise_problems(notebook):
         raise NotebookError(f"{name}: {problem}")
     path.parent.mkdir(parents=True, exist_ok=True)
-    nbformat.write(without_solutions(notebook), path)
+    nbformat.write(student_copy(notebook, claims), path)
     shutil.copy(project.ROOT / "notebooks" / "glossary.md", path.parent)
     return f"{path} written"
 
@@ -381,14 +411,52 @@ def _problems_of(name: str) -> Iterator[str]:
     for number, cell in enumerate(notebook.cells, start=1):
         if cell.cell_type != "code":
             continue
-        starts += [node for node in ast.walk(_parse(cell, f"{name}, cell {number}")) if _is_start(node)]
+        nodes = list(ast.walk(_parse(cell, f"{name}, cell {number}")))
+        starts += [node for node in nodes if _is_start(node)]
         if cell.outputs or cell.execution_count is not None:
             yield f"{name}, cell {number}: clear the outputs before committing"
-        if len(cell.source.splitlines()) > MAXIMAL_CELL_LINES:
-            yield f"{name}, cell {number}: more than {MAXIMAL_CELL_LINES} lines of code"
+        yield from (f"{name}, cell {number}: {problem}" for problem in _problems_of_cell(cell, nodes))
     if [ast.unparse(argument) for start in starts for argument in start.args] != [repr(name)]:
-        yield f"{name}: expected one call notebook.start({name!r}, parameter=parameter, ...)"
+        yield f"{name}: expected one call notebook.start({name!r})"
+    last = [cell for cell in notebook.cells if cell.cell_type == "code"][-1]
+    if [cell for cell in notebook.cells if "results" in _tags(cell)] != [last]:
+        yield f"{name}: expected one cell tagged 'results', the last one with code"
     yield from (f"{name}: {problem}" for problem in exercise_problems(notebook))
+    yield from _caption_problems(name, notebook)
     difference = first_difference(name)
     if difference:
         yield f"{name}: the notebook and notebooks/src/{name}.py differ in {difference}; run `make notebooks`"
+
+
+def _problems_of_cell(cell: nbformat.NotebookNode, nodes: Iterable[ast.AST]) -> Iterator[str]:
+    """What is wrong with a cell of code for somebody who reads the notebook."""
+    if not is_check(cell) and len(cell.source.splitlines()) > MAXIMAL_CELL_LINES:
+        yield f"more than {MAXIMAL_CELL_LINES} lines of code"
+    asserts = any(isinstance(node, ast.Assert) for node in nodes)
+    if asserts and not (is_check(cell) or is_solution(cell)):
+        yield "tag a cell that checks a statement 'claim'"
+    calls = {ast.unparse(node.func) for node in nodes if isinstance(node, ast.Call)}
+    for call in sorted(calls & set(RECORDING)):
+        if "results" not in _tags(cell):
+            yield f"move {call}(...) to the cell tagged 'results'"
+
+
+def _caption_problems(name: str, notebook: nbformat.NotebookNode) -> Iterator[str]:
+    """Captions without their figure or table, and the reverse."""
+    written = captions(name)
+    unused = {(kind, id) for kind, texts in written.items() for id in texts}
+    for cell in notebook.cells:
+        for node in ast.walk(ast.parse(cell.source)) if cell.cell_type == "code" else ():
+            match node:
+                case ast.Call(func=ast.Attribute(value=ast.Name(id="nb"), attr="figure" | "table" as method)):
+                    given = {word.arg: word.value for word in node.keywords}
+                    id = given.get("texts", node.args[1])
+                case _:
+                    continue
+            parts = id.values if isinstance(id, ast.JoinedStr) else [id]
+            pattern = "".join(str(part.value) if isinstance(part, ast.Constant) else "*" for part in parts)
+            found = {(f"{method}s", other) for other in fnmatch.filter(written[f"{method}s"], pattern)}
+            if not found:
+                yield f"{name}: {method} {pattern!r} has no entry in {captions_path(name).name}"
+            unused -= found
+    yield from (f"{name}: {captions_path(name).name}, {kind}: {id!r} is not used" for kind, id in sorted(unused))

@@ -36,10 +36,12 @@ def current_provenance(name: str, parameters: Mapping[str, Any], modules: Iterab
     Returns
     -------
     dict
-        ``notebook_source``, ``lock`` (sha256, hexadecimal), ``parameters``, ``modules`` (sha256 by module name).
+        ``notebook_source``, ``captions``, ``lock`` (sha256, hexadecimal), ``parameters``, ``modules``
+        (sha256 by module name).
     """
     return {
         "notebook_source": _sha256(notebook_files.source_path(name)),
+        "captions": _sha256(path) if (path := notebook_files.captions_path(name)).is_file() else None,
         "lock": _sha256(project.ROOT / "requirements.lock"),
         "parameters": dict(parameters),
         "modules": module_hashes(modules),

@@ -2,7 +2,7 @@
 
 In a notebook, as the last line of a cell; `draw` must only draw, all that takes time is computed before::
 
-    Dial(lambda k: plots.image_row(walk[k]), range(9), label="step", alt=lambda k: f"Step {k} of the walk.")
+    FigureSlider(lambda k: plots.image_row(walk[k]), range(9), label="step", alt=lambda k: f"Step {k} of the walk.")
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import matplotlib.pyplot as plt
 from mmad_utils.course.results import css_width, png_bytes
 
 
-class Dial(ipywidgets.VBox):
+class FigureSlider(ipywidgets.VBox):
     """Moves through the pictures of a list of values.
 
     JupyterLab shows the slider, which the arrow keys move; a page or a printed notebook shows the first picture

@@ -82,15 +82,7 @@ from mmad_utils.training import DeepDetector
 # nobody types them.
 
 # %%
-nb = notebook.start(
-    "00_concepts",
-    seed=seed,
-    n_train=n_train,
-    n_test=n_test,
-    epochs=epochs,
-    n_repeats=n_repeats,
-    field_tables=field_tables,
-)
+nb = notebook.start("00_concepts")
 
 # %% [markdown]
 # Two small helpers serve all sections. The first packs generated arrays into the package's `Dataset`:
@@ -236,13 +228,7 @@ right.set(xlabel="shift of the anomalies δ (standard deviations)", title="diffe
 for axis in (left, right):
     axis.legend(loc="lower left" if axis is left else "lower right")
 nb.figure(
-    fig,
-    "assumption_dials",
-    caption="What happens to detection when anomalies become many (left) or less different (right).",
-    alt="Two line charts. Left: AUROC is near 1 with 1 to 5% anomalies in training, falls steadily, and "
-    "drops below 0.5 before one half. Right: AUROC rises from 0.5 at no shift towards 1 at a shift of "
-    "4 to 5; the likelihood ratio lies on the theoretical curve and above the detector.",
-    data=pd.concat([few.rename_axis("x").reset_index(), dial.rename_axis("x").reset_index()]),
+    fig, "assumption_dials", data=pd.concat([few.rename_axis("x").reset_index(), dial.rename_axis("x").reset_index()])
 )
 
 # %% [markdown]
@@ -271,15 +257,7 @@ for axis, ((name, state), data) in zip(axes.T.flat, scenes.items()):
     axis.set_title(f"{name}: {state}\nAUROC {scene_auroc[name, state]:.2f}")
 fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3, markerscale=2)
 nb.figure(
-    fig,
-    "assumptions",
-    caption="The three assumptions of anomaly detection, kept (above) and broken (below), and the AUROC of "
-    "Isolation Forest.",
-    alt="Six scatter plots in two rows. Above, anomalies form a separate group and AUROC is near 1. Below "
-    "left, the anomalous group holds most training samples and AUROC is below 0.5; below middle, "
-    "anomalies lie in the same cloud as normal samples, AUROC about 0.5; below right, two clouds "
-    "overlap, AUROC about 0.65.",
-    data=pd.Series(scene_auroc, name="auroc").rename_axis(["assumption", "state"]).reset_index(),
+    fig, "assumptions", data=pd.Series(scene_auroc, name="auroc").rename_axis(["assumption", "state"]).reset_index()
 )
 
 # %% [markdown]
@@ -411,11 +389,7 @@ settings_table = pd.DataFrame(
         for kind, anomalies in tests.items()
     }
 ).rename_axis("setting")
-nb.table(
-    settings_table,
-    "settings",
-    "AUROC of four training settings on one task, against a kind of anomaly that the labels show and a new kind.",
-)
+nb.table(settings_table, "settings")
 settings_table.round(3)
 
 # %% [markdown]
@@ -441,12 +415,6 @@ fig = plots.decision_regions(settings, np.vstack(shown), y_shown, columns=4)
 nb.figure(
     fig,
     "settings",
-    caption="Where four detectors raise the alarm that differ in their training set. The upper group of "
-    "anomalies is of the known kind, the lower group of the new kind.",
-    alt="Four panels with two moons of normal points, a group of anomalies above and one below. "
-    "Unsupervised: the upper group lies inside the normal region. One-class: a line hugs the moons. "
-    "Semi-supervised: the same line, with the upper group well outside. Supervised: only the area "
-    "above the moons is dark; the lower group lies in the light.",
     data=pd.DataFrame(np.vstack(shown), columns=["x1", "x2"]).assign(
         kind=np.repeat(["normal", "known kind", "new kind"], [len(points) for points in shown])
     ),
@@ -595,11 +563,6 @@ shown = pd.DataFrame(point.X_test, columns=["sensor_1", "sensor_2"])
 nb.figure(
     fig,
     "anomaly_kinds",
-    caption="Point, contextual and collective anomalies.",
-    alt="Three panels. Point: normal readings of two sensors lie along a line near the origin, anomalies "
-    "on the same line far out on both sides. Contextual: temperature over the day of the year; "
-    "anomalies are warm days in winter and cold ones in summer. Collective: a wave whose middle part "
-    "oscillates twice as fast.",
     data=shown.assign(
         day_cos=context.X_test[:, 0],
         day_sin=context.X_test[:, 1],
@@ -617,7 +580,7 @@ kinds_table = pd.DataFrame(
     ],
     columns=["kind", "finds it", "AUROC", "cannot", "its AUROC"],
 )
-nb.table(kinds_table, "anomaly_kinds", "Each kind of anomaly with a detector that finds it and one that cannot.")
+nb.table(kinds_table, "anomaly_kinds")
 kinds_table.round(3)
 
 # %% [markdown]
@@ -732,7 +695,7 @@ gallery_table = pd.DataFrame(
         for picture, data in pictures.items()
     }
 ).rename_axis("family")
-nb.table(gallery_table, "family_gallery", "AUROC of eight families of detectors on two generated data sets.")
+nb.table(gallery_table, "family_gallery")
 gallery_table.round(3)
 
 # %% [markdown]
@@ -755,7 +718,7 @@ assert learned["ring"] > 0.2, "what the autoencoder knows of the ring it owes to
 
 
 # %%
-def draw_gallery(picture, alt):
+def draw_gallery(picture):
     data = pictures[picture]
     shown = np.r_[:150, n_test : 2 * n_test : 5]
     X, y = data.X_test[shown], data.y_test[shown]
@@ -765,18 +728,12 @@ def draw_gallery(picture, alt):
         fig,
         f"family_gallery_{picture}",
         single_run=True,
-        caption=f"Eight families of detectors on {picture}. Darker is more anomalous; the line is the threshold.",
-        alt=alt,
+        picture=picture,
         data=pd.DataFrame(X, columns=["x1", "x2"]).assign(y=y, **scores),
     )
 
 
-draw_gallery(
-    "moons",
-    "Eight panels with two moons of normal points and anomalies all around. Mixture, KDE, kNN, LOF "
-    "and one-class SVM draw a line along the moons; Isolation Forest draws a boxy outline around "
-    "both; PCA draws two parallel lines; the autoencoder draws a band along a curve.",
-)
+draw_gallery("moons")
 
 # %% [markdown]
 # Look at the gap between the moons: the local methods leave it outside, Isolation Forest and PCA count it
@@ -785,13 +742,7 @@ draw_gallery(
 # counts; KDE and the one-class SVM smooth it.
 
 # %%
-draw_gallery(
-    "ring",
-    "Eight panels with a ring of normal points, anomalies in its hole and outside. Mixture, KDE, kNN, "
-    "LOF and one-class SVM draw two circles, so that the hole is outside; Isolation Forest draws a "
-    "square with a ragged hole; PCA draws two parallel lines with the hole between them; the "
-    "autoencoder a band around the ring, uneven where its curve begins and ends.",
-)
+draw_gallery("ring")
 
 # %% [markdown]
 # PCA calls the very centre of the ring the most normal place of all. It has learned the mean, and no sample
@@ -875,15 +826,7 @@ left.set(xlabel="false-positive rate", ylabel="true-positive rate (recall)", tit
 right.set(xlabel="recall", ylabel="precision", title="precision and recall")
 left.legend(loc="lower right")
 right.legend(loc="center", bbox_to_anchor=(0.6, 0.58), fontsize=8, handlelength=1.4)
-nb.figure(
-    fig,
-    "roc_and_pr",
-    caption="One detector, one kind of anomaly, two anomaly rates: the ROC curves agree, precision does not.",
-    alt="Left: two ROC curves lie on each other. Right: two precision-recall curves; with 50% anomalies "
-    "precision stays above 0.9 up to a recall of about 0.8, with 1% it falls below 0.5 at small "
-    "recall.",
-    data=pd.DataFrame([result.as_row() for result in (half_result, rare_result)]),
-)
+nb.figure(fig, "roc_and_pr", data=pd.DataFrame([result.as_row() for result in (half_result, rare_result)]))
 
 # %% [markdown]
 # The two ROC curves lie on each other; the precision-recall curves do not come near each other. Whenever
@@ -936,15 +879,7 @@ assert (promises["conformal"] <= promises["held-out quantile"] + 1e-9).all()
 
 # %%
 fig = plots.calibration(promises)
-nb.figure(
-    fig,
-    "threshold_promises",
-    caption="False-alarm rates promised and kept by three thresholds of one overfitted detector, mean of many draws.",
-    alt="Measured against promised false-alarm rate on logarithmic axes. The training quantile lies far "
-    "above the diagonal, most at small rates; the held-out quantile slightly above it; the conformal "
-    "threshold on it.",
-    data=promises,
-)
+nb.figure(fig, "threshold_promises", data=promises)
 
 # %% [markdown]
 # The training quantile promises 5% and delivers several times that. The held-out quantile is close, but too
@@ -1079,14 +1014,7 @@ _, result, threshold = low_recall(tumours)
 fig = plots.score_histogram(metrics.Evaluation("kNN", result.y, result.scores, threshold=threshold), log=True)
 fig.axes[0].set_xticks([2, 5, 10, 20, 50], ["2", "5", "10", "20", "50"])
 fig.axes[0].minorticks_off()
-nb.figure(
-    fig,
-    "challenge_recall",
-    caption="Scores of benign (normal) and malignant (anomalous) tumours, and the threshold with 1% false alarms.",
-    alt="Two overlapping histograms. Anomalies score higher on average, but a large part of them lies to "
-    "the left of the threshold that only 1% of the normal samples exceed.",
-    data=pd.DataFrame({"y": result.y, "score": result.scores}),
-)
+nb.figure(fig, "challenge_recall", data=pd.DataFrame({"y": result.y, "score": result.scores}))
 mean_auroc, mean_recall = recalls.mean()
 assert mean_auroc > 0.9 and mean_recall < 0.75, "a fine AUROC may hide that many anomalies are missed"
 
@@ -1144,9 +1072,6 @@ fig = plots.embedding_scatter(tables.X_test[:, pair], tables.y_test, names=("mea
 nb.figure(
     fig,
     "challenge_conditional",
-    caption="Two of thirty columns: every single value of an anomaly is ordinary, the combination is impossible.",
-    alt="Scatter plot of perimeter against radius. Normal tumours lie on a narrow rising line; anomalies "
-    "are scattered around it, within the same range on both axes.",
     data=pd.DataFrame(tables.X_test[:, pair], columns=["mean_radius", "mean_perimeter"]).assign(y=tables.y_test),
 )
 assert ruler < 0.75 < 0.95 < relations, "a ruler that looks at one column at a time cannot see it"
@@ -1228,10 +1153,6 @@ fig.legend(loc="outside upper center", ncols=3)
 nb.figure(
     fig,
     "challenge_noise",
-    caption="The twenty highest scores are harmless jumps; the fault is closer to normal than the noise is.",
-    alt="Scatter plot: a dense normal cloud, single normal points scattered far around it, and a small "
-    "group of faults just beside the cloud. Circles mark the twenty highest scores; nearly all are "
-    "scattered points.",
     data=pd.DataFrame(everything, columns=["x1", "x2"]).assign(top_20=np.isin(np.arange(len(everything)), top)),
 )
 assert against_quiet > 0.95 and against_jumps < 0.5 and faults_on_top <= 5, "the loudest is not the one that matters"
@@ -1285,13 +1206,7 @@ pair_auroc
 chosen = np.arange(5)
 pictures_shown = (images_of_digits[held[chosen]].reshape(-1, 8, 8, 1) * 15.9).astype(np.uint8)
 fig = plots.images(pictures_shown, [f"right: {words[held[i]]}, wrong: {wrong[i]}" for i in chosen])
-nb.figure(
-    fig,
-    "challenge_complex",
-    caption="Each picture with the word of the normal pair and the word of the anomalous pair.",
-    alt="Five small pictures of handwritten digits; above each the right digit and a wrong one.",
-    data=pd.DataFrame({"right": words[held[chosen]], "wrong": wrong[chosen]}),
-)
+nb.figure(fig, "challenge_complex", data=pd.DataFrame({"right": words[held[chosen]], "wrong": wrong[chosen]}))
 assert pair_auroc["both"] > 0.95 and max(v for k, v in pair_auroc.items() if k != "both") < 0.6, "only together"
 
 # %% [markdown]
@@ -1334,13 +1249,7 @@ blame = pd.Series(drop[clear], index=tumours.feature_names).sort_values()[-6:]
 fig, axis = plt.subplots(figsize=(5.6, 2.4), layout="constrained")
 axis.barh(blame.index, blame, color=[plots.ANOMALY if v == blame.max() else plots.NORMAL for v in blame])
 axis.set(xlabel="fall of the anomaly score when the column is put back")
-nb.figure(
-    fig,
-    "challenge_explanation",
-    caption="Explanation of one alarm by occlusion; orange-red: the column with the largest effect.",
-    alt="Bar chart of six columns. One bar, the column that was changed, is several times longer than all others.",
-    data=blame.rename_axis("column").rename("fall").reset_index(),
-)
+nb.figure(fig, "challenge_explanation", data=blame.rename_axis("column").rename("fall").reset_index())
 assert explained > 0.8, "where one column is at fault, occlusion names it"
 
 # %% [markdown]
@@ -1351,11 +1260,7 @@ assert explained > 0.8, "where one column is at fault, occlusion names it"
 
 # %%
 challenges_table = pd.DataFrame(challenges)
-nb.table(
-    challenges_table,
-    "challenges",
-    "The seven challenges, each with the number where it is easy and where it is hard.",
-)
+nb.table(challenges_table, "challenges")
 assert len(challenges_table) == 7 and (challenges_table["easy"] > challenges_table["hard"]).all()
 challenges_table.round(3)
 
@@ -1399,7 +1304,7 @@ end-to-end; one-class, deviations; Deep SVDD, Deep SAD, ALOCC; the score is trai
 """
 names = ["class", "trained for", "methods", "strength", "weakness", "notebook"]
 deep_methods = pd.DataFrame([line.split("; ") for line in methods.strip().splitlines()], columns=names)
-nb.table(deep_methods, "deep_methods", "The four classes of deep methods, and the notebook that shows each.")
+nb.table(deep_methods, "deep_methods")
 deep_methods
 
 # %% [markdown]
@@ -1436,11 +1341,7 @@ industry; a machine's usual hum; wear, broken bearing; series, table; standstill
 """
 names = ["field", "normal", "anomalous", "modality", "cost of a miss", "cost of a false alarm", "notebook"]
 applications = pd.DataFrame([line.split("; ") for line in fields.strip().splitlines()], columns=names)
-nb.table(
-    applications,
-    "applications",
-    "Fields of use: what is normal, what is not, and what the two mistakes cost.",
-)
+nb.table(applications, "applications")
 applications
 
 # %% [markdown]
@@ -1473,12 +1374,7 @@ def measured_on(table):
 # %%
 names = ["table", "detector", "anomaly rate", "AUROC", "average precision", "recall at 1% false alarms"]
 measured = pd.DataFrame([row for name in field_tables for row in measured_on(nb.load(name))], columns=names)
-nb.table(
-    measured.round(3),
-    "field_tables",
-    "Three detectors on tables of fields of use; a part of each table, one split.",
-    single_run=True,
-)
+nb.table(measured.round(3), "field_tables", single_run=True)
 measured.round(3)
 
 # %% [markdown]

@@ -69,19 +69,7 @@ from mmad_utils.encoders.image import ImageEncoder
 from mmad_utils.metrics import auroc, evaluate, pixel_metrics
 
 # %%
-nb = notebook.start(
-    "01_task2_padim",
-    dataset=dataset,
-    other_datasets=other_datasets,
-    backbone=backbone,
-    layers=layers,
-    image_size=image_size,
-    n_features=n_features,
-    coreset_ratio=coreset_ratio,
-    train_sizes=train_sizes,
-    n_seeds=n_seeds,
-    seed=seed,
-)
+nb = notebook.start("01_task2_padim")
 
 # %% [markdown]
 # ## 1. The pictures
@@ -109,14 +97,7 @@ plainest = [int(np.where(kinds == kind, damaged, -1).argmax()) for kind in count
 shown = [data.X_train[0], data.X_train[1], *(data.X_test[i] for i in plainest)][:10]
 names = ["training", "training", *counts.index][:10]
 fig = plots.images(shown, names, columns=5)
-nb.figure(
-    fig,
-    "padim_examples",
-    caption=f"{data.name}: two training pictures and one test picture of each kind, that with the largest defect.",
-    alt="Photographs in a grid. The training pictures and those called good are intact; the others carry one "
-    "defect each, which covers a few per cent of the picture.",
-    data=counts.reset_index(),
-)
+nb.figure(fig, "padim_examples", data=counts.reset_index(), dataset_name=data.name)
 
 # %% [markdown]
 # The good ones differ from each other a lot: in pose, size and light. The bad ones differ from the good ones by a few per
@@ -182,9 +163,6 @@ for axis in axes:
 nb.figure(
     fig,
     "padim_features",
-    caption="One picture and, for three layers, the feature that varies most over it.",
-    alt="A photograph and three feature maps. The first is fine and follows edges, the later ones are coarser and "
-    "respond to larger parts.",
     data={
         "layer": shown_layers.layers,
         "features": [m.shape[1] for m in maps],
@@ -255,13 +233,7 @@ for axis, title in zip(axes, ("picture", "mask", "Mahalanobis distance")):
     axis.set_title(title)
     axis.set_axis_off()
 fig.colorbar(drawn, ax=axes, shrink=0.8)
-nb.figure(
-    fig,
-    "padim_distance_map",
-    caption="A defect, its true mask, and the Mahalanobis distance at every place of the grid.",
-    alt="Three panels: photograph, white mask on black, and a map of distances that is brightest where the mask is white.",
-    data=pd.DataFrame(np.asarray(heights)).round(3),
-)
+nb.figure(fig, "padim_distance_map", data=pd.DataFrame(np.asarray(heights)).round(3))
 
 # %% [markdown]
 # The map was never told where the defect is. Still it is brightest there:
@@ -290,15 +262,7 @@ picks = [order[evaluation.y[order] == 1][i] for i in np.linspace(0, evaluation.y
 picks.append(order[evaluation.y[order] == 0][0])  # the good picture with the highest score
 titles = [f"{kinds[i]}\n{evaluation.scores[i]:.1f}" for i in picks]
 fig = plots.heatmaps([data.X_test[i] for i in picks], evaluation.maps[picks], data.masks_test[picks], titles)
-nb.figure(
-    fig,
-    "padim_heatmaps",
-    caption="Four defects, from the highest to the lowest score, and the good picture with the highest score; above with "
-    "the outline of the true defect, below with the anomaly map. Numbers are picture scores.",
-    alt="Five photographs in two rows. In the strong defects the bright spot of the map lies inside the outline; in the "
-    "weakest it hardly stands out; the good picture has a bright spot beside the nut.",
-    data={"picture": picks, "kind": kinds[picks], "score": evaluation.scores[picks]},
-)
+nb.figure(fig, "padim_heatmaps", data={"picture": picks, "kind": kinds[picks], "score": evaluation.scores[picks]})
 
 # %% [markdown]
 # From left to right the defects get harder. Why the maximum and not the mean? A mean dilutes a small defect with the many
@@ -329,14 +293,7 @@ nb.value("pixel_ruler_auroc", ruler_auroc)
 
 # %%
 fig = plots.score_histogram(evaluation)
-nb.figure(
-    fig,
-    "padim_scores",
-    caption="Picture scores of PaDiM on the test set, with the threshold that the training pictures suggest.",
-    alt="Two histograms: good pictures have low scores in a narrow range, bad ones higher scores with a long tail; a few "
-    "bad ones lie among the good ones. The threshold lies near the upper end of the good ones.",
-    data={"score": evaluation.scores, "anomaly": evaluation.y},
-)
+nb.figure(fig, "padim_scores", data={"score": evaluation.scores, "anomaly": evaluation.y})
 
 # %% [markdown]
 # ### Where does the threshold come from?
@@ -381,13 +338,7 @@ if as_written:  # three standard deviations of a binomial count, for the test an
     assert kept_promise <= 0.05 + 3 * np.sqrt(0.05 * 0.95 * (1 / len(good) + 1 / len(held_out)))
 calibrated_evaluation = evaluate(calibrated, data, name="PaDiM, calibrated", maps=False)
 fig = plots.confusion_matrix(calibrated_evaluation)
-nb.figure(
-    fig,
-    "padim_confusion",
-    caption="Alarms of PaDiM at the conformal threshold for 5% false alarms.",
-    alt="Table of two rows and two columns: nearly all good pictures pass, most bad ones raise an alarm, some are missed.",
-    data=pd.DataFrame(calibrated_evaluation.confusion, columns=["no_alarm", "alarm"]),
-)
+nb.figure(fig, "padim_confusion", data=pd.DataFrame(calibrated_evaluation.confusion, columns=["no_alarm", "alarm"]))
 nb.value("in_sample_threshold_false_alarms", naive, n=len(good))
 nb.value("leave_one_out_false_alarms", left_out, n=len(good))
 nb.value("calibrated_false_alarms", kept_promise, n=len(good))
@@ -424,7 +375,7 @@ def at_threshold(threshold):
 # %%
 picked = picks[1]
 thresholds = np.linspace(*np.quantile(evaluation.scores, [0.02, 1]), 31)
-widgets.Dial(
+widgets.FigureSlider(
     at_threshold,
     thresholds,
     label="threshold",
@@ -475,8 +426,6 @@ fig = plots.embedding_scatter(components, data.y_test)
 nb.figure(
     fig,
     "padim_components",
-    caption="Test pictures at the first two principal components of their mean embedding.",
-    alt="Scatter plot. Points of good pictures and of bad pictures are thoroughly mixed.",
     data={"component_1": components[:, 0], "component_2": components[:, 1], "anomaly": data.y_test},
 )
 
@@ -548,9 +497,8 @@ fig = plots.roc_curves(shown)
 nb.figure(
     fig,
     "padim_roc",
-    caption=f"ROC curves on {data.name}.",
-    alt="Four curves above the diagonal; the one for random weights is the lowest.",
     data=pd.DataFrame([{"detector": e.name, "AUROC": e.auroc, "FPR at 95% TPR": e.fpr95} for e in shown]),
+    dataset_name=data.name,
 )
 
 # %%
@@ -558,9 +506,8 @@ fig = plots.precision_recall_curves(shown)
 nb.figure(
     fig,
     "padim_precision_recall",
-    caption=f"Precision–recall curves on {data.name}; the dashed line is the share of bad pictures in the test set.",
-    alt="Four curves that start at full precision and fall towards the anomaly rate, the one for random weights first.",
     data=pd.DataFrame([{"detector": e.name, "average_precision": e.average_precision} for e in shown]),
+    dataset_name=data.name,
 )
 
 # %%
@@ -570,26 +517,13 @@ order = ["random score", "pixel distance", "PaDiM, random weights", "global Gaus
 summary = pd.concat([summary[summary["dataset"] == c.name].loc[order] for c in categories])
 summary["dataset"] = summary["dataset"].str.split("/").str[-1]
 fig = plots.comparison(summary, "AUROC", group="dataset")
-nb.figure(
-    fig,
-    "padim_comparison",
-    n=n_seeds,
-    caption=f"AUROC of pictures, mean and standard deviation over {n_seeds} seeds, for each data set; "
-    "random weights and the distance between pixels once.",
-    alt="One panel for each data set, one row for each detector. Random scores lie at one half; PaDiM and PatchCore on "
-    "pretrained features lie highest, the same PaDiM on random weights clearly lower.",
-    data=summary.reset_index().fillna(0.0),
-)
+nb.figure(fig, "padim_comparison", n=n_seeds, data=summary.reset_index().fillna(0.0))
 
 # %%
 methods = runs[~runs["detector"].isin(["random score", "pixel distance"])]
 localisation = methods.groupby(["dataset", "detector"], sort=False)[["AUROC", "pixel_auroc", "aupro"]].mean()
 localisation = localisation.round(3).rename(columns={"pixel_auroc": "pixel AUROC", "aupro": "AUPRO"})
-nb.table(
-    localisation.reset_index(),
-    "padim_comparison",
-    f"Detection (AUROC of pictures) and localisation (pixel AUROC, AUPRO), mean of {n_seeds} seeds.",
-)
+nb.table(localisation.reset_index(), "padim_comparison")
 localisation
 
 # %% [markdown]
@@ -648,8 +582,7 @@ for method in ("PaDiM", "PatchCore", "global Gaussian") if here else ():
         row |= dict(zip((f"{short} image AUROC", f"{short} pixel AUROC"), found))
     ours.append(row)
 beside = pd.concat([published("hazelnut", "zipper"), pd.DataFrame(ours)], ignore_index=True)
-caption = f"Published results on hazelnut and zipper, and ours (mean of {n_seeds} seeds). The protocols differ."
-nb.table(beside, "padim_published", caption)
+nb.table(beside, "padim_published")
 beside
 
 # %% [markdown]
@@ -674,14 +607,7 @@ axis.errorbar(curve.index, curve["mean"], yerr=curve["std"], marker="o", capsize
 axis.set(xscale="log", xlabel="good pictures to learn from", ylabel="AUROC of pictures")
 axis.set_xticks(curve.index, [str(n) for n in curve.index])
 axis.minorticks_off()
-nb.figure(
-    fig,
-    "padim_training_size",
-    n=n_seeds,
-    caption=f"AUROC of PaDiM against the number of training pictures; mean and standard deviation of {n_seeds} draws.",
-    alt="A curve that rises steeply at first and flattens as the number of pictures grows.",
-    data=curve.reset_index(),
-)
+nb.figure(fig, "padim_training_size", n=n_seeds, data=curve.reset_index())
 assert not as_written or curve["mean"].iloc[-1] > curve["mean"].iloc[0]
 nb.value("auroc_with_fewest_pictures", curve["mean"].iloc[0], sd=curve["std"].iloc[0], n=n_seeds)
 
@@ -721,19 +647,9 @@ studied = {name: variant(**options) for name, options in variants.items()}
 # %%
 ablation = pd.DataFrame({name: frame.loc["mean"] for name, frame in studied.items()}).T
 spread = pd.DataFrame({name: frame.loc["std"] for name, frame in studied.items()}).T
-nb.table(
-    ablation.round(3).rename_axis("features").reset_index(),
-    "padim_ablation",
-    f"PaDiM on {data.name} with other features and layers; mean of {n_seeds} seeds.",
-)
+nb.table(ablation.round(3).rename_axis("features").reset_index(), "padim_ablation", dataset_name=data.name)
 fig = plots.comparison(pd.DataFrame({"mean": ablation["AUROC"], "sd": spread["AUROC"]}), "AUROC of pictures")
-nb.figure(
-    fig,
-    "padim_ablation",
-    caption=f"What changes when features or layers change; {data.name}, mean and standard deviation of seeds.",
-    alt="Dot plot: the selections of features lie close together, the single layers further apart.",
-    data=ablation.round(4).rename_axis("features").reset_index(),
-)
+nb.figure(fig, "padim_ablation", data=ablation.round(4).rename_axis("features").reset_index(), dataset_name=data.name)
 
 # %%
 area = ablation["AUROC"]
@@ -827,13 +743,7 @@ if generated:
     axis.axhline(limit, color="0.4", ls="--", lw=1, label="95% of good pictures")
     axis.set(xlabel="severity", ylabel="picture score")
     fig.legend(loc="outside right upper")
-    nb.figure(
-        fig,
-        "padim_severity",
-        caption="Picture score of PaDiM against the severity of the defect; the line is above 95% of the good pictures.",
-        alt="Scatter plot: scores rise with severity; most defects of low severity lie below the line.",
-        data=graded.drop(columns="part"),
-    )
+    nb.figure(fig, "padim_severity", data=graded.drop(columns="part"))
 
 # %%
 if generated:
@@ -880,7 +790,7 @@ def at_severity(k):
 
 # %%
 if generated:
-    dial = widgets.Dial(
+    dial = widgets.FigureSlider(
         at_severity,
         range(len(severities)),
         label="severity",
@@ -909,8 +819,6 @@ fig = plots.heatmaps(
 nb.figure(
     fig,
     "padim_misses",
-    caption="The five bad pictures with the lowest scores, and the share of good pictures that score higher.",
-    alt="Five photographs with outlined cuts, and their anomaly maps, which are only moderately bright inside the outlines.",
     data={"picture": missed, "kind": kinds[missed], "score": evaluation.scores[missed], "good_above": rank},
 )
 

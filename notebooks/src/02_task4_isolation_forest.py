@@ -99,21 +99,7 @@ from mmad_utils.thresholds import ConformalThreshold, PeaksOverThreshold, Quanti
 # `notebook.start` checks the parameters and opens the record into which results go.
 
 # %%
-nb = notebook.start(
-    "02_task4_isolation_forest",
-    dataset=dataset,
-    hard_datasets=hard_datasets,
-    seed=seed,
-    n_splits=n_splits,
-    n_estimators=n_estimators,
-    contamination=contamination,
-    n_threshold_splits=n_threshold_splits,
-    promises=promises,
-    tree_counts=tree_counts,
-    sample_sizes=sample_sizes,
-    n_seeds=n_seeds,
-    time_sizes=time_sizes,
-)
+nb = notebook.start("02_task4_isolation_forest")
 
 # %% [markdown]
 # ## The task and its data
@@ -179,12 +165,7 @@ for axis, column in zip(axes.flat, best_columns):
 handles = [plt.Rectangle((0, 0), 1, 1, color=color, alpha=0.5) for color in (plots.NORMAL, plots.ANOMALY)]
 fig.legend(handles, ["normal", "anomaly"], loc="outside upper center", ncols=2)
 fig.supylabel("percent of the class", fontsize=9.5)
-nb.figure(
-    fig, "isolation_forest_columns", data=alone.rename_axis("column").reset_index(),
-    caption="The columns of the test set that separate best alone; in brackets the AUROC of |x − median|.",
-    alt="Six small histograms of normal rows and anomalies, best column first. In the first ones most anomalies lie to "
-    "one side of nearly all normal rows, and the classes overlap only in part.",
-)  # fmt: skip
+nb.figure(fig, "isolation_forest_columns", data=alone.rename_axis("column").reset_index())
 
 # %% [markdown]
 # In breast cancer the anomalies lie to the right: malignant nuclei are simply larger. A single column reaches an
@@ -208,11 +189,7 @@ sns.heatmap(
     xticklabels=False, yticklabels=True,
 )  # fmt: skip
 axis.tick_params(axis="y", labelsize=6.5, length=0)
-nb.figure(
-    fig, "isolation_forest_correlation", data=correlation.round(3).rename_axis("column").reset_index(),
-    caption="Correlation of the columns over the normal training rows; columns in the order of the rows.",
-    alt="A square of coloured cells, red for positive and blue for negative correlation. The diagonal is red.",
-)  # fmt: skip
+nb.figure(fig, "isolation_forest_correlation", data=correlation.round(3).rename_axis("column").reset_index())
 
 # %% [markdown]
 # In breast cancer radius, perimeter and area are almost the same number (correlation above 0.95): it is the same
@@ -294,12 +271,7 @@ axes[0].set_ylabel(columns[pair[1]])
 cut_table = [
     (w, n, columns[pair[c]], p) for w, way in enumerate(ways[clearest]) for n, (c, p, _) in enumerate(way, 1)
 ]
-nb.figure(
-    fig, "isolation_forest_cuts", data=pd.DataFrame(cut_table, columns=["panel", "cut", "column", "place"]),
-    caption="The cuts of one isolation tree on the way to an unusual row (left) and to a typical one (right).",
-    alt="Two scatter plots of the same grey points. Left: a marked point far from the others is cut off after very "
-    "few straight cuts. Right: a marked point in the middle of the crowd is still not alone after several cuts.",
-)  # fmt: skip
+nb.figure(fig, "isolation_forest_cuts", data=pd.DataFrame(cut_table, columns=["panel", "cut", "column", "place"]))
 
 # %% [markdown]
 # The row outside is alone after a cut or two; the row inside still has company when the tree stops. It stops on
@@ -463,7 +435,7 @@ for name in ("first column × 1000", "standardised"):
 assert scaling["kNN distance"].nunique() > 1
 if dataset in ("breast_cancer", "thyroid"):
     assert scaling.loc["ranks", "Isolation Forest"] < scaling.loc["as they are", "Isolation Forest"]
-nb.table(scaling, "scaling", "AUROC of two detectors after different changes of the columns.")
+nb.table(scaling, "scaling")
 
 # %% [markdown]
 # ## Fit, score, look
@@ -483,12 +455,7 @@ pd.Series(evaluation.as_row()).drop("name").astype(float).round(3)
 
 # %%
 fig = plots.score_histogram(evaluation)
-nb.figure(
-    fig, "isolation_forest_scores", data=pd.DataFrame({"score": evaluation.scores, "anomaly": evaluation.y}),
-    caption="Scores of Isolation Forest on the test set and the threshold from the training rows.",
-    alt="Two overlapping histograms. Normal rows have low scores, most of them left of the dashed threshold; "
-    "anomalies have higher scores, spread widely, most of them right of the threshold.",
-)  # fmt: skip
+nb.figure(fig, "isolation_forest_scores", data=pd.DataFrame({"score": evaluation.scores, "anomaly": evaluation.y}))
 
 # %% [markdown]
 # The two classes separate well but not wholly: the anomalies left of the line are missed, the normal rows right
@@ -499,11 +466,14 @@ assert np.median(evaluation.scores[y_test == 1]) > np.median(evaluation.scores[y
 fig = plots.confusion_matrix(evaluation)
 counts = pd.DataFrame(evaluation.confusion, columns=["no alarm", "alarm"], index=["normal", "anomaly"])
 nb.figure(
-    fig, "isolation_forest_confusion", data=counts.rename_axis("truth").reset_index(),
-    caption="Alarms of Isolation Forest at the threshold from the training rows.",
-    alt=f"Two by two table. Normal rows: {counts.iloc[0, 0]} without and {counts.iloc[0, 1]} with alarm. "
-    f"Anomalies: {counts.iloc[1, 0]} without and {counts.iloc[1, 1]} with alarm.",
-)  # fmt: skip
+    fig,
+    "isolation_forest_confusion",
+    data=counts.rename_axis("truth").reset_index(),
+    word0=counts.iloc[0, 0],
+    word1=counts.iloc[0, 1],
+    word2=counts.iloc[1, 0],
+    word3=counts.iloc[1, 1],
+)
 
 # %% [markdown]
 # ## The threshold that looked at the answers
@@ -599,7 +569,7 @@ assert cheat_size > 0 and cheat["F1"].idxmax() == "best F1"
 if dataset in ("breast_cancer", "thyroid"):
     assert cheat.loc["as many alarms as anomalies", "F1"] > cheat.loc["best F1", "F1"] - 0.05
 assert abs(cheat.loc["rate as contamination", "false-alarm rate"] - anomaly_rate) < 0.15
-nb.table(cheat, "contamination_cheat", "Four rules for the threshold on the same scores, mean over the splits.")
+nb.table(cheat, "contamination_cheat")
 nb.value("cheat_f1_gain", cheat_size, n=n_splits)
 nb.value("false_alarm_rate_honest", cheat.loc["training quantile", "false-alarm rate"], n=n_splits)
 nb.value("false_alarm_rate_cheat", cheat.loc["rate as contamination", "false-alarm rate"], n=n_splits)
@@ -647,12 +617,7 @@ axis.set(xscale="log", xlabel="anomaly rate of the test set", ylabel="false-alar
 axis.set_xticks(drift.index, [f"{rate:.0%}" for rate in drift.index])
 axis.minorticks_off()
 fig.legend(loc="outside right upper")
-nb.figure(
-    fig, "contamination_cheat", data=drift.reset_index(),
-    caption="False alarms among the same normal rows when only the number of anomalies beside them changes.",
-    alt="Four lines over the anomaly rate. The line of the training quantile is flat. The line of the rate as "
-    "contamination rises in step with the anomaly rate. The other two rise too, more slowly.",
-)  # fmt: skip
+nb.figure(fig, "contamination_cheat", data=drift.reset_index())
 
 # %% [markdown]
 # The honest line is flat: what happens to a healthy patient does not depend on who else sits in the waiting room.
@@ -753,11 +718,13 @@ for axis in grid.axes.flat:
 grid.set_axis_labels("promised false-alarm rate", "measured false-alarm rate").set_titles("{col_name}")
 worst = thresholds.loc[("Gaussian", "training quantile", promises[0]), "measured"]
 nb.figure(
-    grid.figure, "isolation_forest_thresholds", n=n_threshold_splits, data=thresholds.reset_index(),
-    caption="Promised and measured rate of false alarms, mean and standard error; grey: promise kept.",
-    alt="Two panels of measured against promised false-alarm rate with a grey diagonal. For Isolation Forest all "
-    f"thresholds lie near it. The training quantile of the Gaussian measures {worst:.1%} at a promise of {promises[0]:.1%}.",
-)  # fmt: skip
+    grid.figure,
+    "isolation_forest_thresholds",
+    n=n_threshold_splits,
+    data=thresholds.reset_index(),
+    worst=worst,
+    word1=promises[0],
+)
 
 # %% [markdown]
 # Two lessons. For Isolation Forest all four keep close to the promise, even the training quantile: random trees
@@ -837,13 +804,7 @@ axes[2].set(xscale="log", xlabel="rows a tree ψ", ylabel="AUROC")
 axes[0].set_ylim(top=1)
 axes[1].legend()
 both = pd.concat({"trees": by_trees, "rows a tree": by_rows}, names=["knob", "setting"]).reset_index()
-nb.figure(
-    fig, "isolation_forest_trees", data=both,
-    caption="AUROC and spread of the scores over the number of trees, and AUROC over the rows that each tree sees.",
-    alt="Three panels. AUROC rises with the number of trees and levels off while its error bars shrink. The "
-    "spread of a score falls along a straight line on logarithmic axes. AUROC over the rows a tree "
-    "starts at one half for two rows, rises steeply and levels off.",
-)  # fmt: skip
+nb.figure(fig, "isolation_forest_trees", data=both)
 
 # %% [markdown]
 # The middle panel is a straight line with a slope near −½: the square-root law. To halve the noise of a score
@@ -911,13 +872,11 @@ growth.round(3)
 # %%
 fig = plots.growth(growth.iloc[:, :3], xlabel="rows n")
 nb.figure(
-    fig, "isolation_forest_time",
+    fig,
+    "isolation_forest_time",
     data=growth.rename(columns=lambda name: name if name.startswith("nodes") else f"{name} (s)").reset_index(),
-    caption=f"Seconds to fit and to score n random rows of ten columns with {n_estimators // 2} trees; in the "
-    "legend the exponent of the fitted power law.",
-    alt="Three lines on logarithmic axes. Fitting with a fixed sub-sample grows least. Fitting with all rows in "
-    "every tree grows more steeply, and scoring becomes steep for large n.",
-)  # fmt: skip
+    word0=n_estimators // 2,
+)
 
 # %% [markdown]
 # With fixed $\psi$ the forest stays the same size whatever $n$; with $\psi = n$ it grows. The clock agrees up to
@@ -994,12 +953,7 @@ sns.heatmap(
 )  # fmt: skip
 axis.tick_params(length=0)
 numbers = explained.rename(columns=lambda text: text.split("\n")[0])
-nb.figure(
-    fig, "isolation_forest_shap", data=numbers.rename_axis("column").reset_index(),
-    caption="SHAP explanation of the five highest scores: cuts that each column takes from the path (orange-red).",
-    alt="A table of coloured cells, columns of the data by five alarms. Most cells are orange-red, that is "
-    f"negative. The column {columns[top[0]]} weighs most on average.",
-)  # fmt: skip
+nb.figure(fig, "isolation_forest_shap", data=numbers.rename_axis("column").reset_index(), word0=columns[top[0]])
 
 # %% [markdown]
 # Every alarm has its own pattern, but in breast cancer it is spread: thirty correlated columns all see the same
@@ -1114,8 +1068,7 @@ def summary(rows):
 # %%
 rows = compare(dataset)
 comparison = summary(rows)
-caption = f"Detectors on {dataset}: mean and standard deviation over {n_splits} splits, seconds on this machine."
-nb.table(comparison, "isolation_forest_comparison", caption, n=n_splits)
+nb.table(comparison, "isolation_forest_comparison", n=n_splits)
 comparison.round(3)
 
 # %% [markdown]
@@ -1150,8 +1103,7 @@ ours = comparison.loc[["Isolation Forest", "kNN distance", "one-class SVM", "LOF
 ours = ours.rename_axis("method").reset_index()
 ours = ours.assign(F1="–", protocol="training data hold no anomalies", **{"reported by": "ours"})
 beside = pd.concat([published("thyroid"), ours], ignore_index=True)
-caption = f"Published results on thyroid, and ours on {dataset} (mean of {n_splits} splits). The protocols differ."
-nb.table(beside, "isolation_forest_published", caption)
+nb.table(beside, "isolation_forest_published")
 beside
 
 # %% [markdown]
@@ -1194,13 +1146,7 @@ fig = plots.decision_regions(judges, broken.X_test[:, pair], broken.y_test, colu
 fig.axes[1].set_xlabel(columns[pair[0]])
 fig.axes[0].set_ylabel(columns[pair[1]])
 shown = pd.DataFrame(broken.X_test[:, pair], columns=[columns[j] for j in pair]).assign(anomaly=broken.y_test)
-nb.figure(
-    fig, "dependency_regions", data=shown,
-    caption="Dependency anomalies in the two most correlated columns, and where three detectors raise an alarm.",
-    alt="Three panels of the same points. Normal points lie along a narrow diagonal band, anomalies are scattered "
-    "off it. The alarm line of the ruler is round, that of the forest is made of rectangles, and that of the "
-    "Gaussian is a narrow ellipse along the band.",
-)  # fmt: skip
+nb.figure(fig, "dependency_regions", data=shown)
 
 # %% [markdown]
 # The anomalies lie off the band, and well inside the range of both columns. The ruler draws an ellipse along the
@@ -1224,10 +1170,7 @@ pd.Series(areas, name="AUROC").round(3)
 
 # %%
 hard = pd.concat({name: summary(compare(name)) for name in hard_datasets}, names=["data set", "detector"])
-caption = (
-    f"The same detectors where the distance to the centre fails: mean and standard deviation over {n_splits} splits."
-)
-nb.table(hard, "isolation_forest_hard_comparison", caption, n=n_splits)
+nb.table(hard, "isolation_forest_hard_comparison", n=n_splits)
 hard["AUROC"].unstack("data set")[hard_datasets].loc[comparison.index].round(3)
 
 # %% [markdown]
@@ -1241,12 +1184,7 @@ panels = picture.assign(
     panel=picture["data set"].str.replace("injected/", "").str.replace("dependency/", "dependency\n")
 )
 fig = plots.comparison(panels, "AUROC", group="panel", reference="ruler, robust")
-nb.figure(
-    fig, "ruler_comparison", n=n_splits, data=picture[["data set", "mean", "sd"]].reset_index(),
-    caption="AUROC of every detector, mean and standard deviation over the splits; dashed: the robust ruler.",
-    alt="One panel for each data set. In the first the dashed line of the robust ruler runs through the best "
-    "detectors. In the others it stands clearly to the left of the best ones.",
-)  # fmt: skip
+nb.figure(fig, "ruler_comparison", n=n_splits, data=picture[["data set", "mean", "sd"]].reset_index())
 
 # %% [markdown]
 # On the first data set nothing can be told apart. On the others the field opens up: the best detector leaves the
@@ -1274,8 +1212,7 @@ for name in hard_datasets:
 # %%
 promise = min(promises, key=lambda alpha: abs(alpha - contamination))
 thresholds_table = thresholds.reset_index()
-caption = "Promised and measured rate of false alarms and recall, over the splits."
-nb.table(thresholds_table, "thresholds", caption, n=n_threshold_splits)
+nb.table(thresholds_table, "thresholds", n=n_threshold_splits)
 for key, row in (
     ("isolation_forest", "Isolation Forest"),
     ("ruler_robust", "ruler, robust"),

@@ -93,21 +93,7 @@ from mmad_utils.metrics import evaluate
 from mmad_utils.training import update
 
 # %%
-nb = notebook.start(
-    "03_autoencoders",
-    digit=digit,
-    hard_datasets=hard_datasets,
-    easy_dataset=easy_dataset,
-    seed=seed,
-    n_seeds=n_seeds,
-    epochs=epochs,
-    code_lengths=code_lengths,
-    betas=betas,
-    shares=shares,
-    robust_seeds=robust_seeds,
-    epoch_counts=epoch_counts,
-    family=family,
-)
+nb = notebook.start("03_autoencoders")
 
 # %% [markdown]
 # ## The data
@@ -165,12 +151,7 @@ copies, maps = detector.reconstruct(shown), detector.anomaly_map(shown)
 fig = picture_rows([shown[..., 0], copies[..., 0], maps], ["input", "copy", "error"], (plots.WIDTH, 2.3), cmap="gray")
 for axis, label in zip(fig.axes[: len(shown)], ["normal"] * 4 + ["anomaly"] * 6):
     axis.set_title(label, color=plots.NORMAL if label == "normal" else plots.ANOMALY)
-nb.figure(
-    fig, "autoencoder_copies", data={"score": detector.anomaly_score(shown), "anomaly": [0] * 4 + [1] * 6},
-    caption="Normal digits and anomalies, their copies by an autoencoder, and the squared error of each pixel.",
-    alt="Three rows of small pictures. Copies of normal digits look like their inputs and the error is dark. Copies of "
-    "other digits are bent towards the normal digit and the error is bright where they differ.",
-)  # fmt: skip
+nb.figure(fig, "autoencoder_copies", data={"score": detector.anomaly_score(shown), "anomaly": [0] * 4 + [1] * 6})
 
 # %% [markdown]
 # The copies of anomalies are bent towards the only digit that the network knows, and the error map shows *where*. The
@@ -211,12 +192,7 @@ for axis in (left, right):
     axis.set_xticks(code_lengths, code_lengths)
     axis.minorticks_off()
     axis.legend()
-nb.figure(
-    fig, "bottleneck", data=bottleneck.reset_index(),
-    caption="Error of the copies (left) and AUROC (right) against the length of the code.",
-    alt="Left: both errors fall as the code gets longer; that of anomalies stays above that of normal digits. Right: "
-    "the trained network is far above the untrained one at every length.",
-)  # fmt: skip
+nb.figure(fig, "bottleneck", data=bottleneck.reset_index())
 
 # %% [markdown]
 # A longer code copies normal digits better, and anomalies too: detection lives on the *gap* between the two curves. A
@@ -263,13 +239,7 @@ distances = {
     name: np.sqrt(np.mean((part / 255.0 - clean / 255.0) ** 2, axis=(1, 2, 3)))
     for name, part in (("corrupted", corrupted), ("denoising AE", restored), ("plain AE", copied))
 }
-nb.figure(
-    fig, "denoising", data=pd.DataFrame(distances),
-    caption="Unseen normal digits, the same with 30% of the pixels set to zero, and what two autoencoders with equally "
-    "wide codes make of them.",
-    alt="Four rows of eight digits: clean, with holes, restored by the denoising autoencoder without most holes, and "
-    "copied by the plain autoencoder, holes included.",
-)  # fmt: skip
+nb.figure(fig, "denoising", data=pd.DataFrame(distances))
 pd.DataFrame(distances).mean().round(3)
 
 # %% [markdown]
@@ -308,13 +278,7 @@ for axis, (name, step) in zip(axes, steps.items()):
     axis.quiver(*grid.T, *step.T, angles="xy", scale_units="xy", scale=1, width=0.004, color="0.3")
     axis.set(title=name, aspect="equal", xlim=(-1.8, 1.8), ylim=(-1.8, 1.8))
 frame = pd.DataFrame(np.hstack([grid, *steps.values()]), columns=["x", "y", "plain dx", "plain dy", "dx", "dy"])
-nb.figure(
-    fig, "denoising_field", data=frame,
-    caption="The step from a point to its copy, for a plain and a denoising autoencoder with a code of 32 numbers for "
-    "two coordinates.",
-    alt="Two panels with points on a ring. Left: the arrows of the plain autoencoder are short, in places mere dots. "
-    "Right: long arrows of the denoising autoencoder lead from outside and from inside to the ring.",
-)  # fmt: skip
+nb.figure(fig, "denoising_field", data=frame)
 
 # %% [markdown]
 # With a wide code the plain autoencoder copies much of the plane, the middle of the ring too, where there was no
@@ -353,12 +317,7 @@ for (name, losses), style in zip(tuning.items(), ("-", "--")):
     axis.plot(losses, style, label=name)
 axis.set(xlabel="epoch of fine-tuning", ylabel="squared error of the copy", ylim=(0, None))
 axis.legend()
-nb.figure(
-    fig, "stacked_fine_tuning", data=tuning.reset_index(),
-    caption="Fine-tuning of a stacked denoising autoencoder after layer-wise pretraining, and from random weights.",
-    alt="Two falling curves of the training error. The pretrained one starts much lower; the other needs many epochs "
-    "to come near.",
-)  # fmt: skip
+nb.figure(fig, "stacked_fine_tuning", data=tuning.reset_index())
 
 # %% [markdown]
 # The pretrained stack starts where the other arrives after many epochs. With today's optimisers and initial weights
@@ -453,7 +412,7 @@ summary = pd.DataFrame(
         "AUROC": {name: evaluate(d, data).auroc for name, d in wide_codes.items()},
     }
 ).rename_axis("penalty")
-nb.table(summary, "code_penalties", "Four autoencoders of one layer with 64 code units: what each penalty does.")
+nb.table(summary, "code_penalties")
 summary.round(3)
 
 # %%
@@ -471,14 +430,7 @@ middle.set(xlabel="input of the unit")
 middle.legend(loc="upper left", fontsize=7.5)
 right.set(xlabel="direction", ylabel="mean singular value", yscale="log", ylim=(1e-4, None))
 fig.legend(*right.get_legend_handles_labels(), loc="outside upper center", ncols=4)
-nb.figure(
-    fig, "sparse_and_contractive", data=spectra.reset_index(),
-    caption="Activations of three codes (left), the sigmoid and its slope with the flat parts shaded (middle), and the "
-    "spectra of the Jacobians (right), over unseen normal digits.",
-    alt="Left: activations without penalty and of the contractive code lie around one half, those of the sparse code "
-    "at zero. Middle: the sigmoid's slope vanishes left and right. Right: without penalty the singular values are "
-    "largest, with weight decay lower, those of the contractive and the sparse code far below.",
-)  # fmt: skip
+nb.figure(fig, "sparse_and_contractive", data=spectra.reset_index())
 
 # %% [markdown]
 # Both penalties push the spectrum down, by different ways: the sparse code moves its units into the flat part, the
@@ -553,12 +505,7 @@ for axis, column in zip(axes, ("code moves", "error of the copy")):
 axes[0].set_ylabel("movement of the code, relative")
 axes[1].set_ylabel("squared error of the copy")
 fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
-nb.figure(
-    fig, "code_robustness", data=robustness,
-    caption="How far noise on the input moves the code (left) and keeps the copy from the clean picture (right).",
-    alt="Left: the contractive code moves least, the code without penalty most. Right: the copies of the denoising "
-    "autoencoder stay closer to the clean picture than those of the contractive one.",
-)  # fmt: skip
+nb.figure(fig, "code_robustness", data=robustness)
 
 # %% [markdown]
 # The contractive code moves least; the denoising autoencoder restores the picture better. Each is robust where its
@@ -605,12 +552,7 @@ for beta in betas:
         }
     )
 divergence = pd.DataFrame(rows).set_index("beta")
-nb.table(
-    divergence,
-    "divergence_weight",
-    "What the weight of the divergence does to a variational autoencoder: spread of the means of its codes over unseen "
-    "normal digits, their mean standard deviation, share of the means in the variance of the codes, error, AUROC.",
-)
+nb.table(divergence, "divergence_weight")
 divergence.round(3)
 
 # %%
@@ -625,13 +567,7 @@ for axis in axes:
     axis.set_xticks(places, [f"{beta:g}" for beta in divergence.index])
     axis.set_xlabel(r"$\beta$")
     axis.legend()
-nb.figure(
-    fig, "divergence_effect", data=divergence.reset_index(),
-    caption="Standard deviation and spread of the codes (left) and error of the copies (right) against the weight of "
-    "the divergence.",
-    alt="Left: with weight 0 sigma is small and the means are spread wide; as the weight grows, sigma rises to 1 and "
-    "the spread of the means falls to zero. Right: the error grows with the weight.",
-)  # fmt: skip
+nb.figure(fig, "divergence_effect", data=divergence.reset_index())
 
 # %% [markdown]
 # From left to right: without the divergence the draws nearly vanish beside the spread of the means. With a moderate
@@ -691,13 +627,7 @@ fig = picture_rows(
     (plots.WIDTH, 1.5),
 )
 steps = {f"{name} {i}": distance.min(1) for (name, i), distance in distance_to_moons.items()}
-nb.figure(
-    fig, "moon_walk", single_run=True, data=pd.DataFrame(steps),
-    caption="Decoded codes on the straight line from a crescent (left) to a full moon (right).",
-    alt="Two rows of nine moons. Both begin with a crescent and end with a full moon. In the middle of the plain "
-    "autoencoder's row the dark side lights up evenly, like two pictures laid over each other; in the variational "
-    "one the border between light and dark moves steadily across the disc.",
-)  # fmt: skip
+nb.figure(fig, "moon_walk", single_run=True, data=pd.DataFrame(steps))
 
 # %% [markdown]
 # How much of a moon is each step? The table gave the distance of the decoded pictures to the nearest true moon of any
@@ -732,7 +662,7 @@ def at_step(k):
     return fig
 
 
-widgets.Dial(
+widgets.FigureSlider(
     at_step,
     range(25),
     label="step from crescent to full",
@@ -776,12 +706,7 @@ random_codes.round(3)
 
 # %%
 fig = picture_rows([pictures[:10, ..., 0] for pictures in decoded.values()], list(decoded), (plots.WIDTH, 2.1))
-nb.figure(
-    fig, "random_codes", data=random_codes.iloc[:-1].rename_axis("autoencoder").reset_index(),
-    caption=f"The same ten random codes, decoded by three autoencoders that were trained on the digit {digit}.",
-    alt="Three rows of ten pictures. The plain autoencoder's are all alike or unlike any digit; those of the variational "
-    "and of the adversarial autoencoder look like varied, somewhat blurred digits of the class.",
-)  # fmt: skip
+nb.figure(fig, "random_codes", data=random_codes.iloc[:-1].rename_axis("autoencoder").reset_index())
 
 # %% [markdown]
 # The plain autoencoder's decoder was never asked about most of these places. The other two prepared for the draws, as the
@@ -850,12 +775,7 @@ fig = picture_rows(
     ["clean", "spoiled", "PCA", "L", "S"],
     (plots.WIDTH, 3.9),
 )
-nb.figure(
-    fig, "robust_pca", data=errors.rename_axis("estimate").reset_index(),
-    caption=f"Training digits with white spikes; PCA of rank {rank}; low-rank and sparse part of robust PCA.",
-    alt="Five rows of nine digits. PCA smears the spikes over the digit. L shows the digit nearly without spikes, S "
-    "shows mostly the spikes.",
-)  # fmt: skip
+nb.figure(fig, "robust_pca", data=errors.rename_axis("estimate").reset_index(), rank=rank)
 
 # %% [markdown]
 # PCA, which must explain spikes in the least-squares sense, smears them. In robust PCA they end up in $S$. A new row is
@@ -980,12 +900,12 @@ axis.set(xscale="log", xticks=epoch_counts, xticklabels=epoch_counts, xlabel="ep
 axis.minorticks_off()
 axis.legend(fontsize=8)
 nb.figure(
-    fig, "contamination_epochs", data=over_epochs.reset_index().rename(columns={"std": "sd"}), n=robust_seeds,
-    caption=f"AUROC on training samples of which {share:.0%} are anomalies, against the number of epochs; mean and "
-    f"standard deviation of {robust_seeds} seeds.",
-    alt="The plain autoencoder rises to about 50 epochs and falls after them. The robust one rises up to 200 epochs, "
-    "to the height that the plain one had at 50. The line of kNN lies slightly above both.",
-)  # fmt: skip
+    fig,
+    "contamination_epochs",
+    data=over_epochs.reset_index().rename(columns={"std": "sd"}),
+    n=robust_seeds,
+    share=share,
+)
 
 # %% [markdown]
 # The plain autoencoder is best at about 50 epochs, where the stopping rule stops it. After that it memorises the
@@ -1035,14 +955,7 @@ for axis, where in zip(axes, ("training samples", "fresh samples")):
     axis.set(title=where, xlabel="anomalies among the training samples (%)")
 axes[0].set_ylabel("AUROC")
 fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4, fontsize=8)
-nb.figure(
-    fig, "contamination", data=contamination.reset_index(), n=robust_seeds,
-    caption="AUROC against the share of unlabelled anomalies among the training samples, on these samples themselves "
-    "(left) and on fresh ones (right).",
-    alt="Left: the plain autoencoder after 200 epochs lies far below all others except PCA; the plain one with fewer "
-    "epochs, the robust one and kNN are close together at the top. Right: all are close together; the plain "
-    "autoencoder after 200 epochs is ahead of the other autoencoders.",
-)  # fmt: skip
+nb.figure(fig, "contamination", data=contamination.reset_index(), n=robust_seeds)
 
 # %% [markdown]
 # On the left, the plain autoencoder that trained for 200 epochs has memorised the anomalies and ranks them far below
@@ -1080,7 +993,7 @@ def at_share(share):
 
 
 # %%
-widgets.Dial(
+widgets.FigureSlider(
     at_share,
     dirty_shares,
     label="anomalies in training",
@@ -1110,12 +1023,7 @@ for share in [share for share in shares if share > 0]:
     assert abs(area["robust AE"] - area["plain AE, 50 epochs"]) < 0.06, "a draw with the plain one after 50 epochs"
     assert area["kNN"] > area["robust AE"] - 0.03
 assert contamination.loc[100 * max(shares), "training samples"]["robust AE"] > 0.85
-nb.table(
-    contamination.reset_index().astype(object).fillna("–"),
-    "contamination",
-    f"AUROC with anomalies among the training samples, mean and standard deviation of {robust_seeds} seeds.",
-    n=robust_seeds,
-)
+nb.table(contamination.reset_index().astype(object).fillna("–"), "contamination", n=robust_seeds)
 
 # %% [markdown]
 # ### How sparse is S?
@@ -1136,10 +1044,7 @@ for i in range(robust_seeds):
 titles = ["λ", "rows in S (%)", "anomalies among them (%)", "AUROC"]
 sparsity = pd.DataFrame(rows, columns=titles).groupby("λ").agg(["mean", "std"])
 sparsity.columns = [name if kind == "mean" else f"{name} sd" for name, kind in sparsity.columns]
-nb.table(
-    sparsity.reset_index().round(3), "robust_sparsity",
-    f"Rows of S that are not zero, with {share:.0%} anomalies; mean and sd of {robust_seeds} seeds.", n=robust_seeds,
-)  # fmt: skip
+nb.table(sparsity.reset_index().round(3), "robust_sparsity", n=robust_seeds, share=share)
 sparsity.round(2)
 
 # %%
@@ -1167,12 +1072,7 @@ fig = picture_rows(
     ["largest S", "|S|", "smallest S"],
     (plots.WIDTH, 2.4),
 )
-nb.figure(
-    fig, "sparse_rows", data=pd.DataFrame({"size": size, "anomaly": y}),
-    caption="Training samples with the largest part in S, that part, and the samples with the smallest.",
-    alt="First row: digits, most of them of other classes. Second row: their sparse parts. Third row: typical digits of "
-    "the normal class.",
-)  # fmt: skip
+nb.figure(fig, "sparse_rows", data=pd.DataFrame({"size": size, "anomaly": y}))
 hits = y[top].mean()
 f"of the {len(top)} samples with the largest part in S, {hits:.0%} are anomalies; of all samples, {y.mean():.0%}"
 
@@ -1206,13 +1106,7 @@ axes[1].imshow(pair, cmap="gray")
 axes[1].set(title="spikes: training digits, and |S| of the ℓ1 form", xticks=[], yticks=[])
 for axis in axes:
     axis.grid(False)
-nb.figure(
-    fig, "group_anomalies", data=pd.DataFrame(by_pixel),
-    caption="What S holds when one pixel is broken in all samples (left, ℓ2,1 norm over columns), and when single "
-    "pixels of single samples are (right, ℓ1 norm).",
-    alt="Left: a square of 8 by 8 pixels in which a single one is bright. Right: six digits with white spikes, below "
-    "them the sparse parts, bright at the spikes.",
-)  # fmt: skip
+nb.figure(fig, "group_anomalies", data=pd.DataFrame(by_pixel))
 
 # %%
 spike_area = metrics.auroc(spikes.ravel().astype(int), np.abs(entries_ae.sparse_).ravel())
@@ -1271,8 +1165,9 @@ for name, table in tables.items():
     nb.table(
         table.astype(object).fillna("–"),
         id,
-        f"AUROC on {name}: mean and standard deviation of {n_seeds} splits, and times.",
+        texts="autoencoders",
         n=n_seeds,
+        name=name,
     )
 tables[names[0]].round(3)
 
@@ -1287,14 +1182,7 @@ for axis, name in zip(fig.axes, names):
     untrained = tables[name]["untrained"].dropna()
     order = list(dict.fromkeys(everything.index))[::-1]
     axis.plot(untrained, [order.index(key) for key in untrained.index], "x", color="0.45", ms=5)
-nb.figure(
-    fig, "autoencoder_comparison", n=n_seeds, data=everything.drop(columns="panel").reset_index(),
-    caption="AUROC of each detector (dots, with one standard deviation), of its untrained network (crosses), and of the "
-    "ruler (dashed line).",
-    alt="One panel for each data set. On the digits trained networks stand far to the right of their untrained copies, "
-    "on dependency anomalies also far to the right of the ruler. On the last data set dots and crosses lie close "
-    "together near the ruler's line.",
-)  # fmt: skip
+nb.figure(fig, "autoencoder_comparison", n=n_seeds, data=everything.drop(columns="panel").reset_index())
 
 # %% [markdown]
 # ### Where nothing can be learned from a good score
@@ -1361,7 +1249,7 @@ measured = {
 }
 verdict = pd.DataFrame(points, columns=["verdict", "point", "section", "number"])
 verdict["number"] = verdict["number"].fillna(pd.Series(measured)).astype(float)
-nb.table(verdict, "verdict", "What autoencoders are good and bad at, and the number behind each point.")
+nb.table(verdict, "verdict")
 verdict.round(3)
 
 # %% [markdown]

@@ -76,20 +76,7 @@ from mmad_utils.course import notebook
 from mmad_utils.datasets import read_image
 
 # %%
-nb = notebook.start(
-    "04_gans",
-    seed=seed,
-    game_epochs=game_epochs,
-    digit=digit,
-    table_digits=table_digits,
-    parts=parts,
-    tables=tables,
-    n_seeds=n_seeds,
-    table_seeds=table_seeds,
-    min_steps=min_steps,
-    n_critic=n_critic,
-    n_search=n_search,
-)
+nb = notebook.start("04_gans")
 
 # %% [markdown]
 # ## 1. The game, where we can watch it
@@ -197,8 +184,7 @@ def progress_of(game):
 # %%
 progress = pd.concat({name: progress_of(game) for name, game in games.items()}, names=["game"]).reset_index("game")
 final = progress.groupby("game", sort=False).last()
-caption = "Four games on eight clouds, one run each: the last snapshot."
-nb.table(final.drop(columns="epoch").round(3), "gan_games", caption, single_run=True)
+nb.table(final.drop(columns="epoch").round(3), "gan_games", single_run=True)
 final.round(3)
 
 # %%
@@ -211,13 +197,7 @@ for row, (name, game) in zip(axes, games.items()):
         axis.set(xlim=(-3, 3), ylim=(-3, 3), aspect="equal")
         axis.set_title(f"epoch {(i + 1) * (game_epochs // 8)}" if row is axes[0] else "")
     row[0].set_ylabel(name.replace(", ", "\n"))
-nb.figure(
-    fig, "gan_snapshots", single_run=True, data=progress,
-    caption="What the generator makes of the same 500 codes (dark) beside the real points (pale), in four games.",
-    alt="Four rows of scatter plots over time. In the balanced original game the dark points soon lie along the circle "
-    "of clouds. With a strong critic they end on an arc that misses half of the clouds. WGAN and WGAN-GP begin as a "
-    "loose heap, which opens and draws out towards the circle.",
-)  # fmt: skip
+nb.figure(fig, "gan_snapshots", single_run=True, data=progress)
 
 # %% [markdown]
 # The first row is the original game at its best: balanced, it finds the circle, fast. The second row is the same game
@@ -247,12 +227,7 @@ for axis, (name, part) in zip(axes, progress.groupby("game", sort=False)):
     axis.plot(part["epoch"], part["distance"], "s--", ms=3, label="true distance (sliced)")
     axis.set(title=name.replace(", ", "\n"), xlabel="epoch", ylim=(0, None))
 fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
-nb.figure(
-    fig, "gan_critic_losses", single_run=True, data=progress,
-    caption="The size of the critic's loss beside the distance that the generator still has to go.",
-    alt="Four panels over the epochs. In the two original games the critic's loss hardly follows the distance. In "
-    "WGAN-GP both fall together.",
-)  # fmt: skip
+nb.figure(fig, "gan_critic_losses", single_run=True, data=progress)
 
 # %% [markdown]
 # In WGAN-GP the two curves fall together: its loss is a measure of progress, the number that the original game lacks.
@@ -349,12 +324,11 @@ for i, (row, title) in enumerate(zip(axes, ("normal", "anomaly"))):
         axis.set_title(name, fontsize=8)
     row[0].set_ylabel(title)
 nb.figure(
-    fig, "anogan_search", single_run=True,
+    fig,
+    "anogan_search",
+    single_run=True,
     data=pd.DataFrame(loss, index=["normal", "anomaly"]).T.rename_axis("steps").reset_index(),
-    caption="AnoGAN's search: the generated image comes nearer to the given one, and what it cannot reach remains.",
-    alt="Two rows of small images. From left to right the generated image grows alike to the given digit. For the "
-    "normal digit little residual is left; for the anomaly bright pixels remain.",
-)  # fmt: skip
+)
 
 # %% [markdown]
 # Both searches go down. The normal image is nearly reached; of the anomaly the generator offers the nearest thing that
@@ -398,13 +372,7 @@ for axis in axes:
     axis.set_xticks(part["steps"], part["steps"])
     axis.minorticks_off()
 axes[0].legend()
-nb.figure(
-    fig, "anogan_free_search", data=searches,
-    caption="AnoGAN's search, free and kept in the ball of typical codes. Left: AUROC. Right: how far the codes of the "
-    "anomalies go.",
-    alt="Two panels over the number of steps. The AUROC of the free search falls with every step while its codes "
-    "move far out; in the ball both settle.",
-)  # fmt: skip
+nb.figure(fig, "anogan_free_search", data=searches)
 
 # %% [markdown]
 # The free search finds ever better copies of the anomalies, far outside, and the score loses what it was made of. In the
@@ -430,7 +398,7 @@ for i, code in enumerate(starts, start=1):
     for steps in (5, n_search):
         luck.loc[i, f"{steps} steps"] = metrics.auroc(y_test, anogan.set_params(n_steps=steps).anomaly_score(X_test))
 anogan.network_.starts = own_start
-nb.table(luck.round(3), "anogan_starts", "AnoGAN's AUROC from six starts: a search cut short, and one that settles.")
+nb.table(luck.round(3), "anogan_starts")
 luck.round(3)
 
 # %% [markdown]
@@ -470,9 +438,7 @@ for mapping, detector in encoders.items():
         "error, anomaly": error[y_test == 1].mean(),
     }
 mappings = pd.DataFrame(residuals).T.rename_axis("mapping")
-nb.table(
-    mappings.round(3), "gan_mappings", "Three ways to train f-AnoGAN's encoder: AUROC and squared error a pixel."
-)
+nb.table(mappings.round(3), "gan_mappings")
 mappings.round(3)
 
 # %% [markdown]
@@ -498,12 +464,7 @@ for row, (name, pictures) in zip(axes, rows.items()):
         if name == "image":
             axis.set_title("normal" if j < 4 else "anomaly", color=plots.NORMAL if j < 4 else plots.ANOMALY)
     row[0].set_ylabel(name)
-nb.figure(
-    fig, "gan_reconstructions", data=mappings.reset_index(),
-    caption="Four normal images and four anomalies, and what the generator makes of their codes.",
-    alt="Four rows of eight small digits. The copies of the normal digits look like them, best for izi and izi_f. The "
-    "copies of other digits are blurred shapes of the normal digit.",
-)  # fmt: skip
+nb.figure(fig, "gan_reconstructions", data=mappings.reset_index())
 
 # %% [markdown]
 # ### Both parts of the score
@@ -528,12 +489,7 @@ for axis, (name, values) in zip(axes, {"L_izi": L_izi, "L_D": L_D}.items()):
         )  # fmt: skip
     axis.set(title=f"AUROC {areas[name]:.3f}", xlabel=rf"$L_{{{name[2:]}}}$", ylabel="density")
 axes[0].legend()
-nb.figure(
-    fig, "f_anogan_parts", data=pd.DataFrame({"y": y_test, "L_izi": L_izi, "L_D": L_D}),
-    caption="The two parts of f-AnoGAN's score for normal images and anomalies.",
-    alt="Two pairs of histograms. In both, the normal images form a narrow peak at small values, and the anomalies a "
-    "wide hill at larger ones, with some overlap.",
-)  # fmt: skip
+nb.figure(fig, "f_anogan_parts", data=pd.DataFrame({"y": y_test, "L_izi": L_izi, "L_D": L_D}))
 
 # %% [markdown]
 # Each part alone separates the two classes: anomalies lie further right, with some overlap. That is the paper's
@@ -590,13 +546,7 @@ for i, (row, walk) in enumerate(zip(axes, walks)):
     for axis in row[[0, -1]]:
         axis.spines[:].set(visible=True, color="black", linewidth=2)
 moves = np.array([np.sqrt(np.square(np.diff(walk, axis=0)).mean(axis=(1, 2, 3))) for walk in walks])
-nb.figure(
-    fig, "gan_walks", data=pd.DataFrame(moves.T, columns=["random 1", "random 2", "real 1", "real 2"]),
-    caption="Straight walks through the space of codes. Above: between random codes. Below: between the codes of two "
-    "real images, which are framed at both ends.",
-    alt="Four rows of small digits that change gradually from left to right. In the lower two rows framed real digits "
-    "stand at both ends and resemble their neighbours.",
-)  # fmt: skip
+nb.figure(fig, "gan_walks", data=pd.DataFrame(moves.T, columns=["random 1", "random 2", "real 1", "real 2"]))
 
 # %% [markdown]
 # Images change little by little. If a walk had a jump, one of its eight steps would carry most of the change; the
@@ -651,7 +601,7 @@ localisation = pd.DataFrame(
         "image AUROC": {name: metrics.auroc(photographs.y_test, one) for name, one in part_scores.items()},
     }
 ).rename_axis("map")
-nb.table(localisation.round(3), "gan_localisation", f"Residual maps on thumbnails of {parts}, with two controls.")
+nb.table(localisation.round(3), "gan_localisation")
 assert localisation["pixel AUROC"]["f-AnoGAN"] > localisation["pixel AUROC"]["untrained"] + 0.1
 localisation.round(3)
 
@@ -662,12 +612,7 @@ fig = plots.heatmaps(
     small_test[picked], maps["f-AnoGAN"][picked], small_masks[picked],
     [photographs.source["kinds_test"][i].replace("_", " ") for i in picked], columns=6,
 )  # fmt: skip
-nb.figure(
-    fig, "gan_residual_maps", data=pd.DataFrame({"image": picked, "score": part_scores["f-AnoGAN"][picked]}),
-    caption="Thumbnails with the outline of the true defect, and f-AnoGAN's residual of each pixel.",
-    alt="Six thumbnails, four with defects that are outlined. Below them residual maps: bright where the defect is, "
-    "but also along edges of the good parts.",
-)  # fmt: skip
+nb.figure(fig, "gan_residual_maps", data=pd.DataFrame({"image": picked, "score": part_scores["f-AnoGAN"][picked]}))
 
 # %% [markdown]
 # A bright print lights up; dark cracks in dark wood hardly do, and shadows and edges of good parts shine too: the
@@ -724,13 +669,11 @@ for axis, (name, (share, again)) in zip(axes, inversion.items()):
     axis.set(title=f"{name}\n$R^2$ = {share:.2f}", xlabel="code z", ylim=(-3.5, 3.5))
 axes[0].set_ylabel("E(G(z))")
 nb.figure(
-    fig, "bigan_inversion", single_run=True,
+    fig,
+    "bigan_inversion",
+    single_run=True,
     data=pd.DataFrame({name: again[:, 0] for name, (_, again) in inversion.items()}),
-    caption="In BiGAN, encoder and generator can come to invert each other, though no loss asks for it. Grey: "
-    "E(G(z)) = z. $R^2$ is the share of the code's variance that is recovered.",
-    alt="Three scatter plots of a code against the encoded generated sample. Untrained, the points lie far from the "
-    "diagonal; in the best game they lie along it; in the worst they need not.",
-)  # fmt: skip
+)
 
 # %% [markdown]
 # In a good game the points lie along the diagonal: the encoder has learned to invert a generator that it was never
@@ -883,13 +826,7 @@ whole["place"] = whole["method"].map(order.index) + whole["threshold"].map(
     {"Youden": 0, "training": 100, "paper": 200}
 )
 whole = whole.sort_values("place").drop(columns="place")
-nb.table(
-    whole.round(3).astype(object).fillna("–"), "f_anogan_table",
-    f"F1 and AUC of the f-AnoGAN paper's methods on our images (mean over {', '.join(table_digits)} and {table_seeds} "
-    "seeds, sd over the seeds), with the threshold chosen on the test labels as in the paper (Youden), from the training "
-    "images (training), and the paper's own numbers.",
-    n=table_seeds,
-)  # fmt: skip
+nb.table(whole.round(3).astype(object).fillna("–"), "f_anogan_table", n=table_seeds, word0=", ".join(table_digits))
 whole.set_index(["threshold", "method"]).round(3)
 
 # %% [markdown]
@@ -960,10 +897,10 @@ comparison = runs.groupby(["dataset", "detector"], sort=False).agg(
 )
 comparison["untrained"] = comparison["untrained"].round(3).astype(object).where(comparison["untrained"].notna(), "–")
 nb.table(
-    comparison.rename(lambda name: name.removeprefix("injected/"), level="dataset").round(3), "gan_comparison",
-    f"The GAN family on tables, {n_seeds} splits, beside its controls. Last: the weights at the end of the game.",
+    comparison.rename(lambda name: name.removeprefix("injected/"), level="dataset").round(3),
+    "gan_comparison",
     n=n_seeds,
-)  # fmt: skip
+)
 comparison.round(3)
 
 # %%
@@ -975,13 +912,7 @@ controls = pd.concat(
 )
 panels = pd.concat([picture, controls]).assign(panel=lambda frame: frame["dataset"].str.replace("injected/", ""))
 fig = plots.comparison(panels, "AUROC", group="panel", reference="‖x‖²")
-nb.figure(
-    fig, "gan_table_comparison", n=n_seeds, data=panels.rename_axis("detector").reset_index(),
-    caption="AUROC on tables, mean and standard deviation over the splits; dashed: the ruler ‖x‖². BiGAN with its last "
-    "weights was tried on the first table only.",
-    alt="Two panels. On dependency anomalies the trained detectors stand to the right of the dashed ruler and of the "
-    "untrained network. On breast cancer all stand near the ruler.",
-)  # fmt: skip
+nb.figure(fig, "gan_table_comparison", n=n_seeds, data=panels.rename_axis("detector").reset_index())
 
 # %% [markdown]
 # On the table where the ruler fails, training lifts all three well above their untrained copies: something was learned.
@@ -1057,8 +988,7 @@ for part, (full, without) in ablated.items():
         row |= {name: values.mean(), f"{name} sd": values.std(ddof=1)}
     rows.append(row)
 ablations = pd.DataFrame(rows).set_index("part")
-caption = f"AUROC with and without one part of each method, mean over {n_seeds} splits of the first table."
-nb.table(ablations.reset_index().round(3), "gan_ablations", caption, n=n_seeds)
+nb.table(ablations.reset_index().round(3), "gan_ablations", n=n_seeds)
 second = ablations.loc["GANomaly: score by the second code"]
 nb.value("ganomaly_gain_by_second_code", second["gain"], sd=second["gain sd"], n=n_seeds)
 if min_steps >= 500 and tables[0] == "injected/dependency/breast_cancer":

@@ -77,12 +77,7 @@ from mmad_utils.detectors.transformations import irregular_affine, rearranged_pa
 from mmad_utils.metrics import evaluate
 
 # %%
-nb = notebook.start(
-    "05_self_supervised", seed=seed, classes=classes, n_seeds=n_seeds, epochs=epochs,
-    autoencoder_epochs=autoencoder_epochs, symmetry_classes=symmetry_classes, unsorted=unsorted, rates=rates,
-    unsorted_seeds=unsorted_seeds,
-    e3_epochs=e3_epochs,
-)  # fmt: skip
+nb = notebook.start("05_self_supervised")  # fmt: skip
 
 # %% [markdown]
 # ## The data: digits on photographs
@@ -98,11 +93,11 @@ test_digit = np.array(scenes.source["kinds_test"])
 shown = [*scenes.X_test[scenes.y_test == 0][:8], *scenes.X_test[scenes.y_test == 1][::200][:8]]
 fig = plots.images(shown, titles=["normal"] * 8 + ["anomaly"] * (len(shown) - 8), columns=8)
 nb.figure(
-    fig, "digit_scenes", data=pd.Series(test_digit, name="digit").value_counts().rename_axis("digit").reset_index(),
-    caption=f"Digits on photographs: {classes[-1]} is normal, the nine others are anomalies. Place and ground are chance.",
-    alt="Two rows of small grey photographs of stones, grass and brick, each with one white handwritten digit. "
-    f"Above, the digit is always {classes[-1]}; below, others.",
-)  # fmt: skip
+    fig,
+    "digit_scenes",
+    data=pd.Series(test_digit, name="digit").value_counts().rename_axis("digit").reset_index(),
+    word0=classes[-1],
+)
 
 # %% [markdown]
 # ## Operations as tables of "where from"
@@ -135,11 +130,8 @@ views = {
 }
 fig = plots.images([view.clip(0, 1) for view in views.values()], titles=list(views), columns=8)
 nb.figure(
-    fig, "operations", data=pd.DataFrame({"operation": list(views), "mean grey": [v.mean() for v in views.values()]}),
-    caption="One image after 16 of the 111 operations. Regular 0 is the identity; no operation leaves a black edge.",
-    alt="Sixteen versions of one digit scene: the four quarter turns, a mirror image, shifted versions with mirrored "
-    "edges, oblique rotations, and versions whose quarters are shuffled.",
-)  # fmt: skip
+    fig, "operations", data=pd.DataFrame({"operation": list(views), "mean grey": [v.mean() for v in views.values()]})
+)
 
 # %% [markdown]
 # ## Which way was it turned? The simplest case
@@ -184,23 +176,22 @@ probabilities = right_answers(detector, chosen)
 turned = [np.rot90(picture, k) for picture in chosen for k in range(4)]
 fig = plots.images(turned, titles=[f"p = {p:.2f}" for p in probabilities.ravel()], columns=4)
 nb.figure(
-    fig, "quarter_turns", single_run=True,
+    fig,
+    "quarter_turns",
+    single_run=True,
     data=pd.DataFrame(probabilities, index=["normal", "anomaly"]).rename_axis("image").reset_index(),
-    caption="A typical normal image and a typical anomaly after the four quarter turns, with the probability of the "
-    "right answer.",
-    alt="Two rows of four turned images. Above, the normal digit, with probabilities near one; below, another digit, "
-    "with lower ones.",
-)  # fmt: skip
+)
 
 # %%
 fig = plots.score_histogram(evaluation, log=True)
 nb.figure(
-    fig, "geometric_scores", single_run=True,
+    fig,
+    "geometric_scores",
+    single_run=True,
     data=pd.DataFrame({"score": evaluation.scores, "anomaly": evaluation.y}),
-    caption=f"Scores of four quarter turns when {classes[-1]} is normal (AUROC {evaluation.auroc:.3f}).",
-    alt="Two histograms on a logarithmic axis. Normal scores lie mostly below those of the anomalies; the threshold "
-    "stands left of most of both.",
-)  # fmt: skip
+    word0=classes[-1],
+    word1=evaluation.auroc,
+)
 
 # %% [markdown]
 # The threshold in the picture comes from the *training* scores, and it is too low: the network knows its training
@@ -246,20 +237,12 @@ table = pd.DataFrame({name: {"mean": a.mean(), "sd": a.std(ddof=1)} for name, a 
 table["fit (s)"] = runs.groupby("row")["fit_seconds"].mean()
 table["score (s)"] = runs.groupby("row")["score_seconds"].mean()
 written = table.rename(columns={"mean": "AUROC"}).rename_axis("detector").astype(object)
-nb.table(
-    written.where(written.notna(), None).reset_index(), "scenes_table",
-    f"Digits on photographs, normal classes {', '.join(map(str, classes))}, {n_seeds} seeds each.",
-)  # fmt: skip
+nb.table(written.where(written.notna(), None).reset_index(), "scenes_table", word0=", ".join(map(str, classes)))
 table.round(3)
 
 # %%
 fig = plots.comparison(table[["mean", "sd"]])
-nb.figure(
-    fig, "scenes_comparison", data=written.reset_index(),
-    caption="AUROC on digits on photographs: mean and one standard deviation over classes and seeds.",
-    alt="A dot for each detector. Quarter turns stand far to the right; autoencoder, PCA, nearest neighbours, the "
-    "untrained network, the length of the pixel vector and the random score lie between 0.5 and 0.7.",
-)  # fmt: skip
+nb.figure(fig, "scenes_comparison", data=written.reset_index())
 
 # %% [markdown]
 # No method that works on pixels gets far from a coin, and the autoencoder is one of them: it spends its code on
@@ -322,13 +305,7 @@ for axis, label in ((left, "AUROC"), (right, "training loss")):
     axis.set(xscale="log", xlabel="operations K", ylabel=label, xticks=part["K"], xticklabels=part["K"])
     axis.minorticks_off()
     axis.legend(title="normal digit")
-nb.figure(
-    fig, "more_operations", single_run=True, data=growing.reset_index(),
-    caption=f"AUROC and training loss over the number of operations, {epochs} passes each.",
-    alt="Two line charts over the number of operations, 2 to 72. Left, AUROC of the simplified and the Dirichlet score "
-    "for each normal digit; the Dirichlet score drops for many operations. Right, the training loss grows with the "
-    "number of operations and stays below the loss of guessing.",
-)  # fmt: skip
+nb.figure(fig, "more_operations", single_run=True, data=growing.reset_index())
 
 # %% [markdown]
 # More questions do not find more here. With few operations both scores agree; with 72 the simplified score loses,
@@ -374,10 +351,7 @@ for k in symmetry_classes:
     auroc = metrics.auroc(data.y_test, model.anomaly_score(data.X_test))
     rows.append({"digit": k, "AUROC": auroc, "turns named": correct, "taken for a half turn more": half_turn})
 symmetry = pd.DataFrame(rows).set_index("digit")
-nb.table(
-    symmetry, "symmetry_table", "Quarter turns on digits on photographs, each digit in turn as the normal class.",
-    single_run=True,
-)  # fmt: skip
+nb.table(symmetry, "symmetry_table", single_run=True)
 symmetry.round(3)
 
 # %%
@@ -391,12 +365,7 @@ for digit, row in symmetry.iterrows():
         ha="right" if digit % 2 else "left", va="center",
     )  # fmt: skip
 axis.set(xlabel="turns named correctly on held-out normal images", ylabel="AUROC")
-nb.figure(
-    fig, "symmetry", single_run=True, data=symmetry.reset_index(),
-    caption="Each digit as the normal class: how well its turns can be named, and how well anomalies are found. "
-    "Orange-red: digits that a half turn maps (nearly) to themselves.",
-    alt="A scatter of the ten digits. 0, 1 and 8 lie at the lower left, the others at the upper right.",
-)  # fmt: skip
+nb.figure(fig, "symmetry", single_run=True, data=symmetry.reset_index())
 
 # %%
 pair = [k for k in (8, 7) if k in confusions]
@@ -409,12 +378,11 @@ for axis, k in zip(axes[0], pair):
     axis.set(xticks=range(4), xticklabels=[0, 90, 180, 270], yticks=range(4), yticklabels=[0, 90, 180, 270])
     axis.grid(False)
 nb.figure(
-    fig, "symmetry_confusion", single_run=True,
+    fig,
+    "symmetry_confusion",
+    single_run=True,
     data=pd.concat({k: pd.DataFrame(confusions[k]) for k in pair}, names=["digit", "turn"]).reset_index(),
-    caption="Mean answers on held-out normal images. An 8 is often taken for an 8 that was turned half a turn further.",
-    alt="Two four by four tables of probabilities. For 8 the diagonal is near 0.6 and the entries half a turn away near "
-    "0.4; for 7 the diagonal is near one.",
-)  # fmt: skip
+)
 
 # %% [markdown]
 # The table of answers for the 8 has a second diagonal: the network knows whether the 8 stands or lies, and hardly knows
@@ -541,12 +509,7 @@ cells = groups.agg(lambda runs: f"{runs.mean():.3f} ± {runs.std(ddof=min(1, len
 )
 beside = cells.unstack("data set", sort=False)[unsorted]
 beside["paper, MNIST"] = paper.map("{:.3f}".format).agg(" / ".join, axis=1).reindex(beside.index).fillna("–")
-nb.table(
-    beside.reset_index(), "unsorted_table",
-    f"Unlabelled images with a share ρ of outliers: AUROC / AUPR-out, ours (mean ± sd over {unsorted_seeds} seeds) beside "
-    "the paper's MNIST.",
-    n=unsorted_seeds,
-)  # fmt: skip
+nb.table(beside.reset_index(), "unsorted_table", n=unsorted_seeds)
 beside
 
 # %% [markdown]
@@ -590,11 +553,7 @@ written = pd.DataFrame({
     f"{name}, ρ = {rate:.0%}": [f"{row['mean', name, rate]:.3f} ± {row['std', name, rate]:.3f}" for _, row in precision.iterrows()]
     for name in unsorted for rate in rates
 }, index=precision.index)  # fmt: skip
-nb.table(
-    written.reset_index(), "unsorted_precision",
-    f"Precision when as many alarms are raised as there are outliers, mean ± sd over {unsorted_seeds} seeds.",
-    n=unsorted_seeds,
-)  # fmt: skip
+nb.table(written.reset_index(), "unsorted_precision", n=unsorted_seeds)
 written
 
 # %% [markdown]
@@ -663,13 +622,7 @@ for axis, (what, label) in zip(axes, labels.items()):
     )
     axis.set_ylim(bottom=0)
 fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
-nb.figure(
-    fig, "inlier_priority", single_run=True, data=watched.reset_index(),
-    caption=f"Inlier priority on {unsorted[0]} with 10% outliers: how hard each group pulls at the last layer, how "
-    "well its images' gradients agree with the common direction, and its loss.",
-    alt="Three charts over training epochs. The inliers' summed gradient is several times that of the outliers; "
-    "inliers agree better with the common direction; the loss of both groups falls, that of the outliers less.",
-)  # fmt: skip
+nb.figure(fig, "inlier_priority", single_run=True, data=watched.reset_index(), word0=unsorted[0])
 
 # %% [markdown]
 # Read from left to right. While the network learns, in the first passes, the inliers pull about ten times as hard as
@@ -700,11 +653,7 @@ nb.value("loss_outliers_end", watched["loss, outliers"].iloc[-1])
 pictures = (255 * lfw_subset()[:, :24, :24, None]).round().astype(np.uint8)
 faces = Dataset("faces", "image", pictures[:50], pictures[50:], np.repeat([0, 1], [50, 100]))
 fig = plots.images([*pictures[:8], *pictures[100:108]], titles=["normal"] * 8 + ["anomaly"] * 8, columns=8)
-nb.figure(
-    fig, "faces", data=pd.DataFrame({"mean grey": pictures.mean((1, 2, 3)), "anomaly": np.repeat([0, 1], 100)}),
-    caption="Faces are normal, other pieces of photographs are anomalies.",
-    alt="Above, eight grey portraits. Below, eight patches without a face, many dark and smooth.",
-)  # fmt: skip
+nb.figure(fig, "faces", data=pd.DataFrame({"mean grey": pictures.mean((1, 2, 3)), "anomaly": np.repeat([0, 1], 100)}))
 
 # %%
 judges = {
@@ -728,7 +677,7 @@ for i in range(n_seeds):
 on_faces = pd.DataFrame(rows, columns=["detector", "AUROC", "seconds (s)"]).groupby("detector", sort=False)
 on_faces = on_faces.agg({"AUROC": ["mean", "std"], "seconds (s)": "mean"})
 on_faces.columns = ["AUROC", "sd", "fit and score (s)"]
-nb.table(on_faces.reset_index(), "faces_table", f"Faces against other patches, {n_seeds} splits.", n=n_seeds)
+nb.table(on_faces.reset_index(), "faces_table", n=n_seeds)
 on_faces.round(3)
 
 # %% [markdown]

@@ -71,16 +71,7 @@ from mmad_utils.detectors.feature_learning import outlier_candidates
 from mmad_utils.training import DeepDetector
 
 # %%
-nb = notebook.start(
-    "06_feature_learning",
-    hard_datasets=hard_datasets,
-    easy_dataset=easy_dataset,
-    image_dataset=image_dataset,
-    paper_dataset=paper_dataset,
-    seed=seed,
-    n_seeds=n_seeds,
-    cluster_counts=cluster_counts,
-)
+nb = notebook.start("06_feature_learning")
 
 # %% [markdown]
 # All tables of results below come from `benchmark.measure`: it draws a new split for each seed, scales the columns
@@ -218,15 +209,7 @@ for axis, (name, values) in zip(axes, relative.items()):
     axis.set(title=f"{name} ({taught[name]:.2f})", xlabel="neighbour distance")
 axes[0].set_ylabel("test rows")
 fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
-nb.figure(
-    fig,
-    "repen_teachers",
-    data=relative.assign(anomaly=y_toy),
-    caption="Distance to the nearest neighbour in the space of REPEN, before learning and after learning from two base "
-    "detectors; in brackets the AUROC.",
-    alt="Three pairs of histograms. Untrained: anomalies lie to the right of normal rows and overlap with many of them. "
-    "Right teacher: anomalies lie farther to the right, with little overlap. Wrong teacher: most of both overlap.",
-)
+nb.figure(fig, "repen_teachers", data=relative.assign(anomaly=y_toy))
 
 # %% [markdown]
 # Before learning, the one telling column is a twelfth of every distance. The right teacher makes the network stretch
@@ -264,12 +247,7 @@ for dataset in hard_datasets:
 teaching = pd.DataFrame(rows).set_index(["data set", "teacher of REPEN"])[
     ["teacher", "untrained", "AUROC", "sd", "gain"]
 ]
-nb.table(
-    printable(teaching),
-    "repen_base_detectors",
-    f"REPEN with five base detectors, mean over {n_seeds} splits.",
-    n=n_seeds,
-)
+nb.table(printable(teaching), "repen_base_detectors", n=n_seeds)
 teaching.round(3)
 
 # %% [markdown]
@@ -338,9 +316,6 @@ nb.figure(
     data=pd.concat(
         {name: pd.DataFrame(matrix) for name, matrix in errors.items()}, names=["state", "row"]
     ).reset_index(),
-    caption="Errors of the predicted relation of each pair of rows, before and after learning.",
-    alt="Two square heatmaps. Before learning, bright spots lie everywhere. After learning, the square of normal pairs is "
-    "mostly dark, with a bright stripe or two, and the rows and columns of anomalies are brighter on average.",
 )
 
 # %% [markdown]
@@ -433,9 +408,7 @@ for dataset in hard_datasets:
         relations.append({"data set": dataset, "method": name} | summary("RDP", dataset, **setting))
     relations.append({"data set": dataset, "method": "contrastive"} | contrastive_row(dataset))
 relations = pd.DataFrame(relations).set_index(["data set", "method"])[["untrained", "AUROC", "sd", "gain"]]
-nb.table(
-    relations, "rdp_ablation", f"RDP taken apart, beside contrastive learning, mean over {n_seeds} seeds.", n=n_seeds
-)
+nb.table(relations, "rdp_ablation", n=n_seeds)
 relations.round(3)
 
 # %% [markdown]
@@ -528,12 +501,7 @@ for axis, (name, detector) in zip(axes, landscapes.items()):
     axis.grid(False)
 axes[0].set_ylabel("relative error $z_r$")
 fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=2, markerscale=1.5)
-nb.figure(
-    fig, "dagmm_landscape", single_run=True, data=places,
-    caption="Energy over code and relative reconstruction error (dark: high), with the test rows; in brackets the AUROC.",
-    alt="Two shaded landscapes with points. Untrained: normal rows and anomalies lie mixed in one valley. Trained: "
-    "normal rows lie in a valley at small error, most anomalies above it on the slope of larger error.",
-)  # fmt: skip
+nb.figure(fig, "dagmm_landscape", single_run=True, data=places)
 
 # %% [markdown]
 # Training digs a valley where the codes of normal rows lie and their errors are small, and most anomalies stay above
@@ -556,7 +524,7 @@ for i in range(n_seeds):
 pieces = pd.DataFrame(rows).groupby("part of z")["AUROC"].agg(["mean", "std"]).loc[list(parts)]
 if hard_datasets[0].startswith("injected/dependency/"):
     assert pieces.loc["errors alone", "mean"] > pieces.loc["code alone", "mean"]
-nb.table(pieces.reset_index(), "dagmm_parts", f"Energy of parts of z, mean over {n_seeds} trainings.", n=n_seeds)
+nb.table(pieces.reset_index(), "dagmm_parts", n=n_seeds)
 pieces.round(3)
 
 # %% [markdown]
@@ -585,7 +553,7 @@ for dataset in hard_datasets:
         rows.append({"data set": dataset, "setting": name} | found)
 columns = ["untrained", "AUROC", "sd", "clusters used", "squared error"]
 mixtures = pd.DataFrame(rows).set_index(["data set", "setting"])[columns]
-nb.table(mixtures, "dagmm_clusters", f"DAGMM with K clusters, one network, mean over {n_seeds} seeds.", n=n_seeds)
+nb.table(mixtures, "dagmm_clusters", n=n_seeds)
 mixtures.round(3)
 
 # %% [markdown]
@@ -624,7 +592,7 @@ published = pd.DataFrame(
         *[f"{d} {m}" for d in ("Thyroid", "Arrhythmia", "KDDCup") for m in ("precision", "recall", "F1")],
     ],
 ).set_index("method")
-nb.table(published.reset_index(), "dagmm_published", "As published by Zong et al. (2018), Table 2.")
+nb.table(published.reset_index(), "dagmm_published")
 published
 
 # %% [markdown]
@@ -642,7 +610,7 @@ if paper_dataset:
     runs = pd.DataFrame([benchmark.measure("DAGMM", paper_dataset, seed + i) for i in range(n_seeds)])
     measures = ["f1_at_rate", "f1", "auroc", "norm_auroc", "untrained_auroc"]
     ours = runs[measures].agg(["mean", "std"] if n_seeds > 1 else ["mean"])
-    nb.table(ours.reset_index(), "dagmm_paper_row", f"DAGMM, the ruler and the untrained network on {paper_dataset}.")
+    nb.table(ours.reset_index(), "dagmm_paper_row")
     assert (runs["norm_auroc"] > 0.9).all(), "a ruler solves this table"
 ours.round(3) if paper_dataset else "no row of our own: paper_dataset is empty"
 
@@ -689,24 +657,14 @@ for dataset, block in hard.groupby(level="data set", sort=False):
     columns = ["networks", "AUROC", "sd", "gain", "gain sd", "fit (s)"]
     blocks[dataset] = pd.concat([controls.assign(networks=0), untrained, block[columns]])[columns]
 board = pd.concat(blocks, names=["data set", "detector"])
-nb.table(
-    printable(board), "feature_learning_comparison", f"All detectors, mean and sd over {n_seeds} splits.", n=n_seeds
-)
+nb.table(printable(board), "feature_learning_comparison", n=n_seeds)
 board.round(3)
 
 # %%
 picture = board.reset_index("data set").rename(columns={"AUROC": "mean"})
 panels = picture.assign(panel=picture["data set"].str.replace("injected/dependency/", "dependency\n"))
 fig = plots.comparison(panels, "AUROC", group="panel", reference="‖x‖²")
-nb.figure(
-    fig,
-    "feature_learning_comparison",
-    n=n_seeds,
-    data=picture[["data set", "mean", "sd"]].reset_index(),
-    caption="AUROC of each detector, of its untrained network and of the rulers; dashed: ‖x‖².",
-    alt="One panel for each data set. RDP and DAGMM lie far to the right of their untrained networks and of the ruler on "
-    "the dependency tables; REPEN lies beside its untrained network. kNN or PCA reach as far as the best of them.",
-)
+nb.figure(fig, "feature_learning_comparison", n=n_seeds, data=picture[["data set", "mean", "sd"]].reset_index())
 
 # %% [markdown]
 # RDP and DAGMM have learned: each is far above its own untrained network and above ‖x‖². REPEN stands where its
@@ -740,8 +698,7 @@ for part, (name, given, changed) in ablated.items():
         row |= {name: values.mean(), f"{name} sd": values.std(ddof=1)}
     rows.append(row)
 ablations = pd.DataFrame(rows).set_index("part")
-caption = f"AUROC with and without one part of each method, mean over the hard tables and {n_seeds} splits."
-nb.table(ablations.reset_index().round(3), "feature_learning_ablations", caption, n=n_seeds)
+nb.table(ablations.reset_index().round(3), "feature_learning_ablations", n=n_seeds)
 ablations.round(3)
 
 # %%

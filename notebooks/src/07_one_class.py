@@ -76,23 +76,7 @@ from mmad_utils import ALOCC, DeepSAD, DeepSVDD, FenceGAN, benchmark, metrics, n
 from mmad_utils.course import notebook
 
 # %%
-nb = notebook.start(
-    "07_one_class",
-    dataset=dataset,
-    digit=digit,
-    known_kind=known_kind,
-    hard_datasets=hard_datasets,
-    easy_dataset=easy_dataset,
-    label_counts=label_counts,
-    nus=nus,
-    seed=seed,
-    n_seeds=n_seeds,
-    epochs=epochs,
-    table_epochs=table_epochs,
-    collapse_epochs=collapse_epochs,
-    alocc_epochs=alocc_epochs,
-    fence_epochs=fence_epochs,
-)
+nb = notebook.start("07_one_class")
 
 # %% [markdown]
 # The table of the first two sections has anomalies of a mean kind: each of their columns holds a value of some normal
@@ -151,14 +135,16 @@ for axis, (name, detector) in zip(axes, plane.items()):
     axis.set(title=f"{name}, AUROC {plane_auroc[name]:.2f}", xlabel="code 1", ylabel="code 2")
 fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
 nb.figure(
-    fig, "svdd_sphere",
-    caption="Test samples in the learned space of Deep SVDD (two coordinates) before and after training. The cross is "
-    "the centre, the circle holds 90% of the training samples.",
-    alt="Two scatter plots. Untrained: normal samples and anomalies are mixed all over the plane. Trained: most normal "
-    "samples lie in a small circle around the centre and many anomalies lie outside of it.",
-    data=pd.concat({name: pd.DataFrame(codes_of(d, X_test), columns=["code 1", "code 2"]).assign(anomaly=y_test)
-                    for name, d in plane.items()}, names=["network"]).reset_index("network"),
-)  # fmt: skip
+    fig,
+    "svdd_sphere",
+    data=pd.concat(
+        {
+            name: pd.DataFrame(codes_of(d, X_test), columns=["code 1", "code 2"]).assign(anomaly=y_test)
+            for name, d in plane.items()
+        },
+        names=["network"],
+    ).reset_index("network"),
+)
 
 # %% [markdown]
 # On the left the code is a random projection, and the anomalies are as close to the centre as anybody. On the right
@@ -231,19 +217,14 @@ tightness = pd.DataFrame({
     "normal test samples outside": [(d.predict(moons_test[:400]) == -1).mean() for d in spheres.values()],
     "anomalies outside": [(d.predict(moons_test[400:]) == -1).mean() for d in spheres.values()],
 }, index=pd.Index(nus, name="ν"))  # fmt: skip
-nb.figure(
-    fig, "svdd_tightness", data=tightness.reset_index(),
-    caption="The soft boundary of Deep SVDD for growing shares ν of training samples outside.",
-    alt="Three panels with two interlocked moons of normal points among scattered anomalies. The line is wide around "
-    "both moons for the smallest ν, and cuts into the moons for the largest.",
-)  # fmt: skip
+nb.figure(fig, "svdd_tightness", data=tightness.reset_index())
 
 # %% [markdown]
 # From left to right the line tightens. It is tightest at the largest $\nu$, where it cuts into the moons themselves:
 # more anomalies are outside, and so are more normal samples.
 
 # %%
-nb.table(tightness.reset_index().round(3), "svdd_tightness", "What lies outside the soft boundary for several ν.")
+nb.table(tightness.reset_index().round(3), "svdd_tightness")
 assert np.allclose(tightness["training samples outside"], nus, atol=0.01)
 assert tightness["normal test samples outside"].is_monotonic_increasing
 tightness.round(3)
@@ -313,14 +294,7 @@ axes[0].set(xlabel="epochs", ylabel="spread of the codes", yscale="log")
 axes[1].set(xlabel="epochs", ylabel="AUROC", ylim=(0.35, 1.0))
 axes[1].axhline(0.5, color="0.6", lw=1)
 fig.legend(loc="outside upper center", ncols=3)
-nb.figure(
-    fig, "svdd_collapse", data=collapse,
-    caption="Spread of the codes of all test samples (left) and AUROC (right) as training goes on, with weight decay "
-    "0.01.",
-    alt="Left, logarithmic: the spread of the guarded network falls a little; that of the network with biases falls by "
-    "two to three powers of ten, that with the centre at 0 by more. Right: the AUROC of the guarded network rises and "
-    "stays high, those of the other two rise and then fall.",
-)  # fmt: skip
+nb.figure(fig, "svdd_collapse", data=collapse)
 
 # %% [markdown]
 # All three networks lower their loss, and for a while all three detect. Then the unguarded ones find the door: their
@@ -397,13 +371,7 @@ for axis, kind in zip(axes, ("known kind", "new kinds")):
     axis.set_xticks(label_counts)
 axes[0].set_ylabel("AUROC")
 fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
-nb.figure(
-    fig, "sad_labels", n=n_seeds, data=labels.reset_index(),
-    caption=f"Normal is the digit {digit}, the labelled anomalies are pictures of {known_kind}: AUROC on other "
-    f"pictures of {known_kind} and on the remaining digits, mean ± sd over {n_seeds} splits.",
-    alt="Two line charts over the number of labelled anomalies. Known kind: both detectors rise. New kinds: Deep SAD "
-    "stays high for any number of labels, logistic regression lies clearly below it.",
-)  # fmt: skip
+nb.figure(fig, "sad_labels", n=n_seeds, data=labels.reset_index())
 
 # %% [markdown]
 # On the left, labels pay, and the first handful pays most; there the supervised model is the better one. On the right
@@ -419,9 +387,7 @@ assert mean["new kinds", "Deep SAD", most] > mean["new kinds", "logistic regress
 assert mean["new kinds", "Deep SAD", most] > mean["new kinds", "Deep SAD", 0] - 0.03
 nb.value("sad_gain_known_kind", mean["known kind", "Deep SAD", most] - mean["known kind", "Deep SAD", 0])
 nb.value("sad_gain_new_kinds", mean["new kinds", "Deep SAD", most] - mean["new kinds", "Deep SAD", 0])
-nb.table(
-    labels.reset_index().round(3), "sad_labels", f"AUROC by the number of labels, over {n_seeds} splits.", n=n_seeds
-)
+nb.table(labels.reset_index().round(3), "sad_labels", n=n_seeds)
 labels["mean"].unstack("labels").round(3)
 
 # %% [markdown]
@@ -500,12 +466,8 @@ for i, axis in enumerate(axes.T):
 axes[0, 0].set_ylabel("x")
 axes[1, 0].set_ylabel("R(x)")
 nb.figure(
-    fig, "alocc_refined",
-    data=pd.DataFrame({"anomaly": pictures.y_test[shown], "D(x)": before, "D(R(x))": after}),
-    caption="Pictures before (above) and after (below) refinement, with the discriminator's verdict.",
-    alt="Six small digits in two rows. The three normal ones look the same after refinement, only smoother. The three "
-    "anomalies are bent towards the normal digit.",
-)  # fmt: skip
+    fig, "alocc_refined", data=pd.DataFrame({"anomaly": pictures.y_test[shown], "D(x)": before, "D(R(x))": after})
+)
 
 # %% [markdown]
 # The refiner does what it should. Normal digits come back as they were, a little smoother. Anomalies come back as
@@ -541,12 +503,7 @@ for axis, (name, part) in zip(axes, curves.groupby("refiner", sort=False)):
     axis.axhline(0.5, color="0.8", lw=1)
     axis.set(title=f"R {name}", xlabel="epoch", ylim=(0, 1.1))
 fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
-nb.figure(
-    fig, "alocc_inversion", data=curves,
-    caption="Both scores of ALOCC on the test set as training goes on, and how much of the noise the refiner leaves.",
-    alt="Left, refiner through a bottleneck: the AUROC of D(x) rises at first and then falls far below one half while "
-    "the refiner's error falls. Right, refiner as a correction: both scores rise and stay high.",
-)  # fmt: skip
+nb.figure(fig, "alocc_inversion", data=curves)
 
 # %% [markdown]
 # On the left, $D(x)$ first learns and then turns over: in the end nearly every anomaly looks *more* normal than the
@@ -582,11 +539,11 @@ rows = np.concatenate([np.flatnonzero(pictures.y_test == 0), np.flatnonzero(pict
 fig = plots.embedding_scatter(pairs[rows], pictures.y_test[rows], names=("−logit of D(x)", "−logit of D(R(x))"))
 fig.axes[0].axline((0, 0), slope=1, color="0.6", lw=1, zorder=0)
 nb.figure(
-    fig, "alocc_two_scores", single_run=True,
+    fig,
+    "alocc_two_scores",
+    single_run=True,
     data=pd.DataFrame(pairs[rows].numpy(), columns=["D(x)", "D(R(x))"]).assign(anomaly=pictures.y_test[rows]),
-    caption="The two scores of ALOCC, each test picture a dot; the line is equality.",
-    alt="A scatter plot in which normal pictures and anomalies lie along a rising line, normal ones at its lower end.",
-)  # fmt: skip
+)
 
 # %% [markdown]
 # What the refiner changes, it changes for both kinds alike. The paper's gain from $D(R(x))$ needs an $R$ that distorts
@@ -655,16 +612,13 @@ for axis, (name, (detector, *_)) in zip(axes, runs.items()):
 fig.colorbar(shade, ax=axes, label="D(x)", shrink=0.8, ticks=[0, 0.5, 1])
 fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, markerscale=2)
 nb.figure(
-    fig, "fence_boundary",
-    data=pd.concat({name: pd.DataFrame(points, columns=["x1", "x2"]) for name, points in generated.items()},
-                   names=["generator"]).reset_index("generator"),
+    fig,
+    "fence_boundary",
+    data=pd.concat(
+        {name: pd.DataFrame(points, columns=["x1", "x2"]) for name, points in generated.items()}, names=["generator"]
+    ).reset_index("generator"),
     single_run=True,
-    caption="Generated samples (crosses) and the discriminator (shades) of a plain GAN, of a Fence GAN, and of a Fence "
-    "GAN that starts inside of the data. One run of each.",
-    alt="Three panels with two moons. Plain GAN: crosses on and between the moons, the shade shows no outline of them. "
-    "Fence: crosses all around, a bright region of the moons' shape. Fence from inside: a clump of crosses in the "
-    "middle, which is the only dark place.",
-)  # fmt: skip
+)
 
 # %% [markdown]
 # Left: the plain GAN's samples are on the data or between them, and what $D$ says of the rest of the plane was never
@@ -709,8 +663,7 @@ for name, setting in settings.items():
         )
 heights = pd.DataFrame(rows).groupby("setting", sort=False).agg(["mean", "std"])
 heights.columns = [name if kind == "mean" else f"{name} sd" for name, kind in heights.columns]
-caption = f"Height and width of the fence, mean and sd over {n_seeds} seeds."
-nb.table(heights.reset_index().round(3), "fence_height", caption, n=n_seeds)
+nb.table(heights.reset_index().round(3), "fence_height", n=n_seeds)
 width = heights["distance from the centre"]
 assert width["α = 0.3"] > width["α = 0.5"] > width["α = 0.7"], "the lower the fence, the wider"
 assert width["α = 0.5, β = 5"] > width["α = 0.5"], "the more dispersion, the wider"
@@ -776,22 +729,19 @@ results = pd.concat(
     {name: summary(part) for name, part in measured.groupby("dataset", sort=False)}, names=["data set"]
 )
 nb.table(
-    results.reset_index().round(3).assign(untrained=[round(v, 3) if v == v else "none" for v in results["untrained"]]),
+    results.reset_index()
+    .round(3)
+    .assign(untrained=[round(v, 3) if v == v else "none" for v in results["untrained"]]),
     "one_class_comparison",
-    f"AUROC, mean and standard deviation over {n_seeds} splits, of the untrained network, and seconds of a fit.",
     n=n_seeds,
-)  # fmt: skip
+)
 results.loc[hard_datasets].round(3)
 
 # %%
 picture = results.loc[hard_datasets].rename(columns={"AUROC": "mean"}).reset_index("data set")
 picture["panel"] = picture["data set"].str.replace("injected/dependency/", "dependency\n")
 fig = plots.comparison(picture, "AUROC", group="panel", reference="‖x‖²")
-nb.figure(
-    fig, "one_class_comparison", n=n_seeds, data=picture.reset_index().drop(columns="panel"),
-    caption="AUROC of the one-class networks and of what they must be held against; dashed: ‖x‖².",
-    alt="One panel for each data set. The dashed line of the squared length stands to the left of all trained networks.",
-)  # fmt: skip
+nb.figure(fig, "one_class_comparison", n=n_seeds, data=picture.reset_index().drop(columns="panel"))
 
 # %% [markdown]
 # On tables with broken relations all three networks are ahead of the ruler and of their own untrained networks: here
@@ -866,8 +816,7 @@ of_splits = pd.concat(parts).groupby(["part", "split"], sort=False)[["with it", 
 of_splits["gain"] = of_splits["with it"] - of_splits["without it"]
 ablations = of_splits.groupby("part", sort=False).agg(["mean", "std"])
 ablations.columns = [name if kind == "mean" else f"{name} sd" for name, kind in ablations.columns]
-caption = f"AUROC with and without one part of each method, mean over the hard tables and {n_seeds} splits."
-nb.table(ablations.reset_index().round(3), "one_class_ablations", caption, n=n_seeds)
+nb.table(ablations.reset_index().round(3), "one_class_ablations", n=n_seeds)
 ablations.round(3)
 
 # %%

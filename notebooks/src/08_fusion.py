@@ -76,17 +76,7 @@ from mmad_utils.datasets.paired import SHARES, TIMES, WORDS, add_noise, drop_par
 from mmad_utils.multimodal.attention_fusion import shuffled
 
 # %%
-nb = notebook.start(
-    "08_fusion",
-    seed=seed,
-    n_seeds=n_seeds,
-    n_train=n_train,
-    attention_epochs=attention_epochs,
-    latent_epochs=latent_epochs,
-    graph_epochs=graph_epochs,
-    missing_shares=missing_shares,
-    noise_levels=noise_levels,
-)
+nb = notebook.start("08_fusion")
 full_size = n_train >= 898  # claims about learned methods hold with all training samples
 
 # %% [markdown]
@@ -118,12 +108,7 @@ for (kind, i), (left, right) in zip(examples.items(), axes):
     right.set_title(f"{kind}: “{X_test['text'][i]}”", loc="left", fontsize=8.5)
     right.set(ylim=(-3.6, 3.6), xticks=[0, 32, 64, 96], yticks=[-2, 0, 2])
 axes[-1, 1].set_xlabel("step of the series")
-nb.figure(
-    fig, "fusion_samples", data=pd.DataFrame({kind: X_test["series"][i] for kind, i in examples.items()}),
-    caption="One sample of each kind: image, caption and series.",
-    alt="Seven rows, each a small image of a digit, a sentence and a curve with a burst of oscillation. In the rows of "
-    "broken parts the image is scrambled, the sentence is made of nonsense words, or the curve has spikes.",
-)  # fmt: skip
+nb.figure(fig, "fusion_samples", data=pd.DataFrame({kind: X_test["series"][i] for kind, i in examples.items()}))
 
 # %% [markdown]
 # Three of the kinds are broken *within* one part. In the other three each part is normal, and the parts do not belong
@@ -174,7 +159,7 @@ for (part, name), encoder in encoders.items():
 # %%
 encoder_table = pd.DataFrame(readable, index=["columns", "digit read"]).T.rename_axis(["modality", "encoder"])
 encoder_table["columns"] = encoder_table["columns"].astype(int)
-nb.table(encoder_table.reset_index().round(3), "fusion_encoders", "Encoders, and how often a linear classifier reads the digit from their codes.")  # fmt: skip
+nb.table(encoder_table.reset_index().round(3), "fusion_encoders")
 read = encoder_table["digit read"]
 assert read["text", "TF-IDF"] > (0.9 if full_size else 0.5) and read["series", "features"] > 0.9
 assert read["series", "convolutional autoencoder"] < read["series", "features"]
@@ -222,12 +207,11 @@ for axis, (name, scores) in zip(axes, panels.items()):
 axes[0].set_ylabel("density")
 fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
 nb.figure(
-    fig, "fusion_elephant", single_run=True,
+    fig,
+    "fusion_elephant",
+    single_run=True,
     data=pd.DataFrame(panels).assign(kind=kinds).query("kind in ('normal', 'mismatch')"),
-    caption="Scores of normal samples and mismatches, by each modality alone and by early fusion of all three.",
-    alt="Four histograms. For image, text and series alone the outlines of normal samples and mismatches lie over each "
-    "other. For early fusion the mismatches lie to the right of most normal samples.",
-)  # fmt: skip
+)
 
 # %% [markdown]
 # In the first three panels the two outlines lie over each other. The fourth detector is one Gaussian for the joined
@@ -271,7 +255,7 @@ rules = {
 late = pd.DataFrame(
     {rule: {kind: area(d.fit(X_train).anomaly_score(X_test), kind) for kind in SHARES} for rule, d in rules.items()}
 ).T
-nb.table(late.rename_axis("rule").reset_index().round(3), "fusion_late", "AUROC of the rules of late fusion by kind of anomaly.")  # fmt: skip
+nb.table(late.rename_axis("rule").reset_index().round(3), "fusion_late")
 assert late[["mismatch", "shifted", "three digits"]].to_numpy().max() < 0.65, "the rules see no relation"
 assert late.loc["max", "damaged image"] >= late.loc["vote", "damaged image"]
 late.round(3)
@@ -357,7 +341,7 @@ negatives = pd.Series({
     "shifted": np.mean((different == 1) & other_time), "three digits": np.mean(different == 3),
     "no contradiction": np.mean((different == 1) & ~other_time),
 }).rename("share")  # fmt: skip
-nb.table(negatives.rename_axis("what the negative is").round(3).reset_index(), "fusion_negatives", "Share of the training negatives of cross-attention by what is wrong with them.")  # fmt: skip
+nb.table(negatives.rename_axis("what the negative is").round(3).reset_index(), "fusion_negatives")
 for key, kind in (("mismatch", "mismatch"), ("both", "mismatch and shifted"), ("shifted", "shifted")):
     nb.value(f"negatives_{key}", negatives[kind])
 assert negatives["mismatch"] > 0.5 > 0.06 > negatives["shifted"] and negatives["three digits"] == 0
@@ -455,7 +439,7 @@ def with_spread(means):
 
 
 summary = ["broken parts", "shifted", "three digits", "all but mismatch", "mismatch"]
-nb.table(with_spread(shown[summary]).reset_index(), "fusion_by_kind", f"AUROC by kind of anomaly, mean ± sd over {n_seeds} seeds. The training of cross-attention, graph, contrastive space and joint score rehearses mismatches.", n=n_seeds)  # fmt: skip
+nb.table(with_spread(shown[summary]).reset_index(), "fusion_by_kind", n=n_seeds)
 with_spread(shown[summary])
 
 # %%
@@ -471,11 +455,8 @@ axis.set_yticks(range(len(shown)), shown.index)
 axis.xaxis.tick_top()
 axis.grid(False)
 nb.figure(
-    fig, "fusion_by_kind", data=shown.join(spread.loc[shown.index, columns], rsuffix=" sd").reset_index(), n=n_seeds,
-    caption=f"AUROC of every method on every kind of anomaly, mean over {n_seeds} seeds; * rehearsed in training.",
-    alt="A table of shaded numbers. Single modalities are bright for one kind only. Late fusion is bright for the three "
-    "kinds of broken parts. On shifted samples cross-attention is brightest, and untrained networks are dark.",
-)  # fmt: skip
+    fig, "fusion_by_kind", data=shown.join(spread.loc[shown.index, columns], rsuffix=" sd").reset_index(), n=n_seeds
+)
 
 # %% [markdown]
 # **Broken parts.** Late fusion with the maximum is best: one score reacts, and the maximum keeps it. The methods that
@@ -538,7 +519,7 @@ components = {
 }
 order = [name for method, variants in components.items() for name in (method, *variants)]
 ablations = table.loc[order, ["shifted", "three digits", "all but mismatch", "mismatch"]]
-nb.table(with_spread(ablations).reset_index(), "fusion_ablations", f"AUROC of the learned fusions and of their ablations, mean ± sd over {n_seeds} seeds.", n=n_seeds)  # fmt: skip
+nb.table(with_spread(ablations).reset_index(), "fusion_ablations", n=n_seeds)
 with_spread(ablations)
 
 # %% [markdown]
@@ -600,13 +581,7 @@ axes[0].plot(ceiling["share missing"], ceiling["all"], color="0.4", lw=1, label=
 axes[0].set(title="all but mismatches", xlabel="share of parts missing", ylabel="AUROC", ylim=(0.5, 1.01))
 axes[1].set(title="anomalies that are still visible", xlabel="share of parts missing")
 fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
-nb.figure(
-    fig, "fusion_missing", data=missing,
-    caption="AUROC without mismatches when parts of the test samples are missing: over all samples, with the ceiling "
-    f"of a perfect detector, and over the samples whose anomaly is still visible; mean over {n_seeds} seeds.",
-    alt="Two panels. Over all anomalies every line falls together with the ceiling. Over the visible anomalies "
-    "cross-attention and the graph fall and the others rise.",
-)  # fmt: skip
+nb.figure(fig, "fusion_missing", data=missing)
 
 # %% [markdown]
 # Left, every line falls because the ceiling does.
@@ -631,7 +606,7 @@ if full_size and max(missing_shares) >= 0.6:
 sd = {"loss": losses.std(), "ceiling": ceiling_at.std()[at]} if n_seeds > 1 else {"loss": None, "ceiling": None}
 nb.value("missing_loss_visible", losses.mean(), sd=sd["loss"], n=n_seeds)
 nb.value("missing_ceiling", ceiling_at.mean()[at], sd=sd["ceiling"], n=n_seeds)
-nb.table(missing.round(3), "fusion_missing", f"AUROC without mismatches with missing parts, over all and over still visible anomalies, mean over {n_seeds} seeds.")  # fmt: skip
+nb.table(missing.round(3), "fusion_missing")
 loss.round(3)
 
 # %% [markdown]
@@ -672,12 +647,7 @@ for (name, part), (marker, line, color) in zip(noise.groupby("method", sort=Fals
 axes[0].set(title="all but mismatches", xlabel="noise level", ylabel="AUROC", ylim=(0.4, 1.01))
 axes[1].set(title="mismatches (contrastive: rehearsed)", xlabel="noise level")
 fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
-nb.figure(
-    fig, "fusion_noise", data=noise,
-    caption="AUROC against the level of noise on all parts, in training and test.",
-    alt="Two panels. Left, on all anomalies but mismatches, all lines fall with the noise. Right, on mismatches, late "
-    "fusion stays at one half; the other lines start higher and fall with the noise.",
-)  # fmt: skip
+nb.figure(fig, "fusion_noise", data=noise)
 
 # %% [markdown]
 # Every method loses with noise, late fusion too, since a broken part is less visible in a noisy part. The contrastive
@@ -688,7 +658,7 @@ nb.figure(
 # %%
 clean = noise[noise["noise"] == min(noise_levels)].set_index("method")["mismatch"]
 dirty = noise[noise["noise"] == max(noise_levels)].set_index("method")["mismatch"]
-nb.table(noise.round(3), "fusion_noise", "AUROC against noise, on all anomalies but mismatches and on mismatches.")
+nb.table(noise.round(3), "fusion_noise")
 assert (dirty < clean)[["early", "shared latent", "contrastive"]].all() or not full_size
 assert abs(dirty["late, max"] - 0.5) < 0.12, "late fusion does not see mismatches at any level"
 pd.DataFrame({"clean": clean, "noisiest": dirty}).round(3)

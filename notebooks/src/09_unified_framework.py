@@ -85,21 +85,7 @@ from mmad_utils.datasets.take import take
 from mmad_utils.detectors.gaussian import GaussianStatistics
 
 # %%
-nb = notebook.start(
-    "09_unified_framework",
-    image_dataset=image_dataset,
-    table_dataset=table_dataset,
-    hard_table=hard_table,
-    other_images=other_images,
-    n_images=n_images,
-    latent_dim=latent_dim,
-    steps=steps,
-    n_splits=n_splits,
-    n_seeds=n_seeds,
-    n_scorer_seeds=n_scorer_seeds,
-    label_counts=label_counts,
-    seed=seed,
-)
+nb = notebook.start("09_unified_framework")
 
 # %%
 image, table = nb.load(image_dataset, seed=seed), nb.load(table_dataset, seed=seed)
@@ -208,7 +194,7 @@ alarms = pd.DataFrame({
     "one Gaussian, one threshold": {k: (v > stacked).mean() for k, v in pooled.anomaly_score(normal).items()},
     "mixture, held-out p-values": {k: (v == -1).mean() for k, v in unified.predict(normal).items()},
 })  # fmt: skip
-nb.table(alarms.rename_axis("modality").reset_index().round(3), "unified_alarms", "False alarms at a promised 5%.")
+nb.table(alarms.rename_axis("modality").reset_index().round(3), "unified_alarms")
 alarms.round(3)
 
 # %% [markdown]
@@ -262,8 +248,7 @@ for name, alignment in {
     fitted = detector(alignment=alignment, **options).fit(X)
     rows[name] = {"modality": modality_auroc(fitted.encode(X), fitted.encode(normal)), **areas(fitted)}
 alignments = pd.DataFrame(rows).T.rename_axis("alignment")
-nb.table(alignments.reset_index().round(3), "unified_alignment", "How well a classifier tells the modalities "
-         "apart, and AUROC of one Gaussian for all.")  # fmt: skip
+nb.table(alignments.reset_index().round(3), "unified_alignment")
 alignments.round(3)
 
 # %% [markdown]
@@ -303,8 +288,7 @@ for name, options in {
     middle = {key: np.median(scores) for key, scores in fitted.anomaly_score(normal).items()}
     rows[name] = {"rows / pictures": middle["tabular"] / middle["image"], **areas(fitted)}
 imbalance = pd.DataFrame(rows).T.rename_axis("scorer")
-nb.table(imbalance.reset_index().round(3), "unified_imbalance", f"{len(few['tabular'])} rows and {len(few['image'])} "
-         "pictures: ratio of the median scores of normal samples, and AUROC.")  # fmt: skip
+nb.table(imbalance.reset_index().round(3), "unified_imbalance", word0=len(few["tabular"]), word1=len(few["image"]))
 imbalance.round(3)
 
 # %% [markdown]
@@ -340,7 +324,7 @@ for name, matrix in covariance.items():
     rows[name] = {"condition": np.linalg.cond(matrix), "new / training distance": fresh / np.median(own),
                   "AUROC": metrics.auroc(image.y_test, distance)}  # fmt: skip
 shrinkage = pd.DataFrame(rows).T.rename_axis("covariance")
-nb.table(shrinkage.reset_index().round(3), "unified_covariance", "One covariance, with and without shrinkage.")
+nb.table(shrinkage.reset_index().round(3), "unified_covariance")
 shrinkage.round(3)
 
 # %% [markdown]
@@ -389,12 +373,7 @@ top = pd.Series(shares[worst_row], index=names).sort_values().tail(8)
 fig, axis = plt.subplots(figsize=(6, 2.8), layout="constrained")
 axis.barh(top.index, 100 * top / shares[worst_row].sum(), color=plots.ANOMALY)
 axis.set(xlabel="share of the squared distance (%)")
-nb.figure(
-    fig, "unified_explain", data=top.rename("share").rename_axis("column").reset_index(),
-    caption="The eight columns with the largest share in the distance of the most anomalous row.",
-    alt="Horizontal bars, one a column, growing upwards; the largest share is at the top.",
-    single_run=True,
-)  # fmt: skip
+nb.figure(fig, "unified_explain", data=top.rename("share").rename_axis("column").reset_index(), single_run=True)
 
 # %% [markdown]
 # The same arithmetic divides the distance of a picture among its pixels. A mean belongs to all positions alike, a
@@ -406,11 +385,7 @@ shown = found[np.argsort(-unified.anomaly_score({"image": take(image.X_test, fou
 maps = unified.anomaly_map({"image": take(image.X_test, shown)})["image"]
 masks = None if image.masks_test is None else image.masks_test[shown]
 fig = plots.heatmaps(take(image.X_test, shown), maps, masks)
-nb.figure(
-    fig, "unified_maps", data=pd.DataFrame({"picture": shown, "total": maps.sum(axis=(1, 2))}),
-    caption="Share of each pixel in the squared distance, for the five most anomalous pictures.",
-    alt="Five pictures above their maps; the maps are bright at the outlined defects.",
-)  # fmt: skip
+nb.figure(fig, "unified_maps", data=pd.DataFrame({"picture": shown, "total": maps.sum(axis=(1, 2))}))
 
 # %%
 distance = unified.squared_distance({"image": take(image.X_test, shown)})["image"]
@@ -489,8 +464,7 @@ for i in range(n_scorer_seeds):
 # %%
 scorers = pd.DataFrame(rows).groupby("scorer", sort=False).agg(["mean", "std"])
 scorers.columns = [name if kind == "mean" else f"{name} sd" for name, kind in scorers.columns]
-caption = f"AUROC of one scorer for both modalities, mean and sd over {n_scorer_seeds} seeds."
-nb.table(scorers.reset_index().round(3), "unified_scorers", caption, n=n_scorer_seeds)
+nb.table(scorers.reset_index().round(3), "unified_scorers", n=n_scorer_seeds)
 scorers.round(3)
 
 # %% [markdown]
@@ -535,11 +509,7 @@ for (name, values), line in zip(drift.items(), plots.LINES):
 axis.axvline(10, color="0.6", lw=1)
 axis.set(xlabel="day (the drift begins at the line)", ylabel="AUROC, first state", ylim=(0, 1.03))
 axis.legend(loc="lower left")
-nb.figure(
-    fig, "unified_drift", data=drift.reset_index(),
-    caption="How well the state of the first day is told from that of today, with and without forgetting.",
-    alt="Two lines near one half until day 10. With forgetting the line then rises to 1; without it, it stays low.",
-)  # fmt: skip
+nb.figure(fig, "unified_drift", data=drift.reset_index())
 
 # %%
 late = drift.iloc[-10:].mean()
@@ -588,12 +558,7 @@ for (name, column), marker in zip(curve.items(), plots.MARKERS):
 axis.axhline(curve["hybrid"].iloc[0], color="0.6", lw=1, label="unsupervised")
 axis.set(xticks=range(len(curve)), xticklabels=curve.index, xlabel="labelled anomalies", ylabel="AUROC")
 axis.legend()
-nb.figure(
-    fig, "unified_labels", data=curve.reset_index(),
-    caption=f"AUROC on {table_dataset} against the number of labelled anomalies.",
-    alt="Three lines. The hybrid rises at once above the thin line of the unsupervised detector and stays highest; without "
-        "restraint, and for the classifier, one label lies far below that line, and from five labels on they are close.",
-)  # fmt: skip
+nb.figure(fig, "unified_labels", data=curve.reset_index())
 
 # %%
 many = curve.index[-1]
@@ -644,8 +609,7 @@ for name, source in (("own space", hard.X_train[:20]), ("old space", table.X_tra
     )
 # %%
 transfer = pd.Series(gains, name="AUROC").rename_axis("what").reset_index()
-nb.table(transfer.round(3), "unified_transfer", "Ten pictures or twenty rows of the new domain, in a space of its own "
-         "or of the old domain.")  # fmt: skip
+nb.table(transfer.round(3), "unified_transfer")
 transfer.round(3)
 
 # %% [markdown]

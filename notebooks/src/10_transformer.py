@@ -70,19 +70,7 @@ from mmad_utils.datasets import read_image
 from mmad_utils.multimodal.transformer_tasks import cut_and_paste
 
 # %%
-nb = notebook.start(
-    "10_transformer",
-    pictures=pictures,
-    table=table,
-    grid=grid,
-    width=width,
-    epochs=epochs,
-    naive_epochs=naive_epochs,
-    n_seeds=n_seeds,
-    n_pictures=n_pictures,
-    patch_size=patch_size,
-    seed=seed,
-)
+nb = notebook.start("10_transformer")
 
 # %%
 images, rows = nb.load(pictures, seed=seed), nb.load(table, seed=seed).as_table()
@@ -137,12 +125,7 @@ axes[1].bar(np.arange(len(values)), np.where(dark, np.nan, values), color=plots.
 axes[1].plot(np.flatnonzero(dark), np.zeros(dark.sum()), "x", color="0.4", ms=4, label="hidden")
 axes[1].set(title="a row's tokens", xlabel="column", ylabel="scaled value")
 axes[1].legend(loc="upper right")
-nb.figure(
-    fig, "transformer_tokens", data=pd.DataFrame({"value": values, "hidden": dark}),
-    caption="A picture as a grid of tokens and a row as one token a column; white squares and crosses are hidden.",
-    alt="Left, a photograph of an object divided by a grid, a third of the cells white. Right, a bar for each column of "
-    "a table row, a third of them replaced by crosses.",
-)  # fmt: skip
+nb.figure(fig, "transformer_tokens", data=pd.DataFrame({"value": values, "hidden": dark}))
 
 # %% [markdown]
 # Both sides show the task of section 3, too: what is hidden must be told from what is in sight.
@@ -200,7 +183,7 @@ for n in sorted({0, 1, naive_epochs // 2, naive_epochs}):
             "AUROC of the error": metrics.auroc(truth[name], error),
         })  # fmt: skip
 collapse = pd.DataFrame(rows_of_collapse)
-nb.table(collapse.round(4), "transformer_collapse", "The naive recipe as training goes on, seen on the test samples.")
+nb.table(collapse.round(4), "transformer_collapse")
 collapse.round(3)
 
 # %%
@@ -216,13 +199,7 @@ axes[1].set_yscale("log")
 axes[2].set_ylim(0, 1)
 axes[2].axhline(0.5, color="0.6", lw=1)
 fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
-nb.figure(
-    fig, "transformer_collapse", data=collapse,
-    caption="The naive recipe: spread of the network's own tokens, mean output of the score head and AUROC of that "
-    "output, over the epochs.",
-    alt="Three line charts over the epochs. The spread of the tokens falls towards zero, the mean score falls by powers of "
-    "ten, and the AUROC stays unreliable.",
-)  # fmt: skip
+nb.figure(fig, "transformer_collapse", data=collapse)
 
 # %% [markdown]
 # Everything goes as the loss wants it, and that is the trouble. The target $e$ is made by the weights that are trained:
@@ -268,11 +245,7 @@ generator = torch.Generator().manual_seed(seed)
 both = torch.cat([cut_and_paste(pair, generator), cut_and_paste(pair, generator, from_others=True)])
 titles = ["same picture"] * 4 + ["other picture"] * 4
 fig = plots.images(both.permute(0, 2, 3, 1).numpy(), titles, columns=4)
-nb.figure(
-    fig, "transformer_negatives", data=pd.DataFrame({"negative": titles}),
-    caption="Synthetic negatives: a rectangle moved within a picture (above) and pasted from another picture (below).",
-    alt="Eight photographs of an object, each with a rectangular piece that does not belong where it is.",
-)  # fmt: skip
+nb.figure(fig, "transformer_negatives", data=pd.DataFrame({"negative": titles}))
 
 # %% [markdown]
 # On backbone tokens the rectangle is cut from the grid of features. The training goes by turns, one batch of pictures,
@@ -300,13 +273,7 @@ axes[1].axhline(np.log(2), color="0.6", lw=1)
 axes[1].annotate("guessing", (1, np.log(2)), xytext=(0, 3), textcoords="offset points", color="0.4")
 axes[1].set(xlabel="epoch", ylabel="cross-entropy of the score head", ylim=(0, 0.9))
 axes[1].legend(loc="lower left")
-nb.figure(
-    fig, "transformer_history", data=history.reset_index(),
-    caption="Training history: error of hidden tokens (left; predicting the mean costs about 1) with the kept epoch, and "
-    "cross-entropy of the score head (right).",
-    alt="Left, three falling curves that start near 1. Right, two curves of cross-entropy that start at the line of "
-    "guessing.",
-)  # fmt: skip
+nb.figure(fig, "transformer_history", data=history.reset_index())
 
 # %% [markdown]
 # Both errors of hidden tokens leave 1, the price of knowing only the mean, and the held-out normals follow. The head is
@@ -394,12 +361,7 @@ runs = pd.concat([pd.DataFrame(chance, columns=found.columns), found])
 comparison = runs.groupby(["data", "score"], sort=False)["AUROC"].agg(["mean", "std"]).rename(columns={"std": "sd"})
 frame = comparison.reset_index("data")
 fig = plots.comparison(frame, "AUROC", group="data", reference="untrained")
-nb.figure(
-    fig, "transformer_comparison", n=n_seeds, data=frame.reset_index(),
-    caption=f"AUROC of the trained network, {n_seeds} seeds, mean ± sd, beside its controls; dashed: untrained.",
-    alt="A panel for each data set. The trained network's residual score is level with the dashed line of the untrained "
-    "one or a little to its right; by the error alone trained is to the right of untrained.",
-)  # fmt: skip
+nb.figure(fig, "transformer_comparison", n=n_seeds, data=frame.reset_index())
 
 # %% [markdown]
 # Read it in pairs. By the error alone, the trained network leaves its untrained copy behind on both kinds of data: it has
@@ -415,9 +377,7 @@ nb.figure(
 
 # %%
 wide = found.pivot(index=["data", "seed"], columns="score", values="AUROC")
-nb.table(
-    comparison.fillna(0.0).reset_index().round(4), "transformer_comparison", f"AUROC over {n_seeds} seeds.", n=n_seeds
-)
+nb.table(comparison.fillna(0.0).reset_index().round(4), "transformer_comparison", n=n_seeds)
 gains = {}
 for text, key in (("", "residual"), (", error only", "error")):
     gain = (wide[f"trained{text}"] - wide[f"untrained{text}"]).groupby("data").agg(["mean", "std"])
@@ -451,7 +411,7 @@ for name, predictions in detector.predict(test).items():
         "accuracy": accuracy_score(truth[name], alarm), "false alarms": alarm[truth[name] == 0].mean(),
     }  # fmt: skip
 report = pd.DataFrame(lines).T.rename_axis("task")
-nb.table(report.reset_index().round(3), "transformer_report", "Evaluation of one network on both tasks.")
+nb.table(report.reset_index().round(3), "transformer_report")
 report.round(3)
 
 # %% [markdown]
@@ -470,21 +430,12 @@ shown = [test["image"][i] for i in severe]
 looks = detector.attention({"image": shown})["image"]
 fig = plots.heatmaps(shown, looks, images.masks_test[severe], columns=4)
 fig.axes[-1].set_xlabel("attention of the class token (share)")
-nb.figure(
-    fig, "transformer_attention", data=pd.DataFrame(looks.reshape(len(looks), -1).T),
-    caption="Attention of the class token to the places of four anomalous pictures; the outline is the true defect.",
-    alt="Four photographs with the outline of a defect, and below each a map of attention that shows no particular "
-    "interest in the defect.",
-)  # fmt: skip
+nb.figure(fig, "transformer_attention", data=pd.DataFrame(looks.reshape(len(looks), -1).T))
 
 # %%
 maps = detector.anomaly_map(shown)
 fig = plots.heatmaps(shown, maps, images.masks_test[severe], columns=4)
-nb.figure(
-    fig, "transformer_maps", data=pd.DataFrame(maps[:, ::16, ::16].reshape(len(maps), -1).T),
-    caption="Mahalanobis distance of the residual at each place of the same pictures.",
-    alt="The same four photographs; below each a map whose bright spot lies on the defect.",
-)  # fmt: skip
+nb.figure(fig, "transformer_maps", data=pd.DataFrame(maps[:, ::16, ::16].reshape(len(maps), -1).T))
 
 # %% [markdown]
 # Attention shows from which positions the class token takes information, the residual which positions were predicted
@@ -529,10 +480,10 @@ axis.set_yticks(places, top.index)
 axis.set(xlabel="share of the attention")
 fig.legend(loc="outside upper center", ncols=3)
 nb.figure(
-    fig, "transformer_columns", data=part.rename(columns={0: "normal", 1: "anomaly"}).rename_axis("column").reset_index(),
-    caption="Attention of the class token to the columns that it attends to most, mean over normal rows and anomalies.",
-    alt="Pairs of horizontal bars for twelve columns, nearly equal for normal rows and anomalies.",
-)  # fmt: skip
+    fig,
+    "transformer_columns",
+    data=part.rename(columns={0: "normal", 1: "anomaly"}).rename_axis("column").reset_index(),
+)
 
 # %% [markdown]
 # The columns that get attention are much the same for normal rows and for anomalies: it is a habit of the network, not
@@ -574,8 +525,7 @@ for what in ("sharpness", "brightness"):
     values = np.array([clue(path, what) for path in test["image"]])
     usual = np.median([clue(path, what) for path in train["image"]])
     clues[what] = metrics.auroc(truth["image"], np.abs(values - usual))
-nb.table(pd.DataFrame({"clue": list(clues), "AUROC": list(clues.values())}).round(3), "transformer_clues",
-         "AUROC of two clues that know nothing about defects: distance from the training median.")  # fmt: skip
+nb.table(pd.DataFrame({"clue": list(clues), "AUROC": list(clues.values())}).round(3), "transformer_clues")
 if epochs >= 10:
     assert max(clues.values()) < backbone_area, "the detector knows more than these clues"
 clues

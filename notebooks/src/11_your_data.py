@@ -87,22 +87,7 @@ from mmad_utils.files import write_atomic
 # %%
 pd.set_option("display.max_colwidth", None)
 pd.set_option("display.html.use_mathjax", False)  # a column called $x$ is no formula
-nb = notebook.start(
-    "11_your_data",
-    csv=csv,
-    images=images,
-    label=label,
-    normal_label=normal_label,
-    decimal=decimal,
-    encoding=encoding,
-    detectors=detectors,
-    minutes=minutes,
-    repeats=repeats,
-    max_samples=max_samples,
-    false_alarms=false_alarms,
-    output=output,
-    seed=seed,
-)
+nb = notebook.start("11_your_data")
 if csv and images:
     raise DatasetError("csv and images are both given: run the notebook once for each.")
 folder = user_path(output) if output else nb.results.output / "your_data"
@@ -177,7 +162,7 @@ else:
     folders = pd.Series([str(Path(name).parent) for name in samples.names]).value_counts()
     columns = folders.rename_axis("folder").reset_index(name="pictures")
     encoder = None
-nb.table(columns.round(3), "your_columns", "What was read, and what each column becomes.")
+nb.table(columns.round(3), "your_columns")
 columns.round(3)
 
 # %%
@@ -214,7 +199,7 @@ if table:
 else:
     fig, behind = plots.images(X[:5]), pd.DataFrame({"picture": samples.names[rows[:5]]})
 overview = "Scatter plot of the first two principal components." if table else "Some of the pictures, side by side."
-nb.figure(fig, "your_overview", data=behind, caption="The samples at a glance.", alt=overview)
+nb.figure(fig, "your_overview", data=behind, overview=overview)
 
 # %% [markdown]
 # ## 3. Compare detectors
@@ -248,7 +233,7 @@ reported = compared.drop(columns=["seconds", *hidden_by_labels], errors="ignore"
 reported = reported.where(reported.notna(), "–")
 if not compared["left_out"].any():
     reported = reported.drop(columns="left_out")
-nb.table(reported, "your_ranking", "The detectors compared, best first.")
+nb.table(reported, "your_ranking")
 kept = next(name for name in compared.index if name != ranking.RANDOM_BASELINE)
 print(f"Kept: {kept}.")
 
@@ -277,7 +262,7 @@ quick = ranking.choose("quick", "tabular")
 blind = ranking.compare(quick, X_hidden, encoder=ColumnEncoder(), repeats=repeats, seed=seed)
 seeing = ranking.compare(quick, X_hidden, y_hidden, encoder=ColumnEncoder(), repeats=repeats, seed=seed)
 lesson = blind[["agreement", "stability", "shuffled"]].assign(AUROC=seeing["auroc"]).drop(ranking.RANDOM_BASELINE)
-nb.table(lesson.round(3), "your_blind_ranking", "What can be measured without labels, and the AUROC that it hides.")
+nb.table(lesson.round(3), "your_blind_ranking")
 lesson.round(3)
 
 # %%
@@ -289,12 +274,7 @@ for axis, measure in zip(axes, ("stability", "agreement", "shuffled")):
     axis.set(xlabel=measure)
 axes[0].set(ylabel="AUROC, with the labels")
 fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
-nb.figure(
-    fig, "your_blind_ranking", data=lesson.reset_index(),
-    caption="Three measures that need no labels, and the AUROC that only labels show; the grey line is chance.",
-    alt="Three panels of AUROC against stability, agreement and the shuffled AUROC. The most stable detector lies nearest "
-    "to the line of chance. Only in the last panel do the points rise from left to right.",
-)  # fmt: skip
+nb.figure(fig, "your_blind_ranking", data=lesson.reset_index())
 
 # %% [markdown]
 # The distance to the centre is the most stable of all, and hardly better than chance: it looks at each column alone, and
@@ -349,7 +329,7 @@ promised = pd.DataFrame(
     {name: [(judgement.p_values[which] <= promise).mean() for promise in promises] for name, which in groups.items()},
     index=pd.Index(promises, name="promise"),
 )
-nb.table(promised.round(3), "your_promises", "Promised share of false alarms, and the share that raises an alarm.")
+nb.table(promised.round(3), "your_promises")
 promised.round(3)
 
 # %%
@@ -375,10 +355,7 @@ described = (
 )
 histogram = (png_bytes(fig), described)
 counts = {name: np.histogram(judgement.scores[which], bins)[0] for name, which in groups.items()}
-nb.figure(
-    fig, "your_scores", data=pd.DataFrame({"from": bins[:-1], "to": bins[1:], **counts}),
-    caption="Scores of all samples, each by a copy that has not learned from it.", alt=described,
-)  # fmt: skip
+nb.figure(fig, "your_scores", data=pd.DataFrame({"from": bins[:-1], "to": bins[1:], **counts}), described=described)
 
 # %% [markdown]
 # ## 6. Why these?

@@ -68,17 +68,7 @@ from mmad_utils.files import write_atomic
 from mmad_utils.score import describe, score_file
 
 # %%
-nb = notebook.start(
-    "12_new_data",
-    rows_per_day=rows_per_day,
-    n_training=n_training,
-    n_days=n_days,
-    false_alarms=false_alarms,
-    level=level,
-    n_seeds=n_seeds,
-    label_counts=label_counts,
-    seed=seed,
-)
+nb = notebook.start("12_new_data")
 folder = nb.results.output / "new_data"
 
 # %% [markdown]
@@ -189,11 +179,7 @@ for (name, (low, high)), style in zip(drawn_limits.iterrows(), (":", "--")):
 axis.axvline(n_clean + 0.5, color=plots.ANOMALY, lw=1)
 axis.set(xlabel="day", ylabel="share of alarms")
 axis.legend(fontsize=7, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1))
-nb.figure(
-    fig, "new_data_chart", data=chart, single_run=True,
-    caption="Alarms per day; the drift begins at the vertical line.",
-    alt="Line of the share of alarms on each day, with horizontal control limits and a vertical line where the drift begins.",
-)  # fmt: skip
+nb.figure(fig, "new_data_chart", data=chart, single_run=True)
 
 # %% [markdown]
 # ## 3. Drift of each column
@@ -308,7 +294,7 @@ page
 
 # %%
 shown = page.map(lambda cell: f"{cell:.3g}" if isinstance(cell, float) else cell)
-nb.table(shown, "new_data_page", "What the page shows for each file.", single_run=True)
+nb.table(shown, "new_data_page", single_run=True)
 assert "pressure" in page.loc["renamed column", "refused"]
 assert page.loc["broken sensor", "alarms"] >= 0.99 and page.loc["broken sensor", "named first"] == "temperature"
 assert page.loc["new category", "named first"] == "machine" and page.loc["new category", "excess"] < 1e-6
@@ -371,9 +357,7 @@ for number in range(n_seeds):
 # %%
 recalibrated = pd.DataFrame(results).groupby("recalibration").agg(["mean", "std"]).loc[["before", "after"]]
 flat = recalibrated.set_axis([" ".join(pair) for pair in recalibrated.columns], axis=1)
-nb.table(
-    flat.round(3), "new_data_recalibration", "Before and after recalibration, mean and standard deviation.", n=n_seeds
-)
+nb.table(flat.round(3), "new_data_recalibration", n=n_seeds)
 for when, row in flat.iterrows():
     nb.value(f"false_alarms_{when}", row["false alarms mean"], sd=row["false alarms std"], n=n_seeds)
     nb.value(f"incidents_{when}", row["incidents found mean"], sd=row["incidents found std"], n=n_seeds)
@@ -417,9 +401,7 @@ for number in range(min(n_seeds, 5)):
 
 # %%
 labelled = pd.DataFrame(areas).groupby("labelled anomalies")["AUROC"].agg(["mean", "std", "count"])
-nb.table(
-    labelled.round(3), "new_data_labels", "AUROC with a few confirmed anomalies.", n=int(labelled["count"].min())
-)
+nb.table(labelled.round(3), "new_data_labels", n=int(labelled["count"].min()))
 for count, row in labelled.iterrows():
     nb.value(f"labels_{count}_auroc", row["mean"], sd=row["std"], n=int(row["count"]))
 gain = labelled.loc[max(label_counts), "mean"] - labelled.loc[0, "mean"]

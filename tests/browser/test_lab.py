@@ -35,7 +35,7 @@ def draw(height):
     return fig
 
 # %%
-widgets.Dial(draw, [1, 5, 9], label="height", alt=lambda height: f"A bar of height {height}.")
+widgets.FigureSlider(draw, [1, 5, 9], label="height", alt=lambda height: f"A bar of height {height}.")
 
 # %%
 print("the last cell")

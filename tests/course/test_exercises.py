@@ -7,7 +7,7 @@ from report_project import ROOT
 
 from mmad_utils.course import __main__ as command_line
 from mmad_utils.course import project as course_project
-from mmad_utils.course.exercises import exercises_of, is_solution, without_solutions
+from mmad_utils.course.exercises import exercises_of, is_check, is_solution, student_copy
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 TRIVIAL = 15  # characters; a shorter line, ")" or "# None.", says nothing
@@ -30,7 +30,7 @@ def test_no_line_of_a_solution_is_left_in_the_copy(path):
     kept = {line.strip() for cell in whole.cells if not is_solution(cell) for line in cell.source.splitlines()}
     solved = {line.strip() for cell in whole.cells if is_solution(cell) for line in cell.source.splitlines()}
     secret = {line for line in solved - kept if len(line) > TRIVIAL}
-    copy = nbformat.writes(without_solutions(whole))
+    copy = nbformat.writes(student_copy(whole))
     text = "\n".join(cell.source for cell in nbformat.reads(copy, as_version=4).cells)
     assert len(secret) > 10
     assert [line for line in secret if line in text] == []
@@ -43,19 +43,20 @@ def test_outputs_of_a_notebook_that_ran_do_not_tell_the_answers(project):
     for cell in whole.cells:
         if cell.cell_type == "code":
             cell.outputs = [nbformat.v4.new_output("stream", text="42")]
-    assert not any(cell.get("outputs") for cell in without_solutions(whole).cells)
+    assert not any(cell.get("outputs") for cell in student_copy(whole).cells)
     assert whole.cells[-1].outputs, "the notebook itself is left as it is"
 
 
 def test_every_cell_of_a_solution_leaves_one_place_to_write(project):
     whole = read(project.notebook)
-    copy = without_solutions(whole)
-    assert [cell.id for cell in copy.cells] == [cell.id for cell in whole.cells]
+    copy = student_copy(whole)
+    shown = [cell for cell in whole.cells if not is_check(cell)]
+    assert [cell.id for cell in copy.cells] == [cell.id for cell in shown]
     places = [cell for cell in copy.cells if "exercise" in cell.metadata.get("tags", [])]
-    assert [cell.cell_type for cell in places] == ["code", "code", "markdown", "code"]
+    assert [cell.cell_type for cell in places] == ["code", "code", "markdown", "code", "code"]
     assert "2. Change: fewer draws" in places[1].source and "Exercise 2: your code here" in places[1].source
     assert places[2].source == "Your answer:"
-    others = [(a.source, b.source) for a, b in zip(whole.cells, copy.cells) if not is_solution(a)]
+    others = [(a.source, b.source) for a, b in zip(shown, copy.cells) if not is_solution(a)]
     assert all(a == b for a, b in others)
 
 
@@ -72,22 +73,30 @@ def test_the_copy_runs_and_fails_only_where_the_learner_must_write(project):
         for output in cell.get("outputs", []):
             if output.output_type == "error":
                 failed[output.evalue] = cell.metadata["tags"]
-    assert failed.keys() == {f"Exercise {number}: your code here" for number in (1, 2, 3)}
+    assert failed.keys() == {f"Exercise {number}: your code here" for number in (1, 2, 3, 4)}
     assert all("exercise" in tags for tags in failed.values())
-    assert list((project.root / "build").glob("changed-*/results/small.json"))
     assert not (project.root / "build" / "default").exists(), "the report's results are not touched"
 
 
 def test_the_copy_is_the_notebook_again_with_the_solutions_written_in(project):
     whole = read(project.notebook)
-    copy = without_solutions(whole)
+    copy = student_copy(whole)
     solutions = [cell for exercise in exercises_of(whole) for cell in exercise.solution]
     places = [cell for cell in copy.cells if "exercise" in cell.metadata.get("tags", [])]
     for place, solution in zip(places, solutions, strict=True):
         place.source = solution.source
     assert [(cell.cell_type, cell.source) for cell in copy.cells] == [
-        (cell.cell_type, cell.source) for cell in whole.cells
+        (cell.cell_type, cell.source) for cell in whole.cells if not is_check(cell)
     ]
+
+
+def test_checks_of_statements_are_left_out_unless_asked_for(project, capsys):
+    tags = [cell.metadata.get("tags", []) for cell in student_copy(read(project.notebook)).cells]
+    assert ["claim"] not in tags and ["results"] not in tags
+    assert command_line.main(["student", "--claims"]) == 0
+    copy = read(project.root / "build" / "student" / "small.ipynb")
+    tags = [cell.metadata.get("tags", []) for cell in copy.cells]
+    assert ["claim"] in tags and ["results"] not in tags
 
 
 def test_what_the_learner_wrote_is_kept(project, monkeypatch, capsys):
@@ -105,5 +114,5 @@ def test_no_copy_is_written_of_a_notebook_that_is_not_in_order(project, capsys):
     assert "run `make notebooks`" in capsys.readouterr().err
     project.write(project.notebook.with_name("src").joinpath("small.py").read_text().replace("2. Change", "2. Alter"))
     assert command_line.main(["student"]) == 1
-    assert "exercises are numbered [1, 3]" in capsys.readouterr().err
+    assert "exercises are numbered [1, 3, 4]" in capsys.readouterr().err
     assert not (project.root / "build").exists()

@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import psutil
 import pytest
 from notebook_project import SOURCE, Project
@@ -116,11 +117,37 @@ def test_values_of_the_command_line_take_the_type_of_their_parameter(project):
     ]
 
 
-def test_start_wants_every_parameter(project):
-    with pytest.raises(NotebookError, match="also share=share"):
-        notebook.start("small", seed=0, title="Draws", columns=["a"])
-    with pytest.raises(NotebookError, match="Did you mean 'share'"):
-        notebook.start("small", seed=0, shore=0.5, title="Draws", columns=["a"])
+def test_start_reads_the_parameters_from_the_variables_of_the_notebook(project):
+    exec(
+        "nb = notebook.start('small')",
+        variables := {"notebook": notebook, "seed": 1, "share": 0.5, "title": "Draws", "columns": ["a"]},
+    )
+    assert variables["nb"].parameters == {"seed": 1, "share": 0.5, "title": "Draws", "columns": ["a"]}
+    with pytest.raises(NotebookError, match="run the cell of the parameters first; 'seed' is not defined"):
+        exec("notebook.start('small')", {"notebook": notebook})
+    variables["seed"] = "1"
+    with pytest.raises(NotebookError, match="'seed' takes int"):
+        exec("notebook.start('small')", variables)
+
+
+def test_captions_are_filled_in_and_errors_in_them_are_named(project):
+    exec("nb = notebook.start('small')", variables := {"notebook": notebook, **notebook_files.defaults("small")})
+    nb = variables["nb"]
+    frame = pd.DataFrame({"a": [1.0]})
+    nb.table(frame, "summary")
+    assert nb.results.tables["summary"]["caption"] == "Mean and spread, seed 0."
+    with pytest.raises(NotebookError, match=r"small\.yaml: tables, unknown: there is no 'unknown'"):
+        nb.table(frame, "unknown")
+    project.captions.write_text("tables: {summary: {caption: 'Of {n_words}.'}}")
+    with pytest.raises(NotebookError, match="there is no 'n_words'"):
+        nb.table(frame, "summary")
+    for text in ("tables: [", "tables: {a: b}", "tables: {a: {caption: 1}}", "words: {}"):
+        project.captions.write_text(text)
+        with pytest.raises(NotebookError, match=r"small\.yaml"):
+            notebook_files.captions("small")
+    project.captions.unlink()
+    with pytest.raises(NotebookError, match="expected 'figures"):
+        notebook_files.captions("small")
 
 
 @pytest.mark.parametrize(
@@ -128,11 +155,11 @@ def test_start_wants_every_parameter(project):
     [
         (lambda content: content.cells[3].update(execution_count=1), "cell 4: clear the outputs"),
         (
-            lambda content: content.cells[3].update(source="share, columns\n" * 26),
-            "cell 4: more than 25 lines",
+            lambda content: content.cells[3].update(source="share, columns\n" * 16),
+            "cell 4: more than 15 lines",
         ),
         (lambda content: content.cells[3].update(source="share, columns"), "differ in cell 4"),
-        (lambda content: content.cells.pop(), "differ in cell 15"),
+        (lambda content: content.cells.pop(-2), "differ in cell 16"),
         (lambda content: content.cells[3].update(id=content.cells[4]["id"]), "id of its own"),
         (lambda content: content.metadata.pop("kernelspec"), "needs the kernel 'python3'"),
         (lambda content: content.metadata.update(jupytext={"formats": "ipynb,py:light"}), "does not pair"),
@@ -154,11 +181,19 @@ def test_check_names_what_is_wrong_with_a_notebook(project, change, message):
     [
         ("seed: int = 0  # of the draw, at least 0", "seed: int = 0", "'seed' has no comment"),
         ('notebook.start("small"', 'notebook.start("other"', "expected one call notebook.start('small'"),
-        ("**2. Change: fewer", "**Change: fewer", "exercises are numbered [1, 3]"),
+        ("**2. Change: fewer", "**Change: fewer", "exercises are numbered [1, 3, 4]"),
         ("**2. Change: fewer", "**2. Build: fewer", "no exercise '**1. Change: title.** task'"),
         ("assert counted_draws", "counted_draws", "exercise 3 has no solution with an assertion"),
         ("# **1. Predict: the mean.**", "#", "a solution stands above every exercise"),
         ("\nnb.finish()", "\nprint(fewer_draws)\nnb.finish()", "reads 'fewer_draws', which only a solution defines"),
+        ("if seed == 13", "if summary is None", "reads 'summary', which only a check defines"),
+        (' tags=["claim"]', "", "cell 6: tag a cell that checks a statement 'claim'"),
+        (' tags=["results"]', "", "move nb.value(...) to the cell tagged 'results'"),
+        (' tags=["results"]', "", "expected one cell tagged 'results', the last one with code"),
+        ("<details>", "", "exercise 1 has no hint"),
+        ("**4. On paper", "**4. Build", "no exercise '**1. On paper: title.** task'"),
+        ('nb.figure(fig, "draws"', 'nb.figure(fig, "other"', "figure 'other' has no entry in small.yaml"),
+        ('nb.figure(fig, "draws"', "print(fig", "small.yaml, figures: 'draws' is not used"),
     ],
 )
 def test_check_reads_the_code(project, old, new, message):
@@ -239,7 +274,7 @@ def test_a_kernel_records_the_modules_that_it_loaded(small_run):
 
 def test_every_runner_gives_the_same_results_and_other_parameters_leave_them_alone(small_run, tmp_path):
     project, ran, _ = small_run
-    assert "small: 15 of 15 cells" in ran.stderr
+    assert "small: 17 of 17 cells" in ran.stderr
     built = project.root / "build" / "default"
     expected = contents(built)
     assert sorted(expected) == [f"figures/draws.{kind}" for kind in ("csv", "png", "svg")] + ["results/small.json"]
@@ -288,7 +323,7 @@ def test_a_failure_prints_one_screen_and_leaves_earlier_results_as_they_were(pro
     screen = ran.stderr[ran.stderr.index("small failed") :]
     assert len(screen.splitlines()) <= 24
     for part in (
-        "small failed in cell 7 of 15",
+        "small failed in cell 7 of 17",
         'load("nonsense")',
         "Error: ",
         "in mmad_utils/datasets/",
@@ -343,7 +378,8 @@ def test_the_state_for_snakemake_changes_exactly_when_the_results_are_stale(proj
 def test_results_go_elsewhere_where_the_project_cannot_be_written_to(project, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(course_project, "is_writable", lambda folder: not folder.is_relative_to(project.root))
     monkeypatch.setattr(course_project, "user_cache_path", lambda name: tmp_path / name)
-    nb = notebook.start("small", seed=0, share=0.5, title="Draws", columns=["a", "b"])
+    exec("nb = notebook.start('small')", variables := {"notebook": notebook, **notebook_files.defaults("small")})
+    nb = variables["nb"]
     assert str(tmp_path / "mmad" / "build") in capsys.readouterr().out
     nb.value("x", 1.0)
     nb.finish()

@@ -1,4 +1,4 @@
-"""The dial: what a browser moves, and what a page shows that nothing can be moved on."""
+"""The slider: what a browser moves, and what a page shows that nothing can be moved on."""
 
 import base64
 
@@ -9,7 +9,7 @@ from notebook_project import Project
 
 from mmad_utils.course import project as course_project
 from mmad_utils.course import results, runner
-from mmad_utils.course.widgets import Dial
+from mmad_utils.course.widgets import FigureSlider
 
 SOURCE = """\
 # %% tags=["parameters"]
@@ -19,8 +19,7 @@ seed: int = 0  # of the draw
 from matplotlib import pyplot as plt
 from mmad_utils.course import notebook, widgets
 
-nb = notebook.start("small", seed=seed)
-nb.value("seed", float(seed))
+nb = notebook.start("small")
 
 # %%
 def draw(height):
@@ -28,9 +27,10 @@ def draw(height):
     axis.bar([0], [height])
     return fig
 
-widgets.Dial(draw, [1, 2, 3], label="height", alt=lambda height: f"A bar of height {height}.")
+widgets.FigureSlider(draw, [1, 2, 3], label="height", alt=lambda height: f"A bar of height {height}.")
 
-# %%
+# %% tags=["results"]
+nb.value("seed", float(seed))
 nb.finish()
 """
 
@@ -43,32 +43,32 @@ def bar(height):
 
 
 @pytest.fixture
-def dial():
+def moved():
     words = {"alt": lambda h: f'A "bar" of {h}.', "text": lambda h: f"{h} cm"}
-    return Dial(bar, [1, 5, 9], label="height", start=1, **words)
+    return FigureSlider(bar, [1, 5, 9], label="height", start=1, **words)
 
 
-def test_moving_the_slider_draws_the_picture_and_its_words_anew(dial):
-    before, opened = dial.picture.value, plt.get_fignums()
-    dial.slider.value = 2
-    assert dial.slider.label == "9 cm"
-    assert dial.picture.value != before
-    assert 'alt="A &quot;bar&quot; of 9."' in dial.picture.value
-    dial.slider.value = 1
-    assert dial.picture.value == before
+def test_moving_the_slider_draws_the_picture_and_its_words_anew(moved):
+    before, opened = moved.picture.value, plt.get_fignums()
+    moved.slider.value = 2
+    assert moved.slider.label == "9 cm"
+    assert moved.picture.value != before
+    assert 'alt="A &quot;bar&quot; of 9."' in moved.picture.value
+    moved.slider.value = 1
+    assert moved.picture.value == before
     assert plt.get_fignums() == opened
 
 
-def test_page_gets_the_first_picture_whatever_was_moved(dial):
-    first = dial._repr_mimebundle_()
-    dial.slider.value = 0
-    data, about = dial._repr_mimebundle_()
+def test_page_gets_the_first_picture_whatever_was_moved(moved):
+    first = moved._repr_mimebundle_()
+    moved.slider.value = 0
+    data, about = moved._repr_mimebundle_()
     assert (data, about) == first
     fig = bar(5)
     assert base64.b64decode(data["image/png"]) == results.png_bytes(fig)
     plt.close(fig)
     assert data["text/plain"] == about["image/png"]["alt"] == 'A "bar" of 5.'
-    assert data["application/vnd.jupyter.widget-view+json"]["model_id"] == dial.model_id
+    assert data["application/vnd.jupyter.widget-view+json"]["model_id"] == moved.model_id
 
 
 def test_executed_notebook_holds_the_picture_and_no_state_of_the_widget(tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ import nbformat
 import pytest
 from report_project import ROOT
 
-from mmad_utils.course.widgets import Dial
+from mmad_utils.course.widgets import FigureSlider
 
 sys.path.insert(0, str(ROOT))  # report/ is no installed package
 
@@ -128,7 +128,7 @@ def test_picture_brings_its_text_alternative():
 
 
 def test_dial_is_a_picture_on_the_page_and_leaves_no_trace_of_the_widget():
-    dial = Dial(lambda _: plt.figure(figsize=(1, 1)), [1, 2], label="turn", alt="At {}.".format)
+    dial = FigureSlider(lambda _: plt.figure(figsize=(1, 1)), [1, 2], label="turn", alt="At {}.".format)
     data, about = dial._repr_mimebundle_()
     _, page = page_of(code(outputs=[nbformat.v4.new_output("display_data", data, metadata=about)]))
     assert f'<img src="data:image/png;base64,{data["image/png"]}"' in page and 'alt="At 1."' in page
