@@ -52,6 +52,7 @@ rule report:
         expand(BUILD + "/report/report.{language}.{form}", language=EDITIONS, form=["html", "pdf"]),
         expand(BUILD + "/report/which_detector.{language}.html", language=EDITIONS),
         BUILD + "/report/index.html",
+        BUILD + "/report/reference/index.html",
 
 
 rule page:
@@ -85,6 +86,7 @@ rule paper:
 rule site:
     input:
         expand(BUILD + "/notebooks/{name}.ipynb", name=NOTEBOOKS),
+        expand(BUILD + "/report/{document}.{language}.html", document=["report", "which_detector"], language=EDITIONS),
         "notebooks/glossary.md",
         RENDERER,
     output:
@@ -93,7 +95,20 @@ rule site:
     message:
         BUILD + "/report/index.html"
     shell:
-        "{PYTHON:q} -m report.site --executed {BUILD:q}/notebooks --output {BUILD:q}/report"
+        "{PYTHON:q} -m report.site --built {BUILD:q} --output {BUILD:q}/report"
+
+
+rule reference:
+    input:
+        sorted(map(str, Path("mmad_utils").rglob("*.py"))),
+        "report/reference.py",
+        "requirements.lock",
+    output:
+        BUILD + "/report/reference/index.html",
+    message:
+        BUILD + "/report/reference/index.html"
+    shell:
+        "{PYTHON:q} -m report.reference --output {BUILD:q}/report/reference"
 
 
 rule notebooks:

@@ -107,7 +107,7 @@ def encoder(
 
     Returns
     -------
-    nn.Sequential, (n, *shape) -> (n, latent_dim); all but the last layer are the features, ``network[:-1]``.
+    nn.Sequential, ``(n, *shape) -> (n, latent_dim)``; all but the last layer are the features, ``network[:-1]``.
 
     Raises
     ------
@@ -132,7 +132,7 @@ def decoder(
     width: int = 16,
     activation: Callable[[], nn.Module] = nn.LeakyReLU,
 ) -> nn.Sequential:
-    """The way back: (n, latent_dim) -> (n, *shape), nothing after the last layer; see ``encoder``."""
+    """The way back: ``(n, latent_dim) -> (n, *shape)``, nothing after the last layer; see ``encoder``."""
     if len(shape) == 1:
         return mlp([latent_dim, *hidden, shape[0]], activation)
     channels, grid = _channels(shape, width)[::-1], _grids(shape)[-1]

@@ -187,7 +187,7 @@ def train(
 
     Parameters
     ----------
-    step : callable(*batch) -> dict of scalars
+    step : ``callable(*batch) -> dict`` of scalars
         Does one update and returns what to record; its first entry is the loss that is watched.
     data : sequence of tensors, each (n, ...)
         Shuffled together; every batch holds the same rows of each. Batches differ by at most one row in size, so

@@ -1,15 +1,19 @@
-"""The small site around the report: every executed notebook and the glossary as pages, and an index with a search.
+"""The site around the report: every executed notebook and the glossary as pages, and the first page.
 
-    python -m report.site    # build/default/report/{index,notebooks/*}.html from build/default/notebooks
+    python -m report.site    # build/default/report/{index,notebooks/*}.html from build/default
 
-A page is laid out by the report's own template: formulas are MathML, pictures and text alternatives are inside, and
-nothing is asked for. What a notebook printed is shown as text, a table of pandas as a table; other HTML is left out.
+A page is laid out by the report's own template: formulas are MathML, images and text alternatives are inside, and
+no other file is loaded. What a notebook printed is shown as text, a table of pandas as a table; other HTML is left
+out. Code is folded, but for cells tagged ``step``, which show the step of a method. Cells that check a statement are
+hidden until the reader asks for them. The first page is written by `front.py`.
 """
 
 import argparse
+import copy
 import html
 import re
 import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +27,17 @@ from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
 from traitlets.config import Config
 
+import mmad_utils
 from mmad_utils.course import project
-from report import markup
-from report.document import ReportError
+from mmad_utils.course.exercises import HINT, is_check, is_solution
+from mmad_utils.course.reading import reading_of
+from report import front, markup, reference
+from report.document import ReportError, load_results
 from report.page import Writer, contents_list
 from report.render import PROJECT_ROOT, frame, raw_cell
 
 GLOSSARY = PROJECT_ROOT / "notebooks" / "glossary.md"
 TERM = re.compile(r"^### (?P<english>.+)\n\n(?P<meaning>.+)\n\n\*\*(?P<chinese>.+)\*\*：(?P<sense>.+)$", re.MULTILINE)
-EDITIONS = (
-    ("en", "Report in English", "Which detector when"),
-    ("zh", "中文报告", "什么情形用哪种检测器"),
-)
 TABLE_TAGS = {"table", "thead", "tbody", "tr", "th", "td", "caption"}
 TABLE_ATTRIBUTES = {"th": ["colspan", "rowspan", "scope"], "td": ["colspan", "rowspan"]}
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
@@ -50,6 +53,7 @@ class Lesson(Writer):
     def __init__(self) -> None:
         super().__init__()
         self.title = ""
+        self.linked: set[str] = set()  # classes of the library, at their first mention
         self.sections: list[tuple[int, str, str]] = []  # level, slug, words
 
     def write(self, source: str) -> str:
@@ -80,16 +84,34 @@ class Lesson(Writer):
         local = re.fullmatch(r"(?:\.\./notebooks/)?(\w+)\.(?:ipynb|md)(?:#(.+))?", url)
         if local:
             url = f"{local[1]}.html" + (f"#sec-{slug_of(local[2])}" if local[2] else "")
-        return super().link(text, url, title)
+        return super().link(re.sub("</?a[^>]*>", "", text), url, title)
+
+    def codespan(self, text: str) -> str:
+        """The first mention of a class of the library leads to its reference."""
+        shown = super().codespan(text)
+        if text not in mmad_utils.__all__ or text in self.linked:
+            return shown
+        self.linked.add(text)
+        return f'<a href="../reference/{reference.address(text)}">{shown}</a>'
+
+    def block_html(self, source: str) -> str:
+        """The folded hint of an exercise; other HTML is shown as text."""
+        if source.strip() == HINT:
+            return '<details class="hint"><summary>Hint</summary>\n'
+        return "</details>\n" if source.strip() == "</details>" else super().block_html(source)
 
 
 def code(cell: NotebookNode) -> str:
-    """The code of a cell, unfolded, but folded where it solves an exercise."""
-    solution = "solution" in cell.metadata.get("tags", [])
+    """The code of a cell: unfolded where it shows the step of a method, hidden where it checks a statement."""
+    kind, summary = "lesson", "Code"
+    if is_solution(cell):
+        kind, summary = "solution", "Solution"
+    elif is_check(cell):
+        kind, summary = "check", "Check"
+    state = {"check": " hidden", "lesson": " open" if "step" in cell.metadata.get("tags", []) else ""}.get(kind, "")
     text = highlight(cell.source, PythonLexer(), HtmlFormatter(nowrap=True))
-    opened, summary = ("", "Solution") if solution else (" open", "Code")
     return (
-        f'<details class="code"{opened}><summary>{summary}</summary>\n'
+        f'<details class="code {kind}"{state}><summary>{summary}</summary>\n'
         f'<pre tabindex="0"><code>{text}</code></pre>\n</details>\n'
     )
 
@@ -122,7 +144,7 @@ def lesson(notebook: NotebookNode) -> tuple[Lesson, list[str]]:
             parts.append(writer.write(cell.source))
         elif cell.cell_type == "code" and cell.source.strip():
             parts.append(code(cell))
-            for item in cell.outputs:
+            for item in [] if is_check(cell) else cell.outputs:
                 pictures += "image/png" in item.get("data", {})
                 parts.append(output(item, pictures))
     return writer, parts
@@ -136,6 +158,27 @@ def steps(before: tuple[str, str] | None, after: tuple[str, str] | None) -> str:
     if after:
         parts.append(f'<a rel="next" href="{html.escape(after[0])}.html">{html.escape(after[1])} →</a>')
     return f'<nav class="steps" aria-label="Notebooks">{" ".join(parts)}</nav>\n'
+
+
+def tools(name: str) -> str:
+    """Above a notebook's page: its file, and what of it is shown."""
+    return (
+        f'<p class="tools"><a download href="{html.escape(name)}.ipynb">Download the notebook</a>\n'
+        '<button type="button" data-show="lesson" aria-pressed="false">Show all code</button>\n'
+        '<button type="button" data-show="check" aria-pressed="false">Show checks</button></p>\n'
+    )
+
+
+def as_written(executed: NotebookNode) -> NotebookNode:
+    """The notebook before it ran."""
+    notebook = copy.deepcopy(executed)
+    notebook.metadata.pop("papermill", None)
+    notebook.cells = [c for c in notebook.cells if "injected-parameters" not in c.metadata.get("tags", [])]
+    for cell in notebook.cells:
+        cell.metadata = NotebookNode(tags=cell.metadata.get("tags", []))
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    return notebook
 
 
 def contents(sections: list[tuple[int, str, str]]) -> str:
@@ -164,90 +207,97 @@ def glossary(source: str) -> str:
 
 
 def terms(source: str) -> str:
-    """The entry of the glossary in the index, with all its terms in both languages."""
+    """Links to all terms of the glossary, in both languages."""
     links = "".join(
         f'<li><a href="notebooks/glossary.html#sec-{slug_of(term["english"])}">{html.escape(term["english"])} '
         f'<span lang="zh">{html.escape(term["chinese"])}</span></a></li>\n'
         for term in TERM.finditer(source)
     )
-    return (
-        '<li class="entry"><a href="notebooks/glossary.html">Glossary <span lang="zh">术语表</span></a>\n'
-        f'<ul class="terms">{links}</ul></li>'
-    )
+    return f'<ul class="terms">{links}</ul>\n'
 
 
-def index(lessons: dict[str, Lesson], glossary_source: str) -> str:
-    """The first page: both editions, the notebooks and the glossary, and a search over titles, sections and terms."""
-    editions = "\n".join(
-        f'<li lang="{language}"><a href="report.{language}.html">{report}</a> '
-        f'(<a href="report.{language}.pdf">PDF</a>)</li>\n'
-        f'<li lang="{language}"><a href="which_detector.{language}.html">{which}</a></li>'
-        for language, report, which in EDITIONS
-    )
-    notebooks = []
-    for stem, writer in lessons.items():
-        name = html.escape(stem)
-        sections = "".join(
-            f'<li><a href="notebooks/{name}.html#sec-{slug}">{html.escape(words)}</a></li>'
-            for level, slug, words in writer.sections
-            if level == 2
-        )
-        notebooks.append(
-            f'<li class="entry"><a href="notebooks/{name}.html">{html.escape(writer.title)}</a> <code>{name}</code>\n'
-            f"<ul>{sections}</ul></li>"
-        )
+def times(executed: NotebookNode) -> str:
+    """How long the notebook takes to read and to run."""
+    seconds = executed.metadata.get("papermill", {}).get("duration") or 0
+    return f"{reading_of(executed).minutes:.0f} min to read, {seconds / 60:.1f} min to run"
+
+
+def index(cards: Iterable[str], found: Iterable[Mapping[str, str]], glossary_source: str) -> str:
+    """The first page."""
+    introduction = "".join(front.in_both(front.texts()["introduction"]))
     return layout(
-        "Multimodal anomaly detection: the course",
+        "mmad: multimodal anomaly detection",
         [
-            "<h1>Multimodal anomaly detection: the course</h1>\n",
-            f"<h2>The report</h2>\n<ul>{editions}</ul>\n<h2>The notebooks, as they ran, and the glossary</h2>\n",
-            '<p role="search"><label>Search the titles <input type="search" id="search"></label> '
-            '<span role="status" id="found"></span></p>\n',
-            f'<ol class="entries">{"".join(notebooks)}{terms(glossary_source)}</ol>\n',
+            f"<h1>mmad: multimodal anomaly detection</h1>\n{introduction}{front.ways()}",
+            front.search(found),
+            '<h2 id="notebooks">Notebooks <span lang="zh">笔记本</span></h2>\n',
+            f'<ol class="gallery">\n{"".join(cards)}</ol>\n',
+            '<h2><a href="notebooks/glossary.html">Glossary <span lang="zh">术语表</span></a></h2>\n',
+            terms(glossary_source),
         ],
     )
 
 
-def build(executed: Path, target: Path) -> list[Path]:
-    """Write index.html and notebooks/*.html into `target`, from the executed notebooks in `executed`.
+def build(built: Path, target: Path) -> list[Path]:
+    """Write index.html and notebooks/*.html into ``target``, from what ``built`` holds.
+
+    Parameters
+    ----------
+    built : Path
+        ``build/<profile>``: executed notebooks, results and figures. Pages of the report that are in ``target`` are
+        found by the search.
+    target : Path
 
     Raises
     ------
     FileNotFoundError, ReportError
-        No executed notebook; a formula that cannot be shown. Nothing is written then.
+        No executed notebook; a formula that cannot be shown; a key without a result. Nothing is written then.
     """
-    paths = sorted(path for path in executed.glob("[0-9]*.ipynb") if ".failed" not in path.name)
+    paths = sorted(path for path in (built / "notebooks").glob("[0-9]*.ipynb") if ".failed" not in path.name)
     if not paths:
-        raise FileNotFoundError(f"{executed} holds no executed notebook; run `make report`.")
+        raise FileNotFoundError(f"{built / 'notebooks'} holds no executed notebook; run `make report`.")
+    executed = {path.stem: nbformat.read(path, as_version=4) for path in paths}
     pages = {}
-    for path in paths:
+    for name, notebook in executed.items():
         try:
-            pages[path.stem] = lesson(nbformat.read(path, as_version=4))
+            pages[name] = lesson(notebook)
         except ValueError as error:
-            raise ReportError(f"{path.stem}: {error}: write it otherwise in notebooks/src/{path.stem}.py.") from None
+            raise ReportError(f"{name}: {error}: write it otherwise in notebooks/src/{name}.py.") from None
     source = GLOSSARY.read_text(encoding="utf-8")
     titles = [(name, writer.title) for name, (writer, _) in pages.items()]
-    (target / "notebooks").mkdir(parents=True, exist_ok=True)
     rendered = {}
     for at, (name, (writer, parts)) in enumerate(pages.items()):
         around = steps(titles[at - 1] if at else None, titles[at + 1] if at + 1 < len(titles) else None)
-        page = layout(writer.title, [around, parts[0], contents(writer.sections), *parts[1:], around])
-        rendered[target / "notebooks" / f"{name}.html"] = page
-    rendered[target / "notebooks" / "glossary.html"] = glossary(source)
-    rendered[target / "index.html"] = index({name: writer for name, (writer, _) in pages.items()}, source)
-    for path, page in rendered.items():
-        path.write_text(page, encoding="utf-8", newline="\n")
-    return list(rendered)
+        above = [around, parts[0], tools(name), contents(writer.sections)]
+        rendered[f"notebooks/{name}.html"] = layout(writer.title, [*above, *parts[1:], around])
+        rendered[f"notebooks/{name}.ipynb"] = nbformat.writes(as_written(executed[name]))
+    rendered["notebooks/glossary.html"] = glossary(source)
+    results = load_results(built / "results")
+    cards = [
+        front.card(name, writer.title, times(executed[name]), results, built) for name, (writer, _) in pages.items()
+    ]
+    reports = {path.name: path.read_text(encoding="utf-8") for path in sorted(target.glob("*.??.html"))}
+    found = [
+        section
+        for address, page in {**rendered, **reports}.items()
+        if address.endswith(".html")
+        for section in front.sections(page, address)
+    ]
+    rendered["index.html"] = index(cards, [*found, *front.of_reference()], source)
+    (target / "notebooks").mkdir(parents=True, exist_ok=True)
+    for address, page in rendered.items():
+        (target / address).write_text(page, encoding="utf-8", newline="\n")
+    return [target / address for address in rendered]
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m report.site", description="Write the site around the report.")
-    parser.add_argument("--executed", type=Path, help="folder of the executed notebooks")
+    parser.add_argument("--built", type=Path, help="folder of executed notebooks, results and figures")
     parser.add_argument("--output", type=Path, help="folder that gets index.html")
     options = parser.parse_args(arguments)
     try:
-        built = project.output_folder()
-        build(options.executed or built / "notebooks", options.output or built / "report")
+        built = options.built or project.output_folder()
+        build(built, options.output or built / "report")
     except (FileNotFoundError, ReportError) as error:
         print(error, file=sys.stderr)
         return 1

@@ -53,11 +53,12 @@ class Reading:
 
 def reading(name: str) -> Reading:
     """Count the words and lines of ``notebooks/<name>.ipynb``."""
-    shown = [
-        cell
-        for cell in notebook_files.read_notebook(notebook_files.notebook_path(name)).cells
-        if not (is_check(cell) or is_solution(cell))
-    ]
+    return reading_of(notebook_files.read_notebook(notebook_files.notebook_path(name)))
+
+
+def reading_of(notebook: nbformat.NotebookNode) -> Reading:
+    """Count the words and lines of a notebook."""
+    shown = [cell for cell in notebook.cells if not (is_check(cell) or is_solution(cell))]
     code = [cell for cell in shown if cell.cell_type == "code"]
     lines = [line for cell in code for line in cell.source.splitlines() if line.strip()]
     return Reading(

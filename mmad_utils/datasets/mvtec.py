@@ -37,13 +37,15 @@ def read(family: str, category: str, home: Path, seed: int = 0) -> Dataset:
 def read_category(root: Path, name: str, remedy: str = "") -> Dataset:
     """A category in the layout of MVTec AD, AD 2 or LOCO, of BTAD or of the course, every image and mask checked.
 
-    Two layouts are read. MVTec's: train/good, test/good, test/<defect>, ground_truth/<defect>/*_mask.png. The
-    course's: pictures directly in test/, labelled in image_anomaly_labels.json, which lies in the category or
-    beside it, as {"<category>/test/x.png": {"label": "good" or "bad", ...}}; masks are optional there, as
-    ground_truth/*_mask.png. Without a folder ground_truth, masks_test is None. The folder of normal images may also
-    be called ok (BTAD) or normal, and a mask like its image (x.png instead of x_mask.png). The test folder of MVTec
-    AD 2 is test_public, with ground_truth inside; its test sets without labels are not read. The masks of an image
-    may lie in a folder of its name (MVTec LOCO), and their union is the mask. Every pixel of a mask that is not zero
+    Two layouts are read. MVTec's: train/good, test/good, test/<defect>, ``ground_truth/<defect>/*_mask.png``. The
+    course's: images directly in test/, labelled in image_anomaly_labels.json, which is in the category or beside it,
+    as ``{"<category>/test/x.png": {"label": "good" or "bad", ...}}``. Masks are optional there, as
+    ``ground_truth/*_mask.png``. Without a folder ground_truth, masks_test is None.
+
+    The folder of normal images may also be called ok (BTAD) or normal, and a mask like its image (x.png instead of
+    x_mask.png). The test folder of MVTec AD 2 is test_public, with ground_truth inside; its test sets without labels
+    are not read. The masks of an image may be in a folder with its name (MVTec LOCO); their union is the mask. Every
+    pixel of a mask that is not zero
     is a defect. Folders called validation are not read. No link may leave the category's folder.
 
     Labelled anomalies to train on (train/bad) are not part of X_train, which is normal; their paths are

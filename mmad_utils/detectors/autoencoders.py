@@ -47,7 +47,7 @@ class AutoEncoder(DeepDetector):
     dropout : float in [0, 1), default=0.1
         Of the hidden units of tables, in training: it keeps a few extreme training rows from a code of their own.
     network : callable(shape, latent_dim) -> (encoder, decoder), or None, default=None
-        Your own pair of modules, for samples of shape (d,) or (C, H, W): (n, *shape) -> (n, latent_dim) and back.
+        Your own pair of modules, for samples of shape (d,) or (C, H, W): ``(n, *shape) -> (n, latent_dim)`` and back.
         None takes those of ``mmad_utils.networks``. A function cannot be written to a file: to keep such a detector,
         keep ``network_.state_dict()``.
 
@@ -100,7 +100,7 @@ class AutoEncoder(DeepDetector):
         return error.mean() + self.code_penalty(batch, code)
 
     def reconstruction(self, batch: Tensor) -> Tensor:
-        """(n, *shape) -> (n, *shape), the copy g(f(x)) of samples as the network sees them."""
+        """``(n, *shape) -> (n, *shape)``, the reconstruction g(f(x)) of samples in the network's units."""
         return self.network_["decoder"](self.network_["encoder"](batch))
 
     def batch_score(self, batch, generator):
@@ -381,7 +381,7 @@ def squared_jacobian_norm(encoder: nn.Module, batch: Tensor, code: Tensor | None
     For one linear layer and a sigmoid it is Σ_j (a_j (1 − a_j))² Σ_i W_ji², which costs no more than the code. For
     any other network, which must treat each sample alone, it takes one backward pass a code unit.
 
-    Encoder: (n, *shape) -> (n, k), batch: (n, *shape), code: its output for the batch, where it is known.
+    Encoder: ``(n, *shape) -> (n, k)``, batch: ``(n, *shape)``, code: its output for the batch, where it is known.
     """
     leaves = [module for module in encoder.modules() if not any(True for _ in module.children())]
     match [leaf for leaf in leaves if not isinstance(leaf, nn.Flatten)]:
@@ -393,7 +393,7 @@ def squared_jacobian_norm(encoder: nn.Module, batch: Tensor, code: Tensor | None
 
 
 def squared_error(copy: Tensor, batch: Tensor) -> Tensor:
-    """Of each entry, (n, *shape); the shapes are compared, for the decoder may be a caller's."""
+    """Of each entry, ``(n, *shape)``; the shapes are compared, for the decoder may be a caller's."""
     if copy.shape != batch.shape:
         raise DetectorError(
             f"the decoder gives samples of shape {tuple(copy.shape[1:])} for inputs of {tuple(batch.shape[1:])}."

@@ -115,7 +115,7 @@ class GANomaly(GenerativeDetector):
 
     The score is A = ‖G_E(x) − E(G(x))‖₁ (eq. 6), where G_E and E are the two encoders and G(x) the decoded G_E(x).
     Encoders and decoder minimise (eq. 5) the weighted sum of three losses, each a mean over its elements:
-    adversarial, the squared difference of the critic's features of x and G(x) (eq. 1); contextual, |x − G(x)|
+    adversarial, the squared difference of the critic's features of x and G(x) (eq. 1); contextual, ``|x − G(x)|``
     (eq. 2); encoding, the squared difference of the two codes (eq. 3). The critic minimises the original game's loss.
 
     Parameters
@@ -129,8 +129,8 @@ class GANomaly(GenerativeDetector):
     Notes
     -----
     The paper trains one network, ``n_estimators=1``; that three are averaged is ours. On the table of notebook 04 the
-    second code is a worse score than the residual Σ|x − G(x)| of the same networks, and the adversarial loss changes
-    nothing (``benchmarks/ablations.py``).
+    second latent code is a worse score than the residual ``Σ|x − G(x)|`` of the same networks, and the adversarial
+    loss changes nothing (``benchmarks/ablations.py``).
 
     References
     ----------

@@ -57,7 +57,7 @@ def gradient_penalty(
 
     Parameters
     ----------
-    critic : callable(*inputs) -> (n, 1)
+    critic : ``callable(*inputs) -> (n, 1)``
     real, fake : sequences of tensors (n, ...), the inputs of the critic; the norm is over all of them together
     generator : torch.Generator, draws one point on each line
     """

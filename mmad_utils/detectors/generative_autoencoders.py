@@ -46,7 +46,7 @@ class VariationalAutoEncoder(AutoEncoder):
 
     Attributes
     ----------
-    network_ : ModuleDict with "encoder", (n, *shape) -> (n, 2 latent_dim), "decoder", and a buffer ``variance``
+    network_ : ModuleDict with "encoder", ``(n, *shape) -> (n, 2 latent_dim)``, "decoder", and a buffer ``variance``
 
     References
     ----------
@@ -76,7 +76,7 @@ class VariationalAutoEncoder(AutoEncoder):
         return network
 
     def distribution(self, batch: Tensor) -> tuple[Tensor, Tensor]:
-        """(n, *shape) -> μ and log σ², each (n, latent_dim)."""
+        """``(n, *shape)`` -> μ and log σ², each (n, latent_dim)."""
         mean, log_variance = self.network_["encoder"](batch).chunk(2, dim=1)
         return mean, log_variance
 

@@ -246,7 +246,7 @@ class FenceGAN(DeepDetector):
         return network
 
     def generate(self, n: int, generator: torch.Generator) -> Tensor:
-        """n samples of G, (n, *shape)."""
+        """n samples of G, ``(n, *shape)``."""
         network = self.network_
         z = torch.randn((n, len(network.mean)), generator=generator).to(network.mean)
         moved = z + network["generator"](z)

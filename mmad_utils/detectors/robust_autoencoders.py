@@ -32,7 +32,7 @@ class RobustPCA(Detector):
     centred, a mean costs L one more rank.
 
     A new row x is split in the same way, with the row space of L held fixed: s solves min ‖s‖₁ subject to
-    x − s ∈ span(components_), by the same iteration with a projection in place of the singular values. The score
+    x − s ∈ ``span(components_)``, by the same iteration with a projection in place of the singular values. The score
     is ‖s‖₁. Gross errors in a few columns thus stay in s, where a least-squares projection would smear them over all.
 
     Parameters

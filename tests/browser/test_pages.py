@@ -12,17 +12,18 @@ from report_project import BROWSER, LANGUAGES, REPORT, ROOT, ReportProject, need
 
 sys.path.insert(0, str(ROOT))  # report/ is no installed package
 
-from report import site
+from report import reference, site
 from report.editions import DOCUMENTS
 
 pytestmark = needs_browser
 PAGES = [
     *(f"{document}.{language}.html" for document, language in product(DOCUMENTS, LANGUAGES)),
-    *("index.html", "notebooks/glossary.html", "notebooks/01_demo.html"),
+    *("index.html", "notebooks/glossary.html", "notebooks/01_demo.html", "notebooks/02_other.html"),
 ]
+REFERENCE = ["reference/index.html", "reference/encoders.html"]  # written by Sphinx: pages of several files
 LESSON = """# A demo
 
-Some words and $x^2$.
+Some words, xylophone, and $x^2$.
 
 ## First section
 
@@ -46,13 +47,14 @@ def folder(tmp_path_factory):
             page = project.render_committed(language, document)
             (folder / f"{document}.{language}.html").write_text(page, encoding="utf-8")
         picture = next((project.folder / "figures").glob("*.png")).read_bytes()
-    executed = folder / "executed"
-    executed.mkdir()
+    built = tmp_path_factory.mktemp("built")
+    (built / "notebooks").mkdir()
     for name in ("01_demo", "02_other"):
-        nbformat.write(demo_notebook(name, picture), executed / f"{name}.ipynb")
-    site.build(executed, folder)
+        nbformat.write(demo_notebook(name, picture), built / "notebooks" / f"{name}.ipynb")
+    site.build(built, folder)
     for path in (ROOT / "notebooks").glob("*.ipynb"):
         (folder / "notebooks" / f"{path.stem}.html").touch()  # other pages lead there
+    reference.build(folder / "reference", packages=("encoders",))
     return folder
 
 
@@ -66,7 +68,10 @@ def demo_notebook(name, picture):
         nbformat.v4.new_output("stream", text="done"),
     ]
     code = nbformat.v4.new_code_cell("x: int = 1  # a comment\nprint(f'{x}', None)", outputs=outputs)
-    return nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(LESSON.replace("A demo", name)), code])
+    check = nbformat.v4.new_code_cell("assert x", metadata={"tags": ["claim"]})
+    return nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_markdown_cell(LESSON.replace("A demo", name)), code, check]
+    )
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +133,7 @@ def test_every_chinese_text_is_set_in_the_type_that_the_page_brings(visit):
     assert len(families) > 100 and {family.partition(",")[0] for family in families} == {'"Report CJK"'}
 
 
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("name", PAGES + REFERENCE)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_serious(visit, name, scheme):
     violations = Axe().run(visit(name, scheme=scheme)).response["violations"]
@@ -182,25 +187,51 @@ def test_figure_is_enlarged_by_keyboard_and_closed_by_escape(visit):
     assert page.evaluate("document.activeElement.className") == "zoom"
 
 
-def test_code_can_be_folded(visit):
+def test_code_is_folded_until_the_reader_asks_for_it(visit):
     page = visit("notebooks/01_demo.html")
-    assert page.locator("details.code pre").is_visible()
-    page.click("details.code summary")
-    assert not page.locator("details.code pre").is_visible()
+    code = page.locator("details.lesson pre")
+    assert not code.is_visible()
+    page.click("details.lesson summary")
+    assert code.is_visible()
+    page.reload()
+    page.locator("button[data-show=lesson]").focus()
+    page.keyboard.press("Enter")
+    assert code.is_visible()
+    page.keyboard.press("Enter")
+    assert not code.is_visible()
 
 
-def test_search_finds_titles_and_sections(visit):
+def test_checks_of_statements_are_shown_when_asked_for(visit):
+    page = visit("notebooks/01_demo.html")
+    check = page.locator("details.check")
+    assert not check.is_visible()
+    page.click("button[data-show=check]")
+    assert check.is_visible() and "assert x" in check.inner_text()
+
+
+def test_search_finds_words_of_titles_and_texts_in_both_languages(visit):
     page = visit("index.html")
-    assert page.locator(".entry:visible").count() == 3
-    page.fill("#search", "02_OTHER")
-    assert page.locator(".entry:visible").count() == 1
-    assert page.inner_text("#found") == "1 found"
-    page.fill("#search", "second sect")
-    assert page.locator(".entry:visible li:visible").all_inner_texts() == ["Second section"] * 2
-    page.fill("#search", "孤立")
-    assert page.locator(".entry:visible li:visible").all_inner_texts() == ["Isolation Forest 孤立森林"]
+    hits = page.locator("#hits li")
+    assert hits.count() == 0
+    page.fill("#search", "second SECTION")
+    assert page.locator("#hits li a").all_inner_texts() == ["Second section"] * 2
+    page.fill("#search", "words xylophone")
+    assert hits.count() == 2 and "Some words" in hits.first.inner_text()
+    page.fill("#search", "孤立森林")
+    assert hits.count() > 1
+    page.fill("#search", "PixelEncoder")
+    assert page.locator("#hits a").first.get_attribute("href").startswith("reference/encoders.html#")
     page.fill("#search", "nothing of the kind")
-    assert page.locator(".entry:visible").count() == 0
+    assert hits.count() == 0 and page.inner_text("#found") == "0 found"
+
+
+@pytest.mark.parametrize("name", REFERENCE)
+def test_the_reference_needs_no_network(visit, name):
+    page = visit(name)
+    page.wait_for_timeout(200)
+    assert all(url.startswith(("file:", "data:")) for url in page.asked)
+    assert page.complaints == []
+    assert page.locator("main h1").count() == 1
 
 
 def test_notebooks_lead_to_the_next_and_the_previous_one(visit):
