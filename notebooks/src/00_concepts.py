@@ -15,7 +15,7 @@
 #
 # **Anomaly detection** learns what normal samples look like and reports samples that deviate from them. A bank
 # looks for stolen cards among many honest payments, and a factory looks for cracked parts among many good ones.
-# In both cases anomalies are rare, and their form is not known beforehand. This notebook defines the task and
+# Anomalies are rare, and their form is not known beforehand. This notebook defines the task and
 # compares the main settings, kinds of anomaly and families of detectors on small generated data sets.
 #
 # You will learn
@@ -24,7 +24,7 @@
 # - the four training settings, and which anomalies each of them can detect;
 # - the three kinds of anomaly, and why the choice of features decides which of them is detected;
 # - eight families of detectors, and how their scores differ on the same data;
-# - the four classes of deep methods, and the notebook of this course that explains each of them;
+# - the four classes of deep methods;
 # - where anomaly detection is used, and what the two kinds of error cost there.
 #
 # Reading takes about 35 minutes, running takes about half a minute. You need Python, a little NumPy, and the
@@ -281,6 +281,10 @@ def moons(n, noise=0.15):
     return make_moons(n, noise=noise, random_state=int(rng.integers(2**31)))[0]
 
 
+# %% [markdown]
+# Training and test samples of all kinds:
+
+# %%
 normal, normal_test = moons(n_train), moons(n_test)
 known_train, known_test = cloud(200, KNOWN, 0.12), cloud(n_test, KNOWN, 0.12)
 new_test = cloud(n_test, NEW, 0.12)
@@ -344,6 +348,7 @@ def with_labels(anomalies):
     return np.vstack([normal, anomalies]), np.repeat([0, 1], [n_train, len(anomalies)])
 
 
+# %%
 unsorted = np.vstack([normal[: int(0.9 * n_train)], cloud(n_train // 10, KNOWN, 0.12)])
 settings = {
     "unsupervised": KNNDistance().fit(unsorted),
@@ -440,6 +445,10 @@ def temperature(day):
     return 12 - 10 * np.cos(2 * np.pi * day / 365) + rng.normal(0, 2, len(day))
 
 
+# %% [markdown]
+# The days of four years for training, and one day per test sample:
+
+# %%
 days, days_test = rng.integers(0, 365, 1460), rng.integers(0, 365, n_test)
 days_odd = rng.integers(-60, 60, n_test)  # two months before and after midwinter or midsummer
 days_odd = (days_odd + 182 * rng.integers(0, 2, n_test)) % 365
@@ -457,6 +466,7 @@ def with_context(day, degrees):
     return np.stack([np.cos(angle), np.sin(angle), degrees], axis=1)
 
 
+# %%
 context = as_dataset(*map(with_context, (days, days_test, days_odd), degrees))
 alone = as_dataset(*(part[:, None] for part in degrees))
 neighbours = make_pipeline(StandardScaler(), KNNDistance())
@@ -475,6 +485,10 @@ def signal(n, speed=1.0):
     return np.sin(np.cumsum(np.broadcast_to(2 * np.pi * speed / 50, n))) + rng.normal(0, 0.1, n)
 
 
+# %% [markdown]
+# The array `fast` marks the three intervals.
+
+# %%
 fast = np.zeros(3000, dtype=int)
 for start in (500, 1400, 2300):
     fast[start : start + 200] = 1
@@ -490,6 +504,10 @@ def windows(series, length=50):
     return np.lib.stride_tricks.sliding_window_view(series, length)
 
 
+# %% [markdown]
+# The first 25 and the last 24 values are not the centre of a window.
+
+# %%
 values = KNNDistance().fit(record[:, None]).anomaly_score(record_test[:, None])
 in_windows = KNNDistance().fit(windows(record)).anomaly_score(windows(record_test))
 collective_missed = metrics.auroc(fast, values)
@@ -581,6 +599,7 @@ from sklearn.mixture import GaussianMixture
 from sklearn.neighbors import KernelDensity, LocalOutlierFactor
 from sklearn.svm import OneClassSVM
 
+# %%
 families = {
     "Gaussian mixture": GaussianMixture(8, random_state=seed),
     "KDE": KernelDensity(bandwidth=0.15),
@@ -606,6 +625,7 @@ def ring(n, radius=1.0, spread=0.08):
     return radius[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
 
 
+# %%
 anywhere = rng.uniform([-1.8, -1.3], [2.8, 1.8], size=(n_test, 2))
 in_and_out = np.vstack([cloud(n_test // 2, spread=0.2), ring(n_test // 2, 1.7, 0.1)])
 shapes = {
@@ -625,6 +645,7 @@ def fitted(X_train):
     return detectors
 
 
+# %%
 detectors = {shape: fitted(data.X_train) for shape, data in shapes.items()}
 
 # %% [markdown]

@@ -39,7 +39,7 @@ seed: int = 0  # of the random generators
 n_train: int = 600  # normal training samples in each generated data set, at least 200
 n_test: int = 500  # test sets of section 1 have 20 times as many normal samples, at least 200
 n_repeats: int = 50  # repetitions where a mean over many data sets is shown, at least 20
-field_tables: list[str] = ["breast_cancer"]  # tables of section 6; to download: tables/creditcard, tables/kddcup99
+field_tables: list[str] = ["breast_cancer"]  # at least one; to download: tables/creditcard, tables/kddcup99
 
 # %% [markdown]
 # The detectors, metrics and plots come from scikit-learn and `mmad_utils`.
@@ -72,7 +72,8 @@ rng = np.random.default_rng([seed, 5])
 
 # %% [markdown]
 # Three functions are used in all sections. `cloud` draws samples of a Gaussian distribution in two dimensions.
-# `as_dataset` joins normal training samples, normal test samples and anomalies, in which label 1 is an anomaly.
+# `as_dataset` joins normal training samples, normal test samples and anomalies into one data set, in which label 1 is
+# an anomaly.
 # `auroc_of` fits a detector and returns its AUROC.
 
 
@@ -81,6 +82,7 @@ def cloud(n, center=(0.0, 0.0), spread=1.0):
     return rng.normal(center, spread, size=(n, 2))
 
 
+# %%
 def as_dataset(X_train, normal, anomalies):
     y_test = np.repeat([0, 1], [len(normal), len(anomalies)])
     return Dataset("generated", "tabular", X_train, np.vstack([normal, anomalies]), y_test)
@@ -120,6 +122,7 @@ train, many = cloud(n_train), 20 * n_test
 detector = DistanceToCenter().fit(train)
 half = as_dataset(train, cloud(many), cloud(many, (2.5, 1.0)))
 rare = as_dataset(train, cloud(many), cloud(many // 100, (2.5, 1.0)))
+# %%
 half_result = evaluate(detector, half, name="50% anomalies")
 rare_result = evaluate(detector, rare, name="1% anomalies")
 both = pd.DataFrame([result.as_row() for result in (half_result, rare_result)]).set_index("name")
@@ -141,6 +144,7 @@ for result, color, line in ((half_result, plots.COLORS[0], "-"), (rare_result, p
     look = {"curve_kwargs": {"color": color, "ls": line}, "name": result.name}
     RocCurveDisplay.from_predictions(result.y, result.scores, ax=left, **look)
     PrecisionRecallDisplay.from_predictions(result.y, result.scores, ax=right, drop_intermediate=True, **look)
+left.plot([0, 1], [0, 1], color="0.6", lw=1)
 left.set(xlabel="false-positive rate", ylabel="true-positive rate (recall)", title="ROC")
 right.set(xlabel="recall", ylabel="precision", title="precision and recall")
 right.legend(loc="center", bbox_to_anchor=(0.6, 0.58), fontsize=8, handlelength=1.4)
@@ -161,6 +165,7 @@ def at_false_alarms(result, rate):
     return threshold, float((result.scores[result.y == 1] > threshold).mean())
 
 
+# %%
 threshold, recall = at_false_alarms(half_result, 0.05)
 anomaly_rate = rare.y_test.mean()
 predicted = anomaly_rate * recall / (anomaly_rate * recall + (1 - anomaly_rate) * 0.05)
@@ -200,6 +205,11 @@ rng = np.random.default_rng([seed, 6])
 nominal_rates = [0.01, 0.02, 0.05, 0.1, 0.2]
 
 
+# %% [markdown]
+# One repetition draws new data, fits the detector, and sets the three thresholds.
+
+
+# %%
 def measured_rates(n=100):
     train, held_out, new = (rng.normal(size=(size, 5)) for size in (n, n, 1000))
     detector = KernelDensity(bandwidth=0.8).fit(train)
@@ -225,7 +235,9 @@ rates.round(3)
 # %%
 diagonal = pd.DataFrame({names[0]: nominal_rates, "threshold": "nominal", names[2]: nominal_rates})
 curves = pd.concat([repeated, diagonal])
-fig = plots.lines(curves, names[0], names[2], by="threshold", error=None, xscale="log", yscale="log")
+fig = plots.lines(curves, names[0], names[2], by="threshold", error=None, xscale="log", yscale="log", height=3.2)
+percent = [f"{rate:.0%}" for rate in nominal_rates]
+fig.axes[0].set(xticks=nominal_rates, xticklabels=percent, yticks=nominal_rates, yticklabels=percent)
 nb.figure(fig, "threshold_rates", data=rates)
 
 # %% [markdown]
@@ -261,6 +273,7 @@ def small_test():
     return y, detector.anomaly_score(np.vstack([cloud(200), cloud(20, (2.5, 1.0))]))
 
 
+# %%
 def f1_scores():
     (y, scores), (y_new, scores_new) = small_test(), small_test()
     best, threshold = metrics.max_f1(y, scores)
@@ -295,6 +308,7 @@ def interval_with(n_anomalies):
     return {"anomalies": n_anomalies, "AUROC": result.auroc, "low": low, "high": high, "width": high - low}
 
 
+# %%
 test_sets = pd.DataFrame([interval_with(n) for n in (10, 40, 160) for _ in range(20)])
 intervals = test_sets.groupby("anomalies").mean()
 intervals.round(3)
@@ -314,11 +328,12 @@ assert 2 < ratio < 6, "sixteen times as many anomalies, less than half the width
 # The result also depends on the split into training and test samples. `resplit` draws a new split of the same size.
 # The data are 30 measurements of breast tumours: benign ones are normal, malignant ones are anomalies. The detector is
 # the distance to the nearest benign tumours. Beside AUROC we compute the recall with 1% false alarms, because people
-# can inspect only few alarms.
+# can inspect only a few alarms.
 
 # %%
 tumours = nb.load("breast_cancer", seed=seed)
 neighbours = make_pipeline(StandardScaler(), KNNDistance())
+# %%
 rows = []
 for split in map(tumours.resplit, range(10)):
     result = evaluate(neighbours.fit(split.X_train), split)
@@ -338,6 +353,8 @@ recalls.agg(["mean", "std"]).round(3)
 result = evaluate(neighbours.fit(tumours.X_train), tumours)
 threshold, _ = at_false_alarms(result, 0.01)
 fig = plots.score_histogram(metrics.Evaluation("kNN", result.y, result.scores, threshold=threshold), log=True)
+fig.axes[0].set_xticks([2, 5, 10, 20, 50], ["2", "5", "10", "20", "50"])
+fig.axes[0].minorticks_off()
 nb.figure(fig, "challenge_recall", data=pd.DataFrame({"y": result.y, "score": result.scores}))
 
 # %% tags=["claim"]
@@ -411,6 +428,7 @@ methods = {
     "kNN": KNNDistance(),
     "distance to the centre": DistanceToCenter(),
 }
+# %%
 rows = []
 for (table, part), (name, method) in [(a, b) for a in parts.items() for b in methods.items()]:
     result = evaluate(make_pipeline(StandardScaler(), method).fit(part.X_train), part)
@@ -423,7 +441,7 @@ measured.round(3)
 # %% [markdown]
 # AUROC does not depend on the anomaly rate, and average precision does. Here more than half of the test rows are
 # anomalies, so the average precision is high. In a table with few anomalies most alarms can be false although AUROC is
-# high. A user compares the recall at a false-alarm rate that can be handled.
+# high. In use, the recall at an accepted false-alarm rate is the relevant metric.
 #
 # ## 6. What a benchmark shows: seven challenges
 #
@@ -445,6 +463,7 @@ def with_noise_columns(points, d):
     return np.hstack([points, rng.normal(size=(len(points), d - 2))])
 
 
+# %%
 rows = []
 for d in (2, 10, 30, 100, 300):
     sets = [with_noise_columns(cloud(n, c), d) for n, c in ((300, (0, 0)), (200, (0, 0)), (200, (2.8, 2.8)))]
@@ -527,6 +546,10 @@ quiet, jumps, fault = cloud(400), cloud(30, spread=6.0), cloud(20, (4.0, 0.0), 0
 detector = KNNDistance(n_neighbors=20).fit(np.vstack([cloud(400), cloud(30, spread=6.0)]))
 against_quiet = evaluate(detector, as_dataset(quiet, quiet, fault)).auroc
 against_jumps = evaluate(detector, as_dataset(jumps, jumps, fault)).auroc
+# %% [markdown]
+# The same readings in one table, and the twenty with the highest scores:
+
+# %%
 readings = pd.DataFrame(np.vstack([quiet, jumps, fault]), columns=["sensor 1", "sensor 2"])
 readings["label"] = np.repeat(["normal, with wrong readings", "fault"], [430, 20])
 top = np.argsort(-detector.anomaly_score(readings[["sensor 1", "sensor 2"]].to_numpy()))[:20]
@@ -553,7 +576,7 @@ assert against_quiet > 0.95 and against_jumps < 0.5 and faults_on_top <= 5, "noi
 #
 # Some objects have several **modalities**, for example an image and a text. An anomaly can be a pair that does not
 # match. Here a sample is the image of a digit and the word that names it. In an anomaly the word names another digit.
-# Words are coded as ten columns, of which one is 100.
+# A word is encoded as ten columns, of which one is 100.
 
 # %%
 images, words = load_digits(return_X_y=True)
@@ -562,6 +585,7 @@ train_rows, test_rows = order[:1000], order[1000:]
 wrong = (words[test_rows] + rng.integers(1, 10, len(test_rows))) % 10
 
 
+# %%
 def pairs_of(rows, digits):
     return np.hstack([images[rows], 100 * np.eye(10)[digits]])
 
@@ -578,6 +602,7 @@ scores = {
     name: KNNDistance().fit(pairs.X_train[:, part]).anomaly_score(pairs.X_test[:, part])
     for name, part in modalities.items()
 }
+# %%
 scores["sum of ranks"] = stats.rankdata(scores["image"]) + stats.rankdata(scores["word"])
 pair_auroc = pd.Series({name: metrics.auroc(pairs.y_test, score) for name, score in scores.items()}, name="AUROC")
 pair_auroc.to_frame().round(3)
@@ -606,6 +631,10 @@ scaler = StandardScaler().fit(tumours.X_train)
 benign_train, benign = scaler.transform(tumours.X_train), scaler.transform(tumours.X_test[tumours.y_test == 0])
 changed = rng.integers(0, benign.shape[1], len(benign))
 X = benign + 5 * np.eye(benign.shape[1])[changed]
+# %% [markdown]
+# The replacement of a column is its mean in the five nearest training samples.
+
+# %%
 detector = KNNDistance().fit(benign_train)
 nearest = NearestNeighbors(n_neighbors=5).fit(benign_train).kneighbors(X, return_distance=False)
 typical = benign_train[nearest].mean(axis=1)
@@ -619,6 +648,7 @@ for column in range(X.shape[1]):
     occluded = X.copy()
     occluded[:, column] = typical[:, column]
     drops[:, column] = detector.anomaly_score(X) - detector.anomaly_score(occluded)
+# %%
 explained = float((drops.argmax(axis=1) == changed).mean())
 print(
     f"The changed column has the largest drop in {explained:.0%} of the samples; guessing gives {1 / X.shape[1]:.0%}."
