@@ -27,7 +27,7 @@
 # - the four classes of deep methods;
 # - where anomaly detection is used, and what the two kinds of error cost there.
 #
-# Reading takes about 35 minutes, running takes about half a minute. You need Python, a little NumPy, and the
+# Reading takes about 40 minutes, running takes less than half a minute. You need Python, a little NumPy, and the
 # notion of a probability density. How to measure a detector is the topic of notebook 00b.
 #
 # The [glossary](glossary.md) explains the terms in English and Chinese, for example [anomaly
@@ -662,9 +662,9 @@ for shape, data in shapes.items():
 gallery_table.round(3)
 
 # %% [markdown]
-# The mixture, KDE, kNN, LOF and the one-class SVM adapt to any shape. PCA has the lowest AUROC on both data sets,
-# because the normal samples do not lie near a line. Isolation Forest cuts parallel to the axes, and is weaker than the
-# five. The autoencoder generalises PCA: a latent code of one dimension can represent a curve.
+# The mixture, KDE, kNN, LOF and the one-class SVM adapt to any shape. Of the eight families PCA has the lowest AUROC on
+# both data sets, because the normal samples do not lie near a line. Isolation Forest cuts parallel to the axes, and is
+# weaker than the five. The autoencoder generalises PCA: a latent code of one dimension can represent a curve.
 
 # %% tags=["claim"]
 local = gallery_table.loc[["Gaussian mixture", "KDE", "kNN", "LOF", "one-class SVM"]]

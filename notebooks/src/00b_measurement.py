@@ -26,7 +26,7 @@
 # - how the costs of errors determine the threshold;
 # - the seven challenges of deep anomaly detection, each with an easy and a hard case.
 #
-# Reading takes about 35 minutes, running takes about half a minute. You need Python, NumPy, and the definitions of
+# Reading takes about 35 minutes, running takes less than half a minute. You need Python, NumPy, and the definitions of
 # an anomaly and of an anomaly score (notebook 00). All data are generated or come with scikit-learn.
 #
 # The [glossary](glossary.md) explains the terms in English and Chinese, for example [AUROC](glossary.md#AUROC),
