@@ -105,8 +105,8 @@
 # alarms. Precision and recall look at the alarms themselves. A curve that dominates in ROC space dominates
 # in precision-recall space as well, but areas do not carry over from one to the other [@davis2006roc], and
 # with strong imbalance the precision-recall plot is the more telling one [@saito2015precision]. In
-# {{ ref:roc_and_pr }} a detector with an AUROC of {{ value:00_concepts.auroc_rare }} has an average
-# precision of only {{ value:00_concepts.average_precision_rare }}.
+# {{ ref:roc_and_pr }} a detector with an AUROC of {{ value:00b_measurement.auroc_rare }} has an average
+# precision of only {{ value:00b_measurement.average_precision_rare }}.
 #
 # Scores at a threshold, such as F1 and the confusion matrix, depend on how the threshold was found. Four
 # honest ways use normal data only:

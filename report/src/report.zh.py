@@ -60,10 +60,10 @@
 # %% [markdown] checked="2031bda9 2031bda9"
 # {{ figure:anomaly_kinds }}
 
-# %% [markdown] checked="e0ee8ecd 12188baf"
+# %% [markdown] checked="f7dbf303 9f51b21c"
 # ### 如何评价检测效果 {#how-detection-is-judged}
 #
-# ROC 曲线下面积（AUROC）等于随机抽取的一个异常得分高于随机抽取的一个正常样本的概率。它既不依赖阈值，也不依赖异常的比例；做比较时这是长处，实际应用时却是短处：异常罕见的时候，极小的误报率也意味着误报成灾。精确率和召回率看的是报警本身。一条曲线若在 ROC 空间中处处占优，在精确率－召回率空间中也处处占优，但面积之间没有这种对应关系 [@davis2006roc]；类别严重不平衡时，精确率－召回率曲线更能说明问题 [@saito2015precision]。{{ ref:roc_and_pr }}中的检测器，AUROC 有 {{ value:00_concepts.auroc_rare }}，平均精确率却只有 {{ value:00_concepts.average_precision_rare }}。
+# ROC 曲线下面积（AUROC）等于随机抽取的一个异常得分高于随机抽取的一个正常样本的概率。它既不依赖阈值，也不依赖异常的比例；做比较时这是长处，实际应用时却是短处：异常罕见的时候，极小的误报率也意味着误报成灾。精确率和召回率看的是报警本身。一条曲线若在 ROC 空间中处处占优，在精确率－召回率空间中也处处占优，但面积之间没有这种对应关系 [@davis2006roc]；类别严重不平衡时，精确率－召回率曲线更能说明问题 [@saito2015precision]。{{ ref:roc_and_pr }}中的检测器，AUROC 有 {{ value:00b_measurement.auroc_rare }}，平均精确率却只有 {{ value:00b_measurement.average_precision_rare }}。
 #
 # F1、混淆矩阵这类依赖阈值的指标，取决于阈值是怎样得来的。只使用正常数据的正当做法有四种：
 #
