@@ -259,7 +259,8 @@
 # {{ ref:padim_roc }} shows the whole range of thresholds. {{ if:01b_image_detectors.auroc_mild }}{{
 # ref:padim_severity }} shows how the score grows with the severity of a defect. Parts that were drawn with a faint
 # defect have an AUROC of {{ value:01b_image_detectors.auroc_mild }} against the good images, the same parts with a severe
-# defect one of {{ value:01b_image_detectors.auroc_severe }}. The defects of the hazelnuts to test are plainly visible, so
+# defect one of {{ value:01b_image_detectors.auroc_severe }}. The mean score of the cuts, the thinnest defects, stays below
+# the dashed line even at the highest severity. The defects of the hazelnuts to test are plainly visible, so
 # that the AUROC of the test set says nothing about faint ones.{{ else }}How severe
 # each defect is, is not known here.{{ end }}
 #

@@ -13,7 +13,7 @@
 # %% [markdown] checked="31de3883 3f145dd5"
 # # 图像与表格中的异常检测：一个问题，两种模态，一套框架？
 
-# %% [markdown] checked="f12ba217 daac5ff8"
+# %% [markdown] checked="07c88f52 fe4db474"
 # ## 摘要 {#abstract}
 #
 # 异常检测要找的是不合群的样本：传送带上一颗开裂的坚果，一位血液指标不符合任何健康规律的病人。本报告跟随课程中的两个任务，从原始数据一直走到可信的测量结果。第一个任务在图像中寻找缺陷，做法是用预训练卷积网络提取特征，为图像的每个位置建立一个高斯模型，再以马氏距离打分；第二个任务用孤立森林在一张医学数据表中寻找异常。在{{ name:01_task2_padim.dataset }}上，图像检测器把次品排在正品之前的 AUROC 为 {{ value:01b_image_detectors.hazelnut_padim_image_auroc }}；在表格上，孤立森林达到 {{ value:02_task4_isolation_forest.isolation_forest_auroc }}，而仅仅计算到中心的距离就有 {{ value:02_task4_isolation_forest.ruler_standard_auroc }}。这一对比说明方法的成分，并不比说明数据的成分更多。两个任务的目标、实验规程和评分方式是一致的，而从数据到分数之间的一切几乎都不相同。我们还按照原论文实现了五类深度方法，让它们接受同一场考试，其中不止一个输给了近邻法，甚至输给了自己未经训练的网络。随后，我们搭建并实测由模态编码器、共享潜在空间和统一评分器构成的框架，分没有标签、标签充足、标签很少三种情形。留出样本的 p 值使互不相干的模态有了同一个尺度；各模态描述同一对象时，联合模型能发现任何单一模态都看不出的矛盾：声音出现的时刻与文字所说不符，交叉注意力的 AUROC 为 {{ value:08_fusion.shifted_attention_auroc }}，它的训练使用交换过的部分；有一个部分属于另一个对象，共享潜在空间的 AUROC 为 {{ value:08_fusion.mismatch_latent_auroc }}，它只用未经改动的正常样本训练。
@@ -88,7 +88,7 @@
 # %% [markdown] checked="5330efdc 5330efdc"
 # {{ table:family_gallery }}
 
-# %% [markdown] checked="4495d4f7 ab13e237"
+# %% [markdown] checked="4836ec7c 1fdad264"
 # ## 两个任务，两种模态 {#two-tasks-two-modalities}
 #
 # ### 任务2：图像中的异常 {#task-2}
@@ -139,15 +139,15 @@
 # %% [markdown] checked="012e2a43 012e2a43"
 # {{ figure:padim_heatmaps }}
 
-# %% [markdown] checked="82746122 9707f482"
-# {{ ref:padim_heatmaps }}中的热力图是这一方法最有力的论据：检验员一眼就能看出报警是否事出有因。热力图也暴露了它的局限：网格比图像粗，细小的缺陷带着光晕；平滑压住了噪声，也削低了小缺陷的峰值。{{ ref:padim_roc }}给出了所有阈值下的表现。{{ if:01b_image_detectors.auroc_mild }}{{ ref:padim_severity }}给出了分数随缺陷严重程度上升的情况。带轻微缺陷的零件与正品照片相比，AUROC 为 {{ value:01b_image_detectors.auroc_mild }}；同样的零件带严重缺陷时为 {{ value:01b_image_detectors.auroc_severe }}。榛子测试集的缺陷都明显可见，因此测试集上的 AUROC 不能说明对轻微缺陷的检测能力。{{ else }}这里不知道每处缺陷的严重程度。{{ end }}
+# %% [markdown] checked="3f884f23 a30931b5"
+# {{ ref:padim_heatmaps }}中的热力图是这一方法最有力的论据：检验员一眼就能看出报警是否事出有因。热力图也暴露了它的局限：网格比图像粗，细小的缺陷带着光晕；平滑压住了噪声，也削低了小缺陷的峰值。{{ ref:padim_roc }}给出了所有阈值下的表现。{{ if:01b_image_detectors.auroc_mild }}{{ ref:padim_severity }}给出了分数随缺陷严重程度上升的情况。带轻微缺陷的零件与正品照片相比，AUROC 为 {{ value:01b_image_detectors.auroc_mild }}；同样的零件带严重缺陷时为 {{ value:01b_image_detectors.auroc_severe }}。切口是最细的缺陷，即使严重程度最高，其平均分数仍在虚线以下。榛子测试集的缺陷都明显可见，因此测试集上的 AUROC 不能说明对轻微缺陷的检测能力。{{ else }}这里不知道每处缺陷的严重程度。{{ end }}
 #
 # 阈值与分数同样值得用心。若承诺平均二十次才误报一次，由训练照片的分数定出阈值，正品测试照片的误报率高达 {{ value:01_task2_padim.in_sample_threshold_false_alarms }}，因为用少量照片的众多特征拟合出来的高斯模型，已经把训练照片背了下来。给每张训练照片打分时把它自己排除在外（对高斯模型来说这有闭式解），误报率变为 {{ value:01_task2_padim.leave_one_out_false_alarms }}；改用留出的正品照片和保形 p 值，则为 {{ value:01_task2_padim.calibrated_false_alarms }}。{{ if:01_task2_padim.in_sample_threshold_false_alarms > 01_task2_padim.leave_one_out_false_alarms + 0.3 }}正品测试照片太少，还无法有把握地区分后两者与名义误报率；第一种做法的失败，则是可以确定的。{{ else }}正品测试照片太少，还无法有把握地区分三者与名义误报率。{{ end }}
 
 # %% [markdown] checked="9eb8393f 9eb8393f"
 # {{ figure:padim_roc }}
 
-# %% [markdown] checked="eea5390c eea5390c"
+# %% [markdown] checked="6335be0b 6335be0b"
 # {{ if:01b_image_detectors.auroc_mild }}{{ figure:padim_severity }}{{ end }}
 
 # %% [markdown] checked="c8f0904d ea701fff"
@@ -365,7 +365,7 @@
 # - **失败往往可以预先看到**，而且不需要异常：操作无法区分，编码缩成一点，修复器好得过了头。
 # - **发表的数字带着自己的实验规程**：取自测试标签的阈值、当作已知的异常比例、不同的数据，比方法本身更能解释两张表之间的差距。
 
-# %% [markdown] checked="a40ab0e8 e0646927"
+# %% [markdown] checked="634e8a92 e6a371a8"
 # ## 统一框架是否可行 {#framework}
 #
 # ### 架构 {#architecture}
@@ -525,7 +525,7 @@
 # %% [markdown] checked="19d1c2d2 19d1c2d2"
 # {{ figure:unified_labels }}
 
-# %% [markdown] checked="e1a5d26d 523077e6"
+# %% [markdown] checked="c78d7370 dbea31cc"
 # ## 结论与展望 {#conclusions-and-outlook}
 #
 # ### 结论 {#conclusions}

@@ -18,7 +18,7 @@
 # %% [markdown] checked="5fe43e45 5fe43e45"
 # {{ contents }}
 
-# %% [markdown] checked="2be0eb8a 852393ee"
+# %% [markdown] checked="ef16833a 2f3ef3a0"
 # ## 一览 {#at-a-glance}
 #
 # {{ caption:situations }} 从哪里入手。“对照”一栏是尺子（到中心的距离）、未训练的网络或另一个简单的对手，各格注明；“拟合”一栏的短横表示没有记录时间。
@@ -38,7 +38,7 @@
 # | [互不相干的图片与表格](#sec-unpaired) | 各用各的检测器，p 值 | 图片 {{ value:09_unified_framework.unified_image_splits_auroc }}，行 {{ value:09_unified_framework.unified_tabular_splits_auroc }} | PatchCore {{ value:01b_image_detectors.hazelnut_patchcore_image_auroc }}，尺子 {{ value:isolation_forest_comparison; ruler, standard; AUROC }} | – |
 # | [漂移的数据流](#sec-drift) | 会遗忘的高斯模型 | {{ value:09_unified_framework.drift_auroc_half_life }} | 不遗忘 {{ value:09_unified_framework.drift_auroc_all }} | – |
 
-# %% [markdown] checked="406c6fcd 7d06545f"
+# %% [markdown] checked="4755e2d0 d1c35a0e"
 # ## 图像 {#pictures}
 #
 # ### 照片，正品不多 {#photographs}
@@ -105,7 +105,7 @@
 # - {{ if:09_unified_framework.hybrid_0_labels_auroc > 09_unified_framework.unrestrained_1_labels_auroc }}**短板**：{{ else }}**对照**：{{ end }}在没有样本的地方不受约束的分类器。只有一个标签、又不加混合检测器的约束时为 {{ value:09_unified_framework.unrestrained_1_labels_auroc }}{{ if:09_unified_framework.hybrid_0_labels_auroc > 09_unified_framework.unrestrained_1_labels_auroc }}，还不如没有标签{{ end }}。
 # - **详见**笔记本 [07](notebooks/07_one_class.html) 与 [09](notebooks/09_unified_framework.html)。
 
-# %% [markdown] checked="57de479e afecb784"
+# %% [markdown] checked="4be5e8f8 6dce1e80"
 # ## 多种模态，以及时间 {#several-modalities}
 #
 # ### 同一对象的各部分彼此错配 {#mismatch}
