@@ -27,7 +27,7 @@
 # - how to evaluate scores of images and of pixels, and how to set a threshold without test images
 #
 # You should know what an anomaly score and a ROC curve are ([notebook 00](00_concepts.ipynb)), and what a covariance matrix
-# is. Reading takes about 25 minutes, running about 1 minute. [Notebook 01b](01b_image_detectors.ipynb) compares PaDiM with
+# is. Reading takes about 30 minutes, running about 1 minute. [Notebook 01b](01b_image_detectors.ipynb) compares PaDiM with
 # other detectors and varies its settings.
 #
 # Terms in the [glossary](glossary.md), in English and Chinese: [backbone](glossary.md#Backbone),
@@ -317,8 +317,9 @@ in_sample_rate = np.mean(padim.anomaly_score(normal_images) > np.quantile(in_sam
 print(f"{in_sample_rate:.0%} of {len(normal_images)} normal test images raise an alarm")
 
 # %% [markdown]
-# The threshold is useless, because the Gaussians are overfitted to the training images. There are few more images than
-# features, so each training image has a strong influence on the mean and the covariance, and its distance is too small.
+# The threshold is useless, because the Gaussians are overfitted to the training images. The number of
+# images is not much larger than the number of features. So each training image has a strong influence on the mean and the
+# covariance, and its distance is too small.
 #
 # ### Leave-one-out scores
 #
@@ -473,7 +474,7 @@ by_kind.to_frame().T.round(3)
 # %%
 missed = np.argsort(np.where(evaluation.y == 1, evaluation.scores, np.inf))[:5]
 higher = [(normal_scores > evaluation.scores[i]).mean() for i in missed]
-titles = [f"{kinds[i]}\n{r:.0%} of normal higher" for i, r in zip(missed, higher)]
+titles = [f"{kinds[i]}\n{r:.0%} higher" for i, r in zip(missed, higher)]
 images = [data.X_test[i] for i in missed]
 limits = (np.quantile(evaluation.maps, 0.05), np.quantile(evaluation.maps, 0.9995))
 fig = plots.heatmaps(images, evaluation.maps[missed], data.masks_test[missed], titles, limits=limits)
@@ -485,8 +486,8 @@ nb.figure(fig, "padim_misses", data=frame.assign(normal_above=higher))
 # compares the maximum inside the mask with the maximum of the whole heatmap.
 
 # %%
-inside_maximum = np.array([evaluation.maps[i][data.masks_test[i]].max() for i in missed])
-maximum = evaluation.maps[missed].max(axis=(1, 2))
+inside_maximum = np.array([evaluation.maps[i][data.masks_test[i]].max() for i in missed], dtype=float)
+maximum = evaluation.maps[missed].max(axis=(1, 2)).astype(float)
 typical = np.median(evaluation.maps[evaluation.y == 0].max(axis=(1, 2)))
 print(f"median of the maximum of normal images: {typical:.1f}")
 shown = {"share of pixels": defect_share[missed], "maximum inside the mask": inside_maximum, "maximum": maximum}

@@ -20,12 +20,12 @@
 # **You will learn**
 #
 # - how a global Gaussian and PatchCore compute their scores, step by step
-# - which detector is better for parts with a fixed pose, for parts without one, and for textures
+# - which detector is better for parts with a fixed pose, and which for parts without one
 # - which controls a comparison of detectors needs
 # - how many training images PaDiM needs, and which features and layers
 # - why the AUROC of a test set depends on the severity of its defects
 #
-# You should know the steps of PaDiM. Reading takes about 25 minutes, running about 4 minutes.
+# You should know the steps of PaDiM. Reading takes about 30 minutes, running about 4 minutes.
 #
 # Terms in the [glossary](glossary.md), in English and Chinese: [backbone](glossary.md#Backbone), [patch](glossary.md#Patch),
 # [coreset](glossary.md#Coreset), [pretraining](glossary.md#Pretraining), [random score](glossary.md#Random-score),
