@@ -5,7 +5,7 @@
 Without `else`, and where no condition holds, nothing stands there. A condition is one of these, or several joined by
 " and "; a block holds no other block::
 
-    01_task2_padim.auroc_mild                   the value was recorded
+    01b_image_detectors.auroc_mild              the value was recorded
     01_demo.a_auroc > 01_demo.b_auroc + 0.01    values, or cells of tables, are so; a side may be a number
     01_task2_padim.dataset is synthetic/*       the parameter with which the notebook ran, or one of its list
 

@@ -2,7 +2,7 @@
 
 To Markdown with tables and `$...$` formulas the report adds two marks, which read well in JupyterLab too::
 
-    {{ value:01_task2_padim.hazelnut_image_auroc }}    a number that a notebook recorded
+    {{ value:01b_image_detectors.auroc_mild }}         a number that a notebook recorded
     {{ value:one_class_comparison; breast_cancer; DeepSVDD; AUROC }}   a cell of a table: its row by the first columns
     {{ figure:padim_heatmaps }}  {{ table:baselines }} alone in a paragraph: placed and numbered here
     {{ caption:tasks }} Text.                          begins a paragraph: numbers the Markdown table below it

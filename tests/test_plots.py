@@ -44,6 +44,7 @@ DRAWINGS = {
     "precision_recall_curves": lambda: plots.precision_recall_curves([WITH_THRESHOLD, WITHOUT]),
     "confusion_matrix": lambda: plots.confusion_matrix(WITH_THRESHOLD),
     "images": lambda: plots.images(PICTURES, ["a", "b", "c"], columns=2),
+    "arrays": lambda: plots.arrays({"a": PICTURES[0], "b": MASKS[1], "c": MAPS[0]}, label="distance"),
     "heatmaps": lambda: plots.heatmaps(PICTURES, MAPS, MASKS, ["a", "b", "c"], columns=2),
     "decision_regions": lambda: plots.decision_regions(FITTED, POINTS, Y, resolution=30),
     "embedding_scatter": lambda: plots.embedding_scatter(POINTS, Y),
@@ -154,6 +155,15 @@ def test_heatmaps_share_one_colour_scale_and_outline_the_mask_beside():
     assert [len(axis.collections) for axis in fig.axes[:3]] == [0, 2, 2]  # the first has no anomaly
     outline = fig.axes[1].collections[0].get_paths()[0].vertices
     np.testing.assert_allclose([*outline.min(axis=0), *outline.max(axis=0)], [29.5, 9.5, 49.5, 19.5], atol=0.51)
+
+
+def test_arrays_are_shown_in_colours_of_one_scale_masks_and_images_as_they_are():
+    fig = plots.arrays({"image": PICTURES[0], "mask": MASKS[1], "one": MAPS[0], "two": MAPS[1]}, limits=(0, 3))
+    image, mask, *maps = [axis.images[0] for axis in fig.axes]
+    np.testing.assert_array_equal(image.get_array(), PICTURES[0])
+    assert mask.get_cmap().name == "gray"
+    assert [shown.get_clim() for shown in maps] == [(0, 3), (0, 3)]
+    assert [axis.get_title() for axis in fig.axes] == ["image", "mask", "one", "two"]
 
 
 def test_pictures_can_be_paths_and_grey(tmp_path):

@@ -13,10 +13,10 @@
 # %% [markdown] checked="31de3883 3f145dd5"
 # # 图像与表格中的异常检测：一个问题，两种模态，一套框架？
 
-# %% [markdown] checked="f12ba217 daac5ff8"
+# %% [markdown] checked="07c88f52 fe4db474"
 # ## 摘要 {#abstract}
 #
-# 异常检测要找的是不合群的样本：传送带上一颗开裂的坚果，一位血液指标不符合任何健康规律的病人。本报告跟随课程中的两个任务，从原始数据一直走到可信的测量结果。第一个任务在图像中寻找缺陷，做法是用预训练卷积网络提取特征，为图像的每个位置建立一个高斯模型，再以马氏距离打分；第二个任务用孤立森林在一张医学数据表中寻找异常。在{{ name:01_task2_padim.dataset }}上，图像检测器把次品排在正品之前的 AUROC 为 {{ value:01_task2_padim.hazelnut_padim_image_auroc }}；在表格上，孤立森林达到 {{ value:02_task4_isolation_forest.isolation_forest_auroc }}，而仅仅计算到中心的距离就有 {{ value:02_task4_isolation_forest.ruler_standard_auroc }}。这一对比说明方法的成分，并不比说明数据的成分更多。两个任务的目标、实验规程和评分方式是一致的，而从数据到分数之间的一切几乎都不相同。我们还按照原论文实现了五类深度方法，让它们接受同一场考试，其中不止一个输给了近邻法，甚至输给了自己未经训练的网络。随后，我们搭建并实测由模态编码器、共享潜在空间和统一评分器构成的框架，分没有标签、标签充足、标签很少三种情形。留出样本的 p 值使互不相干的模态有了同一个尺度；各模态描述同一对象时，联合模型能发现任何单一模态都看不出的矛盾：声音出现的时刻与文字所说不符，交叉注意力的 AUROC 为 {{ value:08_fusion.shifted_attention_auroc }}，它的训练使用交换过的部分；有一个部分属于另一个对象，共享潜在空间的 AUROC 为 {{ value:08_fusion.mismatch_latent_auroc }}，它只用未经改动的正常样本训练。
+# 异常检测要找的是不合群的样本：传送带上一颗开裂的坚果，一位血液指标不符合任何健康规律的病人。本报告跟随课程中的两个任务，从原始数据一直走到可信的测量结果。第一个任务在图像中寻找缺陷，做法是用预训练卷积网络提取特征，为图像的每个位置建立一个高斯模型，再以马氏距离打分；第二个任务用孤立森林在一张医学数据表中寻找异常。在{{ name:01_task2_padim.dataset }}上，图像检测器把次品排在正品之前的 AUROC 为 {{ value:01b_image_detectors.hazelnut_padim_image_auroc }}；在表格上，孤立森林达到 {{ value:02_task4_isolation_forest.isolation_forest_auroc }}，而仅仅计算到中心的距离就有 {{ value:02_task4_isolation_forest.ruler_standard_auroc }}。这一对比说明方法的成分，并不比说明数据的成分更多。两个任务的目标、实验规程和评分方式是一致的，而从数据到分数之间的一切几乎都不相同。我们还按照原论文实现了五类深度方法，让它们接受同一场考试，其中不止一个输给了近邻法，甚至输给了自己未经训练的网络。随后，我们搭建并实测由模态编码器、共享潜在空间和统一评分器构成的框架，分没有标签、标签充足、标签很少三种情形。留出样本的 p 值使互不相干的模态有了同一个尺度；各模态描述同一对象时，联合模型能发现任何单一模态都看不出的矛盾：声音出现的时刻与文字所说不符，交叉注意力的 AUROC 为 {{ value:08_fusion.shifted_attention_auroc }}，它的训练使用交换过的部分；有一个部分属于另一个对象，共享潜在空间的 AUROC 为 {{ value:08_fusion.mismatch_latent_auroc }}，它只用未经改动的正常样本训练。
 #
 # 文中没有一个数字是人手敲进去的。每个数字都读自课程笔记本运行时写下的文件；缺少或者过期一个数字，报告就无法生成。
 
@@ -88,14 +88,14 @@
 # %% [markdown] checked="5330efdc 5330efdc"
 # {{ table:family_gallery }}
 
-# %% [markdown] checked="4495d4f7 ab13e237"
+# %% [markdown] checked="4836ec7c 1fdad264"
 # ## 两个任务，两种模态 {#two-tasks-two-modalities}
 #
 # ### 任务2：图像中的异常 {#task-2}
 #
 # #### 数据 {#task-2-data}
 #
-# 检测工位的相机拍摄同一种零件：训练集只有正品的照片，测试集既有正品也有次品，每处缺陷都有掩码标出。这就是 MVTec AD 的实验规程 [@bergmann2019mvtec]。{{ if:01_task2_padim.dataset is synthetic/* }}报告采用人人都能生成、或者手头已有的数据：生成的榛子和拉链照片，缺陷的位置与严重程度均为已知；以及砖墙、草地和砾石的真实照片，其中融入了小块异质纹理。同一份笔记本只需改动一个参数，就能在 MVTec AD 上运行。{{ else }}本报告逐步考察{{ name:01_task2_padim.dataset }}，并测量下列类别以作比较：{{ name:01_task2_padim.other_datasets }}。{{ end }}这样大小的彩色图像是 $256 \times 256 \times 3 = 196\,608$ 维空间中的一个点，而训练样本至多几百个。相邻像素所说的几乎是同一件事；真正要紧的，比如一条不该出现的边缘，是许多像素共同构成的模式。
+# 检测工位的相机拍摄同一种零件：训练集只有正品的照片，测试集既有正品也有次品，每处缺陷都有掩码标出。这就是 MVTec AD 的实验规程 [@bergmann2019mvtec]。{{ if:01_task2_padim.dataset is synthetic/* }}报告采用人人都能生成、或者手头已有的数据：生成的榛子和拉链照片，缺陷的位置与严重程度均为已知；以及砖墙、草地和砾石的真实照片，其中融入了小块异质纹理。同一份笔记本只需改动一个参数，就能在 MVTec AD 上运行。{{ else }}本报告逐步考察{{ name:01_task2_padim.dataset }}，并测量下列类别以作比较：{{ name:01b_image_detectors.other_datasets }}。{{ end }}这样大小的彩色图像是 $256 \times 256 \times 3 = 196\,608$ 维空间中的一个点，而训练样本至多几百个。相邻像素所说的几乎是同一件事；真正要紧的，比如一条不该出现的边缘，是许多像素共同构成的模式。
 #
 # #### 方法 {#task-2-method}
 #
@@ -120,9 +120,9 @@
 #
 # #### 结果 {#task-2-results}
 #
-# {{ ref:figure:padim_comparison }}和{{ ref:table:padim_comparison }}列出了各检测器在每个类别上的结果，并与随机分数和像素距离对照。在榛子上，逐位置高斯模型的图像级 AUROC 为 {{ value:01_task2_padim.hazelnut_padim_image_auroc }}，像素级 AUROC 为 {{ value:01_task2_padim.hazelnut_padim_pixel_auroc }}，更为严格的重叠率指标 AUPRO 为 {{ value:01_task2_padim.hazelnut_padim_aupro }}。{{ if:01_task2_padim.zipper_padim_image_auroc }}在拉链上依次为 {{ value:01_task2_padim.zipper_padim_image_auroc }}、{{ value:01_task2_padim.zipper_padim_pixel_auroc }} 和 {{ value:01_task2_padim.zipper_padim_aupro }}。{{ else }}没有拉链可供测量。{{ end }}{{ if:01_task2_padim.brick_padim_image_auroc }}在砖墙上依次为 {{ value:01_task2_padim.brick_padim_image_auroc }}、{{ value:01_task2_padim.brick_padim_pixel_auroc }} 和 {{ value:01_task2_padim.brick_padim_aupro }}。{{ end }}
+# {{ ref:figure:padim_comparison }}和{{ ref:table:padim_comparison }}列出了各检测器在每个类别上的结果，并与随机分数和像素距离对照。在榛子上，逐位置高斯模型的图像级 AUROC 为 {{ value:01b_image_detectors.hazelnut_padim_image_auroc }}，像素级 AUROC 为 {{ value:01b_image_detectors.hazelnut_padim_pixel_auroc }}，更为严格的重叠率指标 AUPRO 为 {{ value:01b_image_detectors.hazelnut_padim_aupro }}。{{ if:01b_image_detectors.zipper_padim_image_auroc }}在拉链上依次为 {{ value:01b_image_detectors.zipper_padim_image_auroc }}、{{ value:01b_image_detectors.zipper_padim_pixel_auroc }} 和 {{ value:01b_image_detectors.zipper_padim_aupro }}。{{ else }}没有拉链可供测量。{{ end }}{{ if:01b_image_detectors.brick_padim_image_auroc }}在砖墙上依次为 {{ value:01b_image_detectors.brick_padim_image_auroc }}、{{ value:01b_image_detectors.brick_padim_pixel_auroc }} 和 {{ value:01b_image_detectors.brick_padim_aupro }}。{{ end }}
 #
-# 榛子没有固定的朝向。{{ if:01_task2_padim.hazelnut_patchcore_image_auroc > 01_task2_padim.hazelnut_padim_image_auroc + 0.02 }}不用位置的模型因此领先：所有位置共用一个高斯模型达到 {{ value:01_task2_padim.hazelnut_global_gaussian_image_auroc }}，PatchCore 达到 {{ value:01_task2_padim.hazelnut_patchcore_image_auroc }}。{{ elif:01_task2_padim.hazelnut_padim_image_auroc > 01_task2_padim.hazelnut_patchcore_image_auroc + 0.02 }}PaDiM 仍然领先于 PatchCore 的 {{ value:01_task2_padim.hazelnut_patchcore_image_auroc }}；所有位置共用一个高斯模型达到 {{ value:01_task2_padim.hazelnut_global_gaussian_image_auroc }}。{{ else }}PaDiM 仍与不用位置的模型相当：所有位置共用一个高斯模型达到 {{ value:01_task2_padim.hazelnut_global_gaussian_image_auroc }}，PatchCore 达到 {{ value:01_task2_padim.hazelnut_patchcore_image_auroc }}。{{ end }}{{ if:01_task2_padim.zipper_padim_image_auroc and 01_task2_padim.zipper_padim_image_auroc > 01_task2_padim.zipper_global_gaussian_image_auroc + 0.02 }}拉链总是以同样的走向穿过画面，单个高斯模型便跌至 {{ value:01_task2_padim.zipper_global_gaussian_image_auroc }}。{{ end }}把 PaDiM 原样搬到随机权重的网络上，榛子的结果为 {{ value:01_task2_padim.hazelnut_random_weights_image_auroc }}，其间的差距就是预训练的贡献。
+# 榛子没有固定的朝向。{{ if:01b_image_detectors.hazelnut_patchcore_image_auroc > 01b_image_detectors.hazelnut_padim_image_auroc + 0.02 }}不用位置的模型因此领先：所有位置共用一个高斯模型达到 {{ value:01b_image_detectors.hazelnut_global_gaussian_image_auroc }}，PatchCore 达到 {{ value:01b_image_detectors.hazelnut_patchcore_image_auroc }}。{{ elif:01b_image_detectors.hazelnut_padim_image_auroc > 01b_image_detectors.hazelnut_patchcore_image_auroc + 0.02 }}PaDiM 仍然领先于 PatchCore 的 {{ value:01b_image_detectors.hazelnut_patchcore_image_auroc }}；所有位置共用一个高斯模型达到 {{ value:01b_image_detectors.hazelnut_global_gaussian_image_auroc }}。{{ else }}PaDiM 仍与不用位置的模型相当：所有位置共用一个高斯模型达到 {{ value:01b_image_detectors.hazelnut_global_gaussian_image_auroc }}，PatchCore 达到 {{ value:01b_image_detectors.hazelnut_patchcore_image_auroc }}。{{ end }}{{ if:01b_image_detectors.zipper_padim_image_auroc and 01b_image_detectors.zipper_padim_image_auroc > 01b_image_detectors.zipper_global_gaussian_image_auroc + 0.02 }}拉链总是以同样的走向穿过画面，单个高斯模型便跌至 {{ value:01b_image_detectors.zipper_global_gaussian_image_auroc }}。{{ end }}把 PaDiM 原样搬到随机权重的网络上，榛子的结果为 {{ value:01b_image_detectors.hazelnut_random_weights_image_auroc }}，其间的差距就是预训练的贡献。
 
 # %% [markdown] checked="8e45bac9 8e45bac9"
 # {{ figure:padim_comparison }}
@@ -139,16 +139,16 @@
 # %% [markdown] checked="012e2a43 012e2a43"
 # {{ figure:padim_heatmaps }}
 
-# %% [markdown] checked="82746122 9707f482"
-# {{ ref:padim_heatmaps }}中的热力图是这一方法最有力的论据：检验员一眼就能看出报警是否事出有因。热力图也暴露了它的局限：网格比图像粗，细小的缺陷带着光晕；平滑压住了噪声，也削低了小缺陷的峰值。{{ ref:padim_roc }}给出了所有阈值下的表现。{{ if:01_task2_padim.auroc_mild }}{{ ref:padim_severity }}给出了分数随缺陷严重程度上升的情况。带轻微缺陷的零件与正品照片相比，AUROC 为 {{ value:01_task2_padim.auroc_mild }}；同样的零件带严重缺陷时为 {{ value:01_task2_padim.auroc_severe }}。榛子测试集的缺陷都明显可见，因此测试集上的 AUROC 不能说明对轻微缺陷的检测能力。{{ else }}这里不知道每处缺陷的严重程度。{{ end }}
+# %% [markdown] checked="3f884f23 a30931b5"
+# {{ ref:padim_heatmaps }}中的热力图是这一方法最有力的论据：检验员一眼就能看出报警是否事出有因。热力图也暴露了它的局限：网格比图像粗，细小的缺陷带着光晕；平滑压住了噪声，也削低了小缺陷的峰值。{{ ref:padim_roc }}给出了所有阈值下的表现。{{ if:01b_image_detectors.auroc_mild }}{{ ref:padim_severity }}给出了分数随缺陷严重程度上升的情况。带轻微缺陷的零件与正品照片相比，AUROC 为 {{ value:01b_image_detectors.auroc_mild }}；同样的零件带严重缺陷时为 {{ value:01b_image_detectors.auroc_severe }}。切口是最细的缺陷，即使严重程度最高，其平均分数仍在虚线以下。榛子测试集的缺陷都明显可见，因此测试集上的 AUROC 不能说明对轻微缺陷的检测能力。{{ else }}这里不知道每处缺陷的严重程度。{{ end }}
 #
 # 阈值与分数同样值得用心。若承诺平均二十次才误报一次，由训练照片的分数定出阈值，正品测试照片的误报率高达 {{ value:01_task2_padim.in_sample_threshold_false_alarms }}，因为用少量照片的众多特征拟合出来的高斯模型，已经把训练照片背了下来。给每张训练照片打分时把它自己排除在外（对高斯模型来说这有闭式解），误报率变为 {{ value:01_task2_padim.leave_one_out_false_alarms }}；改用留出的正品照片和保形 p 值，则为 {{ value:01_task2_padim.calibrated_false_alarms }}。{{ if:01_task2_padim.in_sample_threshold_false_alarms > 01_task2_padim.leave_one_out_false_alarms + 0.3 }}正品测试照片太少，还无法有把握地区分后两者与名义误报率；第一种做法的失败，则是可以确定的。{{ else }}正品测试照片太少，还无法有把握地区分三者与名义误报率。{{ end }}
 
 # %% [markdown] checked="9eb8393f 9eb8393f"
 # {{ figure:padim_roc }}
 
-# %% [markdown] checked="eea5390c eea5390c"
-# {{ if:01_task2_padim.auroc_mild }}{{ figure:padim_severity }}{{ end }}
+# %% [markdown] checked="6335be0b 6335be0b"
+# {{ if:01b_image_detectors.auroc_mild }}{{ figure:padim_severity }}{{ end }}
 
 # %% [markdown] checked="c8f0904d ea701fff"
 # ### 任务4：表格中的异常 {#task-4}
@@ -365,7 +365,7 @@
 # - **失败往往可以预先看到**，而且不需要异常：操作无法区分，编码缩成一点，修复器好得过了头。
 # - **发表的数字带着自己的实验规程**：取自测试标签的阈值、当作已知的异常比例、不同的数据，比方法本身更能解释两张表之间的差距。
 
-# %% [markdown] checked="a40ab0e8 e0646927"
+# %% [markdown] checked="634e8a92 e6a371a8"
 # ## 统一框架是否可行 {#framework}
 #
 # ### 架构 {#architecture}
@@ -380,7 +380,7 @@
 #
 # ### 训练 {#training}
 #
-# **无监督**。图像编码器经过预训练，保持冻结。表格编码器需要训练信号；没有人训练过的网络只是一个随机投影，应当以这个名目进入对照。我们的做法与 VIME 相同 [@yoon2020vime]：遮住若干列，由其余各列预测它们；它的特征是缩放后的各列，以及每一列与同行其余部分所预期的值之差。只看这些特征的长度，破坏列间依赖的异常排序的 AUROC 为 {{ value:09_unified_framework.encoder_trained_auroc }}，未训练的网络为 {{ value:09_unified_framework.encoder_untrained_auroc }}。这是学到的{{ if:02_task4_isolation_forest.ruler_standard_auroc > 09_unified_framework.unified_tabular_splits_auroc }}，却也有代价：{{ else }}。{{ end }}在{{ name:09_unified_framework.table_dataset }}本身上，尺子在数次划分上的 AUROC 为 {{ value:02_task4_isolation_forest.ruler_standard_auroc }}，整个检测器为 {{ value:09_unified_framework.unified_tabular_splits_auroc }}。在{{ name:09_unified_framework.image_dataset }}上，检测器达到 {{ value:09_unified_framework.unified_image_splits_auroc }}，PaDiM 达到 {{ value:01_task2_padim.hazelnut_padim_image_auroc }}，PatchCore 达到 {{ value:01_task2_padim.hazelnut_patchcore_image_auroc }}；它把图像的各位置汇总在一起，后两者则保留各位置。课程原型的结果见{{ ref:padim_published }}和{{ ref:isolation_forest_published }}。
+# **无监督**。图像编码器经过预训练，保持冻结。表格编码器需要训练信号；没有人训练过的网络只是一个随机投影，应当以这个名目进入对照。我们的做法与 VIME 相同 [@yoon2020vime]：遮住若干列，由其余各列预测它们；它的特征是缩放后的各列，以及每一列与同行其余部分所预期的值之差。只看这些特征的长度，破坏列间依赖的异常排序的 AUROC 为 {{ value:09_unified_framework.encoder_trained_auroc }}，未训练的网络为 {{ value:09_unified_framework.encoder_untrained_auroc }}。这是学到的{{ if:02_task4_isolation_forest.ruler_standard_auroc > 09_unified_framework.unified_tabular_splits_auroc }}，却也有代价：{{ else }}。{{ end }}在{{ name:09_unified_framework.table_dataset }}本身上，尺子在数次划分上的 AUROC 为 {{ value:02_task4_isolation_forest.ruler_standard_auroc }}，整个检测器为 {{ value:09_unified_framework.unified_tabular_splits_auroc }}。在{{ name:09_unified_framework.image_dataset }}上，检测器达到 {{ value:09_unified_framework.unified_image_splits_auroc }}，PaDiM 达到 {{ value:01b_image_detectors.hazelnut_padim_image_auroc }}，PatchCore 达到 {{ value:01b_image_detectors.hazelnut_patchcore_image_auroc }}；它把图像的各位置汇总在一起，后两者则保留各位置。课程原型的结果见{{ ref:padim_published }}和{{ ref:isolation_forest_published }}。
 #
 # **有监督**。分类头从标注的异常学习。它在这些种类上取胜，在新种类上则可能落败；只有测试集里留出了训练时没有的种类，才看得出来。
 #
@@ -525,13 +525,13 @@
 # %% [markdown] checked="19d1c2d2 19d1c2d2"
 # {{ figure:unified_labels }}
 
-# %% [markdown] checked="e1a5d26d 523077e6"
+# %% [markdown] checked="c78d7370 dbea31cc"
 # ## 结论与展望 {#conclusions-and-outlook}
 #
 # ### 结论 {#conclusions}
 #
 # 1. 在规程、分数和评测的层面上，两个任务是同一个问题；在表示的层面上，是两个问题。首先值得统一的是前者。
-# 2. 对图像，借来的特征加上逐位置的高斯模型，是强大、快速、可解释的检测器；{{ if:01_task2_padim.auroc_mild }}它会漏检轻微的缺陷，并且假定零件是对齐的。{{ else }}它假定零件是对齐的。{{ end }}
+# 2. 对图像，借来的特征加上逐位置的高斯模型，是强大、快速、可解释的检测器；{{ if:01b_image_detectors.auroc_mild }}它会漏检轻微的缺陷，并且假定零件是对齐的。{{ else }}它假定零件是对齐的。{{ end }}
 # 3. 对表格，孤立森林是稳妥的默认选择；但在容易的数据上一把尺子就能做得同样好，在列与列相互依赖时，另有更好的检测器。没有这些参照，结果就无从解读。
 # 4. 深度方法值得用的地方，是图像内容位置不定，或者关系既非局部也非线性。在本报告的其余表格上，PCA 或近邻法与之相当；在最容易的表上，未经训练的网络就够了。
 # 5. 取自测试标签的阈值会使报告的成绩虚高。正当的阈值不用额外付出任何代价。

@@ -30,8 +30,8 @@
 #
 # | situation | start with | it reached | beside it | fit |
 # |---|---|---|---|---|
-# | [Photographs, few good ones](#sec-photographs) | PatchCore | {{ value:01_task2_padim.hazelnut_patchcore_image_auroc }} | random weights {{ value:01_task2_padim.hazelnut_random_weights_image_auroc }} | – |
-# {{ if:01_task2_padim.gravel_patchcore_image_auroc }}| [Textures](#sec-textures) | PatchCore | {{ value:01_task2_padim.gravel_patchcore_image_auroc }} | random weights {{ value:01_task2_padim.gravel_random_weights_image_auroc }} | – |{{ end }}
+# | [Photographs, few good ones](#sec-photographs) | PatchCore | {{ value:01b_image_detectors.hazelnut_patchcore_image_auroc }} | random weights {{ value:01b_image_detectors.hazelnut_random_weights_image_auroc }} | – |
+# {{ if:01b_image_detectors.gravel_patchcore_image_auroc }}| [Textures](#sec-textures) | PatchCore | {{ value:01b_image_detectors.gravel_patchcore_image_auroc }} | random weights {{ value:01b_image_detectors.gravel_random_weights_image_auroc }} | – |{{ end }}
 # | [Small images, centred](#sec-centred) | PCA residual | {{ value:autoencoders_digits_9; PCAResidual; AUROC }} | ruler {{ value:autoencoders_digits_9; ruler ‖x‖²; AUROC }} | {{ value:autoencoders_digits_9; PCAResidual; fit (s) }} |
 # | [Small images, moving](#sec-moving) | quarter turns | {{ value:scenes_table; quarter turns; AUROC }} | untrained {{ value:scenes_table; untrained network; AUROC }} | {{ value:scenes_table; quarter turns; fit (s) }} |
 # | [Tables, anomalies far out](#sec-far-out) | ruler | {{ value:isolation_forest_comparison; ruler, standard; AUROC }} | Isolation Forest {{ value:isolation_forest_comparison; Isolation Forest; AUROC }} | {{ value:isolation_forest_comparison; ruler, standard; fit (s) }} |
@@ -40,7 +40,7 @@
 # | [A few labelled anomalies](#sec-few-labels) | hybrid | {{ value:09_unified_framework.hybrid_5_labels_auroc }} | without labels {{ value:09_unified_framework.hybrid_0_labels_auroc }} | – |
 # | [Parts that do not fit](#sec-mismatch) | early fusion | {{ value:08_fusion.not_mismatch_early_auroc }} | late fusion {{ value:08_fusion.not_mismatch_late_auroc }} | – |
 # | [Parts missing](#sec-missing) | early fusion | {{ value:fusion_missing; early; 0.6; visible }} | cross-attention {{ value:fusion_missing; cross-attention; 0.6; visible }} | – |
-# | [Pictures and unrelated rows](#sec-unpaired) | one detector each, p-values | pictures {{ value:09_unified_framework.unified_image_splits_auroc }}, rows {{ value:09_unified_framework.unified_tabular_splits_auroc }} | PatchCore {{ value:01_task2_padim.hazelnut_patchcore_image_auroc }}, ruler {{ value:isolation_forest_comparison; ruler, standard; AUROC }} | – |
+# | [Pictures and unrelated rows](#sec-unpaired) | one detector each, p-values | pictures {{ value:09_unified_framework.unified_image_splits_auroc }}, rows {{ value:09_unified_framework.unified_tabular_splits_auroc }} | PatchCore {{ value:01b_image_detectors.hazelnut_patchcore_image_auroc }}, ruler {{ value:isolation_forest_comparison; ruler, standard; AUROC }} | – |
 # | [Streams that drift](#sec-drift) | Gaussian that forgets | {{ value:09_unified_framework.drift_auroc_half_life }} | one that does not {{ value:09_unified_framework.drift_auroc_all }} | – |
 
 # %% [markdown]
@@ -49,30 +49,30 @@
 # ### Photographs, few good ones {#photographs}
 #
 # - **Start with** `PatchCore` where parts lie anyhow, with `PaDiM` where each lies in the same place.
-# - **It reached** {{ value:01_task2_padim.hazelnut_patchcore_image_auroc }} on {{ name:01_task2_padim.dataset }},
+# - **It reached** {{ value:01b_image_detectors.hazelnut_patchcore_image_auroc }} on {{ name:01_task2_padim.dataset }},
 #   which have no fixed orientation (PaDiM
-#   {{ value:01_task2_padim.hazelnut_padim_image_auroc }}){{ if:01_task2_padim.zipper_padim_image_auroc }}, and PaDiM
-#   {{ value:01_task2_padim.zipper_padim_image_auroc }} on zippers, which have one{{ end }}. PaDiM on random instead
+#   {{ value:01b_image_detectors.hazelnut_padim_image_auroc }}){{ if:01b_image_detectors.zipper_padim_image_auroc }}, and PaDiM
+#   {{ value:01b_image_detectors.zipper_padim_image_auroc }} on zippers, which have one{{ end }}. PaDiM on random instead
 #   of pretrained weights:
-#   {{ value:01_task2_padim.hazelnut_random_weights_image_auroc }} on hazelnuts; the distance between pixels:
-#   {{ value:01_task2_padim.hazelnut_pixel_distance_image_auroc }}.
-# - {{ if:01_task2_padim.auroc_mild }}**It failed** on faint defects: PaDiM has {{ value:01_task2_padim.auroc_mild }}
+#   {{ value:01b_image_detectors.hazelnut_random_weights_image_auroc }} on hazelnuts; the distance between pixels:
+#   {{ value:01b_image_detectors.hazelnut_pixel_distance_image_auroc }}.
+# - {{ if:01b_image_detectors.auroc_mild }}**It failed** on faint defects: PaDiM has {{ value:01b_image_detectors.auroc_mild }}
 #   on them.{{ else }}**Not known** is how severe the defects are.{{ end }} With five good
-#   hazelnuts to learn from it has {{ value:01_task2_padim.auroc_with_fewest_pictures }}.
-# - **See** [notebook 01](notebooks/01_task2_padim.html).
+#   hazelnuts to learn from it has {{ value:01b_image_detectors.auroc_with_fewest_images }}.
+# - **See** [notebook 01b](notebooks/01b_image_detectors.html).
 #
-# {{ if:01_task2_padim.gravel_patchcore_image_auroc }}
+# {{ if:01b_image_detectors.gravel_patchcore_image_auroc }}
 # ### Textures {#textures}
 #
 # - **Start with** `PatchCore`. One Gaussian for all places is cheaper and near it, because a texture has no places.
-# - **It reached** {{ value:01_task2_padim.brick_patchcore_image_auroc }} on brick,
-#   {{ value:01_task2_padim.gravel_patchcore_image_auroc }} on gravel and
-#   {{ value:01_task2_padim.grass_patchcore_image_auroc }} on grass; the one Gaussian
-#   {{ value:01_task2_padim.brick_global_gaussian_image_auroc }}, {{ value:01_task2_padim.gravel_global_gaussian_image_auroc }}
-#   and {{ value:01_task2_padim.grass_global_gaussian_image_auroc }}; random weights
-#   {{ value:01_task2_padim.gravel_random_weights_image_auroc }} on gravel.
-# - **It failed** to outline what it found in grass: an AUPRO of {{ value:01_task2_padim.grass_patchcore_aupro }}.
-# - **See** [notebook 01](notebooks/01_task2_padim.html).
+# - **It reached** {{ value:01b_image_detectors.brick_patchcore_image_auroc }} on brick,
+#   {{ value:01b_image_detectors.gravel_patchcore_image_auroc }} on gravel and
+#   {{ value:01b_image_detectors.grass_patchcore_image_auroc }} on grass; the one Gaussian
+#   {{ value:01b_image_detectors.brick_global_gaussian_image_auroc }}, {{ value:01b_image_detectors.gravel_global_gaussian_image_auroc }}
+#   and {{ value:01b_image_detectors.grass_global_gaussian_image_auroc }}; random weights
+#   {{ value:01b_image_detectors.gravel_random_weights_image_auroc }} on gravel.
+# - **It failed** to outline what it found in grass: an AUPRO of {{ value:01b_image_detectors.grass_patchcore_aupro }}.
+# - **See** [notebook 01b](notebooks/01b_image_detectors.html).
 # {{ end }}
 #
 # ### Small images, centred on a plain ground {#centred}
@@ -201,8 +201,8 @@
 #   `MultiModalAnomalyDetector` does both.
 # - **It reached** {{ value:09_unified_framework.unified_image_splits_auroc }} on
 #   {{ name:09_unified_framework.image_dataset }} (PaDiM
-#   {{ value:01_task2_padim.hazelnut_padim_image_auroc }}, PatchCore
-#   {{ value:01_task2_padim.hazelnut_patchcore_image_auroc }}) and
+#   {{ value:01b_image_detectors.hazelnut_padim_image_auroc }}, PatchCore
+#   {{ value:01b_image_detectors.hazelnut_patchcore_image_auroc }}) and
 #   {{ value:09_unified_framework.unified_tabular_splits_auroc }} on {{ name:09_unified_framework.table_dataset }} (ruler
 #   {{ value:isolation_forest_comparison; ruler, standard; AUROC }}). Promised one false alarm in twenty, it
 #   gave {{ value:unified_alarms; image; mixture, held-out p-values }} on pictures, where one Gaussian and one threshold for

@@ -18,15 +18,15 @@
 # %% [markdown] checked="5fe43e45 5fe43e45"
 # {{ contents }}
 
-# %% [markdown] checked="2be0eb8a 852393ee"
+# %% [markdown] checked="ef16833a 2f3ef3a0"
 # ## 一览 {#at-a-glance}
 #
 # {{ caption:situations }} 从哪里入手。“对照”一栏是尺子（到中心的距离）、未训练的网络或另一个简单的对手，各格注明；“拟合”一栏的短横表示没有记录时间。
 #
 # | 情形 | 先用 | 达到 | 对照 | 拟合 |
 # |---|---|---|---|---|
-# | [照片，正品不多](#sec-photographs) | PatchCore | {{ value:01_task2_padim.hazelnut_patchcore_image_auroc }} | 随机权重 {{ value:01_task2_padim.hazelnut_random_weights_image_auroc }} | – |
-# {{ if:01_task2_padim.gravel_patchcore_image_auroc }}| [纹理](#sec-textures) | PatchCore | {{ value:01_task2_padim.gravel_patchcore_image_auroc }} | 随机权重 {{ value:01_task2_padim.gravel_random_weights_image_auroc }} | – |{{ end }}
+# | [照片，正品不多](#sec-photographs) | PatchCore | {{ value:01b_image_detectors.hazelnut_patchcore_image_auroc }} | 随机权重 {{ value:01b_image_detectors.hazelnut_random_weights_image_auroc }} | – |
+# {{ if:01b_image_detectors.gravel_patchcore_image_auroc }}| [纹理](#sec-textures) | PatchCore | {{ value:01b_image_detectors.gravel_patchcore_image_auroc }} | 随机权重 {{ value:01b_image_detectors.gravel_random_weights_image_auroc }} | – |{{ end }}
 # | [小图像，内容居中](#sec-centred) | PCA 残差 | {{ value:autoencoders_digits_9; PCAResidual; AUROC }} | 尺子 {{ value:autoencoders_digits_9; ruler ‖x‖²; AUROC }} | {{ value:autoencoders_digits_9; PCAResidual; fit (s) }} |
 # | [小图像，位置不定](#sec-moving) | 直角旋转 | {{ value:scenes_table; quarter turns; AUROC }} | 未训练 {{ value:scenes_table; untrained network; AUROC }} | {{ value:scenes_table; quarter turns; fit (s) }} |
 # | [表格，异常离得远](#sec-far-out) | 尺子 | {{ value:isolation_forest_comparison; ruler, standard; AUROC }} | 孤立森林 {{ value:isolation_forest_comparison; Isolation Forest; AUROC }} | {{ value:isolation_forest_comparison; ruler, standard; fit (s) }} |
@@ -35,26 +35,26 @@
 # | [少量标注的异常](#sec-few-labels) | 混合检测器 | {{ value:09_unified_framework.hybrid_5_labels_auroc }} | 没有标签 {{ value:09_unified_framework.hybrid_0_labels_auroc }} | – |
 # | [各部分错配](#sec-mismatch) | 早期融合 | {{ value:08_fusion.not_mismatch_early_auroc }} | 后期融合 {{ value:08_fusion.not_mismatch_late_auroc }} | – |
 # | [部分缺失](#sec-missing) | 早期融合 | {{ value:fusion_missing; early; 0.6; visible }} | 交叉注意力 {{ value:fusion_missing; cross-attention; 0.6; visible }} | – |
-# | [互不相干的图片与表格](#sec-unpaired) | 各用各的检测器，p 值 | 图片 {{ value:09_unified_framework.unified_image_splits_auroc }}，行 {{ value:09_unified_framework.unified_tabular_splits_auroc }} | PatchCore {{ value:01_task2_padim.hazelnut_patchcore_image_auroc }}，尺子 {{ value:isolation_forest_comparison; ruler, standard; AUROC }} | – |
+# | [互不相干的图片与表格](#sec-unpaired) | 各用各的检测器，p 值 | 图片 {{ value:09_unified_framework.unified_image_splits_auroc }}，行 {{ value:09_unified_framework.unified_tabular_splits_auroc }} | PatchCore {{ value:01b_image_detectors.hazelnut_patchcore_image_auroc }}，尺子 {{ value:isolation_forest_comparison; ruler, standard; AUROC }} | – |
 # | [漂移的数据流](#sec-drift) | 会遗忘的高斯模型 | {{ value:09_unified_framework.drift_auroc_half_life }} | 不遗忘 {{ value:09_unified_framework.drift_auroc_all }} | – |
 
-# %% [markdown] checked="406c6fcd 7d06545f"
+# %% [markdown] checked="4755e2d0 d1c35a0e"
 # ## 图像 {#pictures}
 #
 # ### 照片，正品不多 {#photographs}
 #
 # - **先用** `PatchCore`，如果零件随意摆放；如果每件都摆在同一位置，用 `PaDiM`。
-# - **达到**：在{{ name:01_task2_padim.dataset }}上（没有固定的朝向）为 {{ value:01_task2_padim.hazelnut_patchcore_image_auroc }}（PaDiM 为 {{ value:01_task2_padim.hazelnut_padim_image_auroc }}）{{ if:01_task2_padim.zipper_padim_image_auroc }}；拉链位置固定，PaDiM 为 {{ value:01_task2_padim.zipper_padim_image_auroc }}{{ end }}。同一个 PaDiM 换上随机权重，在榛子上为 {{ value:01_task2_padim.hazelnut_random_weights_image_auroc }}；像素距离为 {{ value:01_task2_padim.hazelnut_pixel_distance_image_auroc }}。
-# - {{ if:01_task2_padim.auroc_mild }}**短板**：轻微的缺陷。在这些缺陷上，PaDiM 只有 {{ value:01_task2_padim.auroc_mild }}。{{ else }}**未知**：缺陷的严重程度。{{ end }}只有五张正品榛子可学时，它为 {{ value:01_task2_padim.auroc_with_fewest_pictures }}。
-# - **详见**[笔记本 01](notebooks/01_task2_padim.html)。
+# - **达到**：在{{ name:01_task2_padim.dataset }}上（没有固定的朝向）为 {{ value:01b_image_detectors.hazelnut_patchcore_image_auroc }}（PaDiM 为 {{ value:01b_image_detectors.hazelnut_padim_image_auroc }}）{{ if:01b_image_detectors.zipper_padim_image_auroc }}；拉链位置固定，PaDiM 为 {{ value:01b_image_detectors.zipper_padim_image_auroc }}{{ end }}。同一个 PaDiM 换上随机权重，在榛子上为 {{ value:01b_image_detectors.hazelnut_random_weights_image_auroc }}；像素距离为 {{ value:01b_image_detectors.hazelnut_pixel_distance_image_auroc }}。
+# - {{ if:01b_image_detectors.auroc_mild }}**短板**：轻微的缺陷。在这些缺陷上，PaDiM 只有 {{ value:01b_image_detectors.auroc_mild }}。{{ else }}**未知**：缺陷的严重程度。{{ end }}只有五张正品榛子可学时，它为 {{ value:01b_image_detectors.auroc_with_fewest_images }}。
+# - **详见**[笔记本 01b](notebooks/01b_image_detectors.html)。
 #
-# {{ if:01_task2_padim.gravel_patchcore_image_auroc }}
+# {{ if:01b_image_detectors.gravel_patchcore_image_auroc }}
 # ### 纹理 {#textures}
 #
 # - **先用** `PatchCore`。所有位置共用一个高斯模型更省，也相去不远，因为纹理本来就没有位置可言。
-# - **达到**：砖墙 {{ value:01_task2_padim.brick_patchcore_image_auroc }}，砾石 {{ value:01_task2_padim.gravel_patchcore_image_auroc }}，草地 {{ value:01_task2_padim.grass_patchcore_image_auroc }}；共用的高斯模型依次为 {{ value:01_task2_padim.brick_global_gaussian_image_auroc }}、{{ value:01_task2_padim.gravel_global_gaussian_image_auroc }} 和 {{ value:01_task2_padim.grass_global_gaussian_image_auroc }}；随机权重最多 {{ value:01_task2_padim.gravel_random_weights_image_auroc }}。
-# - **短板**：草地上的异常找得到，轮廓却勾不准，AUPRO 为 {{ value:01_task2_padim.grass_patchcore_aupro }}。
-# - **详见**[笔记本 01](notebooks/01_task2_padim.html)。
+# - **达到**：砖墙 {{ value:01b_image_detectors.brick_patchcore_image_auroc }}，砾石 {{ value:01b_image_detectors.gravel_patchcore_image_auroc }}，草地 {{ value:01b_image_detectors.grass_patchcore_image_auroc }}；共用的高斯模型依次为 {{ value:01b_image_detectors.brick_global_gaussian_image_auroc }}、{{ value:01b_image_detectors.gravel_global_gaussian_image_auroc }} 和 {{ value:01b_image_detectors.grass_global_gaussian_image_auroc }}；随机权重最多 {{ value:01b_image_detectors.gravel_random_weights_image_auroc }}。
+# - **短板**：草地上的异常找得到，轮廓却勾不准，AUPRO 为 {{ value:01b_image_detectors.grass_patchcore_aupro }}。
+# - **详见**[笔记本 01b](notebooks/01b_image_detectors.html)。
 # {{ end }}
 #
 # ### 小图像，内容居中，背景干净 {#centred}
@@ -105,7 +105,7 @@
 # - {{ if:09_unified_framework.hybrid_0_labels_auroc > 09_unified_framework.unrestrained_1_labels_auroc }}**短板**：{{ else }}**对照**：{{ end }}在没有样本的地方不受约束的分类器。只有一个标签、又不加混合检测器的约束时为 {{ value:09_unified_framework.unrestrained_1_labels_auroc }}{{ if:09_unified_framework.hybrid_0_labels_auroc > 09_unified_framework.unrestrained_1_labels_auroc }}，还不如没有标签{{ end }}。
 # - **详见**笔记本 [07](notebooks/07_one_class.html) 与 [09](notebooks/09_unified_framework.html)。
 
-# %% [markdown] checked="57de479e afecb784"
+# %% [markdown] checked="4be5e8f8 6dce1e80"
 # ## 多种模态，以及时间 {#several-modalities}
 #
 # ### 同一对象的各部分彼此错配 {#mismatch}
@@ -126,7 +126,7 @@
 # ### 互不相干的图片与表格行 {#unpaired}
 #
 # - **先用**每种模态各自最好的检测器，再用留出样本的 p 值把报警排在一起；`MultiModalAnomalyDetector` 两件事都做。
-# - **达到**：{{ name:09_unified_framework.image_dataset }}上 {{ value:09_unified_framework.unified_image_splits_auroc }}（PaDiM 为 {{ value:01_task2_padim.hazelnut_padim_image_auroc }}，PatchCore 为 {{ value:01_task2_padim.hazelnut_patchcore_image_auroc }}），{{ name:09_unified_framework.table_dataset }}上 {{ value:09_unified_framework.unified_tabular_splits_auroc }}（尺子为 {{ value:isolation_forest_comparison; ruler, standard; AUROC }}）。承诺误报二十分之一，它在图片上实得 {{ value:unified_alarms; image; mixture, held-out p-values }}；所有样本共用一个高斯模型和一个阈值，则为 {{ value:unified_alarms; image; one Gaussian, one threshold }}。
+# - **达到**：{{ name:09_unified_framework.image_dataset }}上 {{ value:09_unified_framework.unified_image_splits_auroc }}（PaDiM 为 {{ value:01b_image_detectors.hazelnut_padim_image_auroc }}，PatchCore 为 {{ value:01b_image_detectors.hazelnut_patchcore_image_auroc }}），{{ name:09_unified_framework.table_dataset }}上 {{ value:09_unified_framework.unified_tabular_splits_auroc }}（尺子为 {{ value:isolation_forest_comparison; ruler, standard; AUROC }}）。承诺误报二十分之一，它在图片上实得 {{ value:unified_alarms; image; mixture, held-out p-values }}；所有样本共用一个高斯模型和一个阈值，则为 {{ value:unified_alarms; image; one Gaussian, one threshold }}。
 # - **短板**：知识没有共享。新领域只有十张图片时，借用旧领域的空间只多出 {{ value:09_unified_framework.transfer_image_gain }}。一个 Transformer 包办两者，在图片上为 {{ value:10_transformer.auroc_residual_trained_image }}，训练之前就有 {{ value:10_transformer.auroc_residual_untrained_image }}。
 # - **详见**笔记本 [09](notebooks/09_unified_framework.html) 与 [10](notebooks/10_transformer.html)。
 #
