@@ -251,7 +251,7 @@ prevalence = pd.DataFrame(prevalence)
 
 # %%
 fig = plots.lines(prevalence, "anomaly rate", "false-alarm rate", by="rule", error=None)
-mean_rates = prevalence.pivot_table(index="anomaly rate", columns="rule", values="false-alarm rate")
+mean_rates = prevalence.pivot_table(index="anomaly rate", columns="rule", values="false-alarm rate")[leak.index]
 nb.figure(fig, "contamination_leak", data=mean_rates.reset_index())
 
 # %% [markdown]

@@ -13,10 +13,10 @@
 # %% [markdown] checked="31de3883 3f145dd5"
 # # 图像与表格中的异常检测：一个问题，两种模态，一套框架？
 
-# %% [markdown] checked="f12ba217 daac5ff8"
+# %% [markdown] checked="ca2877c5 1bfb16ab"
 # ## 摘要 {#abstract}
 #
-# 异常检测要找的是不合群的样本：传送带上一颗开裂的坚果，一位血液指标不符合任何健康规律的病人。本报告跟随课程中的两个任务，从原始数据一直走到可信的测量结果。第一个任务在图像中寻找缺陷，做法是用预训练卷积网络提取特征，为图像的每个位置建立一个高斯模型，再以马氏距离打分；第二个任务用孤立森林在一张医学数据表中寻找异常。在{{ name:01_task2_padim.dataset }}上，图像检测器把次品排在正品之前的 AUROC 为 {{ value:01_task2_padim.hazelnut_padim_image_auroc }}；在表格上，孤立森林达到 {{ value:02_task4_isolation_forest.isolation_forest_auroc }}，而仅仅计算到中心的距离就有 {{ value:02_task4_isolation_forest.ruler_standard_auroc }}。这一对比说明方法的成分，并不比说明数据的成分更多。两个任务的目标、实验规程和评分方式是一致的，而从数据到分数之间的一切几乎都不相同。我们还按照原论文实现了五类深度方法，让它们接受同一场考试，其中不止一个输给了近邻法，甚至输给了自己未经训练的网络。随后，我们搭建并实测由模态编码器、共享潜在空间和统一评分器构成的框架，分没有标签、标签充足、标签很少三种情形。留出样本的 p 值使互不相干的模态有了同一个尺度；各模态描述同一对象时，联合模型能发现任何单一模态都看不出的矛盾：声音出现的时刻与文字所说不符，交叉注意力的 AUROC 为 {{ value:08_fusion.shifted_attention_auroc }}，它的训练使用交换过的部分；有一个部分属于另一个对象，共享潜在空间的 AUROC 为 {{ value:08_fusion.mismatch_latent_auroc }}，它只用未经改动的正常样本训练。
+# 异常检测要找的是不合群的样本：传送带上一颗开裂的坚果，一位血液指标不符合任何健康规律的病人。本报告跟随课程中的两个任务，从原始数据一直走到可信的测量结果。第一个任务在图像中寻找缺陷，做法是用预训练卷积网络提取特征，为图像的每个位置建立一个高斯模型，再以马氏距离打分；第二个任务用孤立森林在一张医学数据表中寻找异常。在{{ name:01_task2_padim.dataset }}上，图像检测器把次品排在正品之前的 AUROC 为 {{ value:01_task2_padim.hazelnut_padim_image_auroc }}；在表格上，孤立森林达到 {{ value:02_task4_isolation_forest.isolation_forest_auroc }}，而仅仅计算到中心的距离就有 {{ value:02_task4_isolation_forest.distance_to_centre_standardised_auroc }}。这一对比说明方法的成分，并不比说明数据的成分更多。两个任务的目标、实验规程和评分方式是一致的，而从数据到分数之间的一切几乎都不相同。我们还按照原论文实现了五类深度方法，让它们接受同一场考试，其中不止一个输给了近邻法，甚至输给了自己未经训练的网络。随后，我们搭建并实测由模态编码器、共享潜在空间和统一评分器构成的框架，分没有标签、标签充足、标签很少三种情形。留出样本的 p 值使互不相干的模态有了同一个尺度；各模态描述同一对象时，联合模型能发现任何单一模态都看不出的矛盾：声音出现的时刻与文字所说不符，交叉注意力的 AUROC 为 {{ value:08_fusion.shifted_attention_auroc }}，它的训练使用交换过的部分；有一个部分属于另一个对象，共享潜在空间的 AUROC 为 {{ value:08_fusion.mismatch_latent_auroc }}，它只用未经改动的正常样本训练。
 #
 # 文中没有一个数字是人手敲进去的。每个数字都读自课程笔记本运行时写下的文件；缺少或者过期一个数字，报告就无法生成。
 
@@ -150,7 +150,7 @@
 # %% [markdown] checked="eea5390c eea5390c"
 # {{ if:01_task2_padim.auroc_mild }}{{ figure:padim_severity }}{{ end }}
 
-# %% [markdown] checked="c8f0904d ea701fff"
+# %% [markdown] checked="31481dda 808d28da"
 # ### 任务4：表格中的异常 {#task-4}
 #
 # #### 数据 {#task-4-data}
@@ -170,22 +170,22 @@
 #
 # #### 特点 {#task-4-characteristics}
 #
-# 子样本的大小 $\psi$ 固定，使拟合的代价与样本数无关：$t$ 棵树需要 $O(t \, \psi \, \log \psi)$；给 $n$ 个样本打分需要 $O(n \, t \, \log \psi)$，对 $n$ 是线性的，而不是常被误写的 $O(n \, \log n)$。实测 $n$ 加倍时，拟合时间变为原来的 {{ value:02_task4_isolation_forest.fit_time_per_doubling }}。它不假定任何分布，却假定了形状：每一刀都平行于坐标轴，因此每一列都在正常范围之内、只有组合才反常的异常，对森林来说很难。它同样能够给出解释：树模型的沙普利值可以精确计算 [@lundberg2020trees]，{{ ref:isolation_forest_shap }}指出了一次报警背后是哪些列在起作用。
+# 子样本的大小 $\psi$ 固定，使拟合的代价与样本数无关：$t$ 棵树需要 $O(t \, \psi \, \log \psi)$；给 $n$ 个样本打分需要 $O(n \, t \, \log \psi)$，对 $n$ 是线性的，而不是常被误写的 $O(n \, \log n)$。实测 $n$ 加倍时，拟合时间变为原来的 {{ value:02b_thresholds_and_explanations.fit_time_per_doubling }}。它不假定任何分布，却假定了形状：每一刀都平行于坐标轴，因此每一列都在正常范围之内、只有组合才反常的异常，对森林来说很难。它同样能够给出解释：树模型的沙普利值可以精确计算 [@lundberg2020trees]，{{ ref:isolation_forest_shap }}指出了一次报警背后是哪些列在起作用。
 #
 # #### 阈值不得看见测试标签 {#task-4-threshold}
 #
-# 许多教程里有一个习惯，把参数 `contamination` 设成测试集中异常的比例。这个数字来自标签。它把**正常**样本的报警率定成了测试集的异常比例，而这两者毫不相干：在本测试集上，这样做会使健康病人的报警率达到 {{ value:02_task4_isolation_forest.false_alarm_rate_cheat }}，取训练分数的分位数则只有 {{ value:02_task4_isolation_forest.false_alarm_rate_honest }}。在测试标签上把 F1 调到最大的阈值，看起来更好，却同样无用：F1 凭空多出 {{ value:02_task4_isolation_forest.cheat_f1_gain }}，没有哪个用户能真正得到它（{{ ref:table:contamination_cheat }}）。AUROC 不会变，因为样本的次序没有变。实际使用时，谁也不会事先知道异常的比例。{{ ref:thresholds }}在同一承诺下比较各种正当的阈值，承诺的误报率为 {{ value:02_task4_isolation_forest.promised_false_alarm_rate }}：训练集分位数实得 {{ value:02_task4_isolation_forest.false_alarm_rate_training_quantile }}，保形阈值实得 {{ value:02_task4_isolation_forest.false_alarm_rate_conformal }}。
+# 许多教程里有一个习惯，把参数 `contamination` 设成测试集中异常的比例。这个数字来自标签。它把**正常**样本的报警率定成了测试集的异常比例，而这两者毫不相干：在本测试集上，这样做会使健康病人的报警率达到 {{ value:02b_thresholds_and_explanations.false_alarm_rate_leak }}，取训练分数的分位数则只有 {{ value:02b_thresholds_and_explanations.false_alarm_rate_no_leak }}。在测试标签上把 F1 调到最大的阈值，看起来更好，却同样无用：F1 凭空多出 {{ value:02b_thresholds_and_explanations.leak_f1_gain }}，没有哪个用户能真正得到它（{{ ref:table:contamination_leak }}）。AUROC 不会变，因为样本的次序没有变。实际使用时，谁也不会事先知道异常的比例。{{ ref:thresholds }}在同一承诺下比较各种正当的阈值，承诺的误报率为 {{ value:02b_thresholds_and_explanations.nominal_false_alarm_rate }}：训练集分位数实得 {{ value:02b_thresholds_and_explanations.false_alarm_rate_training_quantile }}，保形阈值实得 {{ value:02b_thresholds_and_explanations.false_alarm_rate_conformal }}。
 
-# %% [markdown] checked="b5bf0be0 b5bf0be0"
-# {{ table:contamination_cheat }}
+# %% [markdown] checked="296273c7 296273c7"
+# {{ table:contamination_leak }}
 
 # %% [markdown] checked="a0e10879 a0e10879"
 # {{ table:thresholds }}
 
-# %% [markdown] checked="26476d54 9f6bdc83"
+# %% [markdown] checked="70401348 322c6423"
 # #### 结果 {#task-4-results}
 #
-# {{ ref:isolation_forest_scores }}画出了分数的分布；{{ ref:isolation_forest_comparison }}把孤立森林与其他检测器、随机分数和一把“尺子”放在一起，对数据做了 {{ value:02_task4_isolation_forest.n_splits }} 次划分。所谓尺子，就是到训练数据中心的距离：没有学习，没有参数。它的 AUROC 为 {{ value:02_task4_isolation_forest.ruler_standard_auroc }}，孤立森林为 {{ value:02_task4_isolation_forest.isolation_forest_auroc }}。{{ if:02_task4_isolation_forest.dataset is breast_cancer }}笔记本改动一个参数，即可让课程的甲状腺数据接受同样的检验。{{ end }}凡是尺子也能做好的地方，异常无非是离得远罢了；分数高只说明检测器能用，绝不说明它学到了正常类的什么结构。
+# {{ ref:isolation_forest_scores }}画出了分数的分布；{{ ref:isolation_forest_comparison }}把孤立森林与其他检测器、随机分数和一把“尺子”放在一起，对数据做了 {{ value:02_task4_isolation_forest.n_splits }} 次划分。所谓尺子，就是到训练数据中心的距离：没有学习，没有参数。它的 AUROC 为 {{ value:02_task4_isolation_forest.distance_to_centre_standardised_auroc }}，孤立森林为 {{ value:02_task4_isolation_forest.isolation_forest_auroc }}。{{ if:02_task4_isolation_forest.dataset is breast_cancer }}笔记本改动一个参数，即可让课程的甲状腺数据接受同样的检验。{{ end }}凡是尺子也能做好的地方，异常无非是离得远罢了；分数高只说明检测器能用，绝不说明它学到了正常类的什么结构。
 
 # %% [markdown] checked="d2e351f7 d2e351f7"
 # {{ figure:isolation_forest_scores }}
@@ -199,8 +199,8 @@
 # %% [markdown] checked="3ffd6b40 3ffd6b40"
 # {{ table:isolation_forest_published }}
 
-# %% [markdown] checked="08ec36db bf701001"
-# 要检验是否学到了东西，得用一张尺子必然失灵的表。我们沿用 ADBench 的思路 [@han2022adbench]，打破正常样本各列之间的依赖关系来制造异常：每一列单独看都无可挑剔，只有组合是不可能出现的。这时尺子跌至 {{ value:02_task4_isolation_forest.hard_ruler_auroc }}，孤立森林跌至 {{ value:02_task4_isolation_forest.hard_isolation_forest_auroc }}，而{{ ref:isolation_forest_hard_comparison }}中最好的检测器达到 {{ value:02_task4_isolation_forest.hard_best_detector_auroc }}。表格数据的评测应当同时包含这两种异常，还应当带上尺子。
+# %% [markdown] checked="68e8a303 5e2888f7"
+# 要检验是否学到了东西，得用一张尺子必然失灵的表。我们沿用 ADBench 的思路 [@han2022adbench]，打破正常样本各列之间的依赖关系来制造异常：每一列单独看都无可挑剔，只有组合是不可能出现的。这时尺子跌至 {{ value:02_task4_isolation_forest.hard_distance_to_centre_auroc }}，孤立森林跌至 {{ value:02_task4_isolation_forest.hard_isolation_forest_auroc }}，而{{ ref:isolation_forest_hard_comparison }}中最好的检测器达到 {{ value:02_task4_isolation_forest.hard_best_detector_auroc }}。表格数据的评测应当同时包含这两种异常，还应当带上尺子。
 
 # %% [markdown] checked="0556b82a 0556b82a"
 # {{ table:isolation_forest_hard_comparison }}
@@ -365,7 +365,7 @@
 # - **失败往往可以预先看到**，而且不需要异常：操作无法区分，编码缩成一点，修复器好得过了头。
 # - **发表的数字带着自己的实验规程**：取自测试标签的阈值、当作已知的异常比例、不同的数据，比方法本身更能解释两张表之间的差距。
 
-# %% [markdown] checked="a40ab0e8 e0646927"
+# %% [markdown] checked="69f45669 d31d9a7a"
 # ## 统一框架是否可行 {#framework}
 #
 # ### 架构 {#architecture}
@@ -380,7 +380,7 @@
 #
 # ### 训练 {#training}
 #
-# **无监督**。图像编码器经过预训练，保持冻结。表格编码器需要训练信号；没有人训练过的网络只是一个随机投影，应当以这个名目进入对照。我们的做法与 VIME 相同 [@yoon2020vime]：遮住若干列，由其余各列预测它们；它的特征是缩放后的各列，以及每一列与同行其余部分所预期的值之差。只看这些特征的长度，破坏列间依赖的异常排序的 AUROC 为 {{ value:09_unified_framework.encoder_trained_auroc }}，未训练的网络为 {{ value:09_unified_framework.encoder_untrained_auroc }}。这是学到的{{ if:02_task4_isolation_forest.ruler_standard_auroc > 09_unified_framework.unified_tabular_splits_auroc }}，却也有代价：{{ else }}。{{ end }}在{{ name:09_unified_framework.table_dataset }}本身上，尺子在数次划分上的 AUROC 为 {{ value:02_task4_isolation_forest.ruler_standard_auroc }}，整个检测器为 {{ value:09_unified_framework.unified_tabular_splits_auroc }}。在{{ name:09_unified_framework.image_dataset }}上，检测器达到 {{ value:09_unified_framework.unified_image_splits_auroc }}，PaDiM 达到 {{ value:01_task2_padim.hazelnut_padim_image_auroc }}，PatchCore 达到 {{ value:01_task2_padim.hazelnut_patchcore_image_auroc }}；它把图像的各位置汇总在一起，后两者则保留各位置。课程原型的结果见{{ ref:padim_published }}和{{ ref:isolation_forest_published }}。
+# **无监督**。图像编码器经过预训练，保持冻结。表格编码器需要训练信号；没有人训练过的网络只是一个随机投影，应当以这个名目进入对照。我们的做法与 VIME 相同 [@yoon2020vime]：遮住若干列，由其余各列预测它们；它的特征是缩放后的各列，以及每一列与同行其余部分所预期的值之差。只看这些特征的长度，破坏列间依赖的异常排序的 AUROC 为 {{ value:09_unified_framework.encoder_trained_auroc }}，未训练的网络为 {{ value:09_unified_framework.encoder_untrained_auroc }}。这是学到的{{ if:02_task4_isolation_forest.distance_to_centre_standardised_auroc > 09_unified_framework.unified_tabular_splits_auroc }}，却也有代价：{{ else }}。{{ end }}在{{ name:09_unified_framework.table_dataset }}本身上，尺子在数次划分上的 AUROC 为 {{ value:02_task4_isolation_forest.distance_to_centre_standardised_auroc }}，整个检测器为 {{ value:09_unified_framework.unified_tabular_splits_auroc }}。在{{ name:09_unified_framework.image_dataset }}上，检测器达到 {{ value:09_unified_framework.unified_image_splits_auroc }}，PaDiM 达到 {{ value:01_task2_padim.hazelnut_padim_image_auroc }}，PatchCore 达到 {{ value:01_task2_padim.hazelnut_patchcore_image_auroc }}；它把图像的各位置汇总在一起，后两者则保留各位置。课程原型的结果见{{ ref:padim_published }}和{{ ref:isolation_forest_published }}。
 #
 # **有监督**。分类头从标注的异常学习。它在这些种类上取胜，在新种类上则可能落败；只有测试集里留出了训练时没有的种类，才看得出来。
 #
