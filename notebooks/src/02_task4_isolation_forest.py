@@ -709,14 +709,14 @@ masked = pd.DataFrame(masked).pivot_table(index="training set", columns="rows pe
 masked.round(3)
 
 # %% tags=["solution"]
-if dataset == "breast_cancer":
+if dataset == "breast_cancer" and n_estimators >= 50:
     assert masked.loc["with anomalies", 16] > masked.loc["with anomalies", 256]
     assert masked.loc["normal rows only", 256] > masked.loc["normal rows only", 16] - 0.01
 
 # %% [markdown] tags=["solution"]
-# In the breast cancer data small sub-samples help. With normal training rows only, the larger sub-sample is at least as
-# good up to 0.01. With anomalies in the training set the smaller one is better: among 16 rows a malignant sample has few
-# similar rows and is still isolated early.
+# With normal training rows only, the larger sub-sample is not worse than the smaller one by more than 0.01. With
+# anomalies in the training set of the breast cancer data the smaller one is better: among 16 rows a malignant sample has
+# few similar rows and is still isolated early.
 
 # %% [markdown]
 # **2. Change: principal components.** Isolation Forest cuts parallel to the axes. Transform the columns to principal
@@ -737,7 +737,7 @@ gains = {
     split.name: [metrics.evaluate(model.fit(split.X_train), split).auroc for model in (on_columns, on_components)]
     for split in (data, broken)
 }
-if dataset in ("breast_cancer", "thyroid"):
+if dataset in ("breast_cancer", "thyroid") and n_estimators >= 50:
     assert gains[broken.name][1] > gains[broken.name][0] + 0.1
 pd.DataFrame(gains, index=["columns", "principal components"]).round(3)
 
@@ -816,7 +816,7 @@ for name, model in (
     ("distance, robust", DistanceToCenter(scaling="robust_arcsinh")),
 ):
     few[name] = [metrics.auroc(y_test, -model.fit(shuffled[:n]).score_samples(X_test)) for n in few.index]
-if dataset == "breast_cancer":
+if dataset == "breast_cancer" and n_estimators >= 50:
     assert few.loc[10, "distance, robust"] > max(0.88, few.loc[10, "Isolation Forest"])
     assert few.loc[20:].min().min() > 0.88
 few.round(3)
