@@ -23,7 +23,7 @@
 # table are found with Isolation Forest. On {{ name:01_task2_padim.dataset }} the image detector ranks a
 # defective part above a sound one with an AUROC of {{ value:01b_image_detectors.hazelnut_padim_image_auroc }}; on the
 # table, Isolation Forest reaches {{ value:02_task4_isolation_forest.isolation_forest_auroc }}
-# and the plain distance to the centre {{ value:02_task4_isolation_forest.ruler_standard_auroc }}, a
+# and the plain distance to the centre {{ value:02_task4_isolation_forest.distance_to_centre_standardised_auroc }}, a
 # comparison that says as much about the data as about the method. The two tasks share goal, protocol and
 # scoring, and differ in almost everything between the data and the score. Five families of deep methods, built from
 # their papers, are put to the same examination, and more than one loses to nearest neighbours or to its own untrained
@@ -319,7 +319,7 @@
 # A subsample of fixed size $\psi$ makes fitting independent of the number of samples: $t$ trees cost
 # $O(t \, \psi \, \log \psi)$, and scoring $n$ samples costs $O(n \, t \, \log \psi)$, linear in $n$, not
 # $O(n \, \log n)$. When $n$ doubles, fitting takes
-# {{ value:02_task4_isolation_forest.fit_time_per_doubling }} as long, as measured. No distribution is assumed, but a shape
+# {{ value:02b_thresholds_and_explanations.fit_time_per_doubling }} as long, as measured. No distribution is assumed, but a shape
 # is: every cut is parallel to an axis, so anomalies that are strange only in combination, each column in
 # its usual range, are hard for the forest. Explanations are available too: Shapley values can be computed
 # exactly for trees [@lundberg2020trees], and {{ ref:isolation_forest_shap }} names the columns behind an
@@ -330,18 +330,18 @@
 # A habit found in many tutorials sets the parameter `contamination` to the share of anomalies in the test
 # set. That number comes from the labels. It sets the rate of alarms among *normal* samples to the rate of anomalies
 # in the test set, two things that have nothing to do with each other: on this test set
-# {{ value:02_task4_isolation_forest.false_alarm_rate_cheat }} of the healthy patients are alarmed, where a quantile of
-# the training scores alarms {{ value:02_task4_isolation_forest.false_alarm_rate_honest }}. A threshold that maximises F1 on
+# {{ value:02b_thresholds_and_explanations.false_alarm_rate_leak }} of the healthy patients are alarmed, where a quantile of
+# the training scores alarms {{ value:02b_thresholds_and_explanations.false_alarm_rate_no_leak }}. A threshold that maximises F1 on
 # the test labels looks better and is as useless: it gains
-# {{ value:02_task4_isolation_forest.cheat_f1_gain }} in F1 that no user will ever see ({{ ref:table:contamination_cheat }}). The
+# {{ value:02b_thresholds_and_explanations.leak_f1_gain }} in F1 that no user will ever see ({{ ref:table:contamination_leak }}). The
 # AUROC does not change, because the order of the samples does not. In use nobody knows the rate in advance.
 # {{ ref:thresholds }} compares the honest thresholds at the same promise, a false alarm
-# rate of {{ value:02_task4_isolation_forest.promised_false_alarm_rate }}. The training quantile gives
-# {{ value:02_task4_isolation_forest.false_alarm_rate_training_quantile }}, the conformal threshold
-# {{ value:02_task4_isolation_forest.false_alarm_rate_conformal }}.
+# rate of {{ value:02b_thresholds_and_explanations.nominal_false_alarm_rate }}. The training quantile gives
+# {{ value:02b_thresholds_and_explanations.false_alarm_rate_training_quantile }}, the conformal threshold
+# {{ value:02b_thresholds_and_explanations.false_alarm_rate_conformal }}.
 
 # %% [markdown]
-# {{ table:contamination_cheat }}
+# {{ table:contamination_leak }}
 
 # %% [markdown]
 # {{ table:thresholds }}
@@ -353,7 +353,7 @@
 # forest beside other detectors, a random score and a ruler, over
 # {{ value:02_task4_isolation_forest.n_splits }} splits of the data. The ruler is the plain distance to the
 # centre of the training data: no learning, no parameter. It has an AUROC of
-# {{ value:02_task4_isolation_forest.ruler_standard_auroc }} where Isolation Forest has
+# {{ value:02_task4_isolation_forest.distance_to_centre_standardised_auroc }} where Isolation Forest has
 # {{ value:02_task4_isolation_forest.isolation_forest_auroc }}.
 # {{ if:02_task4_isolation_forest.dataset is breast_cancer }}The notebook puts the thyroid data of the course to the
 # same test by one parameter.{{ end }} Where the ruler does as well, the anomalies are simply far out, and a high
@@ -378,7 +378,7 @@
 # The test of learning is a table in which the ruler must fail. Following the idea of ADBench
 # [@han2022adbench], anomalies are made from normal samples by breaking the dependence between columns: each
 # column alone looks exactly as it should, only the combination is impossible. There the ruler drops to
-# {{ value:02_task4_isolation_forest.hard_ruler_auroc }} and Isolation Forest to
+# {{ value:02_task4_isolation_forest.hard_distance_to_centre_auroc }} and Isolation Forest to
 # {{ value:02_task4_isolation_forest.hard_isolation_forest_auroc }}, while the best detector of
 # {{ ref:isolation_forest_hard_comparison }} reaches {{ value:02_task4_isolation_forest.hard_best_detector_auroc }}.
 # A benchmark for tables should hold both kinds of anomaly, and the ruler.
@@ -727,10 +727,10 @@
 # what the rest of the row did not lead one to expect. By the plain length of these features, anomalies that break
 # the dependence between columns are ranked with an AUROC of {{ value:09_unified_framework.encoder_trained_auroc }}, with
 # the untrained network {{ value:09_unified_framework.encoder_untrained_auroc }}.
-# {{ if:02_task4_isolation_forest.ruler_standard_auroc > 09_unified_framework.unified_tabular_splits_auroc }}That was
+# {{ if:02_task4_isolation_forest.distance_to_centre_standardised_auroc > 09_unified_framework.unified_tabular_splits_auroc }}That was
 # learned, and it has a price: on{{ else }}That was learned. On{{ end }} {{ name:09_unified_framework.table_dataset }}
 # itself,
-# where a ruler has {{ value:02_task4_isolation_forest.ruler_standard_auroc }} over several splits, the whole detector
+# where a ruler has {{ value:02_task4_isolation_forest.distance_to_centre_standardised_auroc }} over several splits, the whole detector
 # reaches {{ value:09_unified_framework.unified_tabular_splits_auroc }}. On {{ name:09_unified_framework.image_dataset }} the
 # detector reaches {{ value:09_unified_framework.unified_image_splits_auroc }}, PaDiM
 # {{ value:01b_image_detectors.hazelnut_padim_image_auroc }} and PatchCore

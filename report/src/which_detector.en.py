@@ -34,13 +34,13 @@
 # {{ if:01b_image_detectors.gravel_patchcore_image_auroc }}| [Textures](#sec-textures) | PatchCore | {{ value:01b_image_detectors.gravel_patchcore_image_auroc }} | random weights {{ value:01b_image_detectors.gravel_random_weights_image_auroc }} | – |{{ end }}
 # | [Small images, centred](#sec-centred) | PCA residual | {{ value:autoencoders_digits_9; PCAResidual; AUROC }} | ruler {{ value:autoencoders_digits_9; ruler ‖x‖²; AUROC }} | {{ value:autoencoders_digits_9; PCAResidual; fit (s) }} |
 # | [Small images, moving](#sec-moving) | quarter turns | {{ value:scenes_table; quarter turns; AUROC }} | untrained {{ value:scenes_table; untrained network; AUROC }} | {{ value:scenes_table; quarter turns; fit (s) }} |
-# | [Tables, anomalies far out](#sec-far-out) | ruler | {{ value:isolation_forest_comparison; ruler, standard; AUROC }} | Isolation Forest {{ value:isolation_forest_comparison; Isolation Forest; AUROC }} | {{ value:isolation_forest_comparison; ruler, standard; fit (s) }} |
-# | [Tables, broken dependencies](#sec-dependencies) | PCA residual | {{ value:isolation_forest_hard_comparison; injected/dependency/breast_cancer; PCA residual; AUROC }} | ruler {{ value:isolation_forest_hard_comparison; injected/dependency/breast_cancer; ruler, standard; AUROC }} | {{ value:isolation_forest_hard_comparison; injected/dependency/breast_cancer; PCA residual; fit (s) }} |
+# | [Tables, anomalies far out](#sec-far-out) | ruler | {{ value:isolation_forest_comparison; distance to centre, standardised; AUROC }} | Isolation Forest {{ value:isolation_forest_comparison; Isolation Forest; AUROC }} | {{ value:isolation_forest_comparison; distance to centre, standardised; fit (s) }} |
+# | [Tables, broken dependencies](#sec-dependencies) | PCA residual | {{ value:isolation_forest_hard_comparison; injected/dependency/breast_cancer; PCA residual; AUROC }} | ruler {{ value:isolation_forest_hard_comparison; injected/dependency/breast_cancer; distance to centre, standardised; AUROC }} | {{ value:isolation_forest_hard_comparison; injected/dependency/breast_cancer; PCA residual; fit (s) }} |
 # | [Contaminated data](#sec-contaminated) | kNN | {{ value:contamination; 20.0; kNN; training samples }} | plain autoencoder {{ value:contamination; 20.0; plain AE, 50 epochs; training samples }} | – |
 # | [A few labelled anomalies](#sec-few-labels) | hybrid | {{ value:09_unified_framework.hybrid_5_labels_auroc }} | without labels {{ value:09_unified_framework.hybrid_0_labels_auroc }} | – |
 # | [Parts that do not fit](#sec-mismatch) | early fusion | {{ value:08_fusion.not_mismatch_early_auroc }} | late fusion {{ value:08_fusion.not_mismatch_late_auroc }} | – |
 # | [Parts missing](#sec-missing) | early fusion | {{ value:fusion_missing; early; 0.6; visible }} | cross-attention {{ value:fusion_missing; cross-attention; 0.6; visible }} | – |
-# | [Pictures and unrelated rows](#sec-unpaired) | one detector each, p-values | pictures {{ value:09_unified_framework.unified_image_splits_auroc }}, rows {{ value:09_unified_framework.unified_tabular_splits_auroc }} | PatchCore {{ value:01b_image_detectors.hazelnut_patchcore_image_auroc }}, ruler {{ value:isolation_forest_comparison; ruler, standard; AUROC }} | – |
+# | [Pictures and unrelated rows](#sec-unpaired) | one detector each, p-values | pictures {{ value:09_unified_framework.unified_image_splits_auroc }}, rows {{ value:09_unified_framework.unified_tabular_splits_auroc }} | PatchCore {{ value:01b_image_detectors.hazelnut_patchcore_image_auroc }}, ruler {{ value:isolation_forest_comparison; distance to centre, standardised; AUROC }} | – |
 # | [Streams that drift](#sec-drift) | Gaussian that forgets | {{ value:09_unified_framework.drift_auroc_half_life }} | one that does not {{ value:09_unified_framework.drift_auroc_all }} | – |
 
 # %% [markdown]
@@ -105,9 +105,9 @@
 # ### Anomalies that are simply far out {#far-out}
 #
 # - **Start with** `DistanceToCenter`, the ruler. If it is enough, stop here.
-# - **It reached** {{ value:isolation_forest_comparison; ruler, standard; AUROC }} on
+# - **It reached** {{ value:isolation_forest_comparison; distance to centre, standardised; AUROC }} on
 #   {{ name:02_task4_isolation_forest.dataset }}, fitted in
-#   {{ value:isolation_forest_comparison; ruler, standard; fit (s) }}; Isolation Forest
+#   {{ value:isolation_forest_comparison; distance to centre, standardised; fit (s) }}; Isolation Forest
 #   {{ value:isolation_forest_comparison; Isolation Forest; AUROC }} in
 #   {{ value:isolation_forest_comparison; Isolation Forest; fit (s) }}, the one-class SVM
 #   {{ value:isolation_forest_comparison; one-class SVM; AUROC }}.
@@ -123,8 +123,8 @@
 # - **It reached** {{ value:isolation_forest_hard_comparison; injected/dependency/breast_cancer; PCA residual; AUROC }} and
 #   {{ value:isolation_forest_hard_comparison; injected/dependency/digits/8; PCA residual; AUROC }} on two tables, fitted in
 #   {{ value:isolation_forest_hard_comparison; injected/dependency/breast_cancer; PCA residual; fit (s) }}; the ruler
-#   {{ value:isolation_forest_hard_comparison; injected/dependency/breast_cancer; ruler, standard; AUROC }} and
-#   {{ value:isolation_forest_hard_comparison; injected/dependency/digits/8; ruler, standard; AUROC }}; the mixture
+#   {{ value:isolation_forest_hard_comparison; injected/dependency/breast_cancer; distance to centre, standardised; AUROC }} and
+#   {{ value:isolation_forest_hard_comparison; injected/dependency/digits/8; distance to centre, standardised; AUROC }}; the mixture
 #   {{ value:isolation_forest_hard_comparison; injected/dependency/breast_cancer; Gaussian mixture; AUROC }} and
 #   {{ value:isolation_forest_hard_comparison; injected/dependency/digits/8; Gaussian mixture; AUROC }}.
 # - **What failed** is Isolation Forest, whose cuts see one column at a time:
@@ -204,7 +204,7 @@
 #   {{ value:01b_image_detectors.hazelnut_padim_image_auroc }}, PatchCore
 #   {{ value:01b_image_detectors.hazelnut_patchcore_image_auroc }}) and
 #   {{ value:09_unified_framework.unified_tabular_splits_auroc }} on {{ name:09_unified_framework.table_dataset }} (ruler
-#   {{ value:isolation_forest_comparison; ruler, standard; AUROC }}). Promised one false alarm in twenty, it
+#   {{ value:isolation_forest_comparison; distance to centre, standardised; AUROC }}). Promised one false alarm in twenty, it
 #   gave {{ value:unified_alarms; image; mixture, held-out p-values }} on pictures, where one Gaussian and one threshold for
 #   all gave {{ value:unified_alarms; image; one Gaussian, one threshold }}.
 # - **It failed** to share knowledge: the old domain's space adds

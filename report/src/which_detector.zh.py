@@ -10,15 +10,15 @@
 #     language: zh
 # ---
 
-# %% [markdown] checked="0a0e103d 3cba2ae6"
+# %% [markdown]
 # # 什么情形用哪种检测器
 #
 # 这里列出若干种情形。每种情形说明：先用什么，它在本课程的笔记本里达到了多少，旁边那个最省事的办法又有多少，以及它的短板在哪里。所有数字都在生成本页时读自笔记本自己的结果。没有另作说明的，都是 ROC 曲线下面积（AUROC），随机水平为二分之一；± 之后是对划分或随机种子的标准差；拟合时间来自运行笔记本的那台计算机。这些数据集都不大，值得照搬的是名次，数字请以您自己的数据为准。
 
-# %% [markdown] checked="5fe43e45 5fe43e45"
+# %% [markdown]
 # {{ contents }}
 
-# %% [markdown] checked="ef16833a 2f3ef3a0"
+# %% [markdown]
 # ## 一览 {#at-a-glance}
 #
 # {{ caption:situations }} 从哪里入手。“对照”一栏是尺子（到中心的距离）、未训练的网络或另一个简单的对手，各格注明；“拟合”一栏的短横表示没有记录时间。
@@ -29,16 +29,16 @@
 # {{ if:01b_image_detectors.gravel_patchcore_image_auroc }}| [纹理](#sec-textures) | PatchCore | {{ value:01b_image_detectors.gravel_patchcore_image_auroc }} | 随机权重 {{ value:01b_image_detectors.gravel_random_weights_image_auroc }} | – |{{ end }}
 # | [小图像，内容居中](#sec-centred) | PCA 残差 | {{ value:autoencoders_digits_9; PCAResidual; AUROC }} | 尺子 {{ value:autoencoders_digits_9; ruler ‖x‖²; AUROC }} | {{ value:autoencoders_digits_9; PCAResidual; fit (s) }} |
 # | [小图像，位置不定](#sec-moving) | 直角旋转 | {{ value:scenes_table; quarter turns; AUROC }} | 未训练 {{ value:scenes_table; untrained network; AUROC }} | {{ value:scenes_table; quarter turns; fit (s) }} |
-# | [表格，异常离得远](#sec-far-out) | 尺子 | {{ value:isolation_forest_comparison; ruler, standard; AUROC }} | 孤立森林 {{ value:isolation_forest_comparison; Isolation Forest; AUROC }} | {{ value:isolation_forest_comparison; ruler, standard; fit (s) }} |
-# | [表格，依赖关系被打破](#sec-dependencies) | PCA 残差 | {{ value:isolation_forest_hard_comparison; injected/dependency/breast_cancer; PCA residual; AUROC }} | 尺子 {{ value:isolation_forest_hard_comparison; injected/dependency/breast_cancer; ruler, standard; AUROC }} | {{ value:isolation_forest_hard_comparison; injected/dependency/breast_cancer; PCA residual; fit (s) }} |
+# | [表格，异常离得远](#sec-far-out) | 尺子 | {{ value:isolation_forest_comparison; distance to centre, standardised; AUROC }} | 孤立森林 {{ value:isolation_forest_comparison; Isolation Forest; AUROC }} | {{ value:isolation_forest_comparison; distance to centre, standardised; fit (s) }} |
+# | [表格，依赖关系被打破](#sec-dependencies) | PCA 残差 | {{ value:isolation_forest_hard_comparison; injected/dependency/breast_cancer; PCA residual; AUROC }} | 尺子 {{ value:isolation_forest_hard_comparison; injected/dependency/breast_cancer; distance to centre, standardised; AUROC }} | {{ value:isolation_forest_hard_comparison; injected/dependency/breast_cancer; PCA residual; fit (s) }} |
 # | [数据受到污染](#sec-contaminated) | kNN | {{ value:contamination; 20.0; kNN; training samples }} | 普通自编码器 {{ value:contamination; 20.0; plain AE, 50 epochs; training samples }} | – |
 # | [少量标注的异常](#sec-few-labels) | 混合检测器 | {{ value:09_unified_framework.hybrid_5_labels_auroc }} | 没有标签 {{ value:09_unified_framework.hybrid_0_labels_auroc }} | – |
 # | [各部分错配](#sec-mismatch) | 早期融合 | {{ value:08_fusion.not_mismatch_early_auroc }} | 后期融合 {{ value:08_fusion.not_mismatch_late_auroc }} | – |
 # | [部分缺失](#sec-missing) | 早期融合 | {{ value:fusion_missing; early; 0.6; visible }} | 交叉注意力 {{ value:fusion_missing; cross-attention; 0.6; visible }} | – |
-# | [互不相干的图片与表格](#sec-unpaired) | 各用各的检测器，p 值 | 图片 {{ value:09_unified_framework.unified_image_splits_auroc }}，行 {{ value:09_unified_framework.unified_tabular_splits_auroc }} | PatchCore {{ value:01b_image_detectors.hazelnut_patchcore_image_auroc }}，尺子 {{ value:isolation_forest_comparison; ruler, standard; AUROC }} | – |
+# | [互不相干的图片与表格](#sec-unpaired) | 各用各的检测器，p 值 | 图片 {{ value:09_unified_framework.unified_image_splits_auroc }}，行 {{ value:09_unified_framework.unified_tabular_splits_auroc }} | PatchCore {{ value:01b_image_detectors.hazelnut_patchcore_image_auroc }}，尺子 {{ value:isolation_forest_comparison; distance to centre, standardised; AUROC }} | – |
 # | [漂移的数据流](#sec-drift) | 会遗忘的高斯模型 | {{ value:09_unified_framework.drift_auroc_half_life }} | 不遗忘 {{ value:09_unified_framework.drift_auroc_all }} | – |
 
-# %% [markdown] checked="4755e2d0 d1c35a0e"
+# %% [markdown]
 # ## 图像 {#pictures}
 #
 # ### 照片，正品不多 {#photographs}
@@ -71,24 +71,24 @@
 # - **短板**：旋转改变不了的内容。转半圈就与自身重合的数字，只有 {{ value:05_self_supervised.symmetric_auroc }}。留出的**正常**图像转了多少能否说对，事先就能告诉您。
 # - **详见**[笔记本 05](notebooks/05_self_supervised.html)。
 
-# %% [markdown] checked="8fe25dce b10adb0a"
+# %% [markdown]
 # ## 表格 {#tables}
 #
 # ### 异常无非离得远 {#far-out}
 #
 # - **先用** `DistanceToCenter`，也就是尺子。够用就到此为止。
-# - **达到**：{{ name:02_task4_isolation_forest.dataset }}上 {{ value:isolation_forest_comparison; ruler, standard; AUROC }}，拟合 {{ value:isolation_forest_comparison; ruler, standard; fit (s) }}；孤立森林为 {{ value:isolation_forest_comparison; Isolation Forest; AUROC }}，{{ value:isolation_forest_comparison; Isolation Forest; fit (s) }}；单类支持向量机为 {{ value:isolation_forest_comparison; one-class SVM; AUROC }}。
+# - **达到**：{{ name:02_task4_isolation_forest.dataset }}上 {{ value:isolation_forest_comparison; distance to centre, standardised; AUROC }}，拟合 {{ value:isolation_forest_comparison; distance to centre, standardised; fit (s) }}；孤立森林为 {{ value:isolation_forest_comparison; Isolation Forest; AUROC }}，{{ value:isolation_forest_comparison; Isolation Forest; fit (s) }}；单类支持向量机为 {{ value:isolation_forest_comparison; one-class SVM; AUROC }}。
 # - {{ if:03_autoencoders.autoencoder_easy_untrained + 0.01 > 03_autoencoders.autoencoder_easy_trained }}**落败者**：网络。{{ else }}**对照**：{{ end }}自编码器训练之后为 {{ value:03_autoencoders.autoencoder_easy_trained }}，训练之前为 {{ value:03_autoencoders.autoencoder_easy_untrained }}。
 # - **详见**笔记本 [02](notebooks/02_task4_isolation_forest.html) 与 [03](notebooks/03_autoencoders.html)。
 #
 # ### 单看每列都正常，合在一起不可能 {#dependencies}
 #
 # - **先用** `PCAResidual`；行多列少时，用高斯混合模型。
-# - **达到**：两张表上 {{ value:isolation_forest_hard_comparison; injected/dependency/breast_cancer; PCA residual; AUROC }} 和 {{ value:isolation_forest_hard_comparison; injected/dependency/digits/8; PCA residual; AUROC }}，拟合 {{ value:isolation_forest_hard_comparison; injected/dependency/breast_cancer; PCA residual; fit (s) }}；尺子为 {{ value:isolation_forest_hard_comparison; injected/dependency/breast_cancer; ruler, standard; AUROC }} 和 {{ value:isolation_forest_hard_comparison; injected/dependency/digits/8; ruler, standard; AUROC }}；混合模型为 {{ value:isolation_forest_hard_comparison; injected/dependency/breast_cancer; Gaussian mixture; AUROC }} 和 {{ value:isolation_forest_hard_comparison; injected/dependency/digits/8; Gaussian mixture; AUROC }}。
+# - **达到**：两张表上 {{ value:isolation_forest_hard_comparison; injected/dependency/breast_cancer; PCA residual; AUROC }} 和 {{ value:isolation_forest_hard_comparison; injected/dependency/digits/8; PCA residual; AUROC }}，拟合 {{ value:isolation_forest_hard_comparison; injected/dependency/breast_cancer; PCA residual; fit (s) }}；尺子为 {{ value:isolation_forest_hard_comparison; injected/dependency/breast_cancer; distance to centre, standardised; AUROC }} 和 {{ value:isolation_forest_hard_comparison; injected/dependency/digits/8; distance to centre, standardised; AUROC }}；混合模型为 {{ value:isolation_forest_hard_comparison; injected/dependency/breast_cancer; Gaussian mixture; AUROC }} 和 {{ value:isolation_forest_hard_comparison; injected/dependency/digits/8; Gaussian mixture; AUROC }}。
 # - **落败者**：孤立森林，它每一刀只看一列，{{ value:isolation_forest_hard_comparison; injected/dependency/breast_cancer; Isolation Forest; AUROC }} 和 {{ value:isolation_forest_hard_comparison; injected/dependency/digits/8; Isolation Forest; AUROC }}。最好的网络是 ALOCC，在第一张表上为 {{ value:one_class_comparison; injected/dependency/breast_cancer; ALOCC; AUROC }}，{{ value:one_class_comparison; injected/dependency/breast_cancer; ALOCC; fit (s) }}；但它训练时练的就是打破依赖关系，考的也是这个。
 # - **详见**笔记本 [02](notebooks/02_task4_isolation_forest.html)、[06](notebooks/06_feature_learning.html) 与 [07](notebooks/07_one_class.html)。
 
-# %% [markdown] checked="dfcd03ca 3f9efce9"
+# %% [markdown]
 # ## 标签 {#labels}
 #
 # ### 数据无人整理，训练样本里混有异常 {#contaminated}
@@ -105,7 +105,7 @@
 # - {{ if:09_unified_framework.hybrid_0_labels_auroc > 09_unified_framework.unrestrained_1_labels_auroc }}**短板**：{{ else }}**对照**：{{ end }}在没有样本的地方不受约束的分类器。只有一个标签、又不加混合检测器的约束时为 {{ value:09_unified_framework.unrestrained_1_labels_auroc }}{{ if:09_unified_framework.hybrid_0_labels_auroc > 09_unified_framework.unrestrained_1_labels_auroc }}，还不如没有标签{{ end }}。
 # - **详见**笔记本 [07](notebooks/07_one_class.html) 与 [09](notebooks/09_unified_framework.html)。
 
-# %% [markdown] checked="4be5e8f8 6dce1e80"
+# %% [markdown]
 # ## 多种模态，以及时间 {#several-modalities}
 #
 # ### 同一对象的各部分彼此错配 {#mismatch}
@@ -126,7 +126,7 @@
 # ### 互不相干的图片与表格行 {#unpaired}
 #
 # - **先用**每种模态各自最好的检测器，再用留出样本的 p 值把报警排在一起；`MultiModalAnomalyDetector` 两件事都做。
-# - **达到**：{{ name:09_unified_framework.image_dataset }}上 {{ value:09_unified_framework.unified_image_splits_auroc }}（PaDiM 为 {{ value:01b_image_detectors.hazelnut_padim_image_auroc }}，PatchCore 为 {{ value:01b_image_detectors.hazelnut_patchcore_image_auroc }}），{{ name:09_unified_framework.table_dataset }}上 {{ value:09_unified_framework.unified_tabular_splits_auroc }}（尺子为 {{ value:isolation_forest_comparison; ruler, standard; AUROC }}）。承诺误报二十分之一，它在图片上实得 {{ value:unified_alarms; image; mixture, held-out p-values }}；所有样本共用一个高斯模型和一个阈值，则为 {{ value:unified_alarms; image; one Gaussian, one threshold }}。
+# - **达到**：{{ name:09_unified_framework.image_dataset }}上 {{ value:09_unified_framework.unified_image_splits_auroc }}（PaDiM 为 {{ value:01b_image_detectors.hazelnut_padim_image_auroc }}，PatchCore 为 {{ value:01b_image_detectors.hazelnut_patchcore_image_auroc }}），{{ name:09_unified_framework.table_dataset }}上 {{ value:09_unified_framework.unified_tabular_splits_auroc }}（尺子为 {{ value:isolation_forest_comparison; distance to centre, standardised; AUROC }}）。承诺误报二十分之一，它在图片上实得 {{ value:unified_alarms; image; mixture, held-out p-values }}；所有样本共用一个高斯模型和一个阈值，则为 {{ value:unified_alarms; image; one Gaussian, one threshold }}。
 # - **短板**：知识没有共享。新领域只有十张图片时，借用旧领域的空间只多出 {{ value:09_unified_framework.transfer_image_gain }}。一个 Transformer 包办两者，在图片上为 {{ value:10_transformer.auroc_residual_trained_image }}，训练之前就有 {{ value:10_transformer.auroc_residual_untrained_image }}。
 # - **详见**笔记本 [09](notebooks/09_unified_framework.html) 与 [10](notebooks/10_transformer.html)。
 #
@@ -137,7 +137,7 @@
 # - **短板**：何时重新校准才不会把异常学进去，它没有回答。这里的数据流是生成的。
 # - **详见**[笔记本 09](notebooks/09_unified_framework.html)。
 
-# %% [markdown] checked="cd97b6ef 1dadd266"
+# %% [markdown]
 # ## 无论从哪里入手 {#always}
 #
 # - 每张表里都放上尺子和随机分数；用了网络，再放上它未训练的副本。
