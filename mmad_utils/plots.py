@@ -36,6 +36,7 @@ __all__ = [
     "embedding_scatter",
     "growth",
     "heatmaps",
+    "image_rows",
     "images",
     "lines",
     "precision_recall_curves",
@@ -180,6 +181,40 @@ def images(images, titles: Sequence[str] | None = None, *, columns: int = 5) -> 
     columns : int
     """
     return _picture_grid(images, titles, columns, rows_each=1)[0]
+
+
+@_styled
+def image_rows(
+    rows: Mapping[str, Any], titles: Sequence[str] = (), *, colors: Mapping[str, str] | None = None
+) -> Figure:
+    """Rows of small grey images, with the name of each row on its left.
+
+    Parameters
+    ----------
+    rows : {name: (n, H, W) array}
+        Zero is black; the maximum of the row is white.
+    titles : n strings, optional
+        Above the images of the first row.
+    colors : {title: colour}, optional
+        Of the titles.
+
+    Returns
+    -------
+    Figure
+    """
+    first = np.asarray(next(iter(rows.values())))
+    n, height, width = first.shape
+    fig, axes = _subplots(len(rows), n, height=0.3 + len(rows) * (WIDTH - 1) / n * height / width)
+    for line, (name, images) in zip(axes, rows.items()):
+        white = max(float(np.max(images)), 1e-9)
+        for axis, image in zip(line, images):
+            axis.imshow(image, cmap="gray", vmin=0, vmax=white)
+            axis.set(xticks=[], yticks=[])
+            axis.grid(False)
+        line[0].set_ylabel(name, rotation=0, ha="right", va="center")
+    for axis, title in zip(axes[0], titles):
+        axis.set_title(title, color=(colors or {}).get(title, "black"))
+    return fig
 
 
 @_styled
