@@ -213,7 +213,7 @@ def image_rows(
             axis.grid(False)
         line[0].set_ylabel(name, rotation=0, ha="right", va="center")
     for axis, title in zip(axes[0], titles):
-        axis.set_title(title, color=(colors or {}).get(title, "black"))
+        axis.set_title(title, size=8.5, color=(colors or {}).get(title, "black"))
     return fig
 
 
