@@ -109,8 +109,8 @@ print("training images:", tuple(pixels.shape))
 # $$\min_{f, g} \sum_{x} \lVert x - g(f(x)) \rVert^2, \qquad s(x) = \lVert x - g(f(x)) \rVert^2 .$$
 #
 # Why should this detect anomalies? The latent code is shorter than the sample, so the network cannot represent every
-# image. This restriction is called the **bottleneck**. Training spends the few numbers on what most training samples
-# have in common. A property that only an anomaly has is then missing in its reconstruction.
+# image. This restriction is called the **bottleneck**. After training, the few numbers represent what most training
+# samples have in common. A property that only an anomaly has is then missing in its reconstruction.
 #
 # ### One training step
 #
@@ -235,9 +235,11 @@ fig, (left, right) = plt.subplots(1, 2, figsize=(plots.WIDTH, 2.7), layout="cons
 by_length = bottleneck.rename(index=str)
 colors = [plots.NORMAL, plots.ANOMALY]
 by_length[["error, normal", "error, anomaly"]].plot(ax=left, style=["o-", "^--"], color=colors, ylim=(0, None))
+left.set_ylabel("mean squared error")
 by_length[["trained", "untrained"]].plot(ax=right, style=["o-", "s--"], ylabel="AUROC")
-left.set(xlabel="length of the latent code", ylabel="mean squared error")
-right.set(xlabel="length of the latent code")
+for axis in (left, right):
+    axis.set_xticks(range(len(by_length)), by_length.index)
+    axis.set_xlabel("length of the latent code")
 nb.figure(fig, "bottleneck", data=bottleneck.reset_index())
 
 # %% [markdown]
@@ -633,7 +635,6 @@ def one_sigmoid_layer(shape, latent_dim):
 
 
 # %%
-options = {"latent_dim": 64, "epochs": 4 * epochs, "random_state": seed}
 denoising = DenoisingAutoEncoder(network=one_sigmoid_layer, corruption=0.3, **options).fit(data.X_train)
 compared = {"no penalty": penalized["no penalty"], "denoising": denoising, "contractive": penalized["contractive"]}
 levels = [0.05, 0.1, 0.2, 0.3]
@@ -663,7 +664,7 @@ assert (errors["denoising"] < errors["contractive"]).all()
 # ## In this notebook
 #
 # - An autoencoder scores a sample by its reconstruction error. The error map shows which pixels contribute.
-# - A longer latent code reduces the error of normal samples and of anomalies. The loss controls the first only.
+# - A longer latent code reduces the error of normal samples and of anomalies. The training loss contains only the former.
 # - An untrained network is the control of a trained one.
 # - A **denoising** autoencoder learns the step from a corrupted sample to the normal samples. The squared length of the
 #   step is the score. It needs no bottleneck.
@@ -687,7 +688,7 @@ assert (errors["denoising"] < errors["contractive"]).all()
 model = AutoEncoder(epochs=epochs, random_state=seed).fit(data.X_train)
 difference = anomalies.astype(float) - model.reconstruct(anomalies)
 surplus, missing = np.square(difference.clip(0, None)).mean(), np.square(difference.clip(None, 0)).mean()
-assert surplus > 0 and missing > 0
+assert digit != 9 or surplus > missing
 print(f"mean squares: additional ink (positive) {surplus:.0f}, missing ink (negative) {missing:.0f}")
 
 # %% [markdown]

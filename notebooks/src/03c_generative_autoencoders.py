@@ -31,7 +31,8 @@
 # 03b for the robust one. The data come with scikit-learn.
 #
 # Terms, explained in English and Chinese in the [glossary](glossary.md): [variational
-# autoencoder](glossary.md#Variational-autoencoder), [latent space](glossary.md#Latent-space), [reconstruction
+# autoencoder](glossary.md#Variational-autoencoder), [posterior collapse](glossary.md#Posterior-collapse), [adversarial
+# autoencoder](glossary.md#Adversarial-autoencoder), [latent space](glossary.md#Latent-space), [reconstruction
 # error](glossary.md#Reconstruction-error), [untrained network](glossary.md#Untrained-network).
 
 # %% [markdown]
@@ -293,9 +294,14 @@ def at_step(k):
     return fig
 
 
-widgets.FigureSlider(
-    at_step, range(25), label="point on the line", start=12, alt="Two decoded moons at point {} of 0 to 24.".format
-)
+# %%
+def in_words(k):
+    """The text alternative of the figure."""
+    parts = [f"{name} {distances[name, 0][k].min():.3f}" for name in images]
+    return f"Two moons decoded at point {k} of 24. Distances to a true moon: {', '.join(parts)}."
+
+
+widgets.FigureSlider(at_step, range(25), label="point on the line", start=12, alt=in_words)
 
 # %% [markdown]
 # ## 3. The adversarial autoencoder
@@ -387,7 +393,7 @@ def distance_to_training(images):
 rows = {
     name: [distance_to_training(decoded[name]), each.encode(normal).std(0).mean(), evaluate(each, data).auroc]
     for name, each in generators.items()
-} | {"unseen normal digits": [distance_to_training(normal)]}
+} | {"unseen normal digits": [distance_to_training(normal), np.nan, np.nan]}
 columns = ["distance to a training digit", "sd of the latent codes", "AUROC"]
 random_codes = pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("autoencoder")
 random_codes.round(3).astype(object).fillna("–")
@@ -458,7 +464,7 @@ measured = [
 # %%
 CENTER = "distance to centre ‖x‖²"
 runs = pd.DataFrame(measured)
-for key, label in (("norm", CENTER), ("random", "random score")):  # measured beside every detector
+for key, label in (("norm", CENTER), ("random", "random score")):
     rows = runs[runs["detector"] == "AutoEncoder"]
     rows = rows.assign(detector=label, auroc=rows[f"{key}_auroc"], untrained_auroc=np.nan)
     runs = pd.concat([rows.assign(fit_seconds=np.nan, score_seconds=np.nan), runs])
