@@ -27,7 +27,7 @@
 # - how a stopping rule without labels, and a method without training, compare with the robust autoencoder;
 # - how the choice of the penalty decides whether single values, columns or rows are separated.
 #
-# Reading takes about 30 minutes, running about one minute. You need notebook 03, and the concepts of notebook 00. The
+# Reading takes about 30 minutes, running about 90 seconds. You need notebook 03, and the concepts of notebook 00. The
 # data come with scikit-learn.
 #
 # Terms, explained in English and Chinese in the [glossary](glossary.md): [contamination](glossary.md#Contamination),
@@ -209,9 +209,9 @@ print(f"{len(X)} training samples, {y.sum()} of them anomalies")
 #
 # $$S_g = e_g \max\!\big(1 - \tau / \lVert e_g \rVert_2,\ 0\big).$$
 #
-# A group with a small residual gets $S_g = 0$. In any other group, the difference between $L_D$ and the
-# reconstruction has the norm $\tau$. This limits the influence of an anomaly. However large its residual is, its part in
-# the next training has a residual of $\tau$ only.
+# For a group with a small residual, $S_g = 0$. In any other group, the difference between $L_D$ and the
+# reconstruction has the norm $\tau$. This limits the influence of an anomaly. However large the residual of a group is,
+# only a residual of norm $\tau$ remains in the next training.
 #
 # The penalty $R(S)$ determines the groups. It depends on the kind of anomaly that one expects:
 #
