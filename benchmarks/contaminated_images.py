@@ -29,7 +29,7 @@ from mmad_utils.training import update
 
 RUNS = Path(__file__).resolve().parent / "runs" / "contaminated.jsonl"
 LONG = 700  # updates of 64 images, the budget of the robust autoencoder
-MAX_RATIO = 1.2  # of held-out to training error, chosen on the digits 0, 3 and 8 with seed 10 (notebook 03)
+MAX_RATIO = 1.2  # of held-out to training error, chosen on the digits 0, 3 and 8 with seed 10 (notebook 03b)
 CLASSES = (2, 3, 4, 5, 6, 7, 9)  # of digit_scenes: digits that no flip or half turn maps to themselves
 GROUPS = {
     "baselines": ("random score", "‖x‖²", "PCA residual", "Gaussian", "kNN (5)", "Isolation Forest"),

@@ -37,6 +37,7 @@ __all__ = [
     "embedding_scatter",
     "growth",
     "heatmaps",
+    "image_rows",
     "images",
     "lines",
     "precision_recall_curves",
@@ -184,31 +185,36 @@ def images(images, titles: Sequence[str] | None = None, *, columns: int = 5) -> 
 
 
 @_styled
-def arrays(
-    named: Mapping[str, Any], *, limits: tuple[float, float] | None = None, label: str | None = None
+def image_rows(
+    rows: Mapping[str, Any], titles: Sequence[str] = (), *, colors: Mapping[str, str] | None = None
 ) -> Figure:
-    """Images, masks and maps in one row, each under its name.
+    """Rows of small grey images, with the name of each row on its left.
 
     Parameters
     ----------
-    named : {name: array}
-        (H, W, C) images are shown as they are, (H, W) bool in black and white, other (H, W) arrays in colours.
-    limits : (low, high), optional
-        Values at the ends of the colour scale; by default those of each array.
-    label : str, optional
-        Of a colour bar for the last array; without it there is none.
+    rows : {name: (n, H, W) array}
+        Zero is black; the maximum of the row is white.
+    titles : n strings, optional
+        Above the images of the first row.
+    colors : {title: colour}, optional
+        Of the titles.
+
+    Returns
+    -------
+    Figure
     """
-    width = min(WIDTH, 2.4 * len(named))
-    fig, axes = _subplots(1, len(named), width=width, height=0.95 * width / len(named) + 0.25)
-    low, high = limits or (None, None)
-    for axis, (name, array) in zip(axes[0], named.items()):
-        array = np.asarray(array)
-        scale = {"cmap": "gray"} if array.dtype == bool else {"cmap": "inferno", "vmin": low, "vmax": high}
-        shown = axis.imshow(array, **({} if array.ndim == 3 else scale))
-        axis.set_title(name)
-        axis.set_axis_off()
-    if label is not None:
-        fig.colorbar(shown, ax=axes[0], label=label, shrink=0.8)
+    first = np.asarray(next(iter(rows.values())))
+    n, height, width = first.shape
+    fig, axes = _subplots(len(rows), n, height=0.3 + len(rows) * (WIDTH - 1) / n * height / width)
+    for line, (name, images) in zip(axes, rows.items()):
+        white = max(float(np.max(images)), 1e-9)
+        for axis, image in zip(line, images):
+            axis.imshow(image, cmap="gray", vmin=0, vmax=white)
+            axis.set(xticks=[], yticks=[])
+            axis.grid(False)
+        line[0].set_ylabel(name, rotation=0, ha="right", va="center")
+    for axis, title in zip(axes[0], titles):
+        axis.set_title(title, size=8.5, color=(colors or {}).get(title, "black"))
     return fig
 
 

@@ -43,6 +43,7 @@ DRAWINGS = {
     "roc_curves": lambda: plots.roc_curves([WITH_THRESHOLD, WITHOUT]),
     "precision_recall_curves": lambda: plots.precision_recall_curves([WITH_THRESHOLD, WITHOUT]),
     "confusion_matrix": lambda: plots.confusion_matrix(WITH_THRESHOLD),
+    "image_rows": lambda: plots.image_rows({"grey": PICTURES[..., 0]}, ["a", "b", "c"]),
     "images": lambda: plots.images(PICTURES, ["a", "b", "c"], columns=2),
     "arrays": lambda: plots.arrays({"a": PICTURES[0], "b": MASKS[1], "c": MAPS[0]}, label="distance"),
     "heatmaps": lambda: plots.heatmaps(PICTURES, MAPS, MASKS, ["a", "b", "c"], columns=2),
@@ -144,6 +145,16 @@ def test_confusion_matrix_shows_counts_and_shares_of_the_truth():
     table = WITH_THRESHOLD.confusion
     assert words[0] == f"{table[0, 0]}\n{table[0, 0] / 60:.1%}"
     assert words[3] == f"{table[1, 1]}\n{table[1, 1] / 20:.1%}"
+
+
+def test_each_row_of_images_has_its_own_white_and_its_name_on_the_left():
+    rows = {"input": np.full((4, 8, 8), 255), "error": np.full((4, 8, 8), 0.5)}
+    fig = plots.image_rows(rows, ["normal"] * 3 + ["anomaly"], colors={"anomaly": plots.ANOMALY})
+    axes = np.array(fig.axes).reshape(2, 4)
+    assert [axis.get_ylabel() for axis in axes[:, 0]] == ["input", "error"]
+    assert [axis.images[0].get_clim() for axis in axes[:, 3]] == [(0, 255), (0, 0.5)]
+    assert [axis.get_title() for axis in axes[0]] == ["normal"] * 3 + ["anomaly"]
+    assert axes[0, 3].title.get_color() == plots.ANOMALY
 
 
 def test_heatmaps_share_one_colour_scale_and_outline_the_mask_beside():

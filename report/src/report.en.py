@@ -467,16 +467,16 @@
 # what does not fit.
 #
 # {{ ref:autoencoder_comparison }} shows all of them. On digits the plain autoencoder has an AUROC of
-# {{ value:03_autoencoders.autoencoder_digits_trained }} where its untrained copy has
-# {{ value:03_autoencoders.autoencoder_digits_untrained }}: this was learned. On a table whose anomalies break the
-# dependence between columns it reaches {{ value:03_autoencoders.autoencoder_hard_trained }}, the ruler
-# {{ value:03_autoencoders.ruler_hard }}. The best of the family there, at
-# {{ value:03_autoencoders.best_autoencoder_hard }}, is no network but robust PCA, and plain PCA stands beside it in
+# {{ value:03c_generative_autoencoders.autoencoder_digits_trained }} where its untrained copy has
+# {{ value:03c_generative_autoencoders.autoencoder_digits_untrained }}: this was learned. On a table whose anomalies break the
+# dependence between columns it reaches {{ value:03c_generative_autoencoders.autoencoder_hard_trained }}, the ruler
+# {{ value:03c_generative_autoencoders.distance_to_center_hard }}. The best of the family there, at
+# {{ value:03c_generative_autoencoders.best_autoencoder_hard }}, is no network but robust PCA, and plain PCA stands beside it in
 # {{ ref:autoencoders_injected_dependency_breast_cancer }}: relations that are nearly linear need no network. On
-# {{ name:03_autoencoders.easy_dataset }}, finally, training takes the autoencoder from
-# {{ value:03_autoencoders.autoencoder_easy_untrained }}
-# {{ if:03_autoencoders.autoencoder_easy_untrained > 03_autoencoders.autoencoder_easy_trained }}*down*
-# to{{ else }}to{{ end }} {{ value:03_autoencoders.autoencoder_easy_trained }}. Large values have large errors under
+# {{ name:03c_generative_autoencoders.easy_dataset }}, finally, training takes the autoencoder from
+# {{ value:03c_generative_autoencoders.autoencoder_easy_untrained }}
+# {{ if:03c_generative_autoencoders.autoencoder_easy_untrained > 03c_generative_autoencoders.autoencoder_easy_trained }}*down*
+# to{{ else }}to{{ end }} {{ value:03c_generative_autoencoders.autoencoder_easy_trained }}. Large values have large errors under
 # any map that shrinks, so that the score of an untrained network there orders samples like the distance to the
 # centre.
 
@@ -489,11 +489,11 @@
 # %% [markdown]
 # Training sets are seldom clean. With the largest share of anomalies among its training samples, a plain autoencoder
 # that trains for 200 epochs memorises them: asked to find them there, it reaches an AUROC of
-# {{ value:03_autoencoders.contaminated_plain_ae }}, and the robust one, which trains as long,
-# {{ value:03_autoencoders.contaminated_robust_ae }} ({{ ref:figure:contamination }}). But the plain one after
-# 50 epochs reaches {{ value:03_autoencoders.contaminated_short_ae }}, and with a stopping rule that needs no labels
-# {{ value:03_autoencoders.contaminated_stopped_ae }}; the distance to the fifth nearest of the other samples, which
-# needs no training, reaches {{ value:03_autoencoders.contaminated_knn }}. The robust autoencoder solves a problem that
+# {{ value:03b_robust_autoencoders.contaminated_plain_ae }}, and the robust one, which trains as long,
+# {{ value:03b_robust_autoencoders.contaminated_robust_ae }} ({{ ref:figure:contamination }}). But the plain one after
+# 50 epochs reaches {{ value:03b_robust_autoencoders.contaminated_short_ae }}, and with a stopping rule that needs no labels
+# {{ value:03b_robust_autoencoders.contaminated_stopped_ae }}; the distance to the fifth nearest of the other samples, which
+# needs no training, reaches {{ value:03b_robust_autoencoders.contaminated_knn }}. The robust autoencoder solves a problem that
 # training for too long creates; its advantage is that nobody has to know when to stop
 # ({{ ref:figure:contamination_epochs }}).
 

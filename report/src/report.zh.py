@@ -260,7 +260,7 @@
 #
 # 没有什么禁止网络把异常也复制好；编码越长，它就越做得到。各种变体都是对这一个弱点的回答。去噪自编码器 [@vincent2008denoising] 看到的是破坏过的样本，要还回干净的样本，于是学会了走回数据的那一步，噪声趋于零时，这一步沿着对数密度的梯度 [@alain2014regularized]；把它逐层堆叠，曾经使训练深层网络成为可能 [@vincent2010stacked]。稀疏编码 [@ng2011sparse] 与收缩编码 [@rifai2011contractive] 可以很宽，但要为激活或灵敏度付费。变分自编码器 [@kingma2013vae] 和对抗自编码器 [@makhzani2015aae] 给编码规定了分布。稳健主成分分析 [@candes2011rpca] 和稳健深度自编码器 [@zhou2017rda] 则把不合群的部分拆分出去。
 #
-# {{ ref:autoencoder_comparison }}展示了所有这些方法。在手写数字上，普通自编码器的 AUROC 为 {{ value:03_autoencoders.autoencoder_digits_trained }}，未经训练的同一网络只有 {{ value:03_autoencoders.autoencoder_digits_untrained }}：这是学出来的。在异常打破列间依赖的那张表上，它达到 {{ value:03_autoencoders.autoencoder_hard_trained }}，尺子为 {{ value:03_autoencoders.ruler_hard }}。那里的家族冠军达到 {{ value:03_autoencoders.best_autoencoder_hard }}，却根本不是网络，而是稳健主成分分析；从{{ ref:autoencoders_injected_dependency_breast_cancer }}可见，普通 PCA 紧随其旁：近乎线性的关系用不着网络。最后，在{{ name:03_autoencoders.easy_dataset }}上，训练使自编码器从 {{ value:03_autoencoders.autoencoder_easy_untrained }} {{ if:03_autoencoders.autoencoder_easy_untrained > 03_autoencoders.autoencoder_easy_trained }}**降**到{{ else }}变为{{ end }} {{ value:03_autoencoders.autoencoder_easy_trained }}。数值大的样本，在任何会收缩的映射下误差都大；因此在那里，未经训练的网络的分数与到中心的距离给出相近的次序。
+# {{ ref:autoencoder_comparison }}展示了所有这些方法。在手写数字上，普通自编码器的 AUROC 为 {{ value:03c_generative_autoencoders.autoencoder_digits_trained }}，未经训练的同一网络只有 {{ value:03c_generative_autoencoders.autoencoder_digits_untrained }}：这是学出来的。在异常打破列间依赖的那张表上，它达到 {{ value:03c_generative_autoencoders.autoencoder_hard_trained }}，尺子为 {{ value:03c_generative_autoencoders.distance_to_center_hard }}。那里的家族冠军达到 {{ value:03c_generative_autoencoders.best_autoencoder_hard }}，却根本不是网络，而是稳健主成分分析；从{{ ref:autoencoders_injected_dependency_breast_cancer }}可见，普通 PCA 紧随其旁：近乎线性的关系用不着网络。最后，在{{ name:03c_generative_autoencoders.easy_dataset }}上，训练使自编码器从 {{ value:03c_generative_autoencoders.autoencoder_easy_untrained }} {{ if:03c_generative_autoencoders.autoencoder_easy_untrained > 03c_generative_autoencoders.autoencoder_easy_trained }}**降**到{{ else }}变为{{ end }} {{ value:03c_generative_autoencoders.autoencoder_easy_trained }}。数值大的样本，在任何会收缩的映射下误差都大；因此在那里，未经训练的网络的分数与到中心的距离给出相近的次序。
 
 # %% [markdown]
 # {{ figure:autoencoder_comparison }}
@@ -269,7 +269,7 @@
 # {{ table:autoencoders_injected_dependency_breast_cancer }}
 
 # %% [markdown]
-# 训练集很少是干净的。训练样本中异常的比例取到最大时，训练 200 轮的普通自编码器会把异常记住：要它在训练集里把异常找出来，AUROC 只有 {{ value:03_autoencoders.contaminated_plain_ae }}；训练同样久的稳健自编码器为 {{ value:03_autoencoders.contaminated_robust_ae }}（{{ ref:figure:contamination }}）。但是，普通自编码器只训练 50 轮就有 {{ value:03_autoencoders.contaminated_short_ae }}，用一条不需要标签的停止规则有 {{ value:03_autoencoders.contaminated_stopped_ae }}；到其余样本中第五近邻的距离不需要训练，也有 {{ value:03_autoencoders.contaminated_knn }}。稳健自编码器解决的是训练过久才会产生的问题，它的好处是不必知道何时停止（{{ ref:figure:contamination_epochs }}）。
+# 训练集很少是干净的。训练样本中异常的比例取到最大时，训练 200 轮的普通自编码器会把异常记住：要它在训练集里把异常找出来，AUROC 只有 {{ value:03b_robust_autoencoders.contaminated_plain_ae }}；训练同样久的稳健自编码器为 {{ value:03b_robust_autoencoders.contaminated_robust_ae }}（{{ ref:figure:contamination }}）。但是，普通自编码器只训练 50 轮就有 {{ value:03b_robust_autoencoders.contaminated_short_ae }}，用一条不需要标签的停止规则有 {{ value:03b_robust_autoencoders.contaminated_stopped_ae }}；到其余样本中第五近邻的距离不需要训练，也有 {{ value:03b_robust_autoencoders.contaminated_knn }}。稳健自编码器解决的是训练过久才会产生的问题，它的好处是不必知道何时停止（{{ ref:figure:contamination_epochs }}）。
 
 # %% [markdown]
 # {{ figure:contamination }}

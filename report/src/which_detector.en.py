@@ -32,7 +32,7 @@
 # |---|---|---|---|---|
 # | [Photographs, few good ones](#sec-photographs) | PatchCore | {{ value:01b_image_detectors.hazelnut_patchcore_image_auroc }} | random weights {{ value:01b_image_detectors.hazelnut_random_weights_image_auroc }} | – |
 # {{ if:01b_image_detectors.gravel_patchcore_image_auroc }}| [Textures](#sec-textures) | PatchCore | {{ value:01b_image_detectors.gravel_patchcore_image_auroc }} | random weights {{ value:01b_image_detectors.gravel_random_weights_image_auroc }} | – |{{ end }}
-# | [Small images, centred](#sec-centred) | PCA residual | {{ value:autoencoders_digits_9; PCAResidual; AUROC }} | ruler {{ value:autoencoders_digits_9; ruler ‖x‖²; AUROC }} | {{ value:autoencoders_digits_9; PCAResidual; fit (s) }} |
+# | [Small images, centred](#sec-centred) | PCA residual | {{ value:autoencoders_digits_9; PCAResidual; AUROC }} | ruler {{ value:autoencoders_digits_9; distance to centre ‖x‖²; AUROC }} | {{ value:autoencoders_digits_9; PCAResidual; fit (s) }} |
 # | [Small images, moving](#sec-moving) | quarter turns | {{ value:scenes_table; quarter turns; AUROC }} | untrained {{ value:scenes_table; untrained network; AUROC }} | {{ value:scenes_table; quarter turns; fit (s) }} |
 # | [Tables, anomalies far out](#sec-far-out) | ruler | {{ value:isolation_forest_comparison; distance to centre, standardised; AUROC }} | Isolation Forest {{ value:isolation_forest_comparison; Isolation Forest; AUROC }} | {{ value:isolation_forest_comparison; distance to centre, standardised; fit (s) }} |
 # | [Tables, broken dependencies](#sec-dependencies) | PCA residual | {{ value:isolation_forest_hard_comparison; injected/dependency/breast_cancer; PCA residual; AUROC }} | ruler {{ value:isolation_forest_hard_comparison; injected/dependency/breast_cancer; distance to centre, standardised; AUROC }} | {{ value:isolation_forest_hard_comparison; injected/dependency/breast_cancer; PCA residual; fit (s) }} |
@@ -83,10 +83,10 @@
 #   {{ value:autoencoders_digits_9; StackedDenoisingAutoEncoder; AUROC }} in
 #   {{ value:autoencoders_digits_9; StackedDenoisingAutoEncoder; fit (s) }} (untrained
 #   {{ value:autoencoders_digits_9; StackedDenoisingAutoEncoder; untrained }}), the ruler
-#   {{ value:autoencoders_digits_9; ruler ‖x‖²; AUROC }} with nothing to fit.
+#   {{ value:autoencoders_digits_9; distance to centre ‖x‖²; AUROC }} with nothing to fit.
 # - **It failed** nowhere here, but the networks did not get away from it: f-AnoGAN
 #   {{ value:f_anogan_table; training; f-AnoGAN; AUC }}, PCA {{ value:f_anogan_table; training; PCA; AUC }} on another digit.
-# - **See** notebooks [03](notebooks/03_autoencoders.html) and [04](notebooks/04_gans.html).
+# - **See** notebooks [03c](notebooks/03c_generative_autoencoders.html) and [04](notebooks/04_gans.html).
 #
 # ### Small images, anywhere on a changing ground {#moving}
 #
@@ -111,11 +111,11 @@
 #   {{ value:isolation_forest_comparison; Isolation Forest; AUROC }} in
 #   {{ value:isolation_forest_comparison; Isolation Forest; fit (s) }}, the one-class SVM
 #   {{ value:isolation_forest_comparison; one-class SVM; AUROC }}.
-# - {{ if:03_autoencoders.autoencoder_easy_untrained + 0.01 > 03_autoencoders.autoencoder_easy_trained }}**What
+# - {{ if:03c_generative_autoencoders.autoencoder_easy_untrained + 0.01 > 03c_generative_autoencoders.autoencoder_easy_trained }}**What
 #   failed** are networks:{{ else }}**Beside it,** {{ end }} an autoencoder has
-#   {{ value:03_autoencoders.autoencoder_easy_trained }} trained and
-#   {{ value:03_autoencoders.autoencoder_easy_untrained }} untrained.
-# - **See** notebooks [02](notebooks/02_task4_isolation_forest.html) and [03](notebooks/03_autoencoders.html).
+#   {{ value:03c_generative_autoencoders.autoencoder_easy_trained }} trained and
+#   {{ value:03c_generative_autoencoders.autoencoder_easy_untrained }} untrained.
+# - **See** notebooks [02](notebooks/02_task4_isolation_forest.html) and [03c](notebooks/03c_generative_autoencoders.html).
 #
 # ### Columns plausible alone, impossible together {#dependencies}
 #
@@ -152,7 +152,7 @@
 #   {{ value:05_self_supervised.unsorted_cae_auroc }}.
 # - **What failed** is an autoencoder that trains for long: after 200 epochs it has memorised such anomalies and has
 #   {{ value:contamination; 20.0; plain AE, 200 epochs; training samples }}.
-# - **See** notebooks [03](notebooks/03_autoencoders.html) and [05](notebooks/05_self_supervised.html).
+# - **See** notebooks [03b](notebooks/03b_robust_autoencoders.html) and [05](notebooks/05_self_supervised.html).
 #
 # ### A few labelled anomalies {#few-labels}
 #

@@ -27,7 +27,7 @@
 # |---|---|---|---|---|
 # | [照片，正品不多](#sec-photographs) | PatchCore | {{ value:01b_image_detectors.hazelnut_patchcore_image_auroc }} | 随机权重 {{ value:01b_image_detectors.hazelnut_random_weights_image_auroc }} | – |
 # {{ if:01b_image_detectors.gravel_patchcore_image_auroc }}| [纹理](#sec-textures) | PatchCore | {{ value:01b_image_detectors.gravel_patchcore_image_auroc }} | 随机权重 {{ value:01b_image_detectors.gravel_random_weights_image_auroc }} | – |{{ end }}
-# | [小图像，内容居中](#sec-centred) | PCA 残差 | {{ value:autoencoders_digits_9; PCAResidual; AUROC }} | 尺子 {{ value:autoencoders_digits_9; ruler ‖x‖²; AUROC }} | {{ value:autoencoders_digits_9; PCAResidual; fit (s) }} |
+# | [小图像，内容居中](#sec-centred) | PCA 残差 | {{ value:autoencoders_digits_9; PCAResidual; AUROC }} | 尺子 {{ value:autoencoders_digits_9; distance to centre ‖x‖²; AUROC }} | {{ value:autoencoders_digits_9; PCAResidual; fit (s) }} |
 # | [小图像，位置不定](#sec-moving) | 直角旋转 | {{ value:scenes_table; quarter turns; AUROC }} | 未训练 {{ value:scenes_table; untrained network; AUROC }} | {{ value:scenes_table; quarter turns; fit (s) }} |
 # | [表格，异常离得远](#sec-far-out) | 尺子 | {{ value:isolation_forest_comparison; distance to centre, standardised; AUROC }} | 孤立森林 {{ value:isolation_forest_comparison; Isolation Forest; AUROC }} | {{ value:isolation_forest_comparison; distance to centre, standardised; fit (s) }} |
 # | [表格，依赖关系被打破](#sec-dependencies) | PCA 残差 | {{ value:isolation_forest_hard_comparison; injected/dependency/breast_cancer; PCA residual; AUROC }} | 尺子 {{ value:isolation_forest_hard_comparison; injected/dependency/breast_cancer; distance to centre, standardised; AUROC }} | {{ value:isolation_forest_hard_comparison; injected/dependency/breast_cancer; PCA residual; fit (s) }} |
@@ -60,9 +60,9 @@
 # ### 小图像，内容居中，背景干净 {#centred}
 #
 # - **先用** `PCAResidual`；自编码器在您的数据上胜过它，才值得换。
-# - **达到**：手写数字上 {{ value:autoencoders_digits_9; PCAResidual; AUROC }}，拟合 {{ value:autoencoders_digits_9; PCAResidual; fit (s) }}。最好的自编码器是堆叠去噪的，{{ value:autoencoders_digits_9; StackedDenoisingAutoEncoder; AUROC }}，{{ value:autoencoders_digits_9; StackedDenoisingAutoEncoder; fit (s) }}（未训练为 {{ value:autoencoders_digits_9; StackedDenoisingAutoEncoder; untrained }}）；尺子为 {{ value:autoencoders_digits_9; ruler ‖x‖²; AUROC }}，什么也不用拟合。
+# - **达到**：手写数字上 {{ value:autoencoders_digits_9; PCAResidual; AUROC }}，拟合 {{ value:autoencoders_digits_9; PCAResidual; fit (s) }}。最好的自编码器是堆叠去噪的，{{ value:autoencoders_digits_9; StackedDenoisingAutoEncoder; AUROC }}，{{ value:autoencoders_digits_9; StackedDenoisingAutoEncoder; fit (s) }}（未训练为 {{ value:autoencoders_digits_9; StackedDenoisingAutoEncoder; untrained }}）；尺子为 {{ value:autoencoders_digits_9; distance to centre ‖x‖²; AUROC }}，什么也不用拟合。
 # - **短板**：这里没有遇到，倒是网络没能甩开它。在另一个数字上，f-AnoGAN 为 {{ value:f_anogan_table; training; f-AnoGAN; AUC }}，PCA 为 {{ value:f_anogan_table; training; PCA; AUC }}。
-# - **详见**笔记本 [03](notebooks/03_autoencoders.html) 与 [04](notebooks/04_gans.html)。
+# - **详见**笔记本 [03c](notebooks/03c_generative_autoencoders.html) 与 [04](notebooks/04_gans.html)。
 #
 # ### 小图像，位置不定，背景多变 {#moving}
 #
@@ -78,8 +78,8 @@
 #
 # - **先用** `DistanceToCenter`，也就是尺子。够用就到此为止。
 # - **达到**：{{ name:02_task4_isolation_forest.dataset }}上 {{ value:isolation_forest_comparison; distance to centre, standardised; AUROC }}，拟合 {{ value:isolation_forest_comparison; distance to centre, standardised; fit (s) }}；孤立森林为 {{ value:isolation_forest_comparison; Isolation Forest; AUROC }}，{{ value:isolation_forest_comparison; Isolation Forest; fit (s) }}；单类支持向量机为 {{ value:isolation_forest_comparison; one-class SVM; AUROC }}。
-# - {{ if:03_autoencoders.autoencoder_easy_untrained + 0.01 > 03_autoencoders.autoencoder_easy_trained }}**落败者**：网络。{{ else }}**对照**：{{ end }}自编码器训练之后为 {{ value:03_autoencoders.autoencoder_easy_trained }}，训练之前为 {{ value:03_autoencoders.autoencoder_easy_untrained }}。
-# - **详见**笔记本 [02](notebooks/02_task4_isolation_forest.html) 与 [03](notebooks/03_autoencoders.html)。
+# - {{ if:03c_generative_autoencoders.autoencoder_easy_untrained + 0.01 > 03c_generative_autoencoders.autoencoder_easy_trained }}**落败者**：网络。{{ else }}**对照**：{{ end }}自编码器训练之后为 {{ value:03c_generative_autoencoders.autoencoder_easy_trained }}，训练之前为 {{ value:03c_generative_autoencoders.autoencoder_easy_untrained }}。
+# - **详见**笔记本 [02](notebooks/02_task4_isolation_forest.html) 与 [03c](notebooks/03c_generative_autoencoders.html)。
 #
 # ### 单看每列都正常，合在一起不可能 {#dependencies}
 #
@@ -96,7 +96,7 @@
 # - **先用**每个样本到**其余**样本的近邻距离（kNN）排查表格或小图像；背景多变的图像用 `E3Outlier`。
 # - **达到**：训练用的数字有五分之一是异常，要它从中找出来，{{ value:contamination; 20.0; kNN; training samples }}；孤立森林为 {{ value:contamination; 20.0; Isolation Forest; training samples }}，稳健自编码器为 {{ value:contamination; 20.0; robust AE; training samples }}，训练 50 轮的普通自编码器为 {{ value:contamination; 20.0; plain AE, 50 epochs; training samples }}。E3Outlier 在叠在照片上的数字上，异常占一成，为 {{ value:05_self_supervised.unsorted_e3_pl_auroc }}；尺子为 {{ value:05_self_supervised.unsorted_norm_auroc }}，卷积自编码器为 {{ value:05_self_supervised.unsorted_cae_auroc }}。
 # - **落败者**：训练太久的自编码器。训练 200 轮之后，它记住了这些异常，只有 {{ value:contamination; 20.0; plain AE, 200 epochs; training samples }}。
-# - **详见**笔记本 [03](notebooks/03_autoencoders.html) 与 [05](notebooks/05_self_supervised.html)。
+# - **详见**笔记本 [03b](notebooks/03b_robust_autoencoders.html) 与 [05](notebooks/05_self_supervised.html)。
 #
 # ### 少量标注的异常 {#few-labels}
 #
