@@ -219,6 +219,35 @@ def image_rows(
 
 
 @_styled
+def arrays(
+    named: Mapping[str, Any], *, limits: tuple[float, float] | None = None, label: str | None = None
+) -> Figure:
+    """Images, masks and maps in one row, each under its name.
+
+    Parameters
+    ----------
+    named : {name: array}
+        (H, W, C) images are shown as they are, (H, W) bool in black and white, other (H, W) arrays in colours.
+    limits : (low, high), optional
+        Values at the ends of the colour scale; by default those of each array.
+    label : str, optional
+        Of a colour bar for the last array; without it there is none.
+    """
+    width = min(WIDTH, 2.4 * len(named))
+    fig, axes = _subplots(1, len(named), width=width, height=0.95 * width / len(named) + 0.25)
+    low, high = limits or (None, None)
+    for axis, (name, array) in zip(axes[0], named.items()):
+        array = np.asarray(array)
+        scale = {"cmap": "gray"} if array.dtype == bool else {"cmap": "inferno", "vmin": low, "vmax": high}
+        shown = axis.imshow(array, **({} if array.ndim == 3 else scale))
+        axis.set_title(name)
+        axis.set_axis_off()
+    if label is not None:
+        fig.colorbar(shown, ax=axes[0], label=label, shrink=0.8)
+    return fig
+
+
+@_styled
 def heatmaps(
     images, maps, masks=None, titles: Sequence[str] | None = None, *, columns: int = 5, limits=None
 ) -> Figure:
