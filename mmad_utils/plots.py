@@ -36,6 +36,7 @@ __all__ = [
     "embedding_scatter",
     "growth",
     "heatmaps",
+    "image_rows",
     "images",
     "lines",
     "precision_recall_curves",
@@ -180,6 +181,33 @@ def images(images, titles: Sequence[str] | None = None, *, columns: int = 5) -> 
     columns : int
     """
     return _picture_grid(images, titles, columns, rows_each=1)[0]
+
+
+@_styled
+def image_rows(rows: Mapping[str, Any], titles: Sequence[str] | None = None) -> Figure:
+    """Images in rows with labels, for example originals above their reconstructions.
+
+    Parameters
+    ----------
+    rows : {label: (n, H, W, C)}
+        uint8, or float in [0, 1]; images with one channel are grey. All rows have the same number of images.
+    titles : n strings, optional
+        Above the columns.
+    """
+    lengths = {label: len(images) for label, images in rows.items()}
+    columns = max(lengths.values(), default=0)
+    if not columns or len(set(lengths.values())) > 1 or (titles is not None and len(titles) != columns):
+        raise MetricError(f"rows have {lengths} images, titles {titles}: give rows and titles of the same length.")
+    fig, axes = _subplots(len(rows), columns, height=WIDTH / columns * len(rows) + (titles is not None) * 0.25)
+    for (label, images), row in zip(rows.items(), axes):
+        for image, axis in zip(np.asarray(images), row):
+            axis.imshow(image, cmap="gray", vmin=0, vmax=255 if image.dtype == np.uint8 else 1)
+            axis.set(xticks=[], yticks=[])
+            axis.grid(False)
+        row[0].set_ylabel(label)
+    for title, axis in zip(titles or (), axes[0]):
+        axis.set_title(title)
+    return fig
 
 
 @_styled
