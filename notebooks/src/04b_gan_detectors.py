@@ -205,8 +205,8 @@ nb.figure(fig, "anogan_free_search", data=searches)
 # The free search finds better and better reconstructions of the anomalies, at latent codes far outside the ball. The
 # AUROC falls. In the ball, a long search does no harm.
 #
-# The left ends of the curves suggest to stop early instead. But after five steps, the score is mostly the
-# distance to the image from which all searches start. Exercise 2 shows how much it depends on this start.
+# The left ends of the curves suggest stopping early. But after five steps, the score is mostly the distance to the image
+# from which all searches start. Exercise 2 shows how much the AUROC depends on this start.
 
 # %% tags=["claim"]
 last = searches.set_index(["search", "steps"])["AUROC"].unstack()[4 * n_search]
@@ -273,8 +273,8 @@ nb.figure(fig, "gan_reconstructions", data=mappings.reset_index())
 
 # %% [markdown]
 # izi and izi_f reconstruct normal images with a smaller error than ziz. The encoder of ziz has seen generated images only,
-# and the generator does not produce all normal images. The paper found the same order, with izi_f as the best. The
-# difference between izi and izi_f is small.
+# and the generator does not produce all normal images. The paper found the same. There izi_f is better than izi; here the
+# two are level.
 
 # %% tags=["claim"]
 assert mappings["error, normal"]["izi"] < mappings["error, normal"]["ziz"]
@@ -549,12 +549,12 @@ shown.reindex(order).join(paper.add_suffix(" in the paper")).round(3)
 # - We use `n_critic = 2`, which was chosen on these very digits. With the default of the package, 5, so short a training
 #   leaves only a hundred updates for the generator. Then f-AnoGAN is worse, and the critic alone ranks well.
 #
-# The critic alone is the worst method, as in the paper. It was trained to tell real from *generated* images, and an
+# The critic alone is the worst of the trained methods, as in the paper. It was trained to tell real from *generated* images, and an
 # anomaly is neither. f-AnoGAN is not worse than the search, which costs hundreds of passes. But the autoencoder has the
 # rank here that f-AnoGAN has in the paper. PCA, which the paper did not test, is even better: on small, aligned
 # images a linear model is strong, and the generator was trained only briefly. Even ‖x‖² is not worse than f-AnoGAN.
-# BiGAN, with twice the steps and averaged weights, is level with the autoencoder. A table without such baselines does not
-# show that adversarial training was needed.
+# BiGAN, with twice the steps and averaged weights, comes close to the autoencoder. A table without such baselines does
+# not show that adversarial training was needed.
 
 # %% tags=["claim"]
 # The tolerances are about two standard deviations over the seeds.
@@ -572,7 +572,7 @@ assert auc["PCA"] > 0.9, "a linear model is strong on small aligned images"
 # We compare three of the detectors on two tables. In the first one, the anomalies break the relations between columns, and
 # every single value is plausible. In the second one, breast cancer, the length ‖x‖² of the row is already a good
 # score. The function `measure` adds the random score, ‖x‖² and the untrained network to each result. Each detector has one
-# network here.
+# network here, although `GANomaly` averages three by default.
 
 # %%
 settings = {
@@ -607,8 +607,8 @@ comparison.drop(columns="networks").round(3)
 # %% [markdown]
 # On the first table, training raises all three detectors far above their untrained networks. PCA is still better,
 # because the broken relations are mostly linear. BiGAN with averaged weights is far better than with the last
-# weights (Yazıcı et al. 2019). On breast cancer the length ‖x‖² and the *untrained* networks are better than the trained ones. A high AUROC on
-# that table proves nothing about training. PCA and the distance to neighbours need no training.
+# weights (Yazıcı et al. 2019). On breast cancer the length ‖x‖² and the *untrained* networks are better than the trained
+# ones. A high AUROC on that table proves nothing about training. PCA and the distance to neighbours train no network.
 
 # %% tags=["claim"]
 # The margins are at least two standard deviations over the splits.
@@ -676,10 +676,11 @@ ablations.columns = [name if kind == "mean" else f"{name} sd" for name, kind in 
 ablations.rename_axis("part").round(3)
 
 # %% [markdown]
-# The training of the generator is needed: without it AnoGAN and f-AnoGAN lose most of their advantage. The features of
-# the critic, in AnoGAN and in f-AnoGAN, contribute almost nothing here. Neither does GANomaly's adversarial loss. GANomaly's
-# second latent code, the idea of its paper, gives a worse score than the residual of the same networks. BiGAN needs the
-# averaged weights, which are ours and not the paper's.
+# The training of the generator is needed. Without it, AnoGAN is about as good as a random score, and f-AnoGAN loses most of
+# its gain over the untrained network. The features of the critic contribute almost nothing here, in AnoGAN and in
+# f-AnoGAN. GANomaly's adversarial loss contributes almost nothing, either. GANomaly's second latent code, the idea of its
+# paper, gives a worse score than the residual of the same networks. BiGAN needs the averaged weights, which are ours and
+# not the paper's.
 
 # %% tags=["claim"]
 gain = ablations["gain"]
