@@ -372,8 +372,9 @@ nb.figure(grid.figure, "gan_snapshots", single_run=True, data=progress)
 strong = final["sliced distance"]["original, strong critic"]
 if gan_epochs >= 200:
     assert strong > 1.5 * final["sliced distance"]["WGAN-GP, strong critic"], "WGAN-GP works with a strong critic"
-assert strong > 1.5 * final["sliced distance"]["original, balanced"], "the original GAN needs the balance"
-assert final["clusters"]["original, balanced"] > final["clusters"]["original, strong critic"]
+if gan_epochs >= 60:
+    assert strong > 1.5 * final["sliced distance"]["original, balanced"], "the original GAN needs the balance"
+    assert final["clusters"]["original, balanced"] > final["clusters"]["original, strong critic"]
 
 # %% [markdown]
 # ## 4. What the loss of the critic measures
