@@ -83,7 +83,7 @@ class WithoutAdversary(AdversarialAutoEncoder):
 class FrozenEncoder(BiGAN):
     """The encoder keeps its first weights, the generator is trained against the same critic of pairs."""
 
-    def players(self):
+    def adversaries(self):
         return self.network_["generator"]
 
 

@@ -1,4 +1,4 @@
-"""Adversarial detectors whose encoder takes part in the game: BiGAN, and GANomaly, which also encodes twice."""
+"""Adversarial detectors whose encoder is trained against the critic: BiGAN, and GANomaly, which encodes twice."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["BiGAN", "GANomaly", "JointCritic"]
 
 
 class JointCritic(nn.Module):
-    """Judges samples together with their codes: (n, ...) and (n, latent_dim) -> (n, 1)."""
+    """The critic of pairs of a sample and its latent code: (n, ...) and (n, latent_dim) -> (n, 1)."""
 
     def __init__(self, of_sample: nn.Module, top: nn.Sequential):
         super().__init__()
@@ -33,11 +33,11 @@ class JointCritic(nn.Module):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class BiGAN(AdversarialDetector):
-    """Learns to generate and to encode at once (Donahue et al. 2017; Dumoulin et al. 2017 as ALI).
+    """Trains a generator and an encoder against one critic (Donahue et al. 2017; Dumoulin et al. 2017 as ALI).
 
-    The critic sees pairs: samples with their codes, (x, E(x)), or codes with their samples, (G(z), z). Encoder and
-    generator win together only by making these alike, and the optimum is an encoder that inverts the generator
-    (Donahue et al., theorem 2), though no term of the loss compares x with G(E(x)).
+    The critic sees pairs: samples with their latent codes, (x, E(x)), or latent codes with their samples, (G(z), z).
+    Encoder and generator are trained to make both kinds of pairs indistinguishable. At the optimum the encoder
+    inverts the generator (Donahue et al., theorem 2), though no term of the loss compares x with G(E(x)).
 
     The score is that of Zenati et al. (2018), eq. 2: A = (1 − λ) Σ|x − G(E(x))| + λ Σ|f(x, E(x)) − f(G(E(x)), E(x))|,
     with the critic's last hidden layer as f.
@@ -45,19 +45,20 @@ class BiGAN(AdversarialDetector):
     Parameters
     ----------
     feature_weight : float in [0, 1], default=0.0
-        λ. With 0 the score is the error of the copy alone.
+        λ. With 0 the score is the reconstruction error alone.
 
     Other parameters are those of AdversarialDetector, GenerativeDetector and DeepDetector, with the defaults
     latent_dim=None, n_critic=1, averaging=0.995 and min_steps=4000. ``latent_dim`` should not exceed the dimension of
     the samples: a deterministic encoder cannot fill a space larger than theirs, and the critic would always know
-    which codes were encoded.
+    which latent codes were encoded.
 
     Notes
     -----
-    One step of the critic for each step of the generator and the encoder is the papers' choice. Four things are not:
-    the Wasserstein loss with a gradient penalty (the papers use the original loss), the moving average of the weights
-    (they score with the last weights), latent_dim=None, and feature_weight=0, which was ahead of 0.1 on the tables
-    on which defaults are chosen (``benchmarks/choices.py``). The papers' version is
+    One step of the critic for each step of the generator and the encoder is the papers' choice. Four things are not.
+    The loss is the Wasserstein loss with a gradient penalty (the papers use the original loss). The weights are a
+    moving average (the papers score with the last weights). The default of latent_dim is None. The default of
+    feature_weight is 0, which was ahead of 0.1 on the tables on which defaults are chosen
+    (``benchmarks/choices.py``). The papers' version is
     ``BiGAN(adversarial="gan", averaging=0, feature_weight=0.1)``.
 
     References
@@ -91,7 +92,7 @@ class BiGAN(AdversarialDetector):
     def fake(self, codes):
         return self.network_["generator"](codes), codes
 
-    def players(self):
+    def adversaries(self):
         return nn.ModuleList([self.network_["generator"], self.network_["encoder"]])
 
     def codes(self, batch):
@@ -111,12 +112,13 @@ class BiGAN(AdversarialDetector):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class GANomaly(GenerativeDetector):
-    """Encodes, decodes and encodes again; an anomaly is what has another code the second time (Akcay et al. 2018).
+    """Encodes, decodes and encodes again; the score compares both latent codes (Akcay et al. 2018).
 
     The score is A = ‖G_E(x) − E(G(x))‖₁ (eq. 6), where G_E and E are the two encoders and G(x) the decoded G_E(x).
     Encoders and decoder minimise (eq. 5) the weighted sum of three losses, each a mean over its elements:
     adversarial, the squared difference of the critic's features of x and G(x) (eq. 1); contextual, ``|x − G(x)|``
-    (eq. 2); encoding, the squared difference of the two codes (eq. 3). The critic minimises the original game's loss.
+    (eq. 2); encoding, the squared difference of the two latent codes (eq. 3). The critic minimises the loss of the
+    original GAN.
 
     Parameters
     ----------
@@ -128,8 +130,8 @@ class GANomaly(GenerativeDetector):
 
     Notes
     -----
-    The paper trains one network, ``n_estimators=1``; that three are averaged is ours. On the table of notebook 04 the
-    second latent code is a worse score than the residual ``Σ|x − G(x)|`` of the same networks, and the adversarial
+    The paper trains one network, ``n_estimators=1``; that three are averaged is ours. On the table of notebook 04b
+    the second latent code gives a worse score than the residual ``Σ|x − G(x)|`` of the same networks, and the adversarial
     loss changes nothing (``benchmarks/ablations.py``).
 
     References
@@ -145,24 +147,24 @@ class GANomaly(GenerativeDetector):
     n_estimators: int = 3
 
     def build(self, shape):
-        players = {
+        adversaries = {
             "encoder": self.build_encoder(shape),
             "decoder": self.build_generator(shape),
             "second_encoder": self.build_encoder(shape),
         }
-        return nn.ModuleDict({"players": nn.ModuleDict(players), "critic": self.build_critic(shape)})
+        return nn.ModuleDict({"adversaries": nn.ModuleDict(adversaries), "critic": self.build_critic(shape)})
 
     def cycle(self, batch: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """First code, (n, latent_dim), decoded sample, (n, ...), second code, (n, latent_dim)."""
-        players = self.network_["players"]
-        first = players["encoder"](batch)
-        made = players["decoder"](first)
-        return first, made, players["second_encoder"](made)
+        adversaries = self.network_["adversaries"]
+        first = adversaries["encoder"](batch)
+        made = adversaries["decoder"](first)
+        return first, made, adversaries["second_encoder"](made)
 
     def optimise(self, data, generator):
-        critic, players = self.network_["critic"], self.network_["players"]
+        critic, adversaries = self.network_["critic"], self.network_["adversaries"]
         optimizer = partial(OPTIMIZERS["gan"], lr=self.learning_rate)
-        to_players, to_critic = optimizer(players.parameters()), optimizer(critic.parameters())
+        to_adversaries, to_critic = optimizer(adversaries.parameters()), optimizer(critic.parameters())
 
         def step(batch):
             first, made, second = self.cycle(batch)
@@ -173,7 +175,7 @@ class GANomaly(GenerativeDetector):
                 + self.contextual_weight * contextual
                 + self.encoding_weight * encoding
             )
-            update(to_players, loss)
+            update(to_adversaries, loss)
             loss_of_critic = critic_loss("gan", critic(batch), critic(made.detach()))
             update(to_critic, loss_of_critic)
             record = {"loss": loss, "adversarial": adversarial, "contextual": contextual, "encoding": encoding}

@@ -1,9 +1,9 @@
-"""Generative adversarial networks as detectors: what a generator of normal samples cannot make is anomalous.
+"""Detectors based on generative adversarial networks: the score is the difference to the nearest generated sample.
 
-``AdversarialDetector`` plays the game between generator and critic, in three versions. AnoGAN and f-AnoGAN add what
-a detector needs beyond it: the code from which the generator comes nearest to a given sample. One searches for it
-anew for every sample, the other trains an encoder once. BiGAN and GANomaly, whose encoders take part in the game, are
-in ``bidirectional_gans``.
+``AdversarialDetector`` trains generator and critic with one of three losses. AnoGAN and f-AnoGAN add what a detector
+needs: the latent code from which the generator comes nearest to a given sample. AnoGAN searches it for every sample,
+f-AnoGAN trains an encoder once. BiGAN and GANomaly, whose encoders are trained against the critic, are in
+``bidirectional_gans``.
 """
 
 from __future__ import annotations
@@ -39,11 +39,12 @@ LeakyReLU = partial(nn.LeakyReLU, 0.2)
 def critic_loss(adversarial: str, real: Tensor, fake: Tensor) -> Tensor:
     """What the critic minimises, given its outputs for real and for generated samples, (n, 1) each.
 
-    The original game takes the outputs as logits: −log σ(real) − log(1 − σ(fake)). Both Wasserstein games take them
+    The original GAN takes the outputs as logits: −log σ(real) − log(1 − σ(fake)). Both Wasserstein versions take them
     as they are: mean(fake) − mean(real), which estimates minus the distance between the two distributions.
 
-    With the roles of real and fake exchanged it is the loss of the generator (and of an encoder that takes part): in
-    the original game the one that does not saturate, −log σ(fake); the term in which it has no say is a constant.
+    With real and fake exchanged it is the loss of the generator (and of an encoder that is trained with it). In the
+    original GAN this is the loss that does not saturate, −log σ(fake), plus a term of the real samples. For a
+    generator alone that term is constant.
     """
     if adversarial == "gan":
         return functional.softplus(-real).mean() + functional.softplus(fake).mean()
@@ -72,11 +73,11 @@ def gradient_penalty(
 
 
 def generator_network(shape: Sequence[int], latent_dim: int, *, hidden: Sequence[int], width: int) -> nn.Sequential:
-    """Codes to samples: ``networks.decoder`` with what both kinds of sample need.
+    """Latent codes to samples: ``networks.decoder`` with what both kinds of sample need.
 
     Pixels lie in [0, 1], so they end in a sigmoid. Columns are scaled to variance one, and the layers are initialised
-    to keep that of the codes (He et al. 2015): PyTorch's own initialisation loses some in every layer, and the
-    generator would begin as nearly a point.
+    to keep that of the latent codes (He et al. 2015). PyTorch's own initialisation reduces it in every layer, so all
+    samples of an untrained generator would lie near one point.
     """
     network = decoder(shape, latent_dim, hidden=tuple(hidden)[::-1], width=width, activation=LeakyReLU)
     if len(shape) > 1:
@@ -95,14 +96,14 @@ class GenerativeDetector(DeepDetector):
     Parameters
     ----------
     latent_dim : int or None, default=16
-        Length of a code. None is the square root of the number of features, rounded up, at most 32.
+        Length of a latent code. None is the square root of the number of features, rounded up, at most 32.
     hidden : sequence of int, default=(128, 128)
         Widths of the hidden layers of critics and encoders, for tables; those of generators, reversed.
     width : int, default=32
         Channels after the first convolution, for images.
     min_steps : int, default=1500
-        A game is decided by its number of steps, however few samples there are: ``epochs`` is raised on small data
-        until there are so many batches. Only ``epochs=0`` stays as it is.
+        Least number of batches. Adversarial training needs many steps, however few samples there are, so ``epochs``
+        is raised on small data until there are so many batches. Only ``epochs=0`` stays as it is.
     """
 
     latent_dim: int | None = 16
@@ -112,11 +113,11 @@ class GenerativeDetector(DeepDetector):
     epochs: int = 40
 
     def build_generator(self, shape) -> nn.Module:
-        """Codes to samples."""
+        """Latent codes to samples."""
         return generator_network(shape, self._code_length(shape), hidden=self.hidden, width=self.width)
 
     def build_encoder(self, shape) -> nn.Module:
-        """Samples to codes."""
+        """Samples to latent codes."""
         return encoder(shape, self._code_length(shape), hidden=self.hidden, width=self.width, activation=LeakyReLU)
 
     def build_critic(self, shape) -> nn.Module:
@@ -132,17 +133,17 @@ class GenerativeDetector(DeepDetector):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class AdversarialDetector(GenerativeDetector):
-    """Base of the detectors whose generator makes samples from random codes, against a critic.
+    """Base of the detectors whose generator makes samples from random latent codes, against a critic.
 
-    A variant defines ``codes`` and ``parts``; ``batch_score`` joins the parts. ``network_`` holds "generator", codes
-    to samples, and "critic", samples to one number, whose last hidden layer gives the features.
+    A variant defines ``codes`` and ``parts``; ``batch_score`` joins the parts. ``network_`` holds "generator", latent
+    codes to samples, and "critic", samples to one number, whose last hidden layer gives the features.
 
     Parameters
     ----------
     adversarial : {"gan", "wgan", "wgan-gp"}, default="wgan-gp"
-        The original game (Goodfellow et al. 2014) with the loss of the generator that does not saturate; the
-        Wasserstein game with clipped weights (Arjovsky et al. 2017: no sigmoid, no logarithm, RMSProp); the same with
-        a gradient penalty instead of the clipping (Gulrajani et al. 2017). Each brings its own optimiser.
+        The original GAN (Goodfellow et al. 2014) with the loss of the generator that does not saturate; the
+        Wasserstein GAN with clipped weights (Arjovsky et al. 2017: no sigmoid, no logarithm, RMSProp); the same with
+        a gradient penalty instead of the clipping (Gulrajani et al. 2017). Each has its own optimiser.
     n_critic : int, default=5
         Batches on which the critic learns for each one on which the generator does.
     penalty : float, default=10
@@ -150,9 +151,9 @@ class AdversarialDetector(GenerativeDetector):
     clip : float, default=0.01
         Largest absolute weight of the critic of "wgan".
     averaging : float in [0, 1), default=0
-        Decay of a moving average of the players' weights, which takes a step at each of their updates and is what
-        scores in the end: players circle around the equilibrium of a game, and their average is nearer to it than
-        the place where the game breaks off (Yazıcı et al. 2019). 0 keeps the last weights.
+        Decay of a moving average of the weights of `adversaries`, updated at each of their steps. The averaged
+        weights give the scores: in adversarial training the weights circle around the equilibrium, and their average
+        is nearer to it than the last weights (Yazıcı et al. 2019). 0 keeps the last weights.
 
     References
     ----------
@@ -179,7 +180,7 @@ class AdversarialDetector(GenerativeDetector):
             raise DetectorError(f"{name} is {getattr(self, name)!r}; choose one of {', '.join(known)}.")
 
     def draw(self, batch: Tensor, generator: torch.Generator) -> Tensor:
-        """As many codes as the batch has rows, (n, latent_dim), from the standard normal distribution."""
+        """A latent code for each row of the batch, (n, latent_dim), from the standard normal distribution."""
         return torch.randn(len(batch), self._code_length(batch.shape[1:]), generator=generator).to(batch)
 
     def real(self, batch: Tensor) -> tuple[Tensor, ...]:
@@ -190,15 +191,15 @@ class AdversarialDetector(GenerativeDetector):
         """What the critic is shown of generated samples."""
         return (self.network_["generator"](codes),)
 
-    def players(self) -> nn.Module:
-        """What plays against the critic."""
+    def adversaries(self) -> nn.Module:
+        """The networks that are trained against the critic."""
         return self.network_["generator"]
 
     def optimise(self, data, generator):
-        critic, players = self.network_["critic"], self.players()
+        critic, adversaries = self.network_["critic"], self.adversaries()
         to_critic = OPTIMIZERS[self.adversarial](critic.parameters(), lr=self.learning_rate)
-        to_players = OPTIMIZERS[self.adversarial](players.parameters(), lr=self.learning_rate)
-        average = AveragedModel(players, multi_avg_fn=get_ema_multi_avg_fn(self.averaging))
+        to_adversaries = OPTIMIZERS[self.adversarial](adversaries.parameters(), lr=self.learning_rate)
+        average = AveragedModel(adversaries, multi_avg_fn=get_ema_multi_avg_fn(self.averaging))
         steps, record = count(1), {"critic": data.new_zeros(()), "generator": data.new_zeros(())}
 
         def step(batch):
@@ -217,31 +218,31 @@ class AdversarialDetector(GenerativeDetector):
                 critic.requires_grad_(False)
                 real, fake = self.real(batch), self.fake(self.draw(batch, generator))
                 loss = critic_loss(self.adversarial, critic(*fake), critic(*real))
-                update(to_players, loss)
-                average.update_parameters(players)
+                update(to_adversaries, loss)
+                average.update_parameters(adversaries)
                 critic.requires_grad_(True)
                 record["generator"] = loss.detach()
             return record
 
         history = self.run(step, data, generator)
-        players.load_state_dict(average.module.state_dict())
+        adversaries.load_state_dict(average.module.state_dict())
         return history
 
     @abc.abstractmethod
     def codes(self, batch: Tensor) -> Tensor:
-        """Codes from which the generator comes near to the samples, (n, ...) -> (n, latent_dim)."""
+        """Latent codes from which the generator comes near to the samples, (n, ...) -> (n, latent_dim)."""
 
     @abc.abstractmethod
     def parts(self, batch: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
         """How far the generated samples are from the real ones in pixels and in the critic's features, (n,) each."""
 
     def encode(self, X) -> np.ndarray:
-        """The code of each sample, (n, latent_dim) float64."""
+        """The latent code of each sample, (n, latent_dim) float64."""
         check_is_fitted(self, "network_")
         return self._batches(lambda batch, generator: self.codes(batch), self._check(X, reset=False))
 
     def generate(self, codes) -> np.ndarray:
-        """What the generator makes of codes, (n, latent_dim): (n, d) float64, or (n, H, W, C) in [0, 1]."""
+        """The samples generated from latent codes, (n, latent_dim): (n, d) float64, or (n, H, W, C) in [0, 1]."""
         check_is_fitted(self, "network_")
         generator = self.network_["generator"]
         with torch.no_grad():
@@ -256,10 +257,10 @@ class AnoGAN(AdversarialDetector):
     The score is the loss that the search ends with, A = (1 − λ) R + λ D (eq. 6): R = Σ|x − G(z)| the residual loss
     (eq. 3) and D = Σ|f(x) − f(G(z))| the discrimination loss (eq. 5), with the critic's last hidden layer as f. Adam
     moves z; its step falls to zero along a cosine, so that the search settles. Every search starts from the same few
-    codes and keeps the best end, so that a score does not depend on the other rows.
+    latent codes and keeps the best end, so that a score does not depend on the other rows.
 
-    The search stays where the generator was trained: far from all codes that were drawn, it makes anomalies, too, and
-    the longer a free search goes on, the less is left to see.
+    The search stays where the generator was trained. Far from all latent codes that were drawn, the generator makes
+    anomalies, too, and the longer an unbounded search is, the smaller the residuals of anomalies are.
 
     Parameters
     ----------
@@ -268,16 +269,16 @@ class AnoGAN(AdversarialDetector):
     n_steps : int, default=200
         Steps of a search.
     n_starts : int, default=1
-        Codes to start from.
+        Latent codes to start from.
     search_rate : float, default=0.1
         Adam's first step on z.
     radius : float or None, default=1
         Largest length of a code, in units of √latent_dim, the typical length of a random one; None does not bound it.
         Where a code has only one or two numbers, lengths vary more: give 2.
 
-    Other parameters are those of AdversarialDetector, GenerativeDetector and DeepDetector. The paper plays the
-    original game and does not bound the search, ``adversarial="gan", radius=None``; the default game is that of its
-    successor's "iterative" baseline.
+    Other parameters are those of AdversarialDetector, GenerativeDetector and DeepDetector. The paper trains the
+    original GAN and does not bound the search, ``adversarial="gan", radius=None``; the default loss is that of the
+    "iterative" baseline in the paper of f-AnoGAN.
 
     References
     ----------
@@ -335,7 +336,7 @@ class AnoGAN(AdversarialDetector):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class FAnoGAN(AdversarialDetector):
-    """Trains the game, then an encoder against the frozen generator (f-AnoGAN, Schlegl et al. 2019).
+    """Trains a GAN, then an encoder for the frozen generator (f-AnoGAN, Schlegl et al. 2019).
 
     The score is A = R + κ D (eq. 4): R the mean squared residual x − G(E(x)), D that of the critic's features f.
 
@@ -343,12 +344,13 @@ class FAnoGAN(AdversarialDetector):
     ----------
     mapping : {"izi_f", "izi", "ziz"}, default="izi_f"
         How the encoder learns. "izi" (image to z to image, eq. 2): R of the training samples; "izi_f" (eq. 3):
-        R + κ D; "ziz" (eq. 1): the squared error of codes, E(G(z)) against z, for random z, without any sample.
+        R + κ D; "ziz" (eq. 1): the squared error of latent codes, E(G(z)) against z, for
+        random z, without any sample.
     kappa : float, default=1
         κ.
 
     Other parameters are those of AdversarialDetector, GenerativeDetector and DeepDetector; ``epochs`` and
-    ``min_steps`` hold for the game, and again for the encoder.
+    ``min_steps`` hold for the GAN, and again for the encoder.
 
     References
     ----------
@@ -366,7 +368,7 @@ class FAnoGAN(AdversarialDetector):
         return networks
 
     def optimise(self, data, generator):
-        played = super().optimise(data, generator)
+        history = super().optimise(data, generator)
         generate, encode = self.network_["generator"].requires_grad_(False), self.network_["encoder"]
         self.network_["critic"].requires_grad_(False)
         optimizer = torch.optim.Adam(encode.parameters(), lr=self.learning_rate, fused=True)
@@ -381,7 +383,7 @@ class FAnoGAN(AdversarialDetector):
             update(optimizer, loss)
             return {"encoder": loss.detach()}
 
-        return played + self.run(step, data, generator)
+        return history + self.run(step, data, generator)
 
     def codes(self, batch):
         return self.network_["encoder"](batch)

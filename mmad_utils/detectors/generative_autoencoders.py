@@ -144,7 +144,7 @@ class AdversarialAutoEncoder(AutoEncoder):
     adversary_hidden : sequence of int, default=(64, 64)
         Widths of the discriminator's hidden layers.
     min_steps : int, default=400
-        A game needs more steps than a copy: ``epochs``, 50 by default, is raised on small data until there are so
+        Adversarial training needs many steps: ``epochs``, 50 by default, is raised on small data until there are so
         many batches.
 
     The other parameters are those of ``AutoEncoder``; the learning rate holds for all three optimisers.

@@ -513,33 +513,33 @@
 #
 # $$s(x) = \frac{1}{n} \lVert x - G(E(x)) \rVert^2 + \frac{\kappa}{n_h} \lVert h(x) - h(G(E(x))) \rVert^2 .$$
 #
-# BiGAN learns encoder and generator in one game [@donahue2017bigan; @zenati2018gan]; that we average its weights over
+# BiGAN trains encoder and generator together against one critic [@donahue2017bigan; @zenati2018gan]; that we average its weights over
 # the last few hundred updates [@yazici2019averaging], and score by the error of the copy alone, is our choice. GANomaly compares codes instead of pixels
 # [@akcay2018ganomaly].
 #
-# The search must not go too far. Among codes much longer than those of the game it finds copies of anomalies, too: four
-# times as many steps leave an AUROC of {{ value:04_gans.anogan_digit_auroc_long_free_search }} on a digit, and
-# {{ value:04_gans.anogan_digit_auroc_long_search_in_ball }} where codes stay as short as random ones are, which is our
-# addition. The encoder answers {{ value:04_gans.f_anogan_speedup }} as fast as the search and is no worse. On dependent
-# columns f-AnoGAN reaches {{ value:04_gans.f_anogan_dependency_auroc }}, BiGAN
-# {{ value:04_gans.bigan_dependency_auroc }} and GANomaly {{ value:04_gans.ganomaly_dependency_auroc }}, far above their
+# The search must not go too far. Among latent codes much longer than those of the training it finds reconstructions of anomalies, too: four
+# times as many steps leave an AUROC of {{ value:04b_gan_detectors.anogan_digit_auroc_long_free_search }} on a digit, and
+# {{ value:04b_gan_detectors.anogan_digit_auroc_long_search_in_ball }} where codes stay as short as random ones are, which is our
+# addition. The encoder answers {{ value:04b_gan_detectors.f_anogan_speedup }} as fast as the search and is no worse. On dependent
+# columns f-AnoGAN reaches {{ value:04b_gan_detectors.f_anogan_dependency_auroc }}, BiGAN
+# {{ value:04b_gan_detectors.bigan_dependency_auroc }} and GANomaly {{ value:04b_gan_detectors.ganomaly_dependency_auroc }}, far above their
 # untrained networks, and PCA is ahead of all three. Each has one network here. GANomaly’s second code changes the AUROC by
-# {{ value:04_gans.ganomaly_gain_by_second_code }}, compared with the residual of the same networks.
-# {{ if:04_gans.tables is breast_cancer and gan_comparison; breast_cancer; FAnoGAN; untrained > gan_comparison; breast_cancer; FAnoGAN; AUROC and gan_comparison; breast_cancer; BiGAN; untrained > gan_comparison; breast_cancer; BiGAN; AUROC and gan_comparison; breast_cancer; GANomaly; untrained > gan_comparison; breast_cancer; GANomaly; AUROC }}On
+# {{ value:04b_gan_detectors.ganomaly_gain_by_second_code }}, compared with the residual of the same networks.
+# {{ if:04b_gan_detectors.tables is breast_cancer and gan_comparison; breast_cancer; FAnoGAN; untrained > gan_comparison; breast_cancer; FAnoGAN; AUROC and gan_comparison; breast_cancer; BiGAN; untrained > gan_comparison; breast_cancer; BiGAN; AUROC and gan_comparison; breast_cancer; GANomaly; untrained > gan_comparison; breast_cancer; GANomaly; AUROC }}On
 # breast cancer each of the three ends below its own untrained network
-# ({{ ref:gan_comparison }}).{{ elif:04_gans.tables is thyroid }}On thyroid f-AnoGAN has
+# ({{ ref:gan_comparison }}).{{ elif:04b_gan_detectors.tables is thyroid }}On thyroid f-AnoGAN has
 # {{ value:gan_comparison; thyroid; FAnoGAN; AUROC }}, its untrained network
 # {{ value:gan_comparison; thyroid; FAnoGAN; untrained }}
 # ({{ ref:gan_comparison }}).{{ else }}{{ ref:gan_comparison }} has the other tables.{{ end }}
 # {{ ref:f_anogan_table }} repeats F1 and AUC of the central table of the f-AnoGAN paper
 # with our images. Some things are reproduced: f-AnoGAN is not behind the search, and the critic alone is the worst of the trained
 # methods, for it was taught to tell real from generated, and an anomaly is neither. Others are not: f-AnoGAN has
-# an AUC of {{ value:04_gans.f_anogan_auc }}, but a plain autoencoder and BiGAN have no less, and of the methods that the paper did not try, PCA
-# has {{ value:04_gans.pca_auc_beside_f_anogan }} and the squared length ‖x‖² has {{ value:f_anogan_table; training; ‖x‖²; AUC }}. The protocols differ. The paper has patches of
+# an AUC of {{ value:04b_gan_detectors.f_anogan_auc }}, but a plain autoencoder and BiGAN have no less, and of the methods that the paper did not try, PCA
+# has {{ value:04b_gan_detectors.pca_auc_beside_f_anogan }} and the squared length ‖x‖² has {{ value:f_anogan_table; training; ‖x‖²; AUC }}. The protocols differ. The paper has patches of
 # retinal scans, a large generator and lesions that are small in the picture; we have whole digits of eight by eight
-# pixels, fewer than a hundred to train on, and a game that was cut short. The paper also chose its thresholds on the
+# pixels, fewer than a hundred to train on, and a short training. The paper also chose its thresholds on the
 # test labels, here marked as such; against the honest threshold below it in the table this gains
-# {{ value:04_gans.f_anogan_f1_gained_by_test_labels }} in F1 as a mean over the paper’s six methods, and next to nothing for
+# {{ value:04b_gan_detectors.f_anogan_f1_gained_by_test_labels }} in F1 as a mean over the paper’s six methods, and next to nothing for
 # f-AnoGAN.
 
 # %% [markdown]

@@ -86,7 +86,7 @@
 #   {{ value:autoencoders_digits_9; distance to centre ‖x‖²; AUROC }} with nothing to fit.
 # - **It failed** nowhere here, but the networks did not get away from it: f-AnoGAN
 #   {{ value:f_anogan_table; training; f-AnoGAN; AUC }}, PCA {{ value:f_anogan_table; training; PCA; AUC }} on another digit.
-# - **See** notebooks [03c](notebooks/03c_generative_autoencoders.html) and [04](notebooks/04_gans.html).
+# - **See** notebooks [03c](notebooks/03c_generative_autoencoders.html) and [04b](notebooks/04b_gan_detectors.html).
 #
 # ### Small images, anywhere on a changing ground {#moving}
 #

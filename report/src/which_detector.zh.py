@@ -62,7 +62,7 @@
 # - **先用** `PCAResidual`；自编码器在您的数据上胜过它，才值得换。
 # - **达到**：手写数字上 {{ value:autoencoders_digits_9; PCAResidual; AUROC }}，拟合 {{ value:autoencoders_digits_9; PCAResidual; fit (s) }}。最好的自编码器是堆叠去噪的，{{ value:autoencoders_digits_9; StackedDenoisingAutoEncoder; AUROC }}，{{ value:autoencoders_digits_9; StackedDenoisingAutoEncoder; fit (s) }}（未训练为 {{ value:autoencoders_digits_9; StackedDenoisingAutoEncoder; untrained }}）；尺子为 {{ value:autoencoders_digits_9; distance to centre ‖x‖²; AUROC }}，什么也不用拟合。
 # - **短板**：这里没有遇到，倒是网络没能甩开它。在另一个数字上，f-AnoGAN 为 {{ value:f_anogan_table; training; f-AnoGAN; AUC }}，PCA 为 {{ value:f_anogan_table; training; PCA; AUC }}。
-# - **详见**笔记本 [03c](notebooks/03c_generative_autoencoders.html) 与 [04](notebooks/04_gans.html)。
+# - **详见**笔记本 [03c](notebooks/03c_generative_autoencoders.html) 与 [04b](notebooks/04b_gan_detectors.html)。
 #
 # ### 小图像，位置不定，背景多变 {#moving}
 #

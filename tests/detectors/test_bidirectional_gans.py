@@ -78,10 +78,10 @@ def test_in_bigan_the_encoder_learns_to_invert_the_generator_without_a_loss_that
 
 def test_ganomaly_scores_by_the_distance_of_the_two_codes(line):
     detector = GANomaly(**SMALL).fit(line)
-    players = detector.network_["players"]
+    adversaries = detector.network_["adversaries"]
     x = torch.from_numpy(line[:9])
-    first = players["encoder"](x)
-    second = players["second_encoder"](players["decoder"](first))
+    first = adversaries["encoder"](x)
+    second = adversaries["second_encoder"](adversaries["decoder"](first))
     np.testing.assert_allclose(detector.anomaly_score(line[:9]), (first - second).abs().sum(1).detach().numpy())
 
 
@@ -103,10 +103,10 @@ def test_each_loss_of_ganomaly_falls_most_when_it_is_the_only_one(weight, line):
 
 
 def test_the_critic_of_ganomaly_does_not_move_the_players(line):
-    """With all weights zero nothing pulls at the players, though the critic learns."""
+    """With all weights zero the adversaries have no gradient, though the critic learns."""
     weights = dict.fromkeys(("adversarial_weight", "contextual_weight", "encoding_weight"), 0.0)
     before, after = (GANomaly(**SMALL | {"epochs": n} | weights).fit(line).network_ for n in (0, 3))
-    for first, second in zip(before["players"].parameters(), after["players"].parameters()):
+    for first, second in zip(before["adversaries"].parameters(), after["adversaries"].parameters()):
         assert torch.equal(first, second)
     assert not torch.equal(before["critic"][-1].weight, after["critic"][-1].weight)
 

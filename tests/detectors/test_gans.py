@@ -86,7 +86,7 @@ def test_a_generator_of_tables_begins_with_the_spread_of_scaled_columns():
 
 
 @pytest.mark.parametrize(("adversarial", "optimizer"), [("gan", "Adam"), ("wgan", "RMSprop"), ("wgan-gp", "Adam")])
-def test_each_game_has_its_optimiser_and_only_wgan_clips(adversarial, optimizer, ring, monkeypatch):
+def test_each_loss_has_its_optimiser_and_only_wgan_clips(adversarial, optimizer, ring, monkeypatch):
     made = []
     original = torch.optim.Optimizer.__init__
     monkeypatch.setattr(
