@@ -185,29 +185,72 @@ def images(images, titles: Sequence[str] | None = None, *, columns: int = 5) -> 
 
 
 @_styled
-def image_rows(rows: Mapping[str, Any], titles: Sequence[str] | None = None) -> Figure:
-    """Images in rows with labels, for example originals above their reconstructions.
+def image_rows(
+    rows: Mapping[str, Any], titles: Sequence[str] = (), *, colors: Mapping[str, str] | None = None
+) -> Figure:
+    """Rows of small images, with the name of each row on its left.
 
     Parameters
     ----------
-    rows : {label: (n, H, W, C)}
-        uint8, or float in [0, 1]; images with one channel are grey. All rows have the same number of images.
+    rows : {name: (n, H, W) or (n, H, W, C) array}
+        Images of one channel are grey: zero is black, the maximum of the row is white. All rows have n images.
     titles : n strings, optional
-        Above the columns.
+        Above the images of the first row.
+    colors : {title: colour}, optional
+        Of the titles.
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    MetricError
+        If the rows have different numbers of images, or none.
     """
-    lengths = {label: len(images) for label, images in rows.items()}
-    columns = max(lengths.values(), default=0)
-    if not columns or len(set(lengths.values())) > 1 or (titles is not None and len(titles) != columns):
-        raise MetricError(f"rows have {lengths} images, titles {titles}: give rows and titles of the same length.")
-    fig, axes = _subplots(len(rows), columns, height=WIDTH / columns * len(rows) + (titles is not None) * 0.25)
-    for (label, images), row in zip(rows.items(), axes):
-        for image, axis in zip(np.asarray(images), row):
-            axis.imshow(image, cmap="gray", vmin=0, vmax=255 if image.dtype == np.uint8 else 1)
+    lengths = {name: len(images) for name, images in rows.items()}
+    if len(set(lengths.values())) != 1 or not all(lengths.values()):
+        raise MetricError(f"rows have {lengths} images: give rows of the same length.")
+    n, height, width = np.shape(next(iter(rows.values())))[:3]
+    fig, axes = _subplots(len(rows), n, height=0.3 + len(rows) * (WIDTH - 1) / n * height / width)
+    for line, (name, images) in zip(axes, rows.items()):
+        white = max(float(np.max(images)), 1e-9)
+        for axis, image in zip(line, images):
+            axis.imshow(image, cmap="gray", vmin=0, vmax=white)
             axis.set(xticks=[], yticks=[])
             axis.grid(False)
-        row[0].set_ylabel(label)
-    for title, axis in zip(titles or (), axes[0]):
-        axis.set_title(title)
+        line[0].set_ylabel(name, rotation=0, ha="right", va="center")
+    for axis, title in zip(axes[0], titles):
+        axis.set_title(title, size=8.5, color=(colors or {}).get(title, "black"))
+    return fig
+
+
+@_styled
+def arrays(
+    named: Mapping[str, Any], *, limits: tuple[float, float] | None = None, label: str | None = None
+) -> Figure:
+    """Images, masks and maps in one row, each under its name.
+
+    Parameters
+    ----------
+    named : {name: array}
+        (H, W, C) images are shown as they are, (H, W) bool in black and white, other (H, W) arrays in colours.
+    limits : (low, high), optional
+        Values at the ends of the colour scale; by default those of each array.
+    label : str, optional
+        Of a colour bar for the last array; without it there is none.
+    """
+    width = min(WIDTH, 2.4 * len(named))
+    fig, axes = _subplots(1, len(named), width=width, height=0.95 * width / len(named) + 0.25)
+    low, high = limits or (None, None)
+    for axis, (name, array) in zip(axes[0], named.items()):
+        array = np.asarray(array)
+        scale = {"cmap": "gray"} if array.dtype == bool else {"cmap": "inferno", "vmin": low, "vmax": high}
+        shown = axis.imshow(array, **({} if array.ndim == 3 else scale))
+        axis.set_title(name)
+        axis.set_axis_off()
+    if label is not None:
+        fig.colorbar(shown, ax=axes[0], label=label, shrink=0.8)
     return fig
 
 

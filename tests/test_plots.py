@@ -45,7 +45,7 @@ DRAWINGS = {
     "confusion_matrix": lambda: plots.confusion_matrix(WITH_THRESHOLD),
     "image_rows": lambda: plots.image_rows({"grey": PICTURES[..., 0]}, ["a", "b", "c"]),
     "images": lambda: plots.images(PICTURES, ["a", "b", "c"], columns=2),
-    "image_rows": lambda: plots.image_rows({"uint8": PICTURES, "grey": MAPS[..., None] / 4}, ["a", "b", "c"]),
+    "arrays": lambda: plots.arrays({"a": PICTURES[0], "b": MASKS[1], "c": MAPS[0]}, label="distance"),
     "heatmaps": lambda: plots.heatmaps(PICTURES, MAPS, MASKS, ["a", "b", "c"], columns=2),
     "decision_regions": lambda: plots.decision_regions(FITTED, POINTS, Y, resolution=30),
     "embedding_scatter": lambda: plots.embedding_scatter(POINTS, Y),
@@ -147,15 +147,7 @@ def test_confusion_matrix_shows_counts_and_shares_of_the_truth():
     assert words[3] == f"{table[1, 1]}\n{table[1, 1] / 20:.1%}"
 
 
-def test_image_rows_show_uint8_and_shares_on_fixed_scales_below_their_titles():
-    fig = plots.image_rows({"uint8": PICTURES, "grey": MAPS[..., None] / 4}, ["a", "b", "c"])
-    assert [axis.get_ylabel() for axis in fig.axes] == ["uint8", "", "", "grey", "", ""]
-    assert [axis.get_title() for axis in fig.axes] == ["a", "b", "c", "", "", ""]
-    assert [axis.images[0].get_clim() for axis in fig.axes[::3]] == [(0, 255), (0, 1)]
-    np.testing.assert_array_equal(fig.axes[4].images[0].get_array(), MAPS[1] / 4)
-
-
-def test_heatmaps_share_one_colour_scale_and_outline_the_mask_beside():
+def test_each_row_of_images_has_its_own_white_and_its_name_on_the_left():
     rows = {"input": np.full((4, 8, 8), 255), "error": np.full((4, 8, 8), 0.5)}
     fig = plots.image_rows(rows, ["normal"] * 3 + ["anomaly"], colors={"anomaly": plots.ANOMALY})
     axes = np.array(fig.axes).reshape(2, 4)
