@@ -79,10 +79,12 @@ nb = notebook.start("05_self_supervised")
 
 # %%
 scenes = nb.load(f"digit_scenes/{classes[-1]}", seed=seed)
-test_digit = pd.Series(scenes.source["kinds_test"], name="digit")
+
+# %%
 examples = [scenes.X_test[scenes.y_test == 0][:8], scenes.X_test[scenes.y_test == 1][::200][:8]]
 titles = ["normal"] * len(examples[0]) + ["anomaly"] * len(examples[1])
 fig = plots.images(np.concatenate(examples), titles=titles, columns=8)
+test_digit = pd.Series(scenes.source["kinds_test"], name="digit")
 nb.figure(fig, "digit_scenes", data=test_digit.value_counts().reset_index(), digit=classes[-1])
 
 # %% [markdown]
@@ -102,6 +104,8 @@ grids = {
     "irregular": irregular_affine(side),  # other multiples of 30 degrees, plain and mirrored
     "patches": rearranged_patches(side),  # the four quarters in another order
 }
+
+# %%
 pd.Series({name: len(grid) for name, grid in grids.items()}, name="operations").to_frame()
 
 # %% tags=["claim"]
@@ -114,6 +118,8 @@ assert [len(grid) for grid in grids.values()] == [72, 16, 23]
 # %%
 smoothest = scenes.X_train.std(axis=(1, 2, 3)).argmin()
 image = torch.from_numpy(scenes.X_train[[smoothest]]).permute(0, 3, 1, 2).float() / 255
+
+# %%
 numbers = {"regular": [0, 1, 2, 3, 36, 12, 24, 65], "irregular": [0, 1, 2, 8], "patches": [0, 6, 14, 22]}
 views = {f"{name} {i}": transform(image, grids[name][i])[0, 0].numpy() for name in numbers for i in numbers[name]}
 fig = plots.images([view.clip(0, 1) for view in views.values()], titles=list(views), columns=8)
@@ -146,10 +152,11 @@ with seeded(seed) as generator:
     order = torch.randperm(len(images), generator=generator)
     labels = torch.randint(4, (4 * len(images),), generator=generator)
 rotated = torch.stack([x.rot90(k, (1, 2)) for x, k in zip(images[order].repeat(4, 1, 1, 1), labels.tolist())])
-optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
+
+# %%
 loss = F.cross_entropy(network["head"](network["encoder"](rotated)), labels)
 loss.backward()
-optimizer.step()
+torch.optim.Adam(network.parameters(), lr=3e-3).step()
 print(f"loss before the step: {loss.item():.4f}; loss of guessing, log 4: {np.log(4):.4f}")
 
 # %% tags=["claim"]
@@ -196,6 +203,8 @@ def right_answers(model, X):
 ranked = [np.flatnonzero(scenes.y_test == label) for label in (0, 1)]
 ranked = [rows[evaluation.scores[rows].argsort()] for rows in ranked]
 typical = scenes.X_test[[rows[len(rows) // 2] for rows in ranked]]
+
+# %%
 probabilities = pd.DataFrame(right_answers(detector, typical), index=["normal", "anomaly"])
 turned = [np.rot90(x, k) for x in typical for k in range(4)]
 fig = plots.images(turned, titles=[f"p = {p:.2f}" for p in probabilities.to_numpy().ravel()], columns=4)
@@ -245,6 +254,8 @@ candidates = {
     "PCA": ("PCAResidual", {}),
     "kNN": ("KNNDistance", {}),
 }
+
+# %%
 runs = pd.DataFrame([
     {"row": name} | benchmark.measure(kind, f"digit_scenes/{k}", s, parameters)
     for name, (kind, parameters) in candidates.items()
@@ -253,11 +264,11 @@ runs = pd.DataFrame([
 ])  # fmt: skip
 
 # %%
-columns = ["auroc", "fit_seconds", "score_seconds"]
-detectors = runs.groupby("row", sort=False)[columns].agg(
-    {"auroc": ["mean", "std"]} | dict.fromkeys(columns[1:], "mean")
-)
+measures = {"auroc": ["mean", "std"], "fit_seconds": "mean", "score_seconds": "mean"}
+detectors = runs.groupby("row", sort=False).agg(measures)
 detectors.columns = ["AUROC", "sd", "fit (s)", "score (s)"]
+
+# %%
 controls = runs.loc[runs["row"] == "quarter turns", ["untrained_auroc", "norm_auroc", "random_auroc"]]
 controls = controls.agg(["mean", "std"]).T.set_axis(["untrained network", "‖x‖²", "random score"])
 table = pd.concat([detectors, controls.set_axis(["AUROC", "sd"], axis=1)]).rename_axis("detector")
@@ -364,7 +375,8 @@ assert of_set.loc["all", "simplified"] > 0.8
 # score than a normal image.
 #
 # We take each digit in turn as the normal class and measure two numbers. The AUROC needs anomalies. The **rotation
-# accuracy**, the share of *held-out normal* views whose angle is predicted correctly, does not.
+# accuracy**, the share of *held-out normal* views whose angle is predicted correctly, does not. The half-turn error is the mean probability of the
+# angle that is wrong by 180 degrees.
 
 # %%
 rows, confusions = [], {}
@@ -377,21 +389,21 @@ for k in symmetry_classes:
     half_turn = np.diagonal(np.roll(confusions[k], 2, axis=1)).mean()
     accuracy = (p.argmax(axis=2) == range(4)).mean()
     auroc = metrics.auroc(data.y_test, model.anomaly_score(data.X_test))
-    rows.append(
-        {"digit": k, "AUROC": auroc, "rotation accuracy": accuracy, "probability of a half-turn error": half_turn}
-    )
+    rows.append({"digit": k, "AUROC": auroc, "rotation accuracy": accuracy, "half-turn error": half_turn})
+
+# %%
 symmetry = pd.DataFrame(rows).set_index("digit")
 symmetry.round(3)
 
 # %%
 unchanged = np.where(symmetry.index.isin([0, 1, 8]), "symmetric under 180°", "not symmetric")
 named = symmetry.assign(shape=unchanged).sort_values("shape")
-fig = plots.scatter(
-    named, "rotation accuracy", "AUROC", by="shape", xlabel="rotation accuracy on held-out normal images"
-)
+
+# %%
+fig = plots.scatter(named, "rotation accuracy", "AUROC", by="shape", xlabel="rotation accuracy on normal images")
 for digit, row in symmetry.iterrows():
-    position = row["rotation accuracy"], row["AUROC"]
-    fig.axes[0].annotate(f"  {digit}  ", position, ha="right" if digit % 2 else "left", va="center")
+    side = "right" if digit % 2 else "left"
+    fig.axes[0].annotate(f"  {digit}  ", row[["rotation accuracy", "AUROC"]], ha=side, va="center")
 nb.figure(fig, "symmetry", single_run=True, data=symmetry.reset_index())
 
 # %% [markdown]
@@ -417,7 +429,7 @@ if len(symmetry) == 10:
     failing = symmetry.loc[[0, 1, 8]]
     assert failing["AUROC"].max() < symmetry["AUROC"].median(), "symmetric digits are the worst normal classes"
     assert symmetry["AUROC"].corr(symmetry["rotation accuracy"], method="spearman") > 0.5
-    half_turns = symmetry["probability of a half-turn error"]
+    half_turns = symmetry["half-turn error"]
     assert half_turns[8] > 0.2 > 0.1 > half_turns[7]
 
 # %% [markdown]
@@ -454,6 +466,8 @@ def contaminated(name, rate, seed):
 # %%
 X, y = contaminated(unlabelled[0], 0.1, seed)
 e3 = E3Outlier(epochs=e3_epochs, random_state=seed).fit(X)
+
+# %%
 log_p = log_answers(e3, X)
 p = np.exp(log_p)
 certainty = {
@@ -480,6 +494,7 @@ def forest(features, seed):
     return -IsolationForest(random_state=seed).fit(features).score_samples(features)
 
 
+# %%
 def baseline_scores(X, seed):
     """{row of the table: anomaly scores of the images that the detector was fitted on}."""
     pixels = X.reshape(len(X), -1) / 255
@@ -525,12 +540,15 @@ def mean_and_sd(values):
     return f"{values.mean():.3f} ± {values.std():.3f}"
 
 
+# %%
 paper = pd.DataFrame({
     0.1: {"CAE": "0.680 / 0.329", "CAE-IF": "0.855 / 0.490", "RDAE": "0.718 / 0.358", "DAGMM": "0.640 / 0.266",
           "SSD-IF": "0.938 / 0.687", "E3 NE": "0.941 / 0.675"},
     0.2: {"CAE": "0.640 / 0.407", "CAE-IF": "0.815 / 0.572", "RDAE": "0.670 / 0.432", "DAGMM": "0.659 / 0.413",
           "SSD-IF": "0.905 / 0.710", "E3 NE": "0.913 / 0.723"},
 }).T.stack()  # fmt: skip
+
+# %%
 groups = ranking.groupby(["ρ", "detector", "data set"], sort=False)[["AUROC", "AUPR-out"]]
 beside = groups.agg(mean_and_sd).agg(" / ".join, axis=1).unstack("data set", sort=False)[unlabelled]
 beside["paper, MNIST"] = paper.reindex(beside.index).fillna("–")
@@ -607,15 +625,14 @@ def group_gradients(model, X, y):
 
 # %%
 stops = [stop for stop in sorted({0, 1, 2, 5, 10, 20, e3_epochs // 2, e3_epochs}) if stop <= e3_epochs]
-networks = {stop: E3Outlier(epochs=stop, random_state=seed).fit(X) for stop in stops}
-watched = pd.concat({stop: group_gradients(network, X, y) for stop, network in networks.items()}, names=["epochs"])
-watched = watched.reset_index("epochs")
+gradients = {stop: group_gradients(E3Outlier(epochs=stop, random_state=seed).fit(X), X, y) for stop in stops}
+watched = pd.concat(gradients, names=["epochs"]).reset_index("epochs")
 watched.pivot(index="epochs", columns="group").round(3)
 
 # %%
-long = watched.melt(["epochs", "group"], var_name="measure")
 facets = {"col": "measure", "kind": "line", "facet_kws": {"sharey": False}, "height": 2.6, "aspect": 0.9}
 looks = {"hue": "group", "style": "group", "markers": ["o", "^"], "palette": [plots.NORMAL, plots.ANOMALY]}
+long = watched.melt(["epochs", "group"], var_name="measure")
 grid = sns.relplot(long, x="epochs", y="value", **facets, **looks).set_titles("{col_name}")
 grid.set(xscale="symlog", ylim=(0, None), xticks=[0, 1, 10, 100], xticklabels=[0, 1, 10, 100], ylabel="")
 nb.figure(grid.figure, "inlier_priority", single_run=True, data=watched, dataset=unlabelled[0])
@@ -639,14 +656,15 @@ assert (cosines["inliers"] > cosines["outliers"]).all()
 # %% [markdown]
 # ## A second example: faces
 #
-# `lfw_subset` of scikit-image has a hundred faces of 25² pixels and a hundred image patches without a face. Half of the
+# `lfw_subset` of scikit-image has a hundred faces and a hundred image patches without a face; we crop them to 24² pixels. Half of the
 # faces are for training. A face has an upper and a lower end. The mirror image of a face is a face, so we use quarter
 # turns only.
 
 # %%
-patches = lfw_subset()[:, :24, :24, None]  # a multiple of 8, for the autoencoder
-patches = (255 * patches).round().astype(np.uint8)
+patches = (255 * lfw_subset()[:, :24, :24, None]).round().astype(np.uint8)
 faces = Dataset("faces", "image", patches[:50], patches[50:], np.repeat([0, 1], [50, 100]))
+
+# %%
 fig = plots.images([*patches[:8], *patches[100:108]], titles=["normal"] * 8 + ["anomaly"] * 8, columns=8)
 grey = pd.DataFrame({"mean grey": patches.mean(axis=(1, 2, 3)), "anomaly": np.repeat([0, 1], 100)})
 nb.figure(fig, "faces", data=grey)
@@ -657,6 +675,8 @@ baselines = {
     "‖x‖²": ("DistanceToCenter", {"scaling": "none"}),
     "random score": ("RandomScore", {}),
 }
+
+# %%
 rows = []
 for (name, (kind, given)), i in itertools.product((candidates | baselines).items(), range(seed, seed + n_seeds)):
     candidate = benchmark.make_detector(kind, **given)
