@@ -396,7 +396,7 @@ symmetry = pd.DataFrame(rows).set_index("digit")
 symmetry.round(3)
 
 # %%
-unchanged = np.where(symmetry.index.isin([0, 1, 8]), "symmetric under 180°", "not symmetric")
+unchanged = np.where(symmetry.index.isin([0, 1, 8]), "symmetric under a half turn", "no half-turn symmetry")
 named = symmetry.assign(shape=unchanged).sort_values("shape")
 
 # %%

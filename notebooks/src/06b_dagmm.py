@@ -404,8 +404,8 @@ if paper_dataset:
 # %% [markdown]
 # ## Comparison of REPEN, RDP and DAGMM
 #
-# The ablation of a method needs a fair comparison first. Three questions are asked: is the detector better than a random
-# score, better than its untrained network, and better than detectors without a network? All detectors have the same
+# Three questions are asked of each detector. Is it better than a random score? Is it better than its untrained network?
+# Is it better than detectors without a network? All detectors have the same
 # parameters on all data, so no parameter is chosen with the help of test labels. The simple detectors are kNN, a Gaussian and the PCA residual. By
 # default `RDP` averages five networks and `DAGMM` three, and `REPEN` has one. An average is usually better than one of
 # its members, so we also measure RDP and DAGMM with one network.
