@@ -337,7 +337,7 @@ by_set.round(3)
 
 # %%
 ticks = sorted(growing["K"].unique())
-axes = {"xscale": "symlog", "xticks": ticks, "xticklabels": ticks, "xlabel": "operations K"}
+axes = {"xscale": "symlog", "xlim": (1.8, 80), "xticks": ticks, "xticklabels": ticks, "xlabel": "operations K"}
 fig = plots.lines(growing, "K", "AUROC", by="score", panels="normal class", **axes)
 nb.figure(fig, "more_operations", single_run=True, data=growing)
 
@@ -634,7 +634,9 @@ facets = {"col": "measure", "kind": "line", "facet_kws": {"sharey": False}, "hei
 looks = {"hue": "group", "style": "group", "markers": ["o", "^"], "palette": [plots.NORMAL, plots.ANOMALY]}
 long = watched.melt(["epochs", "group"], var_name="measure")
 grid = sns.relplot(long, x="epochs", y="value", **facets, **looks).set_titles("{col_name}")
-grid.set(xscale="symlog", ylim=(0, None), xticks=[0, 1, 10, 100], xticklabels=[0, 1, 10, 100], ylabel="")
+grid.set(
+    xscale="symlog", xlim=(-0.2, None), ylim=(0, None), xticks=[0, 1, 10, 100], xticklabels=[0, 1, 10, 100], ylabel=""
+)
 nb.figure(grid.figure, "inlier_priority", single_run=True, data=watched, dataset=unlabelled[0])
 
 # %% [markdown]

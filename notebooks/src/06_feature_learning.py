@@ -364,7 +364,7 @@ def pair_errors(epochs):
     detector = RDP(epochs=epochs, n_estimators=1, random_state=seed).fit(X_train)
     with torch.no_grad():
         phi, eta = detector.embed(torch.tensor(X_test[shown]))
-        return pd.DataFrame((phi @ phi.T - eta @ eta.T).abs() / detector.latent_dim)
+        return pd.DataFrame((phi @ phi.T - eta @ eta.T).abs().numpy() / detector.latent_dim)
 
 
 # %%

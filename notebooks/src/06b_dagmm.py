@@ -75,7 +75,12 @@ nb = notebook.start("06b_dagmm")
 # `benchmark.measure` draws a new split for each seed, scales the columns by the training rows, and fits the detector. It
 # also measures controls: a random score, the squared length ‖x‖² of the scaled row (the distance-to-centre baseline),
 # and the detector's own *untrained* network. The **gain** is the AUROC of the trained network minus that of the
-# untrained one. `measured` keeps the runs of each setting, so that no setting is measured twice.
+# untrained one.
+#
+# A detector is useful only if it is better than these controls. A random score has an AUROC of about 0.5, and ‖x‖² is
+# computed without training. The untrained network shows how much of the AUROC comes from the architecture alone.
+#
+# `measured` keeps the runs of each setting, so that no setting is measured twice.
 
 
 # %%
@@ -124,6 +129,10 @@ def scaled(dataset):
 # algorithm. The anomaly score is the **energy**, the negative log-likelihood
 #
 # $$E(z) = -\log \sum_{k=1}^K \hat\phi_k\, \mathcal N(z;\, \hat\mu_k, \hat\Sigma_k).$$
+#
+# The relative error is 0 for a perfect reconstruction. The cosine is 1 if the reconstruction has the direction of $x$,
+# whatever its length. Both features relate the error to the length of the row, so a long row does not get a high score
+# because of its length alone.
 #
 # Both networks are trained together on the loss $\lVert x - x'\rVert^2 + \lambda_1 E(z) + \lambda_2 \sum_{k,j}
 # 1/\hat\Sigma_{kjj}$. The last term is needed because a likelihood has no upper bound: a component that shrinks to a
@@ -202,6 +211,9 @@ assert torch.cat([(a - b).abs().flatten() for a, b in pairs]).mean() < 1e-4  # o
 # With a latent code of length 1, $z$ has three coordinates. The marginal of a Gaussian mixture is the mixture of the
 # remaining means and covariances, so we can omit the cosine and plot the energy over latent code and relative error.
 # Both are standardised.
+#
+# A good detector has low energy where normal rows lie, and high energy elsewhere. The network without training is the
+# control.
 #
 # The data are generated and have one degree of freedom: a curve in three columns. The anomalies have the same columns,
 # shuffled, so that each value is plausible alone.
@@ -468,6 +480,9 @@ data = compared[["data set", "mean", "sd"]].reset_index()
 nb.figure(fig, "feature_learning_comparison", n=n_seeds, data=data)
 
 # %% [markdown]
+# In the figure a dot is the mean and a bar is one standard deviation over the splits. First compare a detector with ‖x‖²
+# and with its untrained network, then with kNN, the Gaussian and the PCA residual.
+#
 # RDP and DAGMM have learned: their AUROC is far above that of their untrained networks and of ‖x‖². REPEN is equal to
 # its untrained network. On dependency anomalies the PCA residual is as good as the best network or better, and it is
 # fitted within milliseconds. On `digits/8`, with 64 columns and non-linear relations, the five networks of RDP are better
