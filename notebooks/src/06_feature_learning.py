@@ -284,10 +284,10 @@ repen.round(3)
 
 # %% [markdown]
 # The column `gain` is the one to read. The untrained network is a random projection followed by nearest-neighbour
-# distances, and this is already as good as kNN. On the small tables of the default profile the gain is near 0, and no
-# base detector helps on all of them. On the larger tables `tables/vowels`, `tables/optdigits` and `tables/satellite`, LOF
-# is the base detector with a positive gain on two of three, by more than the spread between seeds. Sp gains nothing
-# there. That is why LOF is the default here, unlike in the paper.
+# distances, and this is already about as good as kNN. On the small tables of the default profile the gain is near 0,
+# and no base detector helps on all of them. On the larger tables `tables/vowels`, `tables/optdigits` and
+# `tables/satellite`, LOF is the base detector with a positive gain on two of three, by more than the spread between
+# seeds. Sp gains nothing there. That is why LOF is the default here, unlike in the paper.
 
 # %% tags=["claim"]
 for dataset in hard_datasets:
@@ -531,8 +531,8 @@ costs = pd.DataFrame(costs, sizes)
 (costs / costs.iloc[0]).round(1)
 
 # %% tags=["claim"]
-# 16 times as many rows: 16 times the cost with subsamples, up to 256 times with all pairs. The factor 0.5 allows for
-# disturbed timings.
+# 16 times as many rows: 16 times the cost with subsamples, about 256 times with all pairs. The factor 0.5 allows for
+# timings that other processes disturb.
 growth = costs.iloc[-1] / costs.iloc[0]
 assert growth["REPEN"] < 0.5 * growth["kNN"]
 
