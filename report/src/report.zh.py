@@ -310,10 +310,10 @@
 # {{ figure:symmetry }}
 
 # %% [markdown]
-# E3Outlier [@wang2019e3outlier] 把同样的任务用于无人整理过的图像，给训练图像自身排序。它之所以有效，是因为多数派的拉力大于少数派：训练开始时，正常样本梯度之和是离群样本的 {{ value:05_self_supervised.pull_ratio_start }} 倍。在混有一成离群样本的照片数据上，它达到 {{ value:05_self_supervised.unsorted_e3_pl_auroc }}，在同样特征上建的森林为 {{ value:05_self_supervised.unsorted_ssd_if_auroc }}，卷积自编码器为 {{ value:05_self_supervised.unsorted_cae_auroc }}。{{ ref:unsorted_table }}把它与论文的 MNIST 结果并列。各方法在照片上的次序与论文一致，但实验并不相同：论文有数千张更大的图像、一个宽残差网络和十个类别，我们只有一个类别的两百张小图。在居中的数字上，这张表什么也说明不了，因为尺子就能解决。脚本 `benchmarks/contaminated_images.py` 采用更接近论文的规程，使用 MNIST 的一万个测试数字。
+# E3Outlier [@wang2019e3outlier] 把同样的任务用于无人整理过的图像，给训练图像自身排序。它之所以有效，是因为多数派的拉力大于少数派：训练开始时，正常样本梯度之和是离群样本的 {{ value:05_self_supervised.gradient_ratio_start }} 倍。在混有一成离群样本的照片数据上，它达到 {{ value:05_self_supervised.unlabelled_e3_pl_auroc }}，在同样特征上建的森林为 {{ value:05_self_supervised.unlabelled_ssd_if_auroc }}，卷积自编码器为 {{ value:05_self_supervised.unlabelled_cae_auroc }}。{{ ref:unlabelled_table }}把它与论文的 MNIST 结果并列。各方法在照片上的次序与论文一致，但实验并不相同：论文有数千张更大的图像、一个宽残差网络和十个类别，我们只有一个类别的两百张小图。在居中的数字上，这张表什么也说明不了，因为尺子就能解决。脚本 `benchmarks/contaminated_images.py` 采用更接近论文的规程，使用 MNIST 的一万个测试数字。
 
 # %% [markdown]
-# {{ table:unsorted_table }}
+# {{ table:unlabelled_table }}
 
 # %% [markdown]
 # ### 特征学习 {#learned-features}
@@ -322,9 +322,9 @@
 #
 # $$E(z) = -\log \sum_{k=1}^{K} \phi_k \, \mathcal{N}\big(z; \mu_k, \Sigma_k\big).$$
 #
-# {{ ref:feature_learning_comparison }}是整门课程里最让人清醒的一幅图。在相互依赖的列上，与各自未经训练的网络相比，RDP 提高了 {{ value:06_feature_learning.rdp_gain }}，DAGMM 提高了 {{ value:06_feature_learning.dagmm_gain }}：两者都学到了东西。REPEN 则为 {{ value:06_feature_learning.repen_gain }}：它未经训练的网络大体上保持距离不变，就是乔装的 kNN。在同一张表上，kNN 为 {{ value:06_feature_learning.knn_auroc }}，DAGMM 为 {{ value:06_feature_learning.dagmm_auroc }}，PCA 为 {{ value:06_feature_learning.pca_auroc }}。RDP 取五个网络的平均，DAGMM 取三个；只用一个网络时，二者为 {{ value:06_feature_learning.rdp_auroc_one_network }} 与 {{ value:06_feature_learning.dagmm_auroc_one_network }}。在两张相互依赖的表上，RDP 论文的核心，即预测关系，使 AUROC 改变 {{ value:06_feature_learning.rdp_gain_by_relation }}，训练 DAGMM 的混合模型使它改变 {{ value:06_feature_learning.dagmm_gain_by_mixture }}。REPEN 的成败取决于教师：在一个只有一列要紧的人造例子里，跟对了教师达到 {{ value:06_feature_learning.repen_right_teacher_auroc }}，跟错了教师只有 {{ value:06_feature_learning.repen_wrong_teacher_auroc }}。
+# {{ ref:feature_learning_comparison }}是整门课程里最让人清醒的一幅图。在相互依赖的列上，与各自未经训练的网络相比，RDP 提高了 {{ value:06b_dagmm.rdp_gain }}，DAGMM 提高了 {{ value:06b_dagmm.dagmm_gain }}：两者都学到了东西。REPEN 则为 {{ value:06b_dagmm.repen_gain }}：它未经训练的网络大体上保持距离不变，就是乔装的 kNN。在同一张表上，kNN 为 {{ value:06b_dagmm.knn_auroc }}，DAGMM 为 {{ value:06b_dagmm.dagmm_auroc }}，PCA 为 {{ value:06b_dagmm.pca_auroc }}。RDP 取五个网络的平均，DAGMM 取三个；只用一个网络时，二者为 {{ value:06b_dagmm.rdp_auroc_one_network }} 与 {{ value:06b_dagmm.dagmm_auroc_one_network }}。在两张相互依赖的表上，RDP 论文的核心，即预测关系，使 AUROC 改变 {{ value:06b_dagmm.rdp_gain_by_relation }}，训练 DAGMM 的混合模型使它改变 {{ value:06b_dagmm.dagmm_gain_by_mixture }}。REPEN 的成败取决于教师：在一个只有一列要紧的人造例子里，跟对了教师达到 {{ value:06_feature_learning.repen_informative_base_auroc }}，跟错了教师只有 {{ value:06_feature_learning.repen_uninformative_base_auroc }}。
 #
-# {{ ref:dagmm_published }}转录了 DAGMM 已发表的结果，从中可以看出，离开实验规程，F1 能说明的事情何其之少。阈值取的是数据的异常比例，实际工作中没有人知道它，而 F1 恰恰依赖这个比例：甲状腺这张表，按 AUROC 衡量，尺子几乎就能解决，按 F1 衡量，每种方法都显得很差。{{ if:06_feature_learning.paper_dataset is thyroid }}我们自己的 DAGMM 以异常比例定阈值，F1 为 {{ value:dagmm_paper_row; mean; f1_at_rate }}；由训练分数定阈值，F1 为 {{ value:dagmm_paper_row; mean; f1 }}。{{ else }}笔记本的 course 配置会用两种阈值补上我们自己的一行。{{ end }}Arrhythmia 和 KDDCup 不在课程数据之列，对那几列我们不作任何断言。
+# {{ ref:dagmm_published }}转录了 DAGMM 已发表的结果，从中可以看出，离开实验规程，F1 能说明的事情何其之少。阈值取的是数据的异常比例，实际工作中没有人知道它，而 F1 恰恰依赖这个比例：甲状腺这张表，按 AUROC 衡量，尺子几乎就能解决，按 F1 衡量，每种方法都显得很差。{{ if:06b_dagmm.paper_dataset is thyroid }}我们自己的 DAGMM 以异常比例定阈值，F1 为 {{ value:dagmm_paper_row; mean; f1_at_rate }}；由训练分数定阈值，F1 为 {{ value:dagmm_paper_row; mean; f1 }}。{{ else }}笔记本的 course 配置会用两种阈值补上我们自己的一行。{{ end }}Arrhythmia 和 KDDCup 不在课程数据之列，对那几列我们不作任何断言。
 
 # %% [markdown]
 # {{ figure:feature_learning_comparison }}

@@ -147,9 +147,9 @@
 #   anomalous; Isolation Forest {{ value:contamination; 20.0; Isolation Forest; training samples }}, a robust autoencoder
 #   {{ value:contamination; 20.0; robust AE; training samples }}, a plain one after 50 epochs
 #   {{ value:contamination; 20.0; plain AE, 50 epochs; training samples }}. E3Outlier reached
-#   {{ value:05_self_supervised.unsorted_e3_pl_auroc }} on digits on photographs, a tenth of them anomalous; the ruler
-#   {{ value:05_self_supervised.unsorted_norm_auroc }}, a convolutional autoencoder
-#   {{ value:05_self_supervised.unsorted_cae_auroc }}.
+#   {{ value:05_self_supervised.unlabelled_e3_pl_auroc }} on digits on photographs, a tenth of them anomalous; the ruler
+#   {{ value:05_self_supervised.unlabelled_norm_auroc }}, a convolutional autoencoder
+#   {{ value:05_self_supervised.unlabelled_cae_auroc }}.
 # - **What failed** is an autoencoder that trains for long: after 200 epochs it has memorised such anomalies and has
 #   {{ value:contamination; 20.0; plain AE, 200 epochs; training samples }}.
 # - **See** notebooks [03b](notebooks/03b_robust_autoencoders.html) and [05](notebooks/05_self_supervised.html).

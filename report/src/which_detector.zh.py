@@ -94,7 +94,7 @@
 # ### 数据无人整理，训练样本里混有异常 {#contaminated}
 #
 # - **先用**每个样本到**其余**样本的近邻距离（kNN）排查表格或小图像；背景多变的图像用 `E3Outlier`。
-# - **达到**：训练用的数字有五分之一是异常，要它从中找出来，{{ value:contamination; 20.0; kNN; training samples }}；孤立森林为 {{ value:contamination; 20.0; Isolation Forest; training samples }}，稳健自编码器为 {{ value:contamination; 20.0; robust AE; training samples }}，训练 50 轮的普通自编码器为 {{ value:contamination; 20.0; plain AE, 50 epochs; training samples }}。E3Outlier 在叠在照片上的数字上，异常占一成，为 {{ value:05_self_supervised.unsorted_e3_pl_auroc }}；尺子为 {{ value:05_self_supervised.unsorted_norm_auroc }}，卷积自编码器为 {{ value:05_self_supervised.unsorted_cae_auroc }}。
+# - **达到**：训练用的数字有五分之一是异常，要它从中找出来，{{ value:contamination; 20.0; kNN; training samples }}；孤立森林为 {{ value:contamination; 20.0; Isolation Forest; training samples }}，稳健自编码器为 {{ value:contamination; 20.0; robust AE; training samples }}，训练 50 轮的普通自编码器为 {{ value:contamination; 20.0; plain AE, 50 epochs; training samples }}。E3Outlier 在叠在照片上的数字上，异常占一成，为 {{ value:05_self_supervised.unlabelled_e3_pl_auroc }}；尺子为 {{ value:05_self_supervised.unlabelled_norm_auroc }}，卷积自编码器为 {{ value:05_self_supervised.unlabelled_cae_auroc }}。
 # - **落败者**：训练太久的自编码器。训练 200 轮之后，它记住了这些异常，只有 {{ value:contamination; 20.0; plain AE, 200 epochs; training samples }}。
 # - **详见**笔记本 [03b](notebooks/03b_robust_autoencoders.html) 与 [05](notebooks/05_self_supervised.html)。
 #
