@@ -325,6 +325,7 @@ looks = {"hue": "network", "style": "network", "markers": plots.MARKERS[:3], "da
 for axis, quantity in zip(axes, ("spread of the latent codes", "AUROC")):
     sns.lineplot(collapse, x="epochs", y=quantity, palette=plots.COLORS[:3], ax=axis, **looks)
 axes[0].set(yscale="log")
+axes[0].legend_.set_title(None)
 axes[1].legend_.remove()
 nb.figure(fig, "svdd_collapse", data=collapse)
 
