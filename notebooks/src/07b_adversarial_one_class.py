@@ -581,12 +581,13 @@ if hard_datasets == ["injected/dependency/breast_cancer", "injected/dependency/d
 # ### Attempts to beat kNN on tables
 #
 # kNN is a strong baseline, and three ideas from the literature were tried against it: diffusion time estimation, deep
-# isolation forest, and random feature maps. Results are kept for the third only, in the [benchmark
-# page](../benchmarks/README.md). Random feature maps are the detector `ArcSineKernelDistance`. It was chosen on three
-# tables (vowels, optdigits, satellite). On the report halves of these tables it leads kNN(5) by .030 ± .005 in AUROC.
-# It was then run once on six tables that nobody had looked at. There it has .848, kNN(5) .850 and kNN(1) .862. The lead
-# is gone. A choice made on a few tables does not carry over to others, and a fair test needs tables that had no part in
-# the choice.
+# isolation forest, and random feature maps. Numbers are recorded for the third only; they are from
+# `benchmarks/README.md`, which refers to `benchmarks/runs/tables.jsonl` and `benchmarks/runs/report.jsonl`. The
+# detector `ArcSineKernelDistance` (`mmad_utils/detectors/kernel_distance.py`) is the limit of infinitely many random
+# features. It was chosen on the tables vowels, optdigits and satellite. On the report halves of these tables it leads
+# kNN(5) by .030 ± .005 in mean AUROC. It was then run once on six tables that nobody had looked at. There it has .848,
+# kNN(5) .850 and kNN(1) .862, so the lead is lost. A choice made on a few tables does not carry over to others. A fair
+# test needs tables that had no part in the choice.
 #
 # ### Ablations
 #

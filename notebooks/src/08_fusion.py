@@ -214,7 +214,7 @@ long = ranks.melt("kind", var_name="panel", value_name="rank of the score")
 looks = {"hue_order": ["normal", "mismatch"], "palette": [plots.NORMAL, plots.ANOMALY], "element": "step"}
 grid = sns.displot(
     long, x="rank of the score", hue="kind", col="panel", bins=15, binrange=(0, 1), fill=False, stat="density",
-    common_norm=False, height=2.3, aspect=0.7, **looks,
+    common_norm=False, height=2.3, aspect=0.63, **looks,
 )  # fmt: skip
 grid.set_titles("{col_name}").set_axis_labels("rank of the score", "density")
 grid.legend.set_title(None)
@@ -544,7 +544,7 @@ ablations
 # - **Graph.** The edges between samples contribute nothing beyond the spread of seeds. The contrastive loss is what
 #   matters.
 #
-# The [benchmark page](../benchmarks/README.md) has the same table over five seeds.
+# `benchmarks/README.md` has the same table over five seeds.
 
 # %% tags=["claim"]
 if full_size and n_seeds >= 2:

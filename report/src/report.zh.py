@@ -332,7 +332,7 @@
 # %% [markdown] checked="05381e7b 05381e7b"
 # {{ table:dagmm_published }}
 
-# %% [markdown] checked="0f7d3522 963b2fe8"
+# %% [markdown] checked="92c86683 50aa7352"
 # ### 单类网络 {#one-class-networks}
 #
 # Deep SVDD [@ruff2018deepsvdd] 学习一个空间，让正常样本聚拢在固定的中心 $c$ 周围，
@@ -445,7 +445,7 @@
 #
 # 没有哪种融合在所有种类上都最好（{{ ref:fusion_by_kind }}）。在损坏的部分上，取最大值的后期融合最好，注意力和图落后。在各部分的分数之外再加一个联合分数，它在错配以外的所有异常上为 {{ value:08_fusion.not_mismatch_joint_auroc }}；只需一秒的早期融合为 {{ value:08_fusion.not_mismatch_early_auroc }}。
 
-# %% [markdown] checked="10453b57 10453b57"
+# %% [markdown] checked="3df58119 3df58119"
 # {{ figure:fusion_scores }}
 
 # %% [markdown] checked="fb27d940 fb27d940"

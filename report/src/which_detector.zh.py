@@ -71,7 +71,7 @@
 # - **短板**：旋转改变不了的内容。转半圈就与自身重合的数字，只有 {{ value:05_self_supervised.symmetric_auroc }}。留出的**正常**图像转了多少能否说对，事先就能告诉您。
 # - **详见**[笔记本 05](notebooks/05_self_supervised.html)。
 
-# %% [markdown] checked="8fe25dce b10adb0a"
+# %% [markdown] checked="4b888483 6863083b"
 # ## 表格 {#tables}
 #
 # ### 异常无非离得远 {#far-out}
