@@ -462,7 +462,7 @@ assert sad_new[most] > sad_new[0] - 0.03
 # | + | Scoring is one pass of the network and stores only the weights, while kNN stores samples | 1 |
 # | − | A trivial solution exists; a low loss proves nothing | 2 |
 # | − | Training scores are smaller than scores of new normal samples; calibration needs held-out rows | 1 |
-# | − | On small tables PCA and kNN are as good | [07b](07b_adversarial_one_class.ipynb) |
+# | − | On small tables PCA is as good and much faster | [07b](07b_adversarial_one_class.ipynb) |
 #
 # ## In this notebook
 #

@@ -501,11 +501,10 @@ assert distances["α = 0.5, β = 5"] > distances["α = 0.5"]
 # `benchmark.measure` fits a detector on a fresh split and scores the test set. It also measures a random score, ‖x‖²
 # and the same network without training. PCA, a Gaussian and kNN are baselines.
 #
-# [Deep SVDD](07_one_class.ipynb) of the last notebook is compared too. By default it averages
-# the scores of five networks, ALOCC and Fence GAN of three. The papers train one. An average is usually better than one
-# network, whatever the method. Each detector is therefore measured again with **one network**. Compare methods with
-# equal numbers of networks. The tables have few training rows (87 to 178), so all three get small batches and more
-# epochs.
+# [Deep SVDD](07_one_class.ipynb) of the last notebook is compared too. By default it averages the scores of five
+# networks, ALOCC and Fence GAN of three. The papers train one. An average is usually better than one network, whatever
+# the method. Each detector is therefore measured again with **one network**. Compare methods with equal numbers of
+# networks. The tables have few training rows (87 to 178), so all three get small batches and more epochs.
 
 # %%
 learned = ["DeepSVDD", "ALOCC", "FenceGAN"]
@@ -668,7 +667,7 @@ if easy_dataset in ("breast_cancer", "thyroid"):
 # | + | The second class can be designed: noise for ALOCC, position and width for Fence GAN | 1, 2 |
 # | − | The second class decides; if it is wrong, the score is useless or inverted | 1, 2 |
 # | − | No normal sample shows when adversarial training should stop | 1 |
-# | − | PCA and kNN are as good on small tables | 3 |
+# | − | On small tables PCA is as good and much faster | 3 |
 #
 # Generated samples cannot imitate *every* anomaly. They only need to surround the data. In two dimensions a few hundred
 # samples suffice. In sixty no number does, and the result depends on how $D$ interpolates.
