@@ -643,27 +643,27 @@
 # ends with an AUROC of {{ value:07_one_class.collapse_auroc_guarded }}, with the centre at the origin at
 # {{ value:07_one_class.collapse_auroc_center_at_zero }}. ALOCC [@sabokrou2018alocc] trains a refiner that repairs
 # noisy samples against a discriminator. With a refiner built as in the paper, the AUROC of its score rose to
-# {{ value:07_one_class.alocc_bottleneck_peak_auroc }} and then *turned over* to
-# {{ value:07_one_class.alocc_bottleneck_last_auroc }}: a good refiner’s output is smoother than real data, so that
+# {{ value:07b_adversarial_one_class.alocc_bottleneck_peak_auroc }} and then *turned over* to
+# {{ value:07b_adversarial_one_class.alocc_bottleneck_last_auroc }}: a good refiner’s output is smoother than real data, so that
 # roughness comes to look real. A refiner that only corrects its input does not have the fault and ends at
-# {{ value:07_one_class.alocc_correction_last_auroc }}. Fence GAN [@ngo2019fencegan] asks its generator for samples
+# {{ value:07b_adversarial_one_class.alocc_correction_last_auroc }}. Fence GAN [@ngo2019fencegan] asks its generator for samples
 # around the data instead of on them; when the samples start inside, the verdict is upside down
-# ({{ value:07_one_class.moons_auroc_inside }} instead of {{ value:07_one_class.moons_auroc_fence }} on two moons).
+# ({{ value:07b_adversarial_one_class.moons_auroc_inside }} instead of {{ value:07b_adversarial_one_class.moons_auroc_fence }} on two moons).
 #
-# On dependent columns, as a mean over two tables, ALOCC has {{ value:07_one_class.alocc_hard_auroc }}, Deep SVDD
-# {{ value:07_one_class.deepsvdd_hard_auroc }}, Fence GAN {{ value:07_one_class.fencegan_hard_auroc }}, kNN
-# {{ value:07_one_class.knn_hard_auroc }} and the ruler {{ value:07_one_class.norm_hard_auroc }}
+# On dependent columns, as a mean over two tables, ALOCC has {{ value:07b_adversarial_one_class.alocc_hard_auroc }}, Deep SVDD
+# {{ value:07b_adversarial_one_class.deepsvdd_hard_auroc }}, Fence GAN {{ value:07b_adversarial_one_class.fencegan_hard_auroc }}, kNN
+# {{ value:07b_adversarial_one_class.knn_hard_auroc }} and the ruler {{ value:07b_adversarial_one_class.norm_hard_auroc }}
 # ({{ ref:table:one_class_comparison }}). These are averages over five networks for Deep SVDD and three for the other two,
 # which is our addition. With one network each, as in the papers, ALOCC has
-# {{ value:07_one_class.alocc_hard_auroc_one_network }}, Deep SVDD {{ value:07_one_class.deepsvdd_hard_auroc_one_network }}
-# and Fence GAN {{ value:07_one_class.fencegan_hard_auroc_one_network }}. ALOCC’s lead needs a caveat. Its noise breaks the
+# {{ value:07b_adversarial_one_class.alocc_hard_auroc_one_network }}, Deep SVDD {{ value:07b_adversarial_one_class.deepsvdd_hard_auroc_one_network }}
+# and Fence GAN {{ value:07b_adversarial_one_class.fencegan_hard_auroc_one_network }}. ALOCC’s lead needs a caveat. Its noise breaks the
 # relations between columns, and so does the recipe by which these anomalies were made. The training of ALOCC’s refiner
-# changes the AUROC by {{ value:07_one_class.alocc_gain_by_refiner }}, that of Fence GAN’s generator by
-# {{ value:07_one_class.fencegan_gain_by_generator }}: on these tables both discriminators learn most from the samples that
-# their partners make before they are trained. On {{ name:07_one_class.easy_dataset }}
-# {{ if:07_one_class.easy_best_network_auroc > 07_one_class.easy_norm_auroc }}the best network is ahead of the
-# ruler,{{ else }}no network is ahead of the ruler,{{ end }} {{ value:07_one_class.easy_best_network_auroc }} for the
-# best against {{ value:07_one_class.easy_norm_auroc }}.
+# changes the AUROC by {{ value:07b_adversarial_one_class.alocc_gain_by_refiner }}, that of Fence GAN’s generator by
+# {{ value:07b_adversarial_one_class.fencegan_gain_by_generator }}: on these tables both discriminators learn most from the samples that
+# their partners make before they are trained. On {{ name:07b_adversarial_one_class.easy_dataset }}
+# {{ if:07b_adversarial_one_class.easy_best_network_auroc > 07b_adversarial_one_class.easy_norm_auroc }}the best network is ahead of the
+# ruler,{{ else }}no network is ahead of the ruler,{{ end }} {{ value:07b_adversarial_one_class.easy_best_network_auroc }} for the
+# best against {{ value:07b_adversarial_one_class.easy_norm_auroc }}.
 
 # %% [markdown]
 # {{ figure:svdd_collapse }}
@@ -874,7 +874,7 @@
 # anomalies but mismatches, and early fusion, which costs a second, {{ value:08_fusion.not_mismatch_early_auroc }}.
 
 # %% [markdown]
-# {{ figure:fusion_elephant }}
+# {{ figure:fusion_scores }}
 
 # %% [markdown]
 # {{ table:fusion_by_kind }}

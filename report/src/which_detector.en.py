@@ -134,7 +134,7 @@
 #   {{ value:one_class_comparison; injected/dependency/breast_cancer; ALOCC; fit (s) }}, but it was trained on broken
 #   dependencies, which is what it was tested on.
 # - **See** notebooks [02](notebooks/02_task4_isolation_forest.html), [06](notebooks/06_feature_learning.html) and
-#   [07](notebooks/07_one_class.html).
+#   [07b](notebooks/07b_adversarial_one_class.html).
 
 # %% [markdown]
 # ## Labels {#labels}

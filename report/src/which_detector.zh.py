@@ -86,7 +86,7 @@
 # - **先用** `PCAResidual`；行多列少时，用高斯混合模型。
 # - **达到**：两张表上 {{ value:isolation_forest_hard_comparison; injected/dependency/breast_cancer; PCA residual; AUROC }} 和 {{ value:isolation_forest_hard_comparison; injected/dependency/digits/8; PCA residual; AUROC }}，拟合 {{ value:isolation_forest_hard_comparison; injected/dependency/breast_cancer; PCA residual; fit (s) }}；尺子为 {{ value:isolation_forest_hard_comparison; injected/dependency/breast_cancer; distance to centre, standardised; AUROC }} 和 {{ value:isolation_forest_hard_comparison; injected/dependency/digits/8; distance to centre, standardised; AUROC }}；混合模型为 {{ value:isolation_forest_hard_comparison; injected/dependency/breast_cancer; Gaussian mixture; AUROC }} 和 {{ value:isolation_forest_hard_comparison; injected/dependency/digits/8; Gaussian mixture; AUROC }}。
 # - **落败者**：孤立森林，它每一刀只看一列，{{ value:isolation_forest_hard_comparison; injected/dependency/breast_cancer; Isolation Forest; AUROC }} 和 {{ value:isolation_forest_hard_comparison; injected/dependency/digits/8; Isolation Forest; AUROC }}。最好的网络是 ALOCC，在第一张表上为 {{ value:one_class_comparison; injected/dependency/breast_cancer; ALOCC; AUROC }}，{{ value:one_class_comparison; injected/dependency/breast_cancer; ALOCC; fit (s) }}；但它训练时练的就是打破依赖关系，考的也是这个。
-# - **详见**笔记本 [02](notebooks/02_task4_isolation_forest.html)、[06](notebooks/06_feature_learning.html) 与 [07](notebooks/07_one_class.html)。
+# - **详见**笔记本 [02](notebooks/02_task4_isolation_forest.html)、[06](notebooks/06_feature_learning.html) 与 [07b](notebooks/07b_adversarial_one_class.html)。
 
 # %% [markdown]
 # ## 标签 {#labels}
