@@ -31,7 +31,7 @@
 # - to measure the effects of unequal sample sizes and of shrinkage;
 # - to divide a squared distance among columns and pixels.
 #
-# Reading time: 25 minutes. Running time: 2 minutes.
+# Reading time: 30 minutes. Running time: 2 minutes.
 #
 # Terms in the [glossary](glossary.md), in English and Chinese: [encoder](glossary.md#Encoder), [shared latent
 # space](glossary.md#Shared-latent-space), [alignment](glossary.md#Alignment),
@@ -135,6 +135,8 @@ with seeded(seed) as generator:
 # %%
 predicted = network(torch.cat([rows.masked_fill(hidden, 0), hidden.float()], dim=1))
 loss = (predicted - rows)[hidden].square().mean()
+
+# %%
 optimizer.zero_grad()
 loss.backward()
 optimizer.step()
@@ -224,6 +226,8 @@ def standardised(rows):
 
 latents = standardised(X["tabular"]) @ P
 mean, covariance = latents.mean(axis=0), np.cov(latents.T, bias=True) + 0.3 * np.eye(latent_dim)
+
+# %%
 gap = standardised(X_test["tabular"]) @ P - mean
 squared = (gap * np.linalg.solve(covariance, gap.T).T).sum(axis=1)
 print(f"median squared distance of the test rows: {np.median(squared):.1f}")
@@ -314,6 +318,8 @@ narrow = {"scorer": GaussianAnomalyScorer(), "latent_dim": 16, "calibration_fold
 not_aligned = detector(**narrow).fit(X)
 latents16 = not_aligned.encode(X)
 n = min(len(part) for part in latents16.values())
+
+# %%
 centred = {name: part[:n] - part[:n].mean(axis=0) for name, part in latents16.items()}
 batches = [torch.from_numpy(part / part.std()).float() for part in centred.values()]
 
@@ -350,6 +356,11 @@ def identity_maps():
 with seeded(seed) as generator:
     maps = identity_maps()
     discriminator = nn.Sequential(nn.Linear(16, 64), nn.ReLU(), nn.Linear(64, 2))
+
+# %% [markdown]
+# The batch has the same number of samples of each modality.
+
+# %%
 modality = torch.repeat_interleave(torch.arange(2), n)
 mapped = torch.cat([layer(batch) for layer, batch in zip(maps, batches)])
 cross_entropy = F.cross_entropy(discriminator(mapped), modality)
@@ -357,6 +368,8 @@ change = F.mse_loss(mapped, torch.cat(batches))
 
 # %%
 optimizers = [torch.optim.Adam(part.parameters(), lr=1e-3) for part in (discriminator, maps)]
+
+# %%
 cross_entropy.backward(inputs=list(discriminator.parameters()), retain_graph=True)
 (change - cross_entropy).backward(inputs=list(maps.parameters()))
 for optimizer in optimizers:
@@ -375,6 +388,8 @@ maps, generator = identity_maps(), torch.Generator().manual_seed(seed)
 optimizer = torch.optim.Adam(maps.parameters(), lr=1e-3)
 mapped = torch.cat([layer(batch) for layer, batch in zip(maps, batches)])
 views = [mapped + 0.3 * torch.randn(mapped.shape, generator=generator) for _ in range(2)]
+
+# %%
 both = F.normalize(torch.cat(views), dim=1)
 similarity = (both @ both.T / 0.2).fill_diagonal_(-torch.inf)
 contrast = F.cross_entropy(similarity, torch.arange(len(both)).roll(len(mapped)))
@@ -403,6 +418,8 @@ for name, alignment in {
     "moment matching": MomentMatching(),
 }.items():
     aligned[name] = detector(alignment=alignment, **narrow).fit(X)
+
+# %%
 results = {
     name: {"modality": modality_auroc(fitted.encode(X), fitted.encode(normal)), **auroc_by_modality(fitted)}
     for name, fitted in aligned.items()
@@ -486,6 +503,8 @@ covariances = {
     "empirical + 1e-9": np.cov(trained.T, bias=True) + 1e-9 * np.eye(latent_dim),
     "Ledoit-Wolf": LedoitWolf().fit(trained).covariance_,
 }
+
+# %%
 results = {}
 for name, matrix in covariances.items():
     ratio = np.median(distances(matrix, tested)[image.y_test == 0]) / np.median(distances(matrix, trained))
@@ -532,6 +551,8 @@ shares = (delta * gradient)[:, :d] + (delta * gradient)[:, d:]  # a column has t
 
 # %%
 scaled = encoder.transform(damaged)[:, :d]
+
+# %%
 hits = pd.Series({
     "largest |z|": (np.abs(scaled).argmax(axis=1) == column).mean(),
     "largest share": (shares.argmax(axis=1) == column).mean(),

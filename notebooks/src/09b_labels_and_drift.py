@@ -26,7 +26,7 @@
 # - to correct the unsupervised score with a few labelled anomalies, without harm to the detection of other anomalies;
 # - to measure which part of a detector is worth transferring to new data.
 #
-# Reading time: 20 minutes. Running time: 2 minutes.
+# Reading time: 30 minutes. Running time: 2 minutes.
 #
 # Terms in the [glossary](glossary.md), in English and Chinese: [attention](glossary.md#Attention),
 # [energy](glossary.md#Energy), [drift](glossary.md#Drift), [half-life](glossary.md#Half-life),
@@ -76,7 +76,8 @@ nb = notebook.start("09b_labels_and_drift")
 #
 # The features of each encoder are standardised and mapped to `latent_dim` latents. The default scorer is a Gaussian
 # mixture with one component per modality. `calibration_folds=0` leaves out the p-values, because the AUROC needs ranks
-# only.
+# only. The modalities are *unpaired*: no image belongs to any row of the table, and their numbers may differ. All
+# training samples are normal. The test sets have normal samples (label 0) and anomalies (label 1).
 
 # %%
 image, table = nb.load(image_dataset, seed=seed), nb.load(table_dataset, seed=seed)
@@ -95,6 +96,7 @@ def detector(encoders, **parameters):
     return MultiModalAnomalyDetector(encoders, **options)
 
 
+# %%
 unified = detector(encoders()).fit(X)
 found = {name: metrics.auroc(y_test[name], scores) for name, scores in unified.anomaly_score(X_test).items()}
 pd.Series(found, name="AUROC").round(3).to_frame()
@@ -104,7 +106,9 @@ pd.Series(found, name="AUROC").round(3).to_frame()
 #
 # A new modality needs an encoder, and no other part of the detector changes. Our example is the vibration of a
 # machine. The normal signals are sine waves of one frequency with noise. The anomalies have an additional weak sine wave
-# of another frequency. The encoder computes the power in 16 frequency bands.
+# of another frequency. The encoder computes the power in 16 frequency bands. It has nothing to learn, so that `fit` does
+# nothing. The logarithm reduces the range of the values, from the strong band of the sine wave to the noise in the other
+# bands.
 
 
 # %%
@@ -125,6 +129,11 @@ def vibration(n, frequency, rng):
     return np.sin(2 * np.pi * frequency * time + phase) + 0.3 * rng.normal(size=(n, 256))
 
 
+# %% [markdown]
+# There are 150 normal signals for the training. The test set has 100 normal signals and 100 anomalies, whose second
+# frequency has 0.3 times the amplitude of the first.
+
+# %%
 rng = np.random.default_rng(seed)
 series = vibration(150, 20, rng)
 series_test = np.concatenate([vibration(100, 20, rng), vibration(100, 20, rng) + 0.3 * vibration(100, 60, rng)])
@@ -159,6 +168,9 @@ latents = np.concatenate(list(unified.encode(X).values()))
 z = torch.from_numpy(PCA(20, whiten=True).fit_transform(latents)).float()
 
 # %% [markdown]
+# The components are computed from the latents of both modalities and whitened, so that each has variance 1. In this
+# comparison the density models see the same inputs as kernel density.
+#
 # ### One training step of the normalizing flow
 #
 # A flow is an invertible network $u = T(z)$ that maps the data to a standard Gaussian. The change of variables gives
@@ -166,15 +178,21 @@ z = torch.from_numpy(PCA(20, whiten=True).fit_transform(latents)).float()
 #
 # $$ \log p(z) = \log \mathcal N(T(z); 0, I) + \log\left|\det \tfrac{\partial T}{\partial z}\right| . $$
 #
-# The loss is the mean of $-\log p$, which is also the anomaly score.
+# The loss is the mean of $-\log p$, which is also the anomaly score. The network must make the determinant easy to
+# compute. In a masked autoregressive flow, $u_i$ depends on $z_1, \dots, z_i$ only. The matrix of the derivatives is then
+# triangular, and its determinant is the product of the diagonal.
 
 # %%
 with seeded(seed):
     flow = zuko.flows.MAF(20, transforms=3, hidden_features=(64, 64))  # masked autoregressive flow
 optimizer = torch.optim.Adam(flow.parameters(), lr=3e-3)
+
+# %%
 u, log_det = flow().transform.call_and_ladj(z)
 log_density = -u.square().sum(dim=1) / 2 - 20 / 2 * np.log(2 * np.pi) + log_det
 flow_loss = -log_density.mean()
+
+# %%
 flow_loss.backward()
 optimizer.step()
 print(f"loss before the step {flow_loss.item():.2f}, after the step {-flow().log_prob(z).mean().item():.2f}")
@@ -184,12 +202,18 @@ print(f"loss before the step {flow_loss.item():.2f}, after the step {-flow().log
 #
 # An energy $E(z)$ is an unnormalised negative log density. Ours is $E(z) = -\log q(z) - f(z)$ with a Gaussian $q$ and a
 # network $f$. Noise-contrastive estimation trains $f$ as a classifier between the data and samples of $q$. Then
-# $q\,e^{f}$ approaches the density of the data. $f$ is 0 at the start, and the energy is that of the Gaussian.
+# $q\,e^{f}$ approaches the density of the data. $f$ is 0 at the start, and the energy is that of the Gaussian. The
+# classifier has then the loss $2 \log 2$, because it gives each class the probability 0.5.
 
 # %%
 q = GaussianAnomalyScorer().fit(z.double().numpy())
 white = torch.linalg.solve_triangular(torch.from_numpy(q.cholesky_), (z - torch.from_numpy(q.mean_)).T, upper=False)
 white = white.T.float()  # coordinates in which q is a standard Gaussian
+
+# %% [markdown]
+# The samples of $q$ are standard normal in these coordinates. The last layer of $f$ starts at 0.
+
+# %%
 noise = torch.randn(z.shape, generator=torch.Generator().manual_seed(seed))
 f = nn.Sequential(nn.Linear(20, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 1))
 nn.init.zeros_(f[-1].weight)
@@ -200,28 +224,37 @@ optimizer = torch.optim.Adam(f.parameters(), lr=1e-3)
 energy_loss = F.softplus(-f(white)).mean() + F.softplus(f(noise)).mean()
 energy_loss.backward()
 optimizer.step()
+
+# %% [markdown]
+# After one step the classifier is slightly better than a random guess.
+
+# %%
 after = F.softplus(-f(white)).mean() + F.softplus(f(noise)).mean()
 print(f"loss before the step {energy_loss.item():.4f}, after the step {after.item():.4f}")
 
 # %% tags=["claim"]
 import mmad_utils
 
-# The classes have the same losses before their first step, up to rounding in float32.
+# The classes compute the same scores and losses with untrained networks. They score in float64, the steps in float32.
 same_flow = mmad_utils.FlowDensity(epochs=0, random_state=seed).fit(z.numpy())
 with torch.no_grad():
-    u, log_det = same_flow.network_().transform.call_and_ladj(z)
+    u, log_det = same_flow.network_().transform.call_and_ladj(z.double())
     by_hand = u.square().sum(dim=1) / 2 + 10 * np.log(2 * np.pi) - log_det
-    assert torch.allclose(by_hand, same_flow.batch_score(z, None), rtol=1e-4)
+    assert torch.allclose(by_hand, same_flow.batch_score(z.double(), None))
 same_energy = mmad_utils.EnergyModel(epochs=0, random_state=seed).fit(z.numpy())
-assert torch.isclose(same_energy.loss(z, torch.Generator().manual_seed(seed)), energy_loss, rtol=1e-5)
-assert torch.allclose(same_energy._whitened(z), white, atol=1e-3)
+loss = same_energy.loss(z.double(), torch.Generator().manual_seed(seed))
+assert np.isclose(loss.item(), energy_loss.item(), rtol=1e-5)
+assert torch.allclose(same_energy._whitened(z.double()).float(), white, atol=1e-3)
 assert after < energy_loss and -flow().log_prob(z).mean() < flow_loss
 
 # %% [markdown]
 # ### Comparison
 #
 # Each scorer is fitted on the latents of both modalities together. The comparison is repeated with several random
-# projections.
+# projections. Isolation Forest, the flow and the energy model have random numbers of their own, with a fixed seed.
+#
+# Nearest neighbours and Isolation Forest use all 256 latents, as the Gaussians do. The other three use the principal
+# components.
 
 # %%
 from mmad_utils import EnergyModel, FlowDensity, KNNDistance
@@ -264,6 +297,9 @@ scorers.round(3)
 #
 # $$ m = m_1 + \tfrac{n_2}{n_1+n_2}(m_2 - m_1), \qquad
 # C = C_1 + C_2 + \tfrac{n_1 n_2}{n_1+n_2}\,(m_2 - m_1)(m_2 - m_1)^\top . $$
+#
+# The last term is the scatter of the two means about their common mean. We divide the latents of the table into twenty
+# batches and add one batch after the other.
 
 # %%
 latents = unified.encode(X)["tabular"]
@@ -305,6 +341,11 @@ assert np.allclose(scatter / n, once.statistics_.covariance("empirical"), atol=1
 days, per_day = 40, 50
 rng = np.random.default_rng(seed)
 stream = [rng.normal(size=(per_day, 6)) + 0.15 * max(0, day - 10) for day in range(days)]
+
+# %% [markdown]
+# The test set of a day has samples of that day with a little noise (normal) and samples of the first state (anomalies).
+
+# %%
 first, kinds = rng.normal(size=(per_day, 6)), np.repeat([0, 1], per_day)
 drift = {}
 for name, half_life in (("no forgetting", None), ("half-life of two days", 2 * per_day)):
@@ -313,6 +354,8 @@ for name, half_life in (("no forgetting", None), ("half-life of two days", 2 * p
         scorer.partial_fit(today)
         fresh = today[rng.permutation(per_day)] + 0.1 * rng.normal(size=today.shape)
         drift[name].append(metrics.auroc(kinds, scorer.anomaly_score(np.concatenate([fresh, first]))))
+
+# %%
 drift = pd.DataFrame(drift, index=pd.Index(range(days), name="day"))
 
 # %%
@@ -346,7 +389,7 @@ assert late["half-life of two days"] > late["no forgetting"] + 0.2
 #
 # After one label, an unrestricted head would call everything normal that does not resemble this anomaly. A penalty
 # prevents this: the mean square of the head at differences of two latents, stretched by a factor from 1 to 3. These
-# points are between and beyond the samples.
+# points are between and beyond the samples. The head can then be large near the labelled samples only.
 #
 # ### One training step of the hybrid detector
 
@@ -355,6 +398,11 @@ bases = []
 for run in range(n_seeds):
     base = detector({"tabular": TabularEncoder(steps=steps)}, calibration_folds=5, random_state=seed + run)
     bases.append(base.fit({"tabular": table.X_train}))
+
+# %% [markdown]
+# The training set of the step has all normal training rows and one labelled anomaly.
+
+# %%
 anomaly = table.X_test[table.y_test == 1][:1]
 labelled = {"tabular": np.concatenate([table.X_train, anomaly])}
 labels = torch.tensor([0.0] * len(table.X_train) + [1.0])
@@ -367,6 +415,11 @@ labels = torch.tensor([0.0] * len(table.X_train) + [1.0])
 scores = torch.from_numpy(bases[0].anomaly_score(labelled)["tabular"]).float()
 prior = torch.log(F.softplus(scores) / np.logaddexp(0, np.log(20)))
 z = torch.from_numpy(bases[0].encode(labelled)["tabular"]).float()
+
+# %% [markdown]
+# The head takes the latents. AdamW is Adam with weight decay.
+
+# %%
 head = nn.Sequential(nn.Linear(latent_dim, 128), nn.ReLU(), nn.Dropout(0.2), nn.Linear(128, 1))
 nn.init.zeros_(head[-1].weight)
 nn.init.zeros_(head[-1].bias)
@@ -381,6 +434,11 @@ generator = torch.Generator().manual_seed(seed)
 one, other = (z[torch.randint(len(z), (64,), generator=generator)] for _ in range(2))
 stretch = 1 + 2 * torch.rand((64, 1), generator=generator)
 penalty = head(stretch * (one - other)).square().mean()
+
+# %% [markdown]
+# The penalty is 0 in the first step, because the last layer is 0.
+
+# %%
 losses = F.binary_cross_entropy_with_logits(prior + head(z)[:, 0], labels, reduction="none")
 hybrid_loss = (losses[labels == 0].mean() + losses[labels == 1].mean()) / 2 + penalty
 hybrid_loss.backward()
@@ -399,7 +457,9 @@ assert np.isclose(whole.history_[0]["loss"], hybrid_loss.item(), rtol=1e-4)
 # ### Comparison by the number of labels
 #
 # We compare the hybrid detector, the hybrid detector without the penalty, and the supervised detector. All are tested on
-# the same samples: an anomaly that is labelled for any number of labels leaves the test set.
+# the same samples: an anomaly that is labelled for any number of labels leaves the test set. The order in which anomalies
+# are labelled is random, and the curves are means over `n_seeds` orders. The supervised detector needs at least one
+# labelled anomaly.
 
 
 # %%
@@ -426,11 +486,15 @@ for run, base in enumerate(bases):
         for name, one in detectors(base, count):
             scores = one.fit(train, labels).anomaly_score({"tabular": table.X_test[kept]})["tabular"]
             rows.append((name, str(count), metrics.auroc(table.y_test[kept], scores)))
+
+# %%
 by_labels = pd.DataFrame(rows, columns=["detector", "labelled anomalies", "AUROC"])
 
 # %%
 curve = by_labels.pivot_table("AUROC", "labelled anomalies", "detector", sort=False)
 curve.index = curve.index.astype(int)
+
+# %%
 fig = plots.lines(by_labels, "labelled anomalies", "AUROC", by="detector", error=None)
 fig.axes[0].axhline(curve.loc[0, "hybrid"], color="0.6", lw=1)
 nb.figure(fig, "unified_labels", data=curve.rename_axis("labels").reset_index())
@@ -457,7 +521,9 @@ if table_dataset == "breast_cancer" and 1 in label_counts:
 # images in both spaces.
 #
 # For tables the question is the same: the network that predicts columns from each other is trained on many old rows or
-# on twenty new rows. An encoder of 30 columns cannot be applied to a table of 6 columns.
+# on twenty new rows. An encoder of 30 columns cannot be applied to a table of 6 columns. The new rows here have
+# the same columns, and their anomalies break the relations between the columns (notebook 09, section 1). The scorer is
+# always fitted on the few new samples, and the test set belongs to the new data.
 
 
 # %%
@@ -471,10 +537,14 @@ def few_samples_auroc(name, source, few, new):
 # %%
 zipper, hard = nb.load(other_images, seed=seed), nb.load(hard_table, seed=seed).as_table()
 ten, twenty = take(zipper.X_train, range(10)), hard.X_train[:20]
+
+# %%
 transfer = {
     "images, own space": few_samples_auroc("image", ten, ten, zipper),
     "images, old space": few_samples_auroc("image", X["image"], ten, zipper),
 }
+
+# %%
 if hard.X_train.shape[1] == table.X_train.shape[1]:  # the same columns
     transfer["table, own space"] = few_samples_auroc("tabular", twenty, twenty, hard)
     transfer["table, old space"] = few_samples_auroc("tabular", table.X_train, twenty, hard)

@@ -32,7 +32,7 @@
 # - what attention maps show, and why they do not explain an anomaly;
 # - to check a data set for properties that separate normal images from anomalies without any defect.
 #
-# Reading time: 35 minutes. Running time: 3 minutes.
+# Reading time: 40 minutes. Running time: 3 minutes.
 #
 # Terms in the [glossary](glossary.md), in English and Chinese: [token](glossary.md#Token),
 # [transformer](glossary.md#Transformer), [attention](glossary.md#Attention), [collapse](glossary.md#Collapse),
@@ -66,12 +66,14 @@ import pandas as pd
 import seaborn as sns
 import torch
 import torch.nn.functional as F
+from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 from torch import nn
 
 # %%
 from mmad_utils import GaussianAnomalyScorer, MultiModalAnomalyTransformer, metrics, plots
 from mmad_utils.course import notebook
 from mmad_utils.datasets import read_image
+from mmad_utils.multimodal.transformer_tasks import cut_and_paste, swap_columns
 
 nb = notebook.start("10_transformer")
 
@@ -104,6 +106,8 @@ print(image, table, sep="\n")
 # %%
 options = {"grid": grid, "width": width, "random_state": seed}
 untrained = MultiModalAnomalyTransformer(epochs=0, **options).fit(train)
+
+# %%
 weights = {part: sum(w.numel() for w in module.parameters()) for part, module in untrained.network_.named_children()}
 shared = sum(weights.get(part, 0) for part in ("layers", "norm", "score"))
 every = sum(w.numel() for w in untrained.network_.parameters())
@@ -117,6 +121,8 @@ pd.DataFrame(untrained.shapes_, index=["tokens per sample", "numbers per token"]
 to_tokens = {name: tokeniser.transform for name, tokeniser in untrained._tokenisers.items()}
 values = to_tokens["tabular"](train["tabular"][:1])[0, :, 0].numpy()
 dark = np.random.default_rng(seed).random(len(values)) < 1 / 3
+
+# %%
 example = read_image(train["image"][0]).copy()
 side = len(example) / grid
 for cell in np.random.default_rng(seed).permutation(grid**2)[: grid**2 // 3]:
@@ -286,11 +292,11 @@ if naive_epochs >= 6:
 # Every part is normal, and only the combination is not.
 
 # %%
-from mmad_utils.multimodal.transformer_tasks import cut_and_paste, swap_columns
-
 four = torch.stack([torch.tensor(read_image(path)).permute(2, 0, 1) for path in train["image"][:4]])
 generator = torch.Generator().manual_seed(seed)
 both = torch.cat([cut_and_paste(four, generator), cut_and_paste(four, generator, from_others=True)])
+
+# %%
 titles = ["same image"] * 4 + ["other image"] * 4
 fig = plots.images(both.permute(0, 2, 3, 1).numpy(), titles, columns=4)
 nb.figure(fig, "transformer_negatives", data=pd.DataFrame({"negative": titles}))
@@ -307,6 +313,8 @@ batch, generator = to_tokens["tabular"](train["tabular"][:32]), torch.Generator(
 n, p = batch.shape[:2]
 share = 0.1 + 0.4 * torch.rand(n, 1, generator=generator)
 hide = torch.rand(n, p, generator=generator).argsort(dim=1) < (share * p).ceil()
+
+# %%
 predicted = network.predict["tabular"](latent_codes(batch, hide)[:, 1:])
 hidden_loss = (predicted - batch)[hide].square().mean()
 
@@ -358,6 +366,8 @@ print(*log.read_text().splitlines()[-3:], f"kept: epoch {detector.best_epoch_}",
 history = pd.DataFrame(detector.history_, index=pd.RangeIndex(1, epochs + 1, name="epoch"))
 errors = history[["image hidden", "tabular hidden", "validation"]]
 cross_entropies = history[["image head", "tabular head"]] / detector.head_weight
+
+# %%
 fig, axes = plt.subplots(1, 2, figsize=(7, 2.8), layout="constrained")
 names = ["images", "rows", "held-out normal samples"]
 errors.set_axis(names, axis=1).plot(ax=axes[0], style=plots.LINES[:3], ylim=(0, None))
@@ -391,9 +401,16 @@ if epochs >= 10:
 small = options | {"width": 16, "depth": 1, "n_heads": 2, "steps_per_epoch": 5}
 only_rows = {"tabular": train["tabular"]}
 path = Path(folder.name) / "run.safetensors"
+
+# %% [markdown]
+# The first run stops after two of five epochs. The second continues it, and the third is not interrupted.
+
+# %%
 MultiModalAnomalyTransformer(epochs=2, checkpoint=path, **small).fit(only_rows)
 resumed = MultiModalAnomalyTransformer(epochs=5, checkpoint=path, resume=True, **small).fit(only_rows)
 whole = MultiModalAnomalyTransformer(epochs=5, **small).fit(only_rows)
+
+# %%
 pairs = list(zip(resumed.network_.parameters(), whole.network_.parameters()))
 print(f"weights are bitwise equal: {all(torch.equal(ours, theirs) for ours, theirs in pairs)}")
 
@@ -418,6 +435,11 @@ assert all(torch.equal(ours, theirs) for ours, theirs in pairs) and resumed.hist
 # %%
 tokens, network = to_tokens["tabular"](test["tabular"]), detector.network_
 p = tokens.shape[1]
+
+# %% [markdown]
+# The parts are random but always the same, so that most neighbours of a hidden token are visible.
+
+# %%
 residual = torch.empty_like(tokens)
 for part in torch.randperm(p, generator=torch.Generator().manual_seed(0)).tensor_split(min(p, 8)):
     hide = torch.zeros(tokens.shape[:2], dtype=torch.bool)
@@ -459,6 +481,7 @@ def tokens_alone(name):
     return distances.reshape(len(new), -1).max(axis=1)
 
 
+# %%
 def aurocs(score, i, scores):
     return [(dataset[name], score, i, metrics.auroc(y_test[name], scores[name])) for name in dataset]
 
@@ -468,7 +491,13 @@ rng = np.random.default_rng(seed)
 rows = []
 for i in range(20):
     rows += aurocs("random", i, {name: rng.random(len(y)) for name, y in y_test.items()})
+
+# %%
 rows += aurocs("tokens, no network", 0, {name: tokens_alone(name) for name in dataset})
+
+# %% [markdown]
+# Each of the `n_seeds` networks is scored in three ways, before and after the training. The random score and the
+# tokens without a network are the other baselines.
 
 # %%
 for i in range(n_seeds):
@@ -528,8 +557,6 @@ if epochs >= 10:
 # The threshold is the 95% quantile of the scores of *held-out* normal samples. The nominal false-alarm rate is 5%.
 
 # %%
-from sklearn.metrics import accuracy_score, precision_recall_fscore_support
-
 lines = {}
 for name, predictions in detector.predict(test).items():
     y, alarm = y_test[name], predictions == -1
@@ -554,6 +581,8 @@ evaluation.round(3)
 # %%
 severe = np.argsort(-detector.anomaly_score({"image": test["image"]})["image"] * y_test["image"])[:4]
 shown, masks = [test["image"][i] for i in severe], image.masks_test[severe]
+
+# %%
 attended = detector.attention({"image": shown})["image"]
 fig = plots.heatmaps(shown, attended, masks, columns=4)
 fig.axes[-1].set_xlabel("attention of the class token (share)")
@@ -571,11 +600,15 @@ nb.figure(fig, "transformer_maps", data=pd.DataFrame(maps[:, ::16, ::16].reshape
 # %%
 size = image.masks_test.shape[1:]
 y, x = np.meshgrid(*(np.linspace(-1, 1, n) for n in size), indexing="ij")
+
+# %%
 maps = {
     "attention": detector.attention({"image": test["image"]})["image"].astype(np.float32),
     "residual": detector.anomaly_map(test["image"]).astype(np.float32),
     "centre of the image": np.broadcast_to(-np.hypot(y, x), image.masks_test.shape).astype(np.float32),
 }
+
+# %%
 pixel = {name: metrics.pixel_auroc(image.masks_test, metrics.resize_maps(m, size)) for name, m in maps.items()}
 pd.Series(pixel, name="pixel AUROC").round(3).to_frame()
 
@@ -616,6 +649,8 @@ nb.figure(fig, "transformer_columns", data=part.rename_axis("column").reset_inde
 # %%
 raw = MultiModalAnomalyTransformer(epochs=epochs, tokens="patches", image_size=patch_size * grid, **options)
 raw.fit({"image": train["image"]})
+
+# %%
 raw_auroc = metrics.auroc(y_test["image"], raw.anomaly_score({"image": test["image"]})["image"])
 backbone_auroc = comparison.loc[(image_dataset, "trained"), "mean"]
 pd.Series({"patches of pixels": raw_auroc, "backbone": backbone_auroc}, name="AUROC").round(3).to_frame()
@@ -644,6 +679,7 @@ def properties(paths):
     return pd.DataFrame({"sharpness": [laplace(g).std() for g in grey], "brightness": [g.mean() for g in grey]})
 
 
+# %%
 distance = (properties(test["image"]) - properties(train["image"]).median()).abs()
 clues = distance.apply(lambda scores: metrics.auroc(y_test["image"], scores)).rename("AUROC").rename_axis("property")
 clues.round(3).to_frame()
