@@ -339,7 +339,7 @@ matched = (latents16["tabular"] - centre) @ (directions / np.sqrt(values)) @ dir
 #
 # A discriminator predicts the modality from the mapped latents, and the maps are trained against it. The
 # discriminator minimises the cross-entropy, and the maps maximise it. A second term of the loss of the maps, the mean
-# squared change of the latents, prevents that they lose the information about the sample. The maps are linear and
+# squared change of the latents, keeps the information about the sample. The maps are linear and
 # start at the identity. Here is one step of both updates.
 
 
@@ -429,7 +429,7 @@ alignments.round(3)
 
 # %% [markdown]
 # The first column is the AUROC of the classifier of modalities, and the other two columns are the AUROC of the
-# detection. The methods change the first column a lot and the detection by a few hundredths only. The aligned
+# detection. The methods change the first column much, and the detection by a few hundredths only. The aligned
 # distribution has no information that the single modalities did not have before. Alignment is useful where
 # information is transferred between modalities, for example pairs or labels.
 #
@@ -532,7 +532,7 @@ assert shrinkage.loc["Ledoit-Wolf", "new / training distance"] < 10
 # $$ d^2 = \delta^\top P\, \Sigma^{-1} P^\top \delta = \sum_j \delta_j\, g_j . $$
 #
 # The squared distance is a sum over features. Every feature of the table encoder belongs to one column, so that it is also a
-# sum over columns. The shares are exact, and nothing remains.
+# sum over columns. The shares are exact: they sum to the squared distance.
 #
 # **Does the largest share name the right column?** We take normal rows and replace one value of each row by that of
 # another row. The column with the largest share is compared with a common explanation, the column with the largest

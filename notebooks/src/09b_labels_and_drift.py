@@ -387,7 +387,7 @@ assert late["half-life of two days"] > late["no forgetting"] + 0.2
 # where the prior is an increasing function of the unsupervised score. The last layer of the head starts at 0, so that
 # the order of the samples is at first that of the unsupervised detector.
 #
-# After one label, an unrestricted head would call everything normal that does not resemble this anomaly. A penalty
+# After one label, a head without a penalty would classify everything as normal that does not resemble this anomaly. A penalty
 # prevents this: the mean square of the head at differences of two latents, stretched by a factor from 1 to 3. These
 # points are between and beyond the samples. The head can then be large near the labelled samples only.
 #
@@ -503,8 +503,9 @@ nb.figure(fig, "unified_labels", data=curve.rename_axis("labels").reset_index())
 curve.round(3)
 
 # %% [markdown]
-# The grey line is the unsupervised detector. Without the penalty, one label makes the detector worse than no label: the
-# head calls other anomalies normal, because they do not resemble the labelled one. With the penalty the head is close
+# The table shows the AUROC of the figure. The grey line of the figure is the unsupervised detector, which is also the
+# hybrid detector without any label. Without the penalty, one label makes the detector worse than no label: the
+# head classifies other anomalies as normal, because they do not resemble the labelled one. With the penalty the head is close
 # to 0 far from the labelled samples, and the unsupervised score decides there.
 
 # %% tags=["claim"]
@@ -647,7 +648,7 @@ assert own["tabular"] > 0.7 and own["image"] < found["image"]
 # normal variance too much weight.
 
 # %% [markdown]
-# **4. On paper: the memory of a half-life.** Batches of $b$ samples arrive for ever, and the half-life is $h$ samples.
+# **4. On paper: the effective sample size.** Batches of $b$ samples arrive for ever, and the half-life is $h$ samples.
 # What is the sum of the weights of all samples? Compute it for $b = 50$ and $h = 100$.
 #
 # <details><summary>Hint</summary>
