@@ -218,9 +218,9 @@ noise = torch.randn(z.shape, generator=torch.Generator().manual_seed(seed))
 f = nn.Sequential(nn.Linear(20, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 1))
 nn.init.zeros_(f[-1].weight)
 nn.init.zeros_(f[-1].bias)
+optimizer = torch.optim.Adam(f.parameters(), lr=1e-3)
 
 # %%
-optimizer = torch.optim.Adam(f.parameters(), lr=1e-3)
 energy_loss = F.softplus(-f(white)).mean() + F.softplus(f(noise)).mean()
 energy_loss.backward()
 optimizer.step()
@@ -331,8 +331,8 @@ assert np.allclose(scatter / n, once.statistics_.covariance("empirical"), atol=1
 # ### Forgetting
 #
 # A machine wears, and its normal state drifts. A Gaussian of all past samples then covers all past states. It does not
-# detect a return to the first state, which is an anomaly now. With a half-life $h$, the weights of all old samples are
-# multiplied by $0.5^{b/h}$ before a batch of $b$ samples is added.
+# detect a return to the first state, which is an anomaly now. With a half-life $h$, a sample has the weight $0.5^{k/h}$
+# when $k$ samples came after it, whether they came in the same batch or in later batches.
 #
 # In this simulation the mean begins to move on day 10. Every day we update the Gaussian, and test whether it separates
 # samples of the first state from samples of the current state.
@@ -648,24 +648,24 @@ assert own["tabular"] > 0.7 and own["image"] < found["image"]
 # normal variance too much weight.
 
 # %% [markdown]
-# **4. On paper: the effective sample size.** Batches of $b$ samples arrive for ever, and the half-life is $h$ samples.
-# What is the sum of the weights of all samples? Compute it for $b = 50$ and $h = 100$.
+# **4. On paper: the effective sample size.** With a half-life of $h$ samples, what is the sum of the weights of all samples
+# of an infinite stream? Compute it for $h = 100$.
 #
 # <details><summary>Hint</summary>
 #
-# The weights of the batches form a geometric series.
+# The weights form a geometric series.
 #
 # </details>
 
 # %% [markdown] tags=["solution"]
-# The batch that is $k$ batches old has the weight $b\,0.5^{kb/h}$. The sum is $b / (1 - 0.5^{b/h})$. For $b = 50$ and
-# $h = 100$ this is $50 / (1 - \sqrt{0.5}) \approx 170.7$. The Gaussian has the precision of about 171 samples.
+# The sample with $k$ later samples has the weight $0.5^{k/h}$. The sum is
+# $\sum_{k \ge 0} 0.5^{k/h} = 1 / (1 - 0.5^{1/h})$. For $h = 100$ this is about 144.8.
 
 # %% tags=["solution"]
 scorer = GaussianAnomalyScorer(half_life=100)
 for today in stream:
     scorer.partial_fit(today)
-assert np.isclose(scorer.statistics_.n, 50 / (1 - 0.5**0.5), rtol=1e-4)
+assert np.isclose(scorer.statistics_.n, 1 / (1 - 0.5 ** (1 / 100)), rtol=1e-4)
 
 # %% [markdown]
 # ## References
