@@ -746,20 +746,20 @@
 # ### Advantages
 #
 # - A new modality needs an encoder and nothing else. Ten lines with a Fourier transform made the hum of a machine the
-#   third modality of the same detector, with an AUROC of {{ value:09_unified_framework.third_modality_auroc }} on an easy
+#   third modality of the same detector, with an AUROC of {{ value:09b_labels_and_drift.third_modality_auroc }} on an easy
 #   fault.
 # - Ranks among held-out normal samples are p-values [@vovk2015cross], which share one scale by construction. Alarms of all
 #   modalities can be ranked and budgeted together.
 # - The model can follow its data. Twenty daily updates equal one fit up to a relative difference of
-#   {{ value:09_unified_framework.stream_relative_difference }}. When the normal state drifts, forgetting tells the first
-#   state from today’s with an AUROC of {{ value:09_unified_framework.drift_auroc_half_life }}, remembering all with
-#   {{ value:09_unified_framework.drift_auroc_all }}.
+#   {{ value:09b_labels_and_drift.stream_relative_difference }}. When the normal state drifts, forgetting tells the first
+#   state from today’s with an AUROC of {{ value:09b_labels_and_drift.drift_auroc_half_life }}, remembering all with
+#   {{ value:09b_labels_and_drift.drift_auroc_all }}.
 # - One evaluation protocol makes results comparable and leaks easier to catch.
 #
 # Shared knowledge, often named first, is not on this list. For ten pictures of another kind
-# ({{ name:09_unified_framework.other_images }}) the space of the old domain instead of their own changed the AUROC by
-# {{ value:09_unified_framework.transfer_image_gain }}{{ if:09_unified_framework.transfer_tabular_gain }}, for twenty
-# rows of a new table by {{ value:09_unified_framework.transfer_tabular_gain }}{{ end }}. What
+# ({{ name:09b_labels_and_drift.other_images }}) the space of the old domain instead of their own changed the AUROC by
+# {{ value:09b_labels_and_drift.transfer_image_gain }}{{ if:09b_labels_and_drift.transfer_tabular_gain }}, for twenty
+# rows of a new table by {{ value:09b_labels_and_drift.transfer_tabular_gain }}{{ end }}. What
 # transfers is the pretrained backbone, and both have it.
 
 # %% [markdown]
@@ -982,13 +982,13 @@
 # fine-tunes encoder and head on the labels and holds the head to 0 between and beyond the samples. Without any label the order of the scores is that of the first.
 #
 # On {{ name:09_unified_framework.table_dataset }} ({{ ref:unified_labels }}) the hybrid has an AUROC of
-# {{ value:09_unified_framework.hybrid_0_labels_auroc }} without labels,
-# {{ value:09_unified_framework.hybrid_5_labels_auroc }} with five,
-# {{ value:09_unified_framework.hybrid_10_labels_auroc }} with ten and
-# {{ value:09_unified_framework.hybrid_50_labels_auroc }} with fifty. One label gives
-# {{ value:09_unified_framework.hybrid_1_labels_auroc }} where the head is held to 0 away from the samples; without
+# {{ value:09b_labels_and_drift.hybrid_0_labels_auroc }} without labels,
+# {{ value:09b_labels_and_drift.hybrid_5_labels_auroc }} with five,
+# {{ value:09b_labels_and_drift.hybrid_10_labels_auroc }} with ten and
+# {{ value:09b_labels_and_drift.hybrid_50_labels_auroc }} with fifty. One label gives
+# {{ value:09b_labels_and_drift.hybrid_1_labels_auroc }} where the head is held to 0 away from the samples; without
 # this restraint it gives
-# {{ value:09_unified_framework.unrestrained_1_labels_auroc }}{{ if:09_unified_framework.hybrid_0_labels_auroc > 09_unified_framework.unrestrained_1_labels_auroc }},
+# {{ value:09b_labels_and_drift.unpenalised_1_labels_auroc }}{{ if:09b_labels_and_drift.hybrid_0_labels_auroc > 09b_labels_and_drift.unpenalised_1_labels_auroc }},
 # less than no label, as if all anomalies looked like this one{{ end }}. With many labels the classifier alone comes
 # close on a table whose anomalies are all of one kind; on new kinds it falls behind ({{ ref:figure:sad_labels }}).
 # Anomalies that get a label leave the test set of every arm.

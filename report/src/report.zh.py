@@ -388,12 +388,12 @@
 #
 # ### 优势 {#advantages}
 #
-# - 新增一种模态只需要一个编码器。十行傅里叶变换，就让机器的嗡鸣声成为同一个检测器的第三种模态，在一种容易的故障上 AUROC 为 {{ value:09_unified_framework.third_modality_auroc }}。
+# - 新增一种模态只需要一个编码器。十行傅里叶变换，就让机器的嗡鸣声成为同一个检测器的第三种模态，在一种容易的故障上 AUROC 为 {{ value:09b_labels_and_drift.third_modality_auroc }}。
 # - 在留出的正常样本中的名次就是 p 值 [@vovk2015cross]，天然共用一个尺度，各模态的报警可以统一排序、统一分配预算。
-# - 模型可以跟着数据走。二十次逐日更新与一次拟合的相对差别不超过 {{ value:09_unified_framework.stream_relative_difference }}。正常状态漂移时，会遗忘的模型区分最初状态与今日状态的 AUROC 为 {{ value:09_unified_framework.drift_auroc_half_life }}，什么都记住的为 {{ value:09_unified_framework.drift_auroc_all }}。
+# - 模型可以跟着数据走。二十次逐日更新与一次拟合的相对差别不超过 {{ value:09b_labels_and_drift.stream_relative_difference }}。正常状态漂移时，会遗忘的模型区分最初状态与今日状态的 AUROC 为 {{ value:09b_labels_and_drift.drift_auroc_half_life }}，什么都记住的为 {{ value:09b_labels_and_drift.drift_auroc_all }}。
 # - 只有一套评测规程，结果可比，信息泄漏也更容易被发现。
 #
-# 常被列在首位的“知识共享”不在其中。只有十张另一类照片（{{ name:09_unified_framework.other_images }}）时，用旧领域的空间代替自己的空间，AUROC 的变化为 {{ value:09_unified_framework.transfer_image_gain }}{{ if:09_unified_framework.transfer_tabular_gain }}；只有二十行新表时，变化为 {{ value:09_unified_framework.transfer_tabular_gain }}{{ end }}。真正迁移过去的是预训练的骨干网络，而两边本来就都有它。
+# 常被列在首位的“知识共享”不在其中。只有十张另一类照片（{{ name:09b_labels_and_drift.other_images }}）时，用旧领域的空间代替自己的空间，AUROC 的变化为 {{ value:09b_labels_and_drift.transfer_image_gain }}{{ if:09b_labels_and_drift.transfer_tabular_gain }}；只有二十行新表时，变化为 {{ value:09b_labels_and_drift.transfer_tabular_gain }}{{ end }}。真正迁移过去的是预训练的骨干网络，而两边本来就都有它。
 
 # %% [markdown]
 # ### 五项挑战 {#challenges}
@@ -520,7 +520,7 @@
 #
 # 第一阶段由正常样本学习，其意外程度的对数就是第二阶段起始的对数几率；第二阶段用标签微调编码器和分类头，并在样本之间与样本之外把分类头约束为 0。没有任何标签时，分数的次序与第一阶段相同。
 #
-# 在{{ name:09_unified_framework.table_dataset }}上（{{ ref:unified_labels }}），混合检测器没有标签时 AUROC 为 {{ value:09_unified_framework.hybrid_0_labels_auroc }}，五个标签时为 {{ value:09_unified_framework.hybrid_5_labels_auroc }}，十个时为 {{ value:09_unified_framework.hybrid_10_labels_auroc }}，五十个时为 {{ value:09_unified_framework.hybrid_50_labels_auroc }}。一个标签时为 {{ value:09_unified_framework.hybrid_1_labels_auroc }}，前提是在没有样本的地方把分类头约束为 0；不加约束则为 {{ value:09_unified_framework.unrestrained_1_labels_auroc }}{{ if:09_unified_framework.hybrid_0_labels_auroc > 09_unified_framework.unrestrained_1_labels_auroc }}，还不如没有标签，仿佛所有异常都与这一个相像{{ end }}。如果一张表的异常只有一种，标签较多时单独的分类器也很接近；遇到新种类，它会落在后面（{{ ref:figure:sad_labels }}）。得到标签的异常，在每一种设定中都不进入测试集。
+# 在{{ name:09_unified_framework.table_dataset }}上（{{ ref:unified_labels }}），混合检测器没有标签时 AUROC 为 {{ value:09b_labels_and_drift.hybrid_0_labels_auroc }}，五个标签时为 {{ value:09b_labels_and_drift.hybrid_5_labels_auroc }}，十个时为 {{ value:09b_labels_and_drift.hybrid_10_labels_auroc }}，五十个时为 {{ value:09b_labels_and_drift.hybrid_50_labels_auroc }}。一个标签时为 {{ value:09b_labels_and_drift.hybrid_1_labels_auroc }}，前提是在没有样本的地方把分类头约束为 0；不加约束则为 {{ value:09b_labels_and_drift.unpenalised_1_labels_auroc }}{{ if:09b_labels_and_drift.hybrid_0_labels_auroc > 09b_labels_and_drift.unpenalised_1_labels_auroc }}，还不如没有标签，仿佛所有异常都与这一个相像{{ end }}。如果一张表的异常只有一种，标签较多时单独的分类器也很接近；遇到新种类，它会落在后面（{{ ref:figure:sad_labels }}）。得到标签的异常，在每一种设定中都不进入测试集。
 
 # %% [markdown]
 # {{ figure:unified_labels }}

@@ -37,11 +37,11 @@
 # | [Tables, anomalies far out](#sec-far-out) | ruler | {{ value:isolation_forest_comparison; distance to centre, standardised; AUROC }} | Isolation Forest {{ value:isolation_forest_comparison; Isolation Forest; AUROC }} | {{ value:isolation_forest_comparison; distance to centre, standardised; fit (s) }} |
 # | [Tables, broken dependencies](#sec-dependencies) | PCA residual | {{ value:isolation_forest_hard_comparison; injected/dependency/breast_cancer; PCA residual; AUROC }} | ruler {{ value:isolation_forest_hard_comparison; injected/dependency/breast_cancer; distance to centre, standardised; AUROC }} | {{ value:isolation_forest_hard_comparison; injected/dependency/breast_cancer; PCA residual; fit (s) }} |
 # | [Contaminated data](#sec-contaminated) | kNN | {{ value:contamination; 20.0; kNN; training samples }} | plain autoencoder {{ value:contamination; 20.0; plain AE, 50 epochs; training samples }} | – |
-# | [A few labelled anomalies](#sec-few-labels) | hybrid | {{ value:09_unified_framework.hybrid_5_labels_auroc }} | without labels {{ value:09_unified_framework.hybrid_0_labels_auroc }} | – |
+# | [A few labelled anomalies](#sec-few-labels) | hybrid | {{ value:09b_labels_and_drift.hybrid_5_labels_auroc }} | without labels {{ value:09b_labels_and_drift.hybrid_0_labels_auroc }} | – |
 # | [Parts that do not fit](#sec-mismatch) | early fusion | {{ value:08_fusion.not_mismatch_early_auroc }} | late fusion {{ value:08_fusion.not_mismatch_late_auroc }} | – |
 # | [Parts missing](#sec-missing) | early fusion | {{ value:fusion_missing; early; 0.6; visible }} | cross-attention {{ value:fusion_missing; cross-attention; 0.6; visible }} | – |
 # | [Pictures and unrelated rows](#sec-unpaired) | one detector each, p-values | pictures {{ value:09_unified_framework.unified_image_splits_auroc }}, rows {{ value:09_unified_framework.unified_tabular_splits_auroc }} | PatchCore {{ value:01b_image_detectors.hazelnut_patchcore_image_auroc }}, ruler {{ value:isolation_forest_comparison; distance to centre, standardised; AUROC }} | – |
-# | [Streams that drift](#sec-drift) | Gaussian that forgets | {{ value:09_unified_framework.drift_auroc_half_life }} | one that does not {{ value:09_unified_framework.drift_auroc_all }} | – |
+# | [Streams that drift](#sec-drift) | Gaussian that forgets | {{ value:09b_labels_and_drift.drift_auroc_half_life }} | one that does not {{ value:09b_labels_and_drift.drift_auroc_all }} | – |
 
 # %% [markdown]
 # ## Pictures {#pictures}
@@ -157,19 +157,19 @@
 # ### A few labelled anomalies {#few-labels}
 #
 # - **Start with** `HybridMultiModalAnomalyDetector`, or `DeepSAD` for one modality.
-# - **It reached** {{ value:09_unified_framework.hybrid_1_labels_auroc }} with one label,
-#   {{ value:09_unified_framework.hybrid_5_labels_auroc }} with five and
-#   {{ value:09_unified_framework.hybrid_0_labels_auroc }} without. With ten, Deep SAD had
+# - **It reached** {{ value:09b_labels_and_drift.hybrid_1_labels_auroc }} with one label,
+#   {{ value:09b_labels_and_drift.hybrid_5_labels_auroc }} with five and
+#   {{ value:09b_labels_and_drift.hybrid_0_labels_auroc }} without. With ten, Deep SAD had
 #   {{ value:sad_labels; known kind; Deep SAD; 10; mean }} on the labelled kind and
 #   {{ value:sad_labels; new kinds; Deep SAD; 10; mean }} on kinds that nobody had labelled; logistic regression
 #   {{ value:sad_labels; known kind; logistic regression; 10; mean }} and
 #   {{ value:sad_labels; new kinds; logistic regression; 10; mean }}.
-# - {{ if:09_unified_framework.hybrid_0_labels_auroc > 09_unified_framework.unrestrained_1_labels_auroc }}**What
+# - {{ if:09b_labels_and_drift.hybrid_0_labels_auroc > 09b_labels_and_drift.unpenalised_1_labels_auroc }}**What
 #   failed** is{{ else }}**Beside it** stands{{ end }} a classifier that is free where no sample is: with a single
 #   label, and without the hybrid's restraint, it has
-#   {{ value:09_unified_framework.unrestrained_1_labels_auroc }}{{ if:09_unified_framework.hybrid_0_labels_auroc > 09_unified_framework.unrestrained_1_labels_auroc }},
+#   {{ value:09b_labels_and_drift.unpenalised_1_labels_auroc }}{{ if:09b_labels_and_drift.hybrid_0_labels_auroc > 09b_labels_and_drift.unpenalised_1_labels_auroc }},
 #   less than without labels{{ end }}.
-# - **See** notebooks [07](notebooks/07_one_class.html) and [09](notebooks/09_unified_framework.html).
+# - **See** notebooks [07](notebooks/07_one_class.html) and [09b](notebooks/09b_labels_and_drift.html).
 
 # %% [markdown]
 # ## Several modalities, and time {#several-modalities}
@@ -208,7 +208,7 @@
 #   gave {{ value:unified_alarms; image; mixture, held-out p-values }} on pictures, where one Gaussian and one threshold for
 #   all gave {{ value:unified_alarms; image; one Gaussian, one threshold }}.
 # - **It failed** to share knowledge: the old domain's space adds
-#   {{ value:09_unified_framework.transfer_image_gain }} to ten pictures of a new one. One transformer for both has
+#   {{ value:09b_labels_and_drift.transfer_image_gain }} to ten pictures of a new one. One transformer for both has
 #   {{ value:10_transformer.auroc_residual_trained_image }} on pictures, {{ value:10_transformer.auroc_residual_untrained_image }}
 #   before its training.
 # - **See** notebooks [09](notebooks/09_unified_framework.html) and [10](notebooks/10_transformer.html).
@@ -216,11 +216,11 @@
 # ### A stream whose normal state drifts {#drift}
 #
 # - **Start with** `GaussianAnomalyScorer(half_life=...)` and `partial_fit`, day by day.
-# - **It reached** {{ value:09_unified_framework.drift_auroc_half_life }} at telling the first day's state, by now abnormal,
-#   from today's; remembering everything, {{ value:09_unified_framework.drift_auroc_all }}. Without drift, twenty daily
-#   updates differ from one fit by {{ value:09_unified_framework.stream_relative_difference }} at most.
+# - **It reached** {{ value:09b_labels_and_drift.drift_auroc_half_life }} at telling the first day's state, by now abnormal,
+#   from today's; remembering everything, {{ value:09b_labels_and_drift.drift_auroc_all }}. Without drift, twenty daily
+#   updates differ from one fit by {{ value:09b_labels_and_drift.stream_relative_difference }} at most.
 # - **It failed** to answer when to calibrate anew without learning the anomalies. The stream is a generated one.
-# - **See** [notebook 09](notebooks/09_unified_framework.html).
+# - **See** [notebook 09b](notebooks/09b_labels_and_drift.html).
 
 # %% [markdown]
 # ## Whatever you start with {#always}

@@ -32,11 +32,11 @@
 # | [表格，异常离得远](#sec-far-out) | 尺子 | {{ value:isolation_forest_comparison; distance to centre, standardised; AUROC }} | 孤立森林 {{ value:isolation_forest_comparison; Isolation Forest; AUROC }} | {{ value:isolation_forest_comparison; distance to centre, standardised; fit (s) }} |
 # | [表格，依赖关系被打破](#sec-dependencies) | PCA 残差 | {{ value:isolation_forest_hard_comparison; injected/dependency/breast_cancer; PCA residual; AUROC }} | 尺子 {{ value:isolation_forest_hard_comparison; injected/dependency/breast_cancer; distance to centre, standardised; AUROC }} | {{ value:isolation_forest_hard_comparison; injected/dependency/breast_cancer; PCA residual; fit (s) }} |
 # | [数据受到污染](#sec-contaminated) | kNN | {{ value:contamination; 20.0; kNN; training samples }} | 普通自编码器 {{ value:contamination; 20.0; plain AE, 50 epochs; training samples }} | – |
-# | [少量标注的异常](#sec-few-labels) | 混合检测器 | {{ value:09_unified_framework.hybrid_5_labels_auroc }} | 没有标签 {{ value:09_unified_framework.hybrid_0_labels_auroc }} | – |
+# | [少量标注的异常](#sec-few-labels) | 混合检测器 | {{ value:09b_labels_and_drift.hybrid_5_labels_auroc }} | 没有标签 {{ value:09b_labels_and_drift.hybrid_0_labels_auroc }} | – |
 # | [各部分错配](#sec-mismatch) | 早期融合 | {{ value:08_fusion.not_mismatch_early_auroc }} | 后期融合 {{ value:08_fusion.not_mismatch_late_auroc }} | – |
 # | [部分缺失](#sec-missing) | 早期融合 | {{ value:fusion_missing; early; 0.6; visible }} | 交叉注意力 {{ value:fusion_missing; cross-attention; 0.6; visible }} | – |
 # | [互不相干的图片与表格](#sec-unpaired) | 各用各的检测器，p 值 | 图片 {{ value:09_unified_framework.unified_image_splits_auroc }}，行 {{ value:09_unified_framework.unified_tabular_splits_auroc }} | PatchCore {{ value:01b_image_detectors.hazelnut_patchcore_image_auroc }}，尺子 {{ value:isolation_forest_comparison; distance to centre, standardised; AUROC }} | – |
-# | [漂移的数据流](#sec-drift) | 会遗忘的高斯模型 | {{ value:09_unified_framework.drift_auroc_half_life }} | 不遗忘 {{ value:09_unified_framework.drift_auroc_all }} | – |
+# | [漂移的数据流](#sec-drift) | 会遗忘的高斯模型 | {{ value:09b_labels_and_drift.drift_auroc_half_life }} | 不遗忘 {{ value:09b_labels_and_drift.drift_auroc_all }} | – |
 
 # %% [markdown]
 # ## 图像 {#pictures}
@@ -101,9 +101,9 @@
 # ### 少量标注的异常 {#few-labels}
 #
 # - **先用** `HybridMultiModalAnomalyDetector`，只有一种模态时也可以用 `DeepSAD`。
-# - **达到**：一个标签 {{ value:09_unified_framework.hybrid_1_labels_auroc }}，五个标签 {{ value:09_unified_framework.hybrid_5_labels_auroc }}，没有标签 {{ value:09_unified_framework.hybrid_0_labels_auroc }}。十个标签时，Deep SAD 在标注过的种类上为 {{ value:sad_labels; known kind; Deep SAD; 10; mean }}，在没有人标注过的种类上为 {{ value:sad_labels; new kinds; Deep SAD; 10; mean }}；逻辑回归为 {{ value:sad_labels; known kind; logistic regression; 10; mean }} 和 {{ value:sad_labels; new kinds; logistic regression; 10; mean }}。
-# - {{ if:09_unified_framework.hybrid_0_labels_auroc > 09_unified_framework.unrestrained_1_labels_auroc }}**短板**：{{ else }}**对照**：{{ end }}在没有样本的地方不受约束的分类器。只有一个标签、又不加混合检测器的约束时为 {{ value:09_unified_framework.unrestrained_1_labels_auroc }}{{ if:09_unified_framework.hybrid_0_labels_auroc > 09_unified_framework.unrestrained_1_labels_auroc }}，还不如没有标签{{ end }}。
-# - **详见**笔记本 [07](notebooks/07_one_class.html) 与 [09](notebooks/09_unified_framework.html)。
+# - **达到**：一个标签 {{ value:09b_labels_and_drift.hybrid_1_labels_auroc }}，五个标签 {{ value:09b_labels_and_drift.hybrid_5_labels_auroc }}，没有标签 {{ value:09b_labels_and_drift.hybrid_0_labels_auroc }}。十个标签时，Deep SAD 在标注过的种类上为 {{ value:sad_labels; known kind; Deep SAD; 10; mean }}，在没有人标注过的种类上为 {{ value:sad_labels; new kinds; Deep SAD; 10; mean }}；逻辑回归为 {{ value:sad_labels; known kind; logistic regression; 10; mean }} 和 {{ value:sad_labels; new kinds; logistic regression; 10; mean }}。
+# - {{ if:09b_labels_and_drift.hybrid_0_labels_auroc > 09b_labels_and_drift.unpenalised_1_labels_auroc }}**短板**：{{ else }}**对照**：{{ end }}在没有样本的地方不受约束的分类器。只有一个标签、又不加混合检测器的约束时为 {{ value:09b_labels_and_drift.unpenalised_1_labels_auroc }}{{ if:09b_labels_and_drift.hybrid_0_labels_auroc > 09b_labels_and_drift.unpenalised_1_labels_auroc }}，还不如没有标签{{ end }}。
+# - **详见**笔记本 [07](notebooks/07_one_class.html) 与 [09b](notebooks/09b_labels_and_drift.html)。
 
 # %% [markdown]
 # ## 多种模态，以及时间 {#several-modalities}
@@ -127,15 +127,15 @@
 #
 # - **先用**每种模态各自最好的检测器，再用留出样本的 p 值把报警排在一起；`MultiModalAnomalyDetector` 两件事都做。
 # - **达到**：{{ name:09_unified_framework.image_dataset }}上 {{ value:09_unified_framework.unified_image_splits_auroc }}（PaDiM 为 {{ value:01b_image_detectors.hazelnut_padim_image_auroc }}，PatchCore 为 {{ value:01b_image_detectors.hazelnut_patchcore_image_auroc }}），{{ name:09_unified_framework.table_dataset }}上 {{ value:09_unified_framework.unified_tabular_splits_auroc }}（尺子为 {{ value:isolation_forest_comparison; distance to centre, standardised; AUROC }}）。承诺误报二十分之一，它在图片上实得 {{ value:unified_alarms; image; mixture, held-out p-values }}；所有样本共用一个高斯模型和一个阈值，则为 {{ value:unified_alarms; image; one Gaussian, one threshold }}。
-# - **短板**：知识没有共享。新领域只有十张图片时，借用旧领域的空间只多出 {{ value:09_unified_framework.transfer_image_gain }}。一个 Transformer 包办两者，在图片上为 {{ value:10_transformer.auroc_residual_trained_image }}，训练之前就有 {{ value:10_transformer.auroc_residual_untrained_image }}。
+# - **短板**：知识没有共享。新领域只有十张图片时，借用旧领域的空间只多出 {{ value:09b_labels_and_drift.transfer_image_gain }}。一个 Transformer 包办两者，在图片上为 {{ value:10_transformer.auroc_residual_trained_image }}，训练之前就有 {{ value:10_transformer.auroc_residual_untrained_image }}。
 # - **详见**笔记本 [09](notebooks/09_unified_framework.html) 与 [10](notebooks/10_transformer.html)。
 #
 # ### 正常状态会漂移的数据流 {#drift}
 #
 # - **先用** `GaussianAnomalyScorer(half_life=...)`，逐日 `partial_fit`。
-# - **达到**：把第一天的状态（如今已属异常）与今天的状态分开，{{ value:09_unified_framework.drift_auroc_half_life }}；什么都记住的为 {{ value:09_unified_framework.drift_auroc_all }}。没有漂移时，二十次逐日更新与一次拟合的相对差别不超过 {{ value:09_unified_framework.stream_relative_difference }}。
+# - **达到**：把第一天的状态（如今已属异常）与今天的状态分开，{{ value:09b_labels_and_drift.drift_auroc_half_life }}；什么都记住的为 {{ value:09b_labels_and_drift.drift_auroc_all }}。没有漂移时，二十次逐日更新与一次拟合的相对差别不超过 {{ value:09b_labels_and_drift.stream_relative_difference }}。
 # - **短板**：何时重新校准才不会把异常学进去，它没有回答。这里的数据流是生成的。
-# - **详见**[笔记本 09](notebooks/09_unified_framework.html)。
+# - **详见**[笔记本 09b](notebooks/09b_labels_and_drift.html)。
 
 # %% [markdown]
 # ## 无论从哪里入手 {#always}

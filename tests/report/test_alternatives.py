@@ -113,7 +113,7 @@ def of_the_course(turned=False):
     for notebook, values in profile.items():
         results["provenance"][notebook]["parameters"].update(values)
     results["provenance"]["01_task2_padim"]["parameters"]["other_datasets"] = ["textures/brick"]
-    results["provenance"]["09_unified_framework"]["parameters"]["other_images"] = "textures/brick"
+    results["provenance"]["09b_labels_and_drift"]["parameters"]["other_images"] = "textures/brick"
     missing = ("zipper", "auroc_mild", "gan_comparison; breast_cancer")
     values = {key: value for key, value in results["values"].items() if not any(word in key for word in missing)}
     if turned:
