@@ -37,6 +37,17 @@ RANKS = average_ranks(
     pd.DataFrame({f"{name} (a parameter=3)": 0.3 * i + RNG.normal(size=14) / 2 for i, name in enumerate("ABCDE")})
 )
 
+RUNS = pd.DataFrame(
+    [
+        (d, name, epochs, RNG.uniform())
+        for d in "xy"
+        for name in ("A", "B", "C")
+        for epochs in (1, 5)
+        for _ in range(3)
+    ],
+    columns=["data", "detector", "epochs", "AUROC"],
+)
+
 DRAWINGS = {
     "score_histogram": lambda: plots.score_histogram(WITH_THRESHOLD),
     "score_histogram, log": lambda: plots.score_histogram(WITHOUT, log=True),
@@ -48,6 +59,10 @@ DRAWINGS = {
     "arrays": lambda: plots.arrays({"a": PICTURES[0], "b": MASKS[1], "c": MAPS[0]}, label="distance"),
     "heatmaps": lambda: plots.heatmaps(PICTURES, MAPS, MASKS, ["a", "b", "c"], columns=2),
     "decision_regions": lambda: plots.decision_regions(FITTED, POINTS, Y, resolution=30),
+    "lines": lambda: plots.lines(RUNS, "epochs", "AUROC", by="detector", panels="data", ylim=(0, 1)),
+    "lines, one": lambda: plots.lines(RUNS, "epochs", "AUROC", error=None),
+    "scatter": lambda: plots.scatter(RUNS, "epochs", "AUROC", by="detector", panels="data"),
+    "scatter, one": lambda: plots.scatter(RUNS, "epochs", "AUROC"),
     "embedding_scatter": lambda: plots.embedding_scatter(POINTS, Y),
     "comparison": lambda: plots.comparison(GROUPED, group="data", reference="random score"),
     "growth": lambda: plots.growth(TIMES),
@@ -200,6 +215,29 @@ def test_comparison_draws_means_and_deviations_in_the_order_of_the_frame():
     line, _, (bars,) = axis.containers[0]
     np.testing.assert_array_equal(line.get_data(), [[0.9, 0.8], [1, 0]])
     np.testing.assert_allclose(bars.get_segments()[0][:, 0], [0.89, 0.91])
+
+
+def test_lines_differ_in_colour_marker_and_dashes_and_show_means():
+    fig = plots.lines(RUNS, "epochs", "AUROC", by="detector", panels="data")
+    assert [axis.get_title() for axis in fig.axes] == ["x", "y"]
+    means = RUNS[(RUNS["data"] == "x") & (RUNS["detector"] == "A")].groupby("epochs")["AUROC"].mean()
+    drawn = [line for line in fig.axes[0].lines if len(line.get_ydata()) == 2]
+    np.testing.assert_allclose(drawn[0].get_ydata(), means)
+    [legend] = fig.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["A", "B", "C"]
+    looks = {(line.get_color(), line.get_marker(), line.get_linestyle()) for line in legend.legend_handles}
+    assert all(len(set(values)) == 3 for values in zip(*looks))
+
+
+def test_scatter_has_one_point_per_row_and_the_colours_of_normal_and_anomaly():
+    frame = RUNS[RUNS["detector"] != "C"]
+    fig = plots.scatter(frame, "epochs", "AUROC", by="detector")
+    [points] = fig.axes[0].collections
+    assert len(points.get_offsets()) == len(frame)
+    assert {mpl.colors.to_hex(color) for color in points.get_facecolors()} == {
+        plots.NORMAL.lower(),
+        plots.ANOMALY.lower(),
+    }
 
 
 def test_growth_names_the_exponent_and_leaves_out_what_was_not_measured():

@@ -131,8 +131,8 @@ class GANomaly(GenerativeDetector):
     Notes
     -----
     The paper trains one network, ``n_estimators=1``; that three are averaged is ours. On the table of notebook 04b
-    the second latent code gives a worse score than the residual ``Σ|x − G(x)|`` of the same networks, and the adversarial
-    loss changes nothing (``benchmarks/ablations.py``).
+    the second latent code gives a worse score than the residual ``Σ|x − G(x)|`` of the same networks, and the
+    adversarial loss changes nothing (``benchmarks/ablations.py``).
 
     References
     ----------

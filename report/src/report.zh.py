@@ -10,20 +10,20 @@
 #     language: zh
 # ---
 
-# %% [markdown]
+# %% [markdown] checked="31de3883 3f145dd5"
 # # 图像与表格中的异常检测：一个问题，两种模态，一套框架？
 
-# %% [markdown]
+# %% [markdown] checked="56f363e7 4428d295"
 # ## 摘要 {#abstract}
 #
 # 异常检测要找的是不合群的样本：传送带上一颗开裂的坚果，一位血液指标不符合任何健康规律的病人。本报告跟随课程中的两个任务，从原始数据一直走到可信的测量结果。第一个任务在图像中寻找缺陷，做法是用预训练卷积网络提取特征，为图像的每个位置建立一个高斯模型，再以马氏距离打分；第二个任务用孤立森林在一张医学数据表中寻找异常。在{{ name:01_task2_padim.dataset }}上，图像检测器把次品排在正品之前的 AUROC 为 {{ value:01b_image_detectors.hazelnut_padim_image_auroc }}；在表格上，孤立森林达到 {{ value:02_task4_isolation_forest.isolation_forest_auroc }}，而仅仅计算到中心的距离就有 {{ value:02_task4_isolation_forest.distance_to_centre_standardised_auroc }}。这一对比说明方法的成分，并不比说明数据的成分更多。两个任务的目标、实验规程和评分方式是一致的，而从数据到分数之间的一切几乎都不相同。我们还按照原论文实现了五类深度方法，让它们接受同一场考试，其中不止一个输给了近邻法，甚至输给了自己未经训练的网络。随后，我们搭建并实测由模态编码器、共享潜在空间和统一评分器构成的框架，分没有标签、标签充足、标签很少三种情形。留出样本的 p 值使互不相干的模态有了同一个尺度；各模态描述同一对象时，联合模型能发现任何单一模态都看不出的矛盾：声音出现的时刻与文字所说不符，交叉注意力的 AUROC 为 {{ value:08_fusion.shifted_attention_auroc }}，它的训练使用交换过的部分；有一个部分属于另一个对象，共享潜在空间的 AUROC 为 {{ value:08_fusion.mismatch_latent_auroc }}，它只用未经改动的正常样本训练。
 #
 # 文中没有一个数字是人手敲进去的。每个数字都读自课程笔记本运行时写下的文件；缺少或者过期一个数字，报告就无法生成。
 
-# %% [markdown]
+# %% [markdown] checked="5fe43e45 5fe43e45"
 # {{ contents }}
 
-# %% [markdown]
+# %% [markdown] checked="d76f53f5 50787f96"
 # ## 什么是异常检测 {#what-anomaly-detection-is}
 #
 # ### 定义 {#definition}
@@ -57,10 +57,10 @@
 #
 # **点异常**单独看就不正常，例如带孔的零件。**上下文异常**只在特定的时间或地点才显得不正常：高温出现在七月并不稀奇。**集合异常**是一组样本，逐个看都很普通，合在一起才不对劲，例如整整一秒钟毫无起伏的心电图。{{ ref:anomaly_kinds }}各给出一例。没有最好的检测器，只有对“正常”的理解恰好与当前异常相匹配的检测器。
 
-# %% [markdown]
+# %% [markdown] checked="2031bda9 2031bda9"
 # {{ figure:anomaly_kinds }}
 
-# %% [markdown]
+# %% [markdown] checked="f7dbf303 9f51b21c"
 # ### 如何评价检测效果 {#how-detection-is-judged}
 #
 # ROC 曲线下面积（AUROC）等于随机抽取的一个异常得分高于随机抽取的一个正常样本的概率。它既不依赖阈值，也不依赖异常的比例；做比较时这是长处，实际应用时却是短处：异常罕见的时候，极小的误报率也意味着误报成灾。精确率和召回率看的是报警本身。一条曲线若在 ROC 空间中处处占优，在精确率－召回率空间中也处处占优，但面积之间没有这种对应关系 [@davis2006roc]；类别严重不平衡时，精确率－召回率曲线更能说明问题 [@saito2015precision]。{{ ref:roc_and_pr }}中的检测器，AUROC 有 {{ value:00b_measurement.auroc_rare }}，平均精确率却只有 {{ value:00b_measurement.average_precision_rare }}。
@@ -74,21 +74,21 @@
 #
 # 对图像而言，每个像素的分数还可以与掩码对照。像素级 AUROC 偏袒大面积缺陷，因为每个像素只计一次；AUPRO 则对各个连通缺陷区域的重叠率取平均，一道细小的划痕与一大块污渍分量相同 [@bergmann2019mvtec]。
 
-# %% [markdown]
+# %% [markdown] checked="610746f0 610746f0"
 # {{ figure:roc_and_pr }}
 
-# %% [markdown]
+# %% [markdown] checked="3daf1040 f039223c"
 # ### 方法的家族 {#families-of-methods}
 #
 # **统计方法**拟合密度或其低阶矩：高斯模型与混合模型，核密度估计 [@parzen1962density]，以及采用稳健协方差 [@rousseeuw1999mcd] 或收缩协方差 [@ledoit2004covariance] 的马氏距离 [@mahalanobis1936distance]。**距离与密度方法**考察邻居：到第 $k$ 个近邻的距离 [@ramaswamy2000knn]，或者把一点的密度与其邻居处的密度相比的局部离群因子 [@breunig2000lof]。**隔离方法**统计需要多少次随机切分才能把一个样本与其余样本分开 [@liu2008isolation]。**边界方法**把正常样本圈起来，单类支持向量机便是如此 [@scholkopf2001support]。**重构方法**让正常样本通过瓶颈后复原，以误差打分：主成分分析、自编码器、变分自编码器 [@kingma2013vae]，以及 OCGAN 这样的对抗网络 [@perera2019ocgan]。**深度表示方法**学习或借用一组特征，使前面某一种思路在其中行得通 [@ruff2021unifying; @pang2021review]。{{ ref:family_gallery_moons }}画出了其中几种方法在同一份数据上所接受的区域，{{ ref:table:family_gallery }}则给出相应的 AUROC。
 
-# %% [markdown]
+# %% [markdown] checked="9c23ad58 9c23ad58"
 # {{ figure:family_gallery_moons }}
 
-# %% [markdown]
+# %% [markdown] checked="5330efdc 5330efdc"
 # {{ table:family_gallery }}
 
-# %% [markdown]
+# %% [markdown] checked="4836ec7c 1fdad264"
 # ## 两个任务，两种模态 {#two-tasks-two-modalities}
 #
 # ### 任务2：图像中的异常 {#task-2}
@@ -124,33 +124,33 @@
 #
 # 榛子没有固定的朝向。{{ if:01b_image_detectors.hazelnut_patchcore_image_auroc > 01b_image_detectors.hazelnut_padim_image_auroc + 0.02 }}不用位置的模型因此领先：所有位置共用一个高斯模型达到 {{ value:01b_image_detectors.hazelnut_global_gaussian_image_auroc }}，PatchCore 达到 {{ value:01b_image_detectors.hazelnut_patchcore_image_auroc }}。{{ elif:01b_image_detectors.hazelnut_padim_image_auroc > 01b_image_detectors.hazelnut_patchcore_image_auroc + 0.02 }}PaDiM 仍然领先于 PatchCore 的 {{ value:01b_image_detectors.hazelnut_patchcore_image_auroc }}；所有位置共用一个高斯模型达到 {{ value:01b_image_detectors.hazelnut_global_gaussian_image_auroc }}。{{ else }}PaDiM 仍与不用位置的模型相当：所有位置共用一个高斯模型达到 {{ value:01b_image_detectors.hazelnut_global_gaussian_image_auroc }}，PatchCore 达到 {{ value:01b_image_detectors.hazelnut_patchcore_image_auroc }}。{{ end }}{{ if:01b_image_detectors.zipper_padim_image_auroc and 01b_image_detectors.zipper_padim_image_auroc > 01b_image_detectors.zipper_global_gaussian_image_auroc + 0.02 }}拉链总是以同样的走向穿过画面，单个高斯模型便跌至 {{ value:01b_image_detectors.zipper_global_gaussian_image_auroc }}。{{ end }}把 PaDiM 原样搬到随机权重的网络上，榛子的结果为 {{ value:01b_image_detectors.hazelnut_random_weights_image_auroc }}，其间的差距就是预训练的贡献。
 
-# %% [markdown]
+# %% [markdown] checked="8e45bac9 8e45bac9"
 # {{ figure:padim_comparison }}
 
-# %% [markdown]
+# %% [markdown] checked="f4633a23 f4633a23"
 # {{ table:padim_comparison }}
 
-# %% [markdown]
+# %% [markdown] checked="dec118ac 65915998"
 # {{ ref:padim_published }}把 MVTec AD 两个类别上已发表的结果与我们的结果列在一起：PaDiM 和 PatchCore，训练一个小型学生网络的 EfficientAD [@batzner2024efficientad]，以及在视觉 Transformer 的词元上训练解码器的 Dinomaly [@guo2025dinomaly]。这些结果由 anomalib [@akcay2022anomalib] 或 PatchCore 的作者 [@roth2022patchcore] 测得。各行的图像、网络和随机种子数各不相同，因此这张表不是排名。
 
-# %% [markdown]
+# %% [markdown] checked="b9ea468e b9ea468e"
 # {{ table:padim_published }}
 
-# %% [markdown]
+# %% [markdown] checked="012e2a43 012e2a43"
 # {{ figure:padim_heatmaps }}
 
-# %% [markdown]
+# %% [markdown] checked="3f884f23 a30931b5"
 # {{ ref:padim_heatmaps }}中的热力图是这一方法最有力的论据：检验员一眼就能看出报警是否事出有因。热力图也暴露了它的局限：网格比图像粗，细小的缺陷带着光晕；平滑压住了噪声，也削低了小缺陷的峰值。{{ ref:padim_roc }}给出了所有阈值下的表现。{{ if:01b_image_detectors.auroc_mild }}{{ ref:padim_severity }}给出了分数随缺陷严重程度上升的情况。带轻微缺陷的零件与正品照片相比，AUROC 为 {{ value:01b_image_detectors.auroc_mild }}；同样的零件带严重缺陷时为 {{ value:01b_image_detectors.auroc_severe }}。切口是最细的缺陷，即使严重程度最高，其平均分数仍在虚线以下。榛子测试集的缺陷都明显可见，因此测试集上的 AUROC 不能说明对轻微缺陷的检测能力。{{ else }}这里不知道每处缺陷的严重程度。{{ end }}
 #
 # 阈值与分数同样值得用心。若承诺平均二十次才误报一次，由训练照片的分数定出阈值，正品测试照片的误报率高达 {{ value:01_task2_padim.in_sample_threshold_false_alarms }}，因为用少量照片的众多特征拟合出来的高斯模型，已经把训练照片背了下来。给每张训练照片打分时把它自己排除在外（对高斯模型来说这有闭式解），误报率变为 {{ value:01_task2_padim.leave_one_out_false_alarms }}；改用留出的正品照片和保形 p 值，则为 {{ value:01_task2_padim.calibrated_false_alarms }}。{{ if:01_task2_padim.in_sample_threshold_false_alarms > 01_task2_padim.leave_one_out_false_alarms + 0.3 }}正品测试照片太少，还无法有把握地区分后两者与名义误报率；第一种做法的失败，则是可以确定的。{{ else }}正品测试照片太少，还无法有把握地区分三者与名义误报率。{{ end }}
 
-# %% [markdown]
+# %% [markdown] checked="9eb8393f 9eb8393f"
 # {{ figure:padim_roc }}
 
-# %% [markdown]
+# %% [markdown] checked="6335be0b 6335be0b"
 # {{ if:01b_image_detectors.auroc_mild }}{{ figure:padim_severity }}{{ end }}
 
-# %% [markdown]
+# %% [markdown] checked="31481dda 808d28da"
 # ### 任务4：表格中的异常 {#task-4}
 #
 # #### 数据 {#task-4-data}
@@ -176,39 +176,39 @@
 #
 # 许多教程里有一个习惯，把参数 `contamination` 设成测试集中异常的比例。这个数字来自标签。它把**正常**样本的报警率定成了测试集的异常比例，而这两者毫不相干：在本测试集上，这样做会使健康病人的报警率达到 {{ value:02b_thresholds_and_explanations.false_alarm_rate_leak }}，取训练分数的分位数则只有 {{ value:02b_thresholds_and_explanations.false_alarm_rate_no_leak }}。在测试标签上把 F1 调到最大的阈值，看起来更好，却同样无用：F1 凭空多出 {{ value:02b_thresholds_and_explanations.leak_f1_gain }}，没有哪个用户能真正得到它（{{ ref:table:contamination_leak }}）。AUROC 不会变，因为样本的次序没有变。实际使用时，谁也不会事先知道异常的比例。{{ ref:thresholds }}在同一承诺下比较各种正当的阈值，承诺的误报率为 {{ value:02b_thresholds_and_explanations.nominal_false_alarm_rate }}：训练集分位数实得 {{ value:02b_thresholds_and_explanations.false_alarm_rate_training_quantile }}，保形阈值实得 {{ value:02b_thresholds_and_explanations.false_alarm_rate_conformal }}。
 
-# %% [markdown]
+# %% [markdown] checked="296273c7 296273c7"
 # {{ table:contamination_leak }}
 
-# %% [markdown]
+# %% [markdown] checked="a0e10879 a0e10879"
 # {{ table:thresholds }}
 
-# %% [markdown]
+# %% [markdown] checked="70401348 322c6423"
 # #### 结果 {#task-4-results}
 #
 # {{ ref:isolation_forest_scores }}画出了分数的分布；{{ ref:isolation_forest_comparison }}把孤立森林与其他检测器、随机分数和一把“尺子”放在一起，对数据做了 {{ value:02_task4_isolation_forest.n_splits }} 次划分。所谓尺子，就是到训练数据中心的距离：没有学习，没有参数。它的 AUROC 为 {{ value:02_task4_isolation_forest.distance_to_centre_standardised_auroc }}，孤立森林为 {{ value:02_task4_isolation_forest.isolation_forest_auroc }}。{{ if:02_task4_isolation_forest.dataset is breast_cancer }}笔记本改动一个参数，即可让课程的甲状腺数据接受同样的检验。{{ end }}凡是尺子也能做好的地方，异常无非是离得远罢了；分数高只说明检测器能用，绝不说明它学到了正常类的什么结构。
 
-# %% [markdown]
+# %% [markdown] checked="d2e351f7 d2e351f7"
 # {{ figure:isolation_forest_scores }}
 
-# %% [markdown]
+# %% [markdown] checked="f5611621 f5611621"
 # {{ table:isolation_forest_comparison }}
 
-# %% [markdown]
+# %% [markdown] checked="33da3763 63cb7c10"
 # {{ ref:isolation_forest_published }}把甲状腺数据上已发表的结果与我们的结果列在一起。ADBench [@han2022adbench] 用含有异常的数据拟合检测器，我们只用正常样本。DAGMM [@zong2018dagmm] 的 F1 对应的阈值取异常所占的比例。课程原型的结果没有说明实验规程。因此这张表不是排名。
 
-# %% [markdown]
+# %% [markdown] checked="3ffd6b40 3ffd6b40"
 # {{ table:isolation_forest_published }}
 
-# %% [markdown]
+# %% [markdown] checked="68e8a303 5e2888f7"
 # 要检验是否学到了东西，得用一张尺子必然失灵的表。我们沿用 ADBench 的思路 [@han2022adbench]，打破正常样本各列之间的依赖关系来制造异常：每一列单独看都无可挑剔，只有组合是不可能出现的。这时尺子跌至 {{ value:02_task4_isolation_forest.hard_distance_to_centre_auroc }}，孤立森林跌至 {{ value:02_task4_isolation_forest.hard_isolation_forest_auroc }}，而{{ ref:isolation_forest_hard_comparison }}中最好的检测器达到 {{ value:02_task4_isolation_forest.hard_best_detector_auroc }}。表格数据的评测应当同时包含这两种异常，还应当带上尺子。
 
-# %% [markdown]
+# %% [markdown] checked="0556b82a 0556b82a"
 # {{ table:isolation_forest_hard_comparison }}
 
-# %% [markdown]
+# %% [markdown] checked="031095d6 031095d6"
 # {{ figure:isolation_forest_shap }}
 
-# %% [markdown]
+# %% [markdown] checked="6fe9302a 5628f234"
 # ## 两个任务的异与同 {#how-the-two-tasks-differ-and-agree}
 #
 # {{ caption:tasks_compared }} 两个任务的对照。
@@ -235,12 +235,12 @@
 #
 # 两个任务都是单类问题，实验规程相同：用正常样本拟合，打分，用正常样本定阈值，测试标签只碰最终指标。两者都给出方向一致的实值分数，因此阈值、曲线、置信区间和校准可以原样共用。两者都能指出警报来自何处，或者是像素，或者是列。用软件的话说，它们遵守同一份契约：`fit`、`anomaly_score`、`predict`。评测之所以可信，靠的大多是这份契约背后的东西。这是统一框架可行的第一层含义，平实而管用。
 
-# %% [markdown]
+# %% [markdown] checked="04f89d35 48107725"
 # ## 深度方法：逐个家族 {#deep-methods-family-by-family}
 #
 # 课程中有五份笔记本从原论文出发实现文献中的深度方法：自编码器、对抗网络、自监督任务、特征学习和单类网络。它们参加的是同一场考试：在数据的多次划分上运行，旁边站着四个对照。一是**随机分数**；二是**尺子** $\lVert x \rVert^2$，即到中心的距离的平方；三是检测器自己的网络在**训练之前**的样子；四是确实会学习的检测器里最便宜的两种，到第五个近邻的距离（kNN）和主成分分析（PCA）的残差。{{ ref:deep_families }}用文字概括结果，以下各节给出数字。
 
-# %% [markdown]
+# %% [markdown] checked="4cc27157 d3ed6667"
 # {{ caption:deep_families }} 五类深度方法，以及考试的结果。
 #
 # | 家族 | 训练目标 | 打分依据 | 在哪里奏效 | 在哪里落败 |
@@ -251,7 +251,7 @@
 # | 特征学习 | 预测距离，或拟合混合分布 | 新奇程度，能量 | 列多而关系弯曲的表 | REPEN 不比自己未训练的网络强 |
 # | 单类网络 | 填满一个球，或分辨正常与破坏 | 距离，判决 | 相互依赖的列；有少量标签时 | 尺子够用之处，不及尺子 |
 
-# %% [markdown]
+# %% [markdown] checked="85735198 2962e668"
 # ### 自编码器 {#autoencoders}
 #
 # 自编码器让输入通过一个狭窄的编码再复制出来 [@hinton2006reducing]，以复制的平方误差为分数，
@@ -262,22 +262,22 @@
 #
 # {{ ref:autoencoder_comparison }}展示了所有这些方法。在手写数字上，普通自编码器的 AUROC 为 {{ value:03c_generative_autoencoders.autoencoder_digits_trained }}，未经训练的同一网络只有 {{ value:03c_generative_autoencoders.autoencoder_digits_untrained }}：这是学出来的。在异常打破列间依赖的那张表上，它达到 {{ value:03c_generative_autoencoders.autoencoder_hard_trained }}，尺子为 {{ value:03c_generative_autoencoders.distance_to_center_hard }}。那里的家族冠军达到 {{ value:03c_generative_autoencoders.best_autoencoder_hard }}，却根本不是网络，而是稳健主成分分析；从{{ ref:autoencoders_injected_dependency_breast_cancer }}可见，普通 PCA 紧随其旁：近乎线性的关系用不着网络。最后，在{{ name:03c_generative_autoencoders.easy_dataset }}上，训练使自编码器从 {{ value:03c_generative_autoencoders.autoencoder_easy_untrained }} {{ if:03c_generative_autoencoders.autoencoder_easy_untrained > 03c_generative_autoencoders.autoencoder_easy_trained }}**降**到{{ else }}变为{{ end }} {{ value:03c_generative_autoencoders.autoencoder_easy_trained }}。数值大的样本，在任何会收缩的映射下误差都大；因此在那里，未经训练的网络的分数与到中心的距离给出相近的次序。
 
-# %% [markdown]
+# %% [markdown] checked="313ece54 313ece54"
 # {{ figure:autoencoder_comparison }}
 
-# %% [markdown]
+# %% [markdown] checked="10bbbf81 10bbbf81"
 # {{ table:autoencoders_injected_dependency_breast_cancer }}
 
-# %% [markdown]
+# %% [markdown] checked="8d16fc03 785945a6"
 # 训练集很少是干净的。训练样本中异常的比例取到最大时，训练 200 轮的普通自编码器会把异常记住：要它在训练集里把异常找出来，AUROC 只有 {{ value:03b_robust_autoencoders.contaminated_plain_ae }}；训练同样久的稳健自编码器为 {{ value:03b_robust_autoencoders.contaminated_robust_ae }}（{{ ref:figure:contamination }}）。但是，普通自编码器只训练 50 轮就有 {{ value:03b_robust_autoencoders.contaminated_short_ae }}，用一条不需要标签的停止规则有 {{ value:03b_robust_autoencoders.contaminated_stopped_ae }}；到其余样本中第五近邻的距离不需要训练，也有 {{ value:03b_robust_autoencoders.contaminated_knn }}。稳健自编码器解决的是训练过久才会产生的问题，它的好处是不必知道何时停止（{{ ref:figure:contamination_epochs }}）。
 
-# %% [markdown]
+# %% [markdown] checked="a048b25e a048b25e"
 # {{ figure:contamination }}
 
-# %% [markdown]
+# %% [markdown] checked="333fec65 333fec65"
 # {{ figure:contamination_epochs }}
 
-# %% [markdown]
+# %% [markdown] checked="2b34aeb6 309dca91"
 # ### 对抗网络 {#adversarial-networks}
 #
 # 学会了模仿正常样本的生成器 [@goodfellow2014gan; @arjovsky2017wgan; @gulrajani2017wgangp]，模仿不出异常。AnoGAN [@schlegl2017anogan] 在生成器的编码空间里为每个样本做上百步梯度搜索，寻找最像的仿品。f-AnoGAN [@schlegl2019fanogan] 训练一个当场作答的编码器，并在像素残差之外加上判别器特征 $h$ 的残差，
@@ -288,13 +288,13 @@
 #
 # 搜索不能走得太远。在比训练时所用长得多的潜编码中，搜索连异常的重构也找得到：步数增至四倍，在一个数字上的 AUROC 只剩 {{ value:04b_gan_detectors.anogan_digit_auroc_long_free_search }}；若让编码不长于随机编码的典型长度（这是我们添加的），则为 {{ value:04b_gan_detectors.anogan_digit_auroc_long_search_in_ball }}。编码器的速度是搜索的 {{ value:04b_gan_detectors.f_anogan_speedup }}，效果并不差。在相互依赖的列上，f-AnoGAN 达到 {{ value:04b_gan_detectors.f_anogan_dependency_auroc }}，BiGAN 达到 {{ value:04b_gan_detectors.bigan_dependency_auroc }}，GANomaly 达到 {{ value:04b_gan_detectors.ganomaly_dependency_auroc }}，都远胜于未经训练的网络，而 PCA 比三者都强。这里每种方法只用一个网络。与同一批网络的残差相比，GANomaly 的第二次编码使 AUROC 改变 {{ value:04b_gan_detectors.ganomaly_gain_by_second_code }}。{{ if:04b_gan_detectors.tables is breast_cancer and gan_comparison; breast_cancer; FAnoGAN; untrained > gan_comparison; breast_cancer; FAnoGAN; AUROC and gan_comparison; breast_cancer; BiGAN; untrained > gan_comparison; breast_cancer; BiGAN; AUROC and gan_comparison; breast_cancer; GANomaly; untrained > gan_comparison; breast_cancer; GANomaly; AUROC }}在乳腺癌数据上，三者训练之后都低于自己未经训练的网络（{{ ref:gan_comparison }}）。{{ elif:04b_gan_detectors.tables is thyroid }}在甲状腺数据上，f-AnoGAN 为 {{ value:gan_comparison; thyroid; FAnoGAN; AUROC }}，它未经训练的网络为 {{ value:gan_comparison; thyroid; FAnoGAN; untrained }}（{{ ref:gan_comparison }}）。{{ else }}其余的表见{{ ref:gan_comparison }}。{{ end }}{{ ref:f_anogan_table }}用我们的图像重做了 f-AnoGAN 论文核心表格中的 F1 与 AUC。有些结论得到了复现：f-AnoGAN 不落后于搜索；单独使用判别器，在训练过的方法中垫底，因为它学的是区分真品与仿品，而异常两者都不是。另一些则没有：f-AnoGAN 的 AUC 为 {{ value:04b_gan_detectors.f_anogan_auc }}，可是普通自编码器和 BiGAN 都不比它低；论文没有尝试的方法中，PCA 有 {{ value:04b_gan_detectors.pca_auc_beside_f_anogan }}，长度平方 ‖x‖² 有 {{ value:f_anogan_table; training; ‖x‖²; AUC }}。实验规程是不同的。论文用的是视网膜扫描的图像块、大型生成器，病灶只占画面的一小块；我们用的是八乘八像素的整个数字，训练样本不到一百个，训练也很短。论文还在测试标签上选取阈值，表中已经注明；与表中靠下的正当阈值相比，这使论文六种方法的 F1 平均多出 {{ value:04b_gan_detectors.f_anogan_f1_gained_by_test_labels }}，而 f-AnoGAN 自身几乎没有变化。
 
-# %% [markdown]
+# %% [markdown] checked="97488bcd 97488bcd"
 # {{ table:gan_comparison }}
 
-# %% [markdown]
+# %% [markdown] checked="f140b74e f140b74e"
 # {{ table:f_anogan_table }}
 
-# %% [markdown]
+# %% [markdown] checked="7e1995db ffd48741"
 # ### 自监督任务 {#self-supervised-tasks}
 #
 # 把图像旋转直角的若干倍，再训练一个分类器说出转了多少。要答对，它必须知道正常图像哪边朝上；遇到异常，它就拿不准。设操作为 $T_1, \dots, T_K$，Golan 和 El-Yaniv 的简化分数 [@golan2018geometric] 为
@@ -303,19 +303,19 @@
 #
 # 这是胜得最干脆的一个家族，而且胜在别人最难对付的数据上：数字随机地叠在照片上，背景的变化比数字还大。直角旋转达到 {{ value:05_self_supervised.quarter_turns_auroc }}，未经训练的网络为 {{ value:05_self_supervised.untrained_network_auroc }}，自编码器把编码都花在了背景上，为 {{ value:05_self_supervised.autoencoder_auroc }}；直接用在像素上的 kNN 和 PCA 也好不了多少（{{ ref:scenes_comparison }}）。这个家族也会失败，而且失败在事先就能断言的地方。零倒过来还是零。转半圈就与自身重合的那些数字，平均 AUROC 为 {{ value:05_self_supervised.symmetric_auroc }}，其余数字为 {{ value:05_self_supervised.asymmetric_auroc }}；留出的**正常**图像被正确说出旋转角度的比例，能够预测 AUROC，十个数字上的秩相关系数为 {{ value:05_self_supervised.symmetry_rank_correlation }}（{{ ref:symmetry }}）。做这项检查，一个异常都不需要。
 
-# %% [markdown]
+# %% [markdown] checked="f5ee0767 f5ee0767"
 # {{ figure:scenes_comparison }}
 
-# %% [markdown]
+# %% [markdown] checked="b333e04e b333e04e"
 # {{ figure:symmetry }}
 
-# %% [markdown]
+# %% [markdown] checked="7f7d8016 d8bdb2c0"
 # E3Outlier [@wang2019e3outlier] 把同样的任务用于无人整理过的图像，给训练图像自身排序。它之所以有效，是因为多数派的拉力大于少数派：训练开始时，正常样本梯度之和是离群样本的 {{ value:05_self_supervised.gradient_ratio_start }} 倍。在混有一成离群样本的照片数据上，它达到 {{ value:05_self_supervised.unlabelled_e3_pl_auroc }}，在同样特征上建的森林为 {{ value:05_self_supervised.unlabelled_ssd_if_auroc }}，卷积自编码器为 {{ value:05_self_supervised.unlabelled_cae_auroc }}。{{ ref:unlabelled_table }}把它与论文的 MNIST 结果并列。各方法在照片上的次序与论文一致，但实验并不相同：论文有数千张更大的图像、一个宽残差网络和十个类别，我们只有一个类别的两百张小图。在居中的数字上，这张表什么也说明不了，因为尺子就能解决。脚本 `benchmarks/contaminated_images.py` 采用更接近论文的规程，使用 MNIST 的一万个测试数字。
 
-# %% [markdown]
+# %% [markdown] checked="9e0eadab 9e0eadab"
 # {{ table:unlabelled_table }}
 
-# %% [markdown]
+# %% [markdown] checked="f449c39a 0135babc"
 # ### 特征学习 {#learned-features}
 #
 # REPEN [@pang2018repen] 让一个基础检测器挑选候选样本，学习一个空间，使离群候选离随机正常样本的距离大于该样本与其近邻的距离。RDP [@wang2020rdp] 预测一个随机网络在样本中看到什么，以及成对样本在随机网络眼里的内积，以预测误差为分数。DAGMM [@zong2018dagmm] 把自编码器的编码与误差拼在一起，用混合模型拟合，以能量打分：
@@ -326,13 +326,13 @@
 #
 # {{ ref:dagmm_published }}转录了 DAGMM 已发表的结果，从中可以看出，离开实验规程，F1 能说明的事情何其之少。阈值取的是数据的异常比例，实际工作中没有人知道它，而 F1 恰恰依赖这个比例：甲状腺这张表，按 AUROC 衡量，尺子几乎就能解决，按 F1 衡量，每种方法都显得很差。{{ if:06b_dagmm.paper_dataset is thyroid }}我们自己的 DAGMM 以异常比例定阈值，F1 为 {{ value:dagmm_paper_row; mean; f1_at_rate }}；由训练分数定阈值，F1 为 {{ value:dagmm_paper_row; mean; f1 }}。{{ else }}笔记本的 course 配置会用两种阈值补上我们自己的一行。{{ end }}Arrhythmia 和 KDDCup 不在课程数据之列，对那几列我们不作任何断言。
 
-# %% [markdown]
+# %% [markdown] checked="34ab6b32 34ab6b32"
 # {{ figure:feature_learning_comparison }}
 
-# %% [markdown]
+# %% [markdown] checked="05381e7b 05381e7b"
 # {{ table:dagmm_published }}
 
-# %% [markdown]
+# %% [markdown] checked="92c86683 50aa7352"
 # ### 单类网络 {#one-class-networks}
 #
 # Deep SVDD [@ruff2018deepsvdd] 学习一个空间，让正常样本聚拢在固定的中心 $c$ 周围，
@@ -344,19 +344,19 @@
 #
 # 在相互依赖的列上，取两张表的平均，ALOCC 为 {{ value:07b_adversarial_one_class.alocc_hard_auroc }}，Deep SVDD 为 {{ value:07b_adversarial_one_class.deepsvdd_hard_auroc }}，Fence GAN 为 {{ value:07b_adversarial_one_class.fencegan_hard_auroc }}，kNN 为 {{ value:07b_adversarial_one_class.knn_hard_auroc }}，尺子为 {{ value:07b_adversarial_one_class.norm_hard_auroc }}（{{ ref:table:one_class_comparison }}）。这些是多个网络的平均，Deep SVDD 用五个，另外两种用三个，取平均是我们添加的。像论文那样只用一个网络时，ALOCC 为 {{ value:07b_adversarial_one_class.alocc_hard_auroc_one_network }}，Deep SVDD 为 {{ value:07b_adversarial_one_class.deepsvdd_hard_auroc_one_network }}，Fence GAN 为 {{ value:07b_adversarial_one_class.fencegan_hard_auroc_one_network }}。ALOCC 的领先要打个折扣：它的噪声打破列间关系，这些异常的制造方法也是打破列间关系。训练 ALOCC 的修复器使 AUROC 改变 {{ value:07b_adversarial_one_class.alocc_gain_by_refiner }}，训练 Fence GAN 的生成器使它改变 {{ value:07b_adversarial_one_class.fencegan_gain_by_generator }}：在这些表上，两个判别器主要从对方尚未训练时产生的样本中学习。在{{ name:07b_adversarial_one_class.easy_dataset }}上，{{ if:07b_adversarial_one_class.easy_best_network_auroc > 07b_adversarial_one_class.easy_norm_auroc }}最好的网络胜过尺子，{{ else }}没有一个网络胜过尺子，{{ end }}最好的网络为 {{ value:07b_adversarial_one_class.easy_best_network_auroc }}，尺子为 {{ value:07b_adversarial_one_class.easy_norm_auroc }}。
 
-# %% [markdown]
+# %% [markdown] checked="766614d9 766614d9"
 # {{ figure:svdd_collapse }}
 
-# %% [markdown]
+# %% [markdown] checked="0a706941 0a706941"
 # {{ table:one_class_comparison }}
 
-# %% [markdown]
+# %% [markdown] checked="2c0aad9e a024e908"
 # 少量已标注的异常会改变局面。Deep SAD [@ruff2020deepsad] 把它们推离中心。只标注一种异常，它在这一种上的 AUROC 提高 {{ value:07_one_class.sad_gain_known_kind }}，在没有人标注过的种类上提高 {{ value:07_one_class.sad_gain_new_kinds }}；分类器在见过的种类上无人能敌，在新种类上却落在后面（{{ ref:figure:sad_labels }}）。{{ ref:framework }}所说的混合设定，实验依据就在这里。
 
-# %% [markdown]
+# %% [markdown] checked="8c426fdf 8c426fdf"
 # {{ figure:sad_labels }}
 
-# %% [markdown]
+# %% [markdown] checked="e464b7e4 00130938"
 # ### 五个家族教会我们什么 {#what-the-five-families-teach}
 #
 # - **是否学到了东西，要与未经训练的网络比过才知道**：在异常数值偏大的表上，未训练的网络与训练过的不相上下，在这类表上发表的高分不能作为方法有效的证据。
@@ -365,7 +365,7 @@
 # - **失败往往可以预先看到**，而且不需要异常：操作无法区分，编码缩成一点，修复器好得过了头。
 # - **发表的数字带着自己的实验规程**：取自测试标签的阈值、当作已知的异常比例、不同的数据，比方法本身更能解释两张表之间的差距。
 
-# %% [markdown]
+# %% [markdown] checked="cde3bbda 948e4c25"
 # ## 统一框架是否可行 {#framework}
 #
 # ### 架构 {#architecture}
@@ -395,7 +395,7 @@
 #
 # 常被列在首位的“知识共享”不在其中。只有十张另一类照片（{{ name:09b_labels_and_drift.other_images }}）时，用旧领域的空间代替自己的空间，AUROC 的变化为 {{ value:09b_labels_and_drift.transfer_image_gain }}{{ if:09b_labels_and_drift.transfer_tabular_gain }}；只有二十行新表时，变化为 {{ value:09b_labels_and_drift.transfer_tabular_gain }}{{ end }}。真正迁移过去的是预训练的骨干网络，而两边本来就都有它。
 
-# %% [markdown]
+# %% [markdown] checked="74af9275 bbfde51d"
 # ### 五项挑战 {#challenges}
 #
 # {{ ref:framework_challenges }}把补救之后的数字列在补救之前的旁边。
@@ -416,7 +416,7 @@
 # | 维数 | 新的正常图片的距离，以训练图片的距离为单位 | {{ value:09_unified_framework.distance_ratio_empirical }} | 收缩估计 | {{ value:09_unified_framework.distance_ratio_shrunk }} |
 # | 可解释性 | 被换数值所在的列被指对的频率 | {{ value:09_unified_framework.explained_by_z }} | 距离的精确分摊 | {{ value:09_unified_framework.explained_by_share }} |
 
-# %% [markdown]
+# %% [markdown] checked="f10f4e98 3dd9b5ef"
 # ### 五项对策 {#mitigations}
 #
 # 1. **分阶段训练**：先训练编码器，逐个与未训练的副本以及本模态最好的检测器比过，然后再合并。
@@ -425,16 +425,16 @@
 # 4. **注意力机制**：在互不相干的来源之间没有内容，因为每个样本只有一个部分。在同一对象的各部分之间，它是最强的比较方法之一，前提是先对齐（{{ ref:paired }}）。它不是解释（{{ ref:one-transformer }}）。精确的解释靠算术：设 $\delta$ 为样本与均值在特征上的差，特征各属于某一列或某个像素，$g$ 为梯度，则 $d^2 = \sum_j \delta_j g_j$，分毫不剩。它指对列的频率为 {{ value:09_unified_framework.explained_by_share }}，{{ ref:unified_maps }}中的热力图也由它画出。
 # 5. **正则化**：Ledoit 与 Wolf 的收缩估计 [@ledoit2004covariance] 只用一个由数据算出的数，就把新的正常图片的距离从训练图片的 {{ value:09_unified_framework.distance_ratio_empirical }} 倍降到 {{ value:09_unified_framework.distance_ratio_shrunk }} 倍。
 
-# %% [markdown]
+# %% [markdown] checked="a64ab91b a64ab91b"
 # {{ table:unified_alignment }}
 
-# %% [markdown]
+# %% [markdown] checked="04a53498 04a53498"
 # {{ table:unified_scorers }}
 
-# %% [markdown]
+# %% [markdown] checked="83554a11 83554a11"
 # {{ figure:unified_maps }}
 
-# %% [markdown]
+# %% [markdown] checked="7460f5fe f2db925a"
 # ### 同一对象的各部分 {#paired}
 #
 # 笔记本 `08_fusion` 的每个样本有三个部分：一个数字的图像，一句文字说明，一段声音。有些样本的某一部分是坏的。其余异常中，每一部分的分布都与正常样本相同，只有组合不对：在**错配**样本中，有一个部分属于另一个数字；在**错位**样本中，声音出现的时刻与文字所说的不符；在**三个数字**的样本中，三个部分各属于不同的数字。
@@ -445,19 +445,19 @@
 #
 # 没有哪种融合在所有种类上都最好（{{ ref:fusion_by_kind }}）。在损坏的部分上，取最大值的后期融合最好，注意力和图落后。在各部分的分数之外再加一个联合分数，它在错配以外的所有异常上为 {{ value:08_fusion.not_mismatch_joint_auroc }}；只需一秒的早期融合为 {{ value:08_fusion.not_mismatch_early_auroc }}。
 
-# %% [markdown]
+# %% [markdown] checked="3df58119 3df58119"
 # {{ figure:fusion_scores }}
 
-# %% [markdown]
+# %% [markdown] checked="fb27d940 fb27d940"
 # {{ table:fusion_by_kind }}
 
-# %% [markdown]
+# %% [markdown] checked="ec9758ec 5c1f07db"
 # 使用时总会缺少一些部分。这时有些矛盾任何方法都找不到，因为剩下的部分彼此相符：缺少约三分之一的部分时，在错配以外的所有异常上，一个**完美**的检测器的 AUROC 为 {{ value:08_fusion.missing_ceiling }}。在仍然看得出的异常上，交叉注意力损失 {{ value:08_fusion.missing_loss_visible }}。缺得更多时损失更大，因为它靠比较，而单独一个部分无从比较；同时对每一部分单独建模的方法则不会（{{ ref:fusion_missing }}）。
 
-# %% [markdown]
+# %% [markdown] checked="2925944e 2925944e"
 # {{ figure:fusion_missing }}
 
-# %% [markdown]
+# %% [markdown] checked="7228885c b2b77fb9"
 # ### 一个 Transformer 包办两者 {#one-transformer}
 #
 # Transformer [@vaswani2017attention] 只认词元：图片的各个位置、表格行的各列，可以由同一个网络来读。一种容易想到的做法是：由汇总向量重构网络自己的词元，并把每个正常样本的分数推向零。它有一个什么也不知道的完美解。训练结束时，词元的离散程度在图片上只剩 {{ value:10_transformer.naive_spread_left_image }}，在表格行上只剩 {{ value:10_transformer.naive_spread_left_tabular }}，无论看到什么，打分头都说 {{ value:10_transformer.naive_mean_score }}（{{ ref:transformer_collapse }}）。它的误差在图片上仍然可以排得不错，因为剩下的是冻结特征到一个常量的距离；只看 AUROC 察觉不到坍缩。
@@ -466,13 +466,13 @@
 #
 # 注意力也不是解释 [@abnar2020rollout]。对照缺陷的真实轮廓，分类词元的注意力像素级 AUROC 为 {{ value:10_transformer.pixel_auroc_attention }}，残差为 {{ value:10_transformer.pixel_auroc_residual }}，一张在每幅图片中央最亮的图为 {{ value:10_transformer.pixel_auroc_middle }}。注意力显示网络从哪些位置收集信息，残差显示哪些位置预测得不好。
 
-# %% [markdown]
+# %% [markdown] checked="0e5d415e 0e5d415e"
 # {{ figure:transformer_collapse }}
 
-# %% [markdown]
+# %% [markdown] checked="efbd549a efbd549a"
 # {{ figure:transformer_comparison }}
 
-# %% [markdown]
+# %% [markdown] checked="31978ac0 3b31da1f"
 # ## 实现方案 {#implementation}
 #
 # 模块 `mmad_utils` 收纳两个任务共用的部分：来源明确、带校验和的数据集，所有检测器共同遵守的一份契约，阈值，指标，以及结果的记录。检测器遵循 scikit-learn 的约定，因此该库的估计器可以原样与我们的一起评测。下面的代码可以原样运行，只需准备好图片列表 `X_image`、表格 `X_tabular`、新的行 `X_new` 和表格的标签 `y`。
@@ -522,10 +522,10 @@
 #
 # 在{{ name:09_unified_framework.table_dataset }}上（{{ ref:unified_labels }}），混合检测器没有标签时 AUROC 为 {{ value:09b_labels_and_drift.hybrid_0_labels_auroc }}，五个标签时为 {{ value:09b_labels_and_drift.hybrid_5_labels_auroc }}，十个时为 {{ value:09b_labels_and_drift.hybrid_10_labels_auroc }}，五十个时为 {{ value:09b_labels_and_drift.hybrid_50_labels_auroc }}。一个标签时为 {{ value:09b_labels_and_drift.hybrid_1_labels_auroc }}，前提是在没有样本的地方把分类头约束为 0；不加约束则为 {{ value:09b_labels_and_drift.unpenalised_1_labels_auroc }}{{ if:09b_labels_and_drift.hybrid_0_labels_auroc > 09b_labels_and_drift.unpenalised_1_labels_auroc }}，还不如没有标签，仿佛所有异常都与这一个相像{{ end }}。如果一张表的异常只有一种，标签较多时单独的分类器也很接近；遇到新种类，它会落在后面（{{ ref:figure:sad_labels }}）。得到标签的异常，在每一种设定中都不进入测试集。
 
-# %% [markdown]
+# %% [markdown] checked="19d1c2d2 19d1c2d2"
 # {{ figure:unified_labels }}
 
-# %% [markdown]
+# %% [markdown] checked="c78d7370 dbea31cc"
 # ## 结论与展望 {#conclusions-and-outlook}
 #
 # ### 结论 {#conclusions}
@@ -554,30 +554,30 @@
 # - 报告多个随机种子的结果及其离散程度，并附上错得最离谱的样本的图片。
 # - 使用过程中盯住正常样本的分数。它们的分布一旦移动，阈值就过期了。
 
-# %% [markdown]
+# %% [markdown] checked="bdeb8ae7 d52af5ad"
 # ## 本报告是怎样生成的 {#provenance}
 #
 # 本附录由机器写成。{{ ref:appendix_data }}列出各数据集的来源与许可，{{ ref:appendix_hashes }}记录其内容；{{ ref:appendix_packages }}是软件包的版本，{{ ref:appendix_parameters }}是各笔记本的参数，{{ ref:appendix_runs }}是它们的运行时间与结果的出处，{{ ref:appendix_computer }}是所用的计算机。源文件、模块、锁定文件或参数只要改动一个字节，结果便告过期；重新计算之前，报告不会生成。
 
-# %% [markdown]
+# %% [markdown] checked="6bfb28b0 6bfb28b0"
 # {{ table:appendix_data }}
 
-# %% [markdown]
+# %% [markdown] checked="dcfe83f7 dcfe83f7"
 # {{ table:appendix_hashes }}
 
-# %% [markdown]
+# %% [markdown] checked="b679e296 b679e296"
 # {{ table:appendix_packages }}
 
-# %% [markdown]
+# %% [markdown] checked="0481f941 0481f941"
 # {{ table:appendix_parameters }}
 
-# %% [markdown]
+# %% [markdown] checked="f296080c f296080c"
 # {{ table:appendix_runs }}
 
-# %% [markdown]
+# %% [markdown] checked="ae2b34c4 ae2b34c4"
 # {{ table:appendix_computer }}
 
-# %% [markdown]
+# %% [markdown] checked="c5e24d9c 7b77dead"
 # ## 参考文献 {#references}
 #
 # {{ references }}

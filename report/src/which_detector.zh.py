@@ -10,15 +10,15 @@
 #     language: zh
 # ---
 
-# %% [markdown]
+# %% [markdown] checked="0a0e103d 3cba2ae6"
 # # 什么情形用哪种检测器
 #
 # 这里列出若干种情形。每种情形说明：先用什么，它在本课程的笔记本里达到了多少，旁边那个最省事的办法又有多少，以及它的短板在哪里。所有数字都在生成本页时读自笔记本自己的结果。没有另作说明的，都是 ROC 曲线下面积（AUROC），随机水平为二分之一；± 之后是对划分或随机种子的标准差；拟合时间来自运行笔记本的那台计算机。这些数据集都不大，值得照搬的是名次，数字请以您自己的数据为准。
 
-# %% [markdown]
+# %% [markdown] checked="5fe43e45 5fe43e45"
 # {{ contents }}
 
-# %% [markdown]
+# %% [markdown] checked="6d853f0e a68435d1"
 # ## 一览 {#at-a-glance}
 #
 # {{ caption:situations }} 从哪里入手。“对照”一栏是尺子（到中心的距离）、未训练的网络或另一个简单的对手，各格注明；“拟合”一栏的短横表示没有记录时间。
@@ -38,7 +38,7 @@
 # | [互不相干的图片与表格](#sec-unpaired) | 各用各的检测器，p 值 | 图片 {{ value:09_unified_framework.unified_image_splits_auroc }}，行 {{ value:09_unified_framework.unified_tabular_splits_auroc }} | PatchCore {{ value:01b_image_detectors.hazelnut_patchcore_image_auroc }}，尺子 {{ value:isolation_forest_comparison; distance to centre, standardised; AUROC }} | – |
 # | [漂移的数据流](#sec-drift) | 会遗忘的高斯模型 | {{ value:09b_labels_and_drift.drift_auroc_half_life }} | 不遗忘 {{ value:09b_labels_and_drift.drift_auroc_all }} | – |
 
-# %% [markdown]
+# %% [markdown] checked="b6594722 56f86339"
 # ## 图像 {#pictures}
 #
 # ### 照片，正品不多 {#photographs}
@@ -71,7 +71,7 @@
 # - **短板**：旋转改变不了的内容。转半圈就与自身重合的数字，只有 {{ value:05_self_supervised.symmetric_auroc }}。留出的**正常**图像转了多少能否说对，事先就能告诉您。
 # - **详见**[笔记本 05](notebooks/05_self_supervised.html)。
 
-# %% [markdown]
+# %% [markdown] checked="51e86654 e632e115"
 # ## 表格 {#tables}
 #
 # ### 异常无非离得远 {#far-out}
@@ -88,7 +88,7 @@
 # - **落败者**：孤立森林，它每一刀只看一列，{{ value:isolation_forest_hard_comparison; injected/dependency/breast_cancer; Isolation Forest; AUROC }} 和 {{ value:isolation_forest_hard_comparison; injected/dependency/digits/8; Isolation Forest; AUROC }}。最好的网络是 ALOCC，在第一张表上为 {{ value:one_class_comparison; injected/dependency/breast_cancer; ALOCC; AUROC }}，{{ value:one_class_comparison; injected/dependency/breast_cancer; ALOCC; fit (s) }}；但它训练时练的就是打破依赖关系，考的也是这个。
 # - **详见**笔记本 [02](notebooks/02_task4_isolation_forest.html)、[06](notebooks/06_feature_learning.html) 与 [07b](notebooks/07b_adversarial_one_class.html)。
 
-# %% [markdown]
+# %% [markdown] checked="c4fc387e d089ff36"
 # ## 标签 {#labels}
 #
 # ### 数据无人整理，训练样本里混有异常 {#contaminated}
@@ -105,7 +105,7 @@
 # - {{ if:09b_labels_and_drift.hybrid_0_labels_auroc > 09b_labels_and_drift.unpenalised_1_labels_auroc }}**短板**：{{ else }}**对照**：{{ end }}在没有样本的地方不受约束的分类器。只有一个标签、又不加混合检测器的约束时为 {{ value:09b_labels_and_drift.unpenalised_1_labels_auroc }}{{ if:09b_labels_and_drift.hybrid_0_labels_auroc > 09b_labels_and_drift.unpenalised_1_labels_auroc }}，还不如没有标签{{ end }}。
 # - **详见**笔记本 [07](notebooks/07_one_class.html) 与 [09b](notebooks/09b_labels_and_drift.html)。
 
-# %% [markdown]
+# %% [markdown] checked="b91924e2 d79c4960"
 # ## 多种模态，以及时间 {#several-modalities}
 #
 # ### 同一对象的各部分彼此错配 {#mismatch}
@@ -137,7 +137,7 @@
 # - **短板**：何时重新校准才不会把异常学进去，它没有回答。这里的数据流是生成的。
 # - **详见**[笔记本 09b](notebooks/09b_labels_and_drift.html)。
 
-# %% [markdown]
+# %% [markdown] checked="cd97b6ef 1dadd266"
 # ## 无论从哪里入手 {#always}
 #
 # - 每张表里都放上尺子和随机分数；用了网络，再放上它未训练的副本。

@@ -258,10 +258,10 @@ NOTEBOOKS = sorted((ROOT / "notebooks" / "src").glob("*.py"))
 def test_every_term_has_both_languages_a_sentence_in_each_and_a_notebook():
     assert len(TERMS) == len(re.findall("^### ", SOURCE, re.MULTILINE)) > 75
     for term in TERMS:
-        sentence, links = re.fullmatch(r"(.+\.)((?: \[\d\db?\]\(\w+\.ipynb\))+)", term["meaning"]).groups()
+        sentence, links = re.fullmatch(r"(.+\.)((?: \[\d\d[a-z]?\]\(\w+\.ipynb\))+)", term["meaning"]).groups()
         assert not any(map(fonts.is_chinese, term["english"] + sentence)), term["english"]
         assert term["sense"].endswith("。"), term["english"]
-        for number, name in re.findall(r"\[(\d\db?)\]\((\w+)\.ipynb\)", links):
+        for number, name in re.findall(r"\[(\d\d[a-z]?)\]\((\w+)\.ipynb\)", links):
             assert name.startswith(f"{number}_") and (ROOT / "notebooks" / f"{name}.ipynb").exists()
 
 
