@@ -321,10 +321,12 @@ fig.axes[0].minorticks_off()
 nb.figure(fig, "padim_training_size", n=n_seeds, data=by_size.reset_index())
 
 # %% [markdown]
-# More images improve the AUROC, and the improvement per image becomes smaller.
+# The AUROC increases up to 50 training images. From 50 to 200 images it changes by less than the standard deviation.
 
 # %% tags=["claim"]
-assert not as_written or by_size["mean"].iloc[-1] > by_size["mean"].iloc[0]
+if as_written:
+    assert by_size["mean"].iloc[-1] > by_size["mean"].iloc[0]
+    assert np.ptp(by_size.loc[50:, "mean"]) < by_size.loc[50:, "std"].max()
 
 # %% [markdown]
 # ## 5. Selection of features and layers
@@ -454,7 +456,7 @@ limit = np.quantile(normal, 0.95)
 if generated:
     fig = plots.lines(graded, "severity", "score", by="kind", height=3.2, ylabel="image score")
     fig.axes[0].axhline(limit, color="0.4", ls="--", lw=1)
-    fig.axes[0].text(1.0, limit, "95% of normal images", ha="right", va="bottom")
+    fig.axes[0].text(0.7, limit, "95% of normal images", ha="center", va="bottom")
     nb.figure(fig, "padim_severity", data=graded.drop(columns="part"))
 
 # %%
@@ -600,7 +602,7 @@ neighbours = between.topk(min(9, len(between)), largest=False).indices
 weight = 1 - distances[patch, neighbours].softmax(0)[list(neighbours).index(neighbour)]
 score = float(weight * distances[patch, neighbour])
 assert np.isclose(score, weighted.anomaly_score([example])[0], rtol=1e-3)
-print(f"distance {distances[patch, neighbour]:.2f}, weight {weight:.2f}, score {score:.2f}")
+print(f"distance {distances[patch, neighbour]:.2f}, weight {weight:.4f}, score {score:.2f}")
 
 # %% [markdown]
 # **4. On paper: stored numbers.** How many numbers does each detector store after training? PaDiM has $p$ positions and $d$
