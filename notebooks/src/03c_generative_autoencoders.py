@@ -27,7 +27,7 @@
 # - how to score by the reconstruction probability;
 # - when a high AUROC shows that a network has learned, and when it does not.
 #
-# Reading takes about 30 minutes, running about one minute. You need notebook 03 for the plain autoencoder and notebook
+# Reading takes about 30 minutes, running about 90 seconds. You need notebook 03 for the plain autoencoder and notebook
 # 03b for the robust one. The data come with scikit-learn.
 #
 # Terms, explained in English and Chinese in the [glossary](glossary.md): [variational
