@@ -36,9 +36,9 @@
 
 # %% tags=["parameters"]
 seed: int = 0  # of the random generators
-n_train: int = 600  # normal training samples in each generated data set, at least 200
-n_test: int = 500  # normal test samples, and as many anomalies, at least 200
-epochs: int = 150  # passes of the autoencoder over its training data, at least 60
+n_train: int = 600  # normal training samples in each generated data set, at least 300
+n_test: int = 500  # normal test samples, and as many anomalies, at least 300
+epochs: int = 150  # passes of the autoencoder over its training data, at least 80
 
 # %% [markdown]
 # The detectors, metrics and plots come from scikit-learn and `mmad_utils`. The detectors of both have the same
