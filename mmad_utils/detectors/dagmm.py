@@ -91,7 +91,7 @@ class DAGMM(DeepDetector):
     Notes
     -----
     The paper trains one network, ``n_estimators=1``. That three are averaged, the standardised z and the pretraining
-    by default are ours. On the tables of notebook 06 the training of the mixture changes the AUROC by less than the
+    by default are ours. On the tables of notebook 06b the training of the mixture changes the AUROC by less than the
     spread over seeds (``benchmarks/ablations.py``).
 
     References

@@ -564,7 +564,7 @@ fig.axes[0].scatter(*readings.iloc[top, :2].to_numpy().T, s=70, facecolor="none"
 nb.figure(fig, "challenge_noise", data=readings.assign(top_20=readings.index.isin(top)))
 
 # %% [markdown]
-# The data alone do not tell which rare readings are relevant. This needs labels or rules. Notebook 03 explains methods
+# The data alone do not tell which rare readings are relevant. This needs labels or rules. Notebook 03b explains methods
 # that model the noise separately (robust PCA, robust autoencoders).
 
 # %% tags=["claim"]
@@ -806,9 +806,9 @@ challenges = [
     ("high dimension", "kNN with 2 and with 300 columns", *few_and_many, "01, 06"),
     ("conditional anomalies", "PCA residual; distance to the centre", by_relations, by_center, "02"),
     ("data efficiency", "kNN on 80 and on 3 eights", *grown, "07"),
-    ("noise and anomalies", "AUROC against usual and against wrong readings", against_quiet, against_jumps, "03"),
+    ("noise and anomalies", "AUROC against usual and against wrong readings", against_quiet, against_jumps, "03b"),
     ("complex anomalies", "kNN on image and word; on the image", pair_auroc["both"], pair_auroc["image"], "08"),
-    ("explanation", "changed column named; by guessing", explained, guessing, "02"),
+    ("explanation", "changed column named; by guessing", explained, guessing, "02b"),
 ]
 challenges = pd.DataFrame(challenges, columns=["challenge", "shown", "easy", "hard", "notebook"])
 nb.table(challenges, "challenges")
