@@ -327,8 +327,9 @@ if hard_datasets[0].startswith("injected/dependency/"):
 #
 # ### The number of components, and pretraining
 #
-# $K$ must be chosen before training and without labels. If the AUROC depended much on $K$, this would be a problem. We vary it and count the components with a weight of at least
-# 1/20. We also train without pretraining the autoencoder, and without training the mixture.
+# $K$ must be chosen before training and without labels. If the AUROC depended much on $K$, this would be a problem.
+# We vary it and count the components with a weight of at least 1/20. We also train without pretraining the
+# autoencoder, and without training the mixture.
 
 
 # %%
@@ -416,11 +417,11 @@ if paper_dataset:
 # %% [markdown]
 # ## Comparison of REPEN, RDP and DAGMM
 #
-# Three questions are asked of each detector. Is it better than a random score? Is it better than its untrained network?
-# Is it better than detectors without a network? All detectors have the same
-# parameters on all data, so no parameter is chosen with the help of test labels. The simple detectors are kNN, a Gaussian and the PCA residual. By
-# default `RDP` averages five networks and `DAGMM` three, and `REPEN` has one. An average is usually better than one of
-# its members, so we also measure RDP and DAGMM with one network.
+# Three questions are asked of each detector. Is it better than a random score? Is it better than its untrained
+# network? Is it better than detectors without a network? All detectors have the same parameters on all data, so no
+# parameter is chosen with the help of test labels. The simple detectors are kNN, a Gaussian and the PCA residual.
+# By default `RDP` averages five networks and `DAGMM` three, and `REPEN` has one. An average is usually better than
+# one of its members, so we also measure RDP and DAGMM with one network.
 #
 # ### A table on which ‖x‖² is enough
 
