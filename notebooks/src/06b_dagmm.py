@@ -643,9 +643,8 @@ if hard_datasets[0] == "injected/dependency/breast_cancer":
 pd.Series(found, name="AUROC").round(3).to_frame()
 
 # %% [markdown] tags=["solution"]
-# On breast_cancer one component is as good as DAGMM, and two components of EM are worse. This agrees with the ablation:
-# the memberships of DAGMM are nearly the same for all rows, so its mixture is close to one Gaussian. EM makes the two
-# components different.
+# On breast_cancer one component is as good as DAGMM, and two components of EM are worse. The first result agrees with
+# the ablation. A possible reason for the second is that DAGMM's components are nearly equal, and those of EM are not.
 
 # %% [markdown]
 # **4. On paper: the penalty on small variances.** One component of one dimension has all rows at its mean, and variance
