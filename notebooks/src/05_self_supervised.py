@@ -140,9 +140,9 @@ nb.figure(fig, "operations", data=grey.rename_axis("operation").reset_index())
 #
 # ### One training step
 #
-# The class `GeometricTransformations` contains the following step; it is the usual training step of a classifier. Each image appears in four views. For each view an
-# angle is drawn; it is both the operation and the label. `seeded` gives our cell the random numbers that the class
-# uses, so that the results can be compared.
+# The class `GeometricTransformations` contains the following step; it is the usual training step of a classifier.
+# Each image appears in four views. For each view an angle is drawn; it is both the operation and the label.
+# `seeded` gives our cell the random numbers that the class uses, so that the results can be compared.
 
 # %%
 quarter_turns = {"flip": False, "shift": 0, "epochs": epochs}
@@ -371,12 +371,12 @@ assert of_set.loc["all", "simplified"] > 0.8
 #
 # The method has one assumption: **on normal images the classifier can tell the operations apart.** For some digits this
 # is false for every network. A 0 rotated by 180 degrees is a 0, an 8 is nearly an 8, and a 1 without serifs is a 1. Then
-# $p(T_i \mid T_i(x))$ is low on *normal* images. An anomaly that does have an upper and a lower end can have a *lower*
-# score than a normal image.
+# $p(T_i \mid T_i(x))$ is low on *normal* images. An anomaly that does have an upper and a lower end can have a
+# *lower* score than a normal image.
 #
 # We take each digit in turn as the normal class and measure two numbers. The AUROC needs anomalies. The **rotation
-# accuracy**, the share of *held-out normal* views whose angle is predicted correctly, does not. The half-turn error is the mean probability of the
-# angle that is wrong by 180 degrees.
+# accuracy**, the share of *held-out normal* views whose angle is predicted correctly, does not. The half-turn error
+# is the mean probability of the angle that is wrong by 180 degrees.
 
 # %%
 rows, confusions = [], {}
@@ -658,9 +658,9 @@ assert (cosines["inliers"] > cosines["outliers"]).all()
 # %% [markdown]
 # ## A second example: faces
 #
-# `lfw_subset` of scikit-image has a hundred faces and a hundred image patches without a face; we crop them to 24² pixels. Half of the
-# faces are for training. A face has an upper and a lower end. The mirror image of a face is a face, so we use quarter
-# turns only.
+# `lfw_subset` of scikit-image has a hundred faces and a hundred image patches without a face; we crop them to 24²
+# pixels. Half of the faces are for training. A face has an upper and a lower end. The mirror image of a face is a
+# face, so we use quarter turns only.
 
 # %%
 patches = (255 * lfw_subset()[:, :24, :24, None]).round().astype(np.uint8)
