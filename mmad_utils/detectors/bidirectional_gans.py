@@ -152,17 +152,17 @@ class GANomaly(GenerativeDetector):
             "decoder": self.build_generator(shape),
             "second_encoder": self.build_encoder(shape),
         }
-        return nn.ModuleDict({"adversaries": nn.ModuleDict(adversaries), "critic": self.build_critic(shape)})
+        return nn.ModuleDict({"players": nn.ModuleDict(adversaries), "critic": self.build_critic(shape)})
 
     def cycle(self, batch: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """First code, (n, latent_dim), decoded sample, (n, ...), second code, (n, latent_dim)."""
-        adversaries = self.network_["adversaries"]
+        adversaries = self.network_["players"]
         first = adversaries["encoder"](batch)
         made = adversaries["decoder"](first)
         return first, made, adversaries["second_encoder"](made)
 
     def optimise(self, data, generator):
-        critic, adversaries = self.network_["critic"], self.network_["adversaries"]
+        critic, adversaries = self.network_["critic"], self.network_["players"]
         optimizer = partial(OPTIMIZERS["gan"], lr=self.learning_rate)
         to_adversaries, to_critic = optimizer(adversaries.parameters()), optimizer(critic.parameters())
 
