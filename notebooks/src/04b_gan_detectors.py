@@ -402,7 +402,7 @@ if min_steps >= 100:
 # %%
 settings = {"n_estimators": 1, "min_steps": 0, "batch_size": len(train), "random_state": seed}
 fresh = GANomaly(epochs=0, **settings).fit(X_train)
-D, networks = fresh.network_["critic"], fresh.network_["adversaries"]
+D, networks = fresh.network_["critic"], fresh.network_["players"]
 
 # %%
 first, made, second = fresh.cycle(train)  # G_E(x), G(x), E(G(x))

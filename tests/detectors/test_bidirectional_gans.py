@@ -78,7 +78,7 @@ def test_in_bigan_the_encoder_learns_to_invert_the_generator_without_a_loss_that
 
 def test_ganomaly_scores_by_the_distance_of_the_two_codes(line):
     detector = GANomaly(**SMALL).fit(line)
-    adversaries = detector.network_["adversaries"]
+    adversaries = detector.network_["players"]
     x = torch.from_numpy(line[:9])
     first = adversaries["encoder"](x)
     second = adversaries["second_encoder"](adversaries["decoder"](first))
@@ -106,7 +106,7 @@ def test_the_critic_of_ganomaly_does_not_move_the_players(line):
     """With all weights zero the adversaries have no gradient, though the critic learns."""
     weights = dict.fromkeys(("adversarial_weight", "contextual_weight", "encoding_weight"), 0.0)
     before, after = (GANomaly(**SMALL | {"epochs": n} | weights).fit(line).network_ for n in (0, 3))
-    for first, second in zip(before["adversaries"].parameters(), after["adversaries"].parameters()):
+    for first, second in zip(before["players"].parameters(), after["players"].parameters()):
         assert torch.equal(first, second)
     assert not torch.equal(before["critic"][-1].weight, after["critic"][-1].weight)
 
