@@ -463,7 +463,7 @@ def with_noise_columns(points, d):
     return np.hstack([points, rng.normal(size=(len(points), d - 2))])
 
 
-# %%
+# %% tags=["step"]
 rows = []
 for d in (2, 10, 30, 100, 300):
     sets = [with_noise_columns(cloud(n, c), d) for n, c in ((300, (0, 0)), (200, (0, 0)), (200, (2.8, 2.8)))]

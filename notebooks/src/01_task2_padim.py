@@ -208,7 +208,7 @@ covariance += 0.01 * torch.eye(train.shape[2]).double()
 # It measures a deviation in units of the standard deviation in its direction. A deviation along a direction in which normal
 # images vary much gives a small distance. The same deviation along a direction in which they vary little gives a large one.
 
-# %%
+# %% tags=["step"]
 delta = embedding[0, :, kept].double() - mean  # (p, d)
 squared = (delta * torch.linalg.solve(covariance, delta)).sum(1)
 distance = squared.sqrt().reshape(encoder.grid_)

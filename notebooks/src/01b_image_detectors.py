@@ -89,12 +89,12 @@ encoder = ImageEncoder(backbone, layers=layers, image_size=image_size)
 # The embeddings of all images and positions are the rows of one matrix. Their mean and their covariance give the Mahalanobis
 # distance of a new embedding, wherever it is in the image.
 
-# %%
+# %% tags=["step"]
 rows = torch.cat(list(encoder.embeddings(few))).flatten(0, 1).double()  # (images · positions, features)
 mean = rows.mean(0)
 covariance = torch.cov(rows.T) + 0.01 * torch.eye(len(mean)).double()
 
-# %%
+# %% tags=["step"]
 delta = next(encoder.embeddings([example]))[0].double() - mean
 global_distance = (delta * torch.linalg.solve(covariance, delta.T).T).sum(1).sqrt()
 print(f"largest Mahalanobis distance in an image with a defect: {global_distance.max():.1f}")

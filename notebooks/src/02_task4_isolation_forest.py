@@ -190,7 +190,7 @@ if dataset == "breast_cancer":
 # $\lceil \log_2 \psi \rceil$, the height of a balanced tree.
 
 
-# %%
+# %% tags=["step"]
 def grow(X, depth, rng):
     """An isolation tree: (column, cut, left, right), or the number of rows in a leaf."""
     varying = np.flatnonzero(X.max(axis=0) > X.min(axis=0))
@@ -207,7 +207,7 @@ def grow(X, depth, rng):
 # others. Rows that meet the condition of a node are in the subtree that is printed first.
 
 
-# %%
+# %% tags=["step"]
 def show(tree, indent=""):
     """Print a tree, one node per line."""
     if isinstance(tree, int):
@@ -226,7 +226,7 @@ show(grow(np.array([[1.0], [2.0], [3.0], [4.0], [50.0]]), 3, np.random.default_r
 # its children. `nested` converts such a tree to the form above, so that we can read the trees of scikit-learn too.
 
 
-# %%
+# %% tags=["step"]
 def nested(tree, node=0):
     """A tree of scikit-learn in the form that `grow` returns."""
     if tree.children_left[node] < 0:

@@ -120,7 +120,7 @@ print("training images:", tuple(pixels.shape))
 # the training images by the random generator of the detector. Our step can then be compared with that of the class.
 
 
-# %%
+# %% tags=["step"]
 def start_of_training(detector):
     """The untrained network of a detector, the shuffled training images, and the detector's random generator."""
     detector.set_params(epochs=0).fit(data.X_train)
@@ -133,7 +133,7 @@ def start_of_training(detector):
 # For small images the encoder has a convolution with stride 2 and a linear layer. The decoder has a linear layer and a
 # transposed convolution. The length of the latent code is by default the square root of the number of pixels, here 8.
 
-# %%
+# %% tags=["step"]
 network, batch, _ = start_of_training(AutoEncoder(random_state=seed))
 network
 
@@ -142,7 +142,7 @@ network
 # an update of the weights by the optimiser Adam. Here the batch is the whole training set. The loss is summed over the
 # pixels and averaged over the images.
 
-# %%
+# %% tags=["step"]
 optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
 latent = network["encoder"](batch)  # (90, 8)
 reconstruction = network["decoder"](latent)  # (90, 1, 8, 8)
@@ -152,12 +152,12 @@ loss = (reconstruction - batch).square().flatten(1).sum(1).mean()
 # `backward` computes the gradient of the loss, and `step` updates the weights. `zero_grad` removes the gradient of an
 # earlier step.
 
-# %%
+# %% tags=["step"]
 optimizer.zero_grad()
 loss.backward()
 optimizer.step()
 
-# %%
+# %% tags=["step"]
 after = (network["decoder"](network["encoder"](batch)) - batch).square().flatten(1).sum(1).mean()
 print(f"loss before the step {loss:.2f}, after it {after:.2f}")
 
@@ -276,14 +276,14 @@ if len(bottleneck) > 1:
 #
 # Compared with the plain autoencoder, one line is new. It draws the mask that sets 30% of the pixels to zero.
 
-# %%
+# %% tags=["step"]
 network, batch, generator = start_of_training(DenoisingAutoEncoder(random_state=seed))
 optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
 kept = torch.rand(batch.shape, generator=generator) >= 0.3
 reconstruction = network["decoder"](network["encoder"](batch * kept))
 loss = (reconstruction - batch).square().flatten(1).sum(1).mean()  # the target is the clean batch
 
-# %%
+# %% tags=["step"]
 optimizer.zero_grad()
 loss.backward()
 optimizer.step()
@@ -341,17 +341,17 @@ assert distances["denoising AE"].mean() < 0.8 * distances["corrupted"].mean()
 # In two dimensions the steps can be drawn. The training samples lie on a ring. The latent code has 32 numbers, many
 # more than the two coordinates of a sample, so there is no bottleneck.
 
-# %%
+# %% tags=["step"]
 rng = np.random.default_rng(seed)
 angles = rng.uniform(0, 2 * np.pi, 500)
 ring = np.stack([np.cos(angles), np.sin(angles)], axis=1) + rng.normal(0, 0.03, (500, 2))
 
-# %%
+# %% tags=["step"]
 wide = {"latent_dim": 32, "hidden": (64,), "dropout": 0.0, "epochs": max(30, epochs), "random_state": seed}
 plain_ring = AutoEncoder(**wide).fit(ring)
 denoising_ring = DenoisingAutoEncoder(corruption=0.25, **wide).fit(ring)
 
-# %%
+# %% tags=["step"]
 side = np.linspace(-1.6, 1.6, 17)
 grid = np.stack([axis.ravel() for axis in np.meshgrid(side, side)], axis=1)
 steps = {"plain AE": plain_ring.reconstruct(grid) - grid, "denoising AE": denoising_ring.reconstruct(grid) - grid}
@@ -389,7 +389,7 @@ assert closer.mean() > 0.9
 #
 # Our network has two levels. We do one step of pretraining for each level, with masking noise.
 
-# %%
+# %% tags=["step"]
 network, batch, generator = start_of_training(StackedDenoisingAutoEncoder(random_state=seed))
 encoder, decoder = network["encoder"], network["decoder"]
 inputs = pixels  # the training set of the first level
@@ -408,7 +408,7 @@ for layer, mirror in [(encoder[:3], decoder[1:]), (encoder[3:], decoder[:1])]:
 # The first part of the encoder ends with `Flatten`, so the decoder's part begins with `Unflatten`. A step of
 # fine-tuning is that of the plain autoencoder.
 
-# %%
+# %% tags=["step"]
 optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
 batch = pixels[order]
 loss = (decoder(encoder(batch)) - batch).square().flatten(1).sum(1).mean()
@@ -482,7 +482,7 @@ divergence = p * torch.log(p / p_hat) + (1 - p) * torch.log((1 - p) / (1 - p_hat
 # %% [markdown]
 # The divergence has one value per latent unit. Its sum is added to the reconstruction error.
 
-# %%
+# %% tags=["step"]
 error = (network["decoder"](activation) - batch).square().flatten(1).sum(1).mean()
 loss = error + 1.0 * divergence.sum()  # λ = 1
 optimizer.zero_grad()
@@ -516,7 +516,7 @@ weight = network["encoder"][0][1][0].weight  # W, (64, 64)
 activation = network["encoder"](batch)
 contraction = ((activation * (1 - activation)).square() @ weight.square().sum(1)).mean()
 
-# %%
+# %% tags=["step"]
 error = (network["decoder"](activation) - batch).square().flatten(1).sum(1).mean()
 loss = error + 1.0 * contraction  # λ = 1
 optimizer.zero_grad()
@@ -550,7 +550,7 @@ activations = {name: each.fit(data.X_train).encode(normal) for name, each in pen
 # most to the least sensitive one.
 
 
-# %%
+# %% tags=["step"]
 def jacobians(detector, images):
     """∂ latent code / ∂ pixels at each image, (n, code length, pixels)."""
     encoder = detector.network_["encoder"]

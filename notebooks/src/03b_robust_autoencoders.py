@@ -112,7 +112,7 @@ spiked = np.where(spikes, 1.0, table)
 # The number $\mu$ is the step size. Both computations add $Y / \mu$, which corrects the differences of earlier
 # iterations.
 
-# %%
+# %% tags=["step"]
 weight, mu = 1 / np.sqrt(max(spiked.shape)), spiked.size / (4 * np.abs(spiked).sum())  # λ and μ
 L, S, Y = np.zeros((3, *spiked.shape))
 iterations = 0
@@ -124,7 +124,7 @@ while np.linalg.norm(spiked - L - S) > 5e-6 * np.linalg.norm(spiked):
     Y += mu * (spiked - L - S)
     iterations += 1
 
-# %%
+# %% tags=["step"]
 print(f"{iterations} iterations, rank of L {np.linalg.matrix_rank(L)}, {np.mean(S != 0):.0%} of S is not zero")
 
 # %% [markdown]
@@ -132,13 +132,13 @@ print(f"{iterations} iterations, rank of L {np.linalg.matrix_rank(L)}, {np.mean(
 # rank. The table shows how far each is from the pixels without spikes. The spiked pixels themselves have the smallest mean
 # distance, because 95% of them are exact. Of the two reconstructions, that of robust PCA is the closer one.
 
-# %%
+# %% tags=["step"]
 robust = RobustPCA().fit(spiked)
 rank = len(robust.components_)
 pca = PCA(rank).fit(spiked)
 linear = pca.inverse_transform(pca.transform(spiked))
 
-# %%
+# %% tags=["step"]
 estimates = {"spiked": spiked, "PCA of the same rank": linear, "robust PCA": robust.low_rank_}
 errors = pd.Series({name: np.abs(each - table).mean() for name, each in estimates.items()})
 errors = errors.rename("mean distance to the clean pixels").rename_axis("estimate")
@@ -159,7 +159,7 @@ nb.figure(fig, "robust_pca", data=errors.reset_index(), rank=rank)
 # PCA spreads each spike over the whole digit. In robust PCA most of the spikes are in $S$. How well does $S$ find them?
 # We treat each pixel as a sample, the spikes as anomalies and the entry of $S$ as the score.
 
-# %%
+# %% tags=["step"]
 spikes_area = metrics.auroc(spikes.ravel().astype(int), robust.sparse_.ravel())
 print(f"AUROC of the entries of S for the spikes: {spikes_area:.3f}")
 
@@ -227,7 +227,7 @@ print(f"{len(X)} training samples, {y.sum()} of them anomalies")
 # anomalous. With `epochs=0` the class gives us its network before training. The threshold is 0.1 standard deviations
 # of all pixels, times the square root of the 64 pixels of a group.
 
-# %%
+# %% tags=["step"]
 pixels = torch.from_numpy(X).permute(0, 3, 1, 2).float() / 255  # (100, 1, 8, 8)
 untrained = RobustDeepAutoEncoder(epochs=0, random_state=seed).fit(X)
 network = untrained.network_.train()
@@ -236,7 +236,7 @@ network = untrained.network_.train()
 # The generator shuffles the samples as the class does, so that the results can be compared. It starts from the seed that
 # the class has derived from `random_state`.
 
-# %%
+# %% tags=["step"]
 generator = torch.Generator().manual_seed(untrained.seed_)
 optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
 threshold = 0.1 * pixels.std() * 64**0.5
@@ -245,7 +245,7 @@ threshold = 0.1 * pixels.std() * 64**0.5
 # At the start $S$ is zero. In each round the network does a step on $L_D$. The residuals are those of all samples, and
 # each is reduced by the threshold.
 
-# %%
+# %% tags=["step"]
 sparse = torch.zeros_like(pixels)
 for _ in range(2):
     remaining = pixels - sparse  # L_D
@@ -460,7 +460,7 @@ assert sparsity.loc[0.1, "AUROC"] > sparsity.loc[0.5, "AUROC"]
 # Which training samples have the largest rows in $S$? We use the largest share of anomalies. No label is used for the
 # order of the samples.
 
-# %%
+# %% tags=["step"]
 X, y, _, _ = contaminated(max(shares), seed)
 S_rows = RobustDeepAutoEncoder(random_state=seed).fit(X).sparse_
 size = np.linalg.norm(S_rows.reshape(len(X), -1), axis=1)

@@ -121,7 +121,7 @@ def start_of_training(detector):
 #
 # ### One training step
 
-# %%
+# %% tags=["step"]
 network, batch, generator = start_of_training(VariationalAutoEncoder(random_state=seed))
 optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
 mean, log_variance = network["encoder"](batch).chunk(2, dim=1)  # μ and log σ², (90, 8) each
@@ -130,7 +130,7 @@ mean, log_variance = network["encoder"](batch).chunk(2, dim=1)  # μ and log σ�
 # The reparametrisation draws the noise and scales it by $\sigma$. The decoder reconstructs the batch from the latent
 # codes.
 
-# %%
+# %% tags=["step"]
 noise = torch.randn(mean.shape, generator=generator)
 latent = mean + torch.exp(log_variance / 2) * noise
 errors = (network["decoder"](latent) - batch).square()
@@ -139,12 +139,12 @@ v = errors.mean()
 # %% [markdown]
 # Both terms of the loss have one value per sample.
 
-# %%
+# %% tags=["step"]
 likelihood = 0.5 * (errors / v + torch.log(v)).flatten(1).sum(1)  # -log p(x | z), without its constant
 divergence = 0.5 * (mean.square() + log_variance.exp() - log_variance - 1).sum(1)
 loss = likelihood.mean() + 1.0 * divergence.mean()  # β = 1
 
-# %%
+# %% tags=["step"]
 optimizer.zero_grad()
 loss.backward()
 optimizer.step()
@@ -317,11 +317,11 @@ widgets.FigureSlider(at_step, range(25), label="point on the line", start=12, al
 # A step consists of three updates, each with an optimiser of its own. The first update is that of the plain
 # autoencoder.
 
-# %%
+# %% tags=["step"]
 network, batch, generator = start_of_training(AdversarialAutoEncoder(random_state=seed))
 encoder, decoder, discriminator = (network[part] for part in ("encoder", "decoder", "discriminator"))
 
-# %%
+# %% tags=["step"]
 autoencoder_optimizer = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], lr=3e-3)
 loss = (decoder(encoder(batch)) - batch).square().flatten(1).sum(1).mean()
 loss.backward()
@@ -331,12 +331,12 @@ autoencoder_optimizer.step()
 # The second update trains the discriminator with the cross entropy of a classifier. Its target is 1 for draws and 0 for
 # latent codes. The call of `detach` keeps this loss from changing the encoder.
 
-# %%
+# %% tags=["step"]
 discriminator_optimizer = torch.optim.Adam(discriminator.parameters(), lr=3e-3)
 latent = encoder(batch).detach()
 of_draws, of_latent = discriminator(torch.randn(latent.shape, generator=generator)), discriminator(latent)
 
-# %%
+# %% tags=["step"]
 discriminator_loss = binary_cross_entropy_with_logits(of_draws, torch.ones_like(of_draws))
 discriminator_loss = discriminator_loss + binary_cross_entropy_with_logits(of_latent, torch.zeros_like(of_latent))
 discriminator_loss.backward()
@@ -346,12 +346,12 @@ discriminator_optimizer.step()
 # The third update trains the encoder. Its loss is small when the discriminator classifies the latent codes as draws, so
 # the target is 1. Only the weights of the encoder are updated.
 
-# %%
+# %% tags=["step"]
 encoder_optimizer = torch.optim.Adam(encoder.parameters(), lr=3e-3)
 of_latent = discriminator(encoder(batch))
 encoder_loss = binary_cross_entropy_with_logits(of_latent, torch.ones_like(of_latent))
 
-# %%
+# %% tags=["step"]
 encoder_optimizer.zero_grad()  # removes the gradients of the first update
 encoder_loss.backward()
 encoder_optimizer.step()

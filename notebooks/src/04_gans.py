@@ -75,7 +75,7 @@ nb = notebook.start("04_gans")
 # finds only three of the eight clusters produces samples that are plausible one by one. In the plane we see what is
 # missing.
 
-# %%
+# %% tags=["step"]
 rng = np.random.default_rng(seed)
 angles = 2 * np.pi * np.arange(8) / 8
 centers = 1.5 * np.column_stack([np.cos(angles), np.sin(angles)])
@@ -86,7 +86,7 @@ points = centers[rng.integers(8, size=512)] + 0.05 * rng.normal(size=(512, 2))
 # one number. The sigmoid that makes it a probability is part of the loss.
 
 
-# %%
+# %% tags=["step"]
 def perceptron(n_in, n_out):
     hidden = [nn.Linear(n_in, 128), nn.LeakyReLU(0.2), nn.Linear(128, 128), nn.LeakyReLU(0.2)]
     return nn.Sequential(*hidden, nn.Linear(128, n_out))
@@ -99,13 +99,13 @@ generator, critic = perceptron(2, 2), perceptron(2, 1)
 # So both must start from the same weights and use the same random numbers. An instance with `epochs=0` has the weights
 # before training, and its attribute `seed_` is the seed of its random generator.
 
-# %%
+# %% tags=["step"]
 data = torch.from_numpy(points).float()
 one_batch = {"latent_dim": 2, "n_critic": 1, "batch_size": 512, "min_steps": 0, "n_steps": 0, "random_state": seed}
 untrained = AnoGAN(epochs=0, **one_batch).fit(points)
 
 
-# %%
+# %% tags=["step"]
 def reset_weights():
     """Set the first weights of the class; return its random generator and the first batch."""
     for name, network in (("generator", generator), ("critic", critic)):
@@ -121,12 +121,12 @@ def reset_weights():
 # the sigmoid $\sigma$, $D = \sigma(\text{critic})$ and $1 - D = \sigma(-\text{critic})$. `detach` stops the gradient, so
 # this update does not change the generator.
 
-# %%
+# %% tags=["step"]
 randomness, real = reset_weights()
 critic_optimizer = torch.optim.Adam(critic.parameters(), lr=1e-3, betas=(0.5, 0.999))
 fake = generator(torch.randn(512, 2, generator=randomness)).detach()
 
-# %%
+# %% tags=["step"]
 critic_loss = -logsigmoid(critic(real)).mean() - logsigmoid(-critic(fake)).mean()
 critic_optimizer.zero_grad()
 critic_loss.backward()
@@ -140,7 +140,7 @@ print(f"loss of the critic: {critic_loss:.3f}")
 # gradient of this term is almost zero. In practice the generator minimises $-\log D(G(z))$ instead. The optimum is the
 # same, and the gradient stays large. Each update uses new latent codes.
 
-# %%
+# %% tags=["step"]
 generator_optimizer = torch.optim.Adam(generator.parameters(), lr=1e-3, betas=(0.5, 0.999))
 latent = torch.randn(512, 2, generator=randomness)
 
@@ -192,7 +192,7 @@ compare_with_class("gan", learning_rate=1e-3)
 # This bounds the slope, because the slope is at most a product of weights. The exact bound is not known. The paper uses
 # RMSProp, since momentum made the training of a clipped critic unstable.
 
-# %%
+# %% tags=["step"]
 randomness, real = reset_weights()
 critic_optimizer = torch.optim.RMSprop(critic.parameters(), lr=2e-3)
 fake = generator(torch.randn(512, 2, generator=randomness)).detach()
@@ -208,7 +208,7 @@ with torch.no_grad():
 # %% [markdown]
 # The generator increases the output of the critic for its samples.
 
-# %%
+# %% tags=["step"]
 generator_optimizer = torch.optim.RMSprop(generator.parameters(), lr=2e-3)
 generator_loss = -critic(generator(torch.randn(512, 2, generator=randomness))).mean()
 generator_optimizer.zero_grad()
@@ -231,7 +231,7 @@ randomness, real = reset_weights()
 critic_optimizer = torch.optim.Adam(critic.parameters(), lr=5e-3, betas=(0.0, 0.9))
 fake = generator(torch.randn(512, 2, generator=randomness)).detach()
 
-# %%
+# %% tags=["step"]
 share = torch.rand(512, 1, generator=randomness)
 between = torch.lerp(fake, real, share).requires_grad_()
 (gradient,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
@@ -245,7 +245,7 @@ critic_optimizer.step()
 # %% [markdown]
 # The update of the generator is the one of WGAN, with Adam.
 
-# %%
+# %% tags=["step"]
 generator_optimizer = torch.optim.Adam(generator.parameters(), lr=5e-3, betas=(0.0, 0.9))
 generator_loss = -critic(generator(torch.randn(512, 2, generator=randomness))).mean()
 generator_optimizer.zero_grad()
@@ -307,7 +307,7 @@ runs = {version: train(options, seed) for version, options in versions.items()}
 # sixteen directions and averages the sixteen distances.
 
 
-# %%
+# %% tags=["step"]
 def clusters_found(made):
     distance = np.linalg.norm(made[:, None] - centers, axis=2)
     near = distance.argmin(axis=1)[distance.min(axis=1) < 0.25]
@@ -504,7 +504,7 @@ x = torch.from_numpy(line).float()[torch.randperm(300, generator=randomness)]
 # %% [markdown]
 # The update of the critic:
 
-# %%
+# %% tags=["step"]
 optimizer = torch.optim.Adam(D.parameters(), lr=2e-3, betas=(0.5, 0.999))
 z = torch.randn(300, 1, generator=randomness)
 critic_loss = -logsigmoid(D(x, E(x).detach())).mean() - logsigmoid(-D(G(z).detach(), z)).mean()
@@ -515,7 +515,7 @@ optimizer.step()
 # %% [markdown]
 # The update of encoder and generator, with the labels exchanged:
 
-# %%
+# %% tags=["step"]
 optimizer = torch.optim.Adam([*G.parameters(), *E.parameters()], lr=2e-3, betas=(0.5, 0.999))
 z = torch.randn(300, 1, generator=randomness)
 pair_loss = -logsigmoid(-D(x, E(x))).mean() - logsigmoid(D(G(z), z)).mean()

@@ -106,7 +106,7 @@ G, D = (anogan.network_[name].requires_grad_(False) for name in ("generator", "c
 # function `step` holds the usual three lines of PyTorch; the other sections use it, too.
 
 
-# %%
+# %% tags=["step"]
 def search_loss(z):
     residual = (test - G(z)).abs().flatten(1).sum(1)
     discrimination = (D[:-1](test) - D[:-1](G(z))).abs().sum(1)

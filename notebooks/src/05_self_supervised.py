@@ -144,7 +144,7 @@ nb.figure(fig, "operations", data=grey.rename_axis("operation").reset_index())
 # Each image appears in four views. For each view an angle is drawn; it is both the operation and the label.
 # `seeded` gives our cell the random numbers that the class uses, so that the results can be compared.
 
-# %%
+# %% tags=["step"]
 quarter_turns = {"flip": False, "shift": 0, "epochs": epochs}
 images = torch.from_numpy(scenes.X_train).permute(0, 3, 1, 2).float() / 255
 with seeded(seed) as generator:
@@ -153,7 +153,7 @@ with seeded(seed) as generator:
     labels = torch.randint(4, (4 * len(images),), generator=generator)
 rotated = torch.stack([x.rot90(k, (1, 2)) for x, k in zip(images[order].repeat(4, 1, 1, 1), labels.tolist())])
 
-# %%
+# %% tags=["step"]
 loss = F.cross_entropy(network["head"](network["encoder"](rotated)), labels)
 loss.backward()
 torch.optim.Adam(network.parameters(), lr=3e-3).step()
@@ -612,7 +612,7 @@ for (name, _), runs_of in ranking.groupby(["data set", "ρ"]):
 # stops.
 
 
-# %%
+# %% tags=["step"]
 def group_gradients(model, X, y):
     """Mean cosine with the sum of all gradients, mean loss and norm of the summed gradient, of each group."""
     g = model.gradients(X).reshape(len(X), -1)

@@ -166,7 +166,7 @@ test[y_toy == 1, 0] = rng.choice([-3.5, 3.5], 200) + 0.2 * rng.normal(size=200)
 #
 # First the candidates: the score of the informative base detector, and the rows above the cutoff.
 
-# %%
+# %% tags=["step"]
 rows = torch.tensor(train).float()
 score = (rows[:, 0] - rows[:, 0].mean()).abs()
 extreme = score > score.mean() + 3**0.5 * score.std()
@@ -178,7 +178,7 @@ print(f"{len(outliers)} outlier candidates, {len(inliers)} inlier candidates")
 # members of $Q$ with one that decreases. `seeded` gives our cell the random numbers that the class uses, so that the
 # results can be compared.
 
-# %%
+# %% tags=["step"]
 with seeded(seed) as generator:
     phi = REPEN().build((12,))
     positive = torch.randperm(len(inliers), generator=generator)
@@ -190,12 +190,12 @@ with seeded(seed) as generator:
 # The step itself: distances to the nearest member of $Q$, the loss with margin 3, and one update. A row of $Q$ must not
 # be its own neighbour.
 
-# %%
+# %% tags=["step"]
 Q = phi(inliers[queries])
 to_inliers = torch.cdist(phi(inliers[positive]), Q).masked_fill(positive[:, None] == queries, torch.inf).amin(dim=1)
 to_outliers = torch.cdist(phi(outliers[negative]), Q).amin(dim=1)
 
-# %%
+# %% tags=["step"]
 loss = F.relu(3.0 + to_inliers - to_outliers).mean()
 loss.backward()
 torch.optim.Adam(phi.parameters(), lr=1e-3).step()
@@ -317,23 +317,23 @@ if set(hard_datasets) == {"tables/vowels", "tables/optdigits", "tables/satellite
 # The targets are standardised over the training rows. The partner $x'$ of a row is another row of the batch. The class
 # also draws 64 reference rows for the score; we skip these random numbers.
 
-# %%
+# %% tags=["step"]
 X_train, X_test, y_test = scaled(hard_datasets[0])
 x = torch.tensor(X_train).float()
 
-# %%
+# %% tags=["step"]
 with seeded(seed) as generator:
     network = RDP().build(x.shape[1:])
     torch.randint(len(x), (64,), generator=generator)  # the reference rows of the class
     order, partners = (torch.randperm(len(x), generator=generator) for _ in range(2))
 
-# %%
+# %% tags=["step"]
 target = network["eta"](x[order])
 target = (target - target.mean(dim=0)) / target.std(dim=0)
 # %% [markdown]
 # The trainable network $\varphi$ predicts the targets. The loss has both terms with weight 1.
 
-# %%
+# %% tags=["step"]
 output = network["phi"](x[order])
 relation = (output * output[partners]).mean(dim=1) - (target * target[partners]).mean(dim=1)
 loss = relation.square().mean() + (output - target).square().mean()

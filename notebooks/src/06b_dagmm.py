@@ -143,7 +143,7 @@ def scaled(dataset):
 # First the vector $z$ of each row, and its squared reconstruction error:
 
 
-# %%
+# %% tags=["step"]
 def represent(network, x):
     code = network["encoder"](x)
     difference = x - network["decoder"](code)
@@ -156,11 +156,11 @@ def represent(network, x):
 # Then the memberships. Our class standardises $z$ by the training rows, so that the regularisation below has one scale.
 # `seeded` gives the cell the random numbers that the class uses, for the weights, the order of the rows and dropout.
 
-# %%
+# %% tags=["step"]
 X_train, X_test, y_test = scaled(hard_datasets[0])
 x = torch.tensor(X_train).float()
 
-# %%
+# %% tags=["step"]
 with seeded(seed) as generator:
     network = DAGMM().build(x.shape[1:])
     start = represent(network, x)[0].detach()
@@ -173,7 +173,7 @@ z = z.double()
 # The memberships define the mixture: $\hat\phi$ is the mean membership, $\hat\mu$ the weighted mean of $z$, and
 # $\hat\Sigma$ the weighted covariance. A small constant on the diagonal keeps it invertible.
 
-# %%
+# %% tags=["step"]
 phi, mu = gamma.mean(dim=0), gamma.T @ z / gamma.sum(dim=0)[:, None]
 centred = z - mu[:, None]  # (K, n, 6)
 sigma = torch.einsum("nk,kni,knj->kij", gamma, centred, centred) / gamma.sum(dim=0)[:, None, None]
@@ -181,14 +181,14 @@ sigma = sigma + 1e-3 * torch.eye(6)
 # %% [markdown]
 # The energy of each row is the negative logarithm of the mixture density:
 
-# %%
+# %% tags=["step"]
 log_density = MultivariateNormal(mu, sigma).log_prob(z[:, None])  # (n, K)
 energy = -torch.logsumexp(phi.log() + log_density, dim=1)
 # %% [markdown]
 # Last the loss with $\lambda_1 = 0.1$ and $\lambda_2 = 0.005$, and one update of both networks. The gradient of the energy
 # reaches the encoder through $z$.
 
-# %%
+# %% tags=["step"]
 penalty = sigma.diagonal(dim1=1, dim2=2).reciprocal().sum()
 loss = errors.mean() + 0.1 * energy.mean() + 0.005 * penalty
 loss.backward()

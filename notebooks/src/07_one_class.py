@@ -96,7 +96,7 @@ print(f"{table}\nAUROC of the squared length ‖x‖²: {metrics.auroc(y_test, n
 # The step is done here with plain PyTorch. All rows are one batch. An untrained `DeepSVDD` (`epochs=0`) provides the
 # initial weights, so that the result can be compared with that of the class.
 
-# %%
+# %% tags=["step"]
 batch = torch.tensor(X_train, dtype=torch.float32)  # (n, d)
 first = DeepSVDD(latent_dim=2, epochs=0, n_estimators=1, random_state=seed).fit(X_train)
 
@@ -104,7 +104,7 @@ first = DeepSVDD(latent_dim=2, epochs=0, n_estimators=1, random_state=seed).fit(
 # The network has two hidden layers and two outputs, so that the learned space can be plotted. Its layers have no
 # biases; section 2 explains why. The hidden layers are normalised over the batch, without learned scale and shift.
 
-# %%
+# %% tags=["step"]
 network = nn.Sequential(
     nn.Linear(batch.shape[1], 64, bias=False), nn.BatchNorm1d(64, affine=False), nn.LeakyReLU(),
     nn.Linear(64, 32, bias=False), nn.BatchNorm1d(32, affine=False), nn.LeakyReLU(),
@@ -115,7 +115,7 @@ _ = network.load_state_dict(first.network_.state_dict(), strict=False)  # all bu
 # %% [markdown]
 # The centre is the mean output of the initial network. Coordinates near 0 are moved to ±0.1.
 
-# %%
+# %% tags=["step"]
 with torch.no_grad():
     center = network.eval()(batch).mean(0)  # (2,)
 center = torch.where(center.abs() < 0.1, torch.where(center < 0, -0.1, 0.1), center)
@@ -123,7 +123,7 @@ center = torch.where(center.abs() < 0.1, torch.where(center < 0, -0.1, 0.1), cen
 # %% [markdown]
 # The loss is the mean squared distance to the centre.
 
-# %%
+# %% tags=["step"]
 distance = (network.train()(batch) - center).square().sum(1)  # d(x), (n,)
 loss = distance.mean()
 print(f"mean squared distance to the centre: {loss:.4f}")
@@ -131,7 +131,7 @@ print(f"mean squared distance to the centre: {loss:.4f}")
 # %% [markdown]
 # The weights are updated by Adam, with a small weight decay $\lambda$.
 
-# %%
+# %% tags=["step"]
 optimizer = torch.optim.Adam(network.parameters(), lr=1e-3, weight_decay=1e-6)
 optimizer.zero_grad()
 loss.backward()
@@ -149,7 +149,7 @@ assert np.allclose(own_distance, once.anomaly_score(X_train), rtol=1e-3, atol=1e
 # `DeepSVDD` repeats this step on shuffled batches. Its outputs are the latent codes.
 
 
-# %%
+# %% tags=["step"]
 def latent_codes(detector, X):
     """Outputs of the network, (n, latent_dim)."""
     with torch.no_grad():
@@ -159,7 +159,7 @@ def latent_codes(detector, X):
 # %% [markdown]
 # We compare an untrained and a trained network, each with two outputs.
 
-# %%
+# %% tags=["step"]
 plane = {}
 for name, n in (("untrained", 0), ("trained", epochs)):
     options = {"latent_dim": 2, "batch_size": 32, "n_estimators": 1, "random_state": seed}
@@ -169,7 +169,7 @@ for name, n in (("untrained", 0), ("trained", epochs)):
 # The latent codes of the test samples are taken relative to the centre. The unit is the radius of the sphere that
 # holds 90% of the *training* samples.
 
-# %%
+# %% tags=["step"]
 points = []
 for name, detector in plane.items():
     sphere = detector.network_
@@ -373,7 +373,7 @@ def known_and_new(split_seed):
 # The step of Deep SVDD needs one more term. The data are the normal rows and the labelled anomalies, and the untrained
 # network is that of the class.
 
-# %%
+# %% tags=["step"]
 train, test, _, _, labelled = known_and_new(seed)
 X, marks = np.concatenate([train, test[labelled]]), np.repeat([0, 1], [len(train), len(labelled)])
 network = DeepSAD(epochs=0, n_estimators=1, random_state=seed).fit(X, marks).network_.float().train()
@@ -382,14 +382,14 @@ network = DeepSAD(epochs=0, n_estimators=1, random_state=seed).fit(X, marks).net
 # All rows are in one batch, so that the same statistics normalise both groups. The mean distance of the normal rows
 # and the mean inverse distance of the anomalies are added ($\eta = 1$).
 
-# %%
+# %% tags=["step"]
 distance = (network(torch.tensor(X, dtype=torch.float32)) - network.center).square().sum(1)
 loss = distance[marks == 0].mean() + (1 / distance[marks == 1]).mean()  # η = 1
 
 # %% [markdown]
 # The update is the same as before.
 
-# %%
+# %% tags=["step"]
 optimizer = torch.optim.Adam(network.parameters(), lr=1e-3, weight_decay=1e-6)
 optimizer.zero_grad()
 loss.backward()

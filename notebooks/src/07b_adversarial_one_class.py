@@ -95,7 +95,7 @@ print(f"{table}\nAUROC of the squared length ‖x‖²: {metrics.auroc(y_test, n
 # The step is done here with plain PyTorch, and all rows are one batch. The two networks are taken from an untrained
 # `ALOCC`, so that the result can be compared with that of the class. The output of $D$ is a logit.
 
-# %%
+# %% tags=["step"]
 network = ALOCC(epochs=0, n_estimators=1, random_state=seed).fit(X_train).network_.float()
 f, D = network["refiner"], network["discriminator"]  # D gives a logit
 
@@ -103,7 +103,7 @@ f, D = network["refiner"], network["discriminator"]  # D gives a logit
 # In `ALOCC` of this package the refiner adds a correction to its input, $R(x) = x + f(x)$. The noise has the standard
 # deviation of the data. `seeded` gives the random numbers that the class uses.
 
-# %%
+# %% tags=["step"]
 rows = torch.tensor(X_train, dtype=torch.float32)
 with seeded(seed) as generator:
     x = rows[torch.randperm(len(rows), generator=generator)]
@@ -114,7 +114,7 @@ refined = x + noise + f(x + noise)  # R(x̃), (n, d)
 # The discriminator is updated first. `softplus(-D(x))` is $-\log D(x)$ for a logit. `detach` keeps the gradient out of
 # the refiner.
 
-# %%
+# %% tags=["step"]
 optimizer = torch.optim.Adam(D.parameters(), lr=1e-3)
 loss_d = F.softplus(-D(x)).mean() + F.softplus(D(refined.detach())).mean()
 optimizer.zero_grad()
@@ -125,14 +125,14 @@ optimizer.step()
 # The refiner is updated against the new discriminator. Its loss has the usual non-saturating form and $\lambda = 10$,
 # with errors in units of the variance.
 
-# %%
+# %% tags=["step"]
 fooling, error = F.softplus(-D(refined)).mean(), (x - refined).square().mean()
 loss_r = fooling + 10 * error / rows.var()
 
 # %% [markdown]
 # Only the weights of the refiner change.
 
-# %%
+# %% tags=["step"]
 refiner_optimizer = torch.optim.Adam(f.parameters(), lr=1e-4)
 refiner_optimizer.zero_grad()
 loss_r.backward()
@@ -333,14 +333,14 @@ moons_test, moons_y = np.concatenate([moons(400, seed + 1), elsewhere]), np.repe
 # The networks are taken from an untrained `FenceGAN`. The first samples of its generator have `start_width` times the
 # standard deviation of the data.
 
-# %%
+# %% tags=["step"]
 first = FenceGAN(start_width=2.0, epochs=0, n_estimators=1, random_state=seed).fit(moons_train)
 G, D = first.network_.float()["generator"], first.network_["discriminator"]
 
 # %% [markdown]
 # The batch and the random numbers are again those of the class.
 
-# %%
+# %% tags=["step"]
 rows = torch.tensor(moons_train, dtype=torch.float32)
 unit = rows.std(0).mean()
 with seeded(seed) as generator:
@@ -351,7 +351,7 @@ with seeded(seed) as generator:
 # We add a penalty on the slope of $D$, which the paper does not have. Without it $D$ saturates, and the generator gets
 # no gradient. The slope is the gradient of the logit at data and generated samples.
 
-# %%
+# %% tags=["step"]
 points = torch.cat([x, generated.detach()]).requires_grad_()
 (slope,) = torch.autograd.grad(D(points).sum(), points, create_graph=True)
 penalty = 0.1 * unit**2 * slope.square().sum(1).mean()
@@ -359,7 +359,7 @@ penalty = 0.1 * unit**2 * slope.square().sum(1).mean()
 # %% [markdown]
 # The discriminator separates data and generated samples ($\gamma = 0.5$).
 
-# %%
+# %% tags=["step"]
 loss_d = F.softplus(-D(x)).mean() + 0.5 * F.softplus(D(generated.detach())).mean()
 optimizer = torch.optim.Adam(D.parameters(), lr=1e-3)
 optimizer.zero_grad()
@@ -369,7 +369,7 @@ optimizer.step()
 # %% [markdown]
 # The generator minimises encirclement ($\alpha = 0.5$) and dispersion ($\beta = 1$) against the new discriminator.
 
-# %%
+# %% tags=["step"]
 gap = (0.5 - D(generated).sigmoid()).abs()
 spread = (generated - generated.mean(0)).norm(dim=1).mean()
 loss_g = (gap + 1e-6).log().mean() + unit / spread
@@ -377,7 +377,7 @@ loss_g = (gap + 1e-6).log().mean() + unit / spread
 # %% [markdown]
 # Only the weights of the generator change.
 
-# %%
+# %% tags=["step"]
 generator_optimizer = torch.optim.Adam(G.parameters(), lr=1e-4)
 generator_optimizer.zero_grad()
 loss_g.backward()

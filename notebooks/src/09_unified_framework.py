@@ -112,7 +112,7 @@ pd.DataFrame(sizes, index=["normal, training", "normal, test", "anomalies, test"
 # column is hidden. To compare with the class `TabularEncoder`, we load the initial weights of the class and use the
 # same random generator.
 
-# %%
+# %% tags=["step"]
 hard = nb.load(hard_table, seed=seed).as_table()
 initial = TabularEncoder(steps=0, random_state=seed).fit(hard.X_train)
 rows, d = initial.inputs(hard.X_train), hard.X_train.shape[1]  # scaled columns, (n, d)
@@ -125,18 +125,18 @@ optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
 # mean squared error at the hidden entries. The visible entries have no part in the loss, because the network could
 # simply return its input there.
 
-# %%
+# %% tags=["step"]
 with seeded(seed) as generator:
     for _ in range(2):  # the class splits the rows, and then shuffles them
         rows = rows[torch.randperm(len(rows), generator=generator)]
     hidden = torch.rand(rows.shape, generator=generator) < 0.3
     hidden[torch.arange(len(rows)), torch.randint(d, (len(rows),), generator=generator)] = True
 
-# %%
+# %% tags=["step"]
 predicted = network(torch.cat([rows.masked_fill(hidden, 0), hidden.float()], dim=1))
 loss = (predicted - rows)[hidden].square().mean()
 
-# %%
+# %% tags=["step"]
 optimizer.zero_grad()
 loss.backward()
 optimizer.step()
@@ -215,7 +215,7 @@ pd.Series(unified_auroc, name="AUROC").round(3).to_frame()
 # A constant cancels from the negative log density, and the score of a sample is $d^2/2$, or less where another
 # component gives the sample a higher density.
 
-# %%
+# %% tags=["step"]
 space = unified.space_
 P, encoder = space.projections_["tabular"], space.encoders_["tabular"]
 
@@ -227,7 +227,7 @@ def standardised(rows):
 latents = standardised(X["tabular"]) @ P
 mean, covariance = latents.mean(axis=0), np.cov(latents.T, bias=True) + 0.3 * np.eye(latent_dim)
 
-# %%
+# %% tags=["step"]
 gap = standardised(X_test["tabular"]) @ P - mean
 squared = (gap * np.linalg.solve(covariance, gap.T).T).sum(axis=1)
 print(f"median squared distance of the test rows: {np.median(squared):.1f}")
@@ -329,7 +329,7 @@ batches = [torch.from_numpy(part / part.std()).float() for part in centred.value
 # Moment matching gives each modality the mean 0 and the covariance $I$. The solution has a closed form: subtract the
 # mean and multiply by $\Sigma^{-1/2}$. We take $\Sigma$ from the Ledoit-Wolf estimator (section 6).
 
-# %%
+# %% tags=["step"]
 centre = latents16["tabular"].mean(axis=0)
 values, directions = np.linalg.eigh(LedoitWolf().fit(latents16["tabular"]).covariance_)
 matched = (latents16["tabular"] - centre) @ (directions / np.sqrt(values)) @ directions.T
@@ -369,7 +369,7 @@ change = F.mse_loss(mapped, torch.cat(batches))
 # %%
 optimizers = [torch.optim.Adam(part.parameters(), lr=1e-3) for part in (discriminator, maps)]
 
-# %%
+# %% tags=["step"]
 cross_entropy.backward(inputs=list(discriminator.parameters()), retain_graph=True)
 (change - cross_entropy).backward(inputs=list(maps.parameters()))
 for optimizer in optimizers:
@@ -389,7 +389,7 @@ optimizer = torch.optim.Adam(maps.parameters(), lr=1e-3)
 mapped = torch.cat([layer(batch) for layer, batch in zip(maps, batches)])
 views = [mapped + 0.3 * torch.randn(mapped.shape, generator=generator) for _ in range(2)]
 
-# %%
+# %% tags=["step"]
 both = F.normalize(torch.cat(views), dim=1)
 similarity = (both @ both.T / 0.2).fill_diagonal_(-torch.inf)
 contrast = F.cross_entropy(similarity, torch.arange(len(both)).roll(len(mapped)))
@@ -491,7 +491,7 @@ assert np.ptp(imbalance["tabular"]) < 0.15, "no scorer fails with few rows"
 #
 # with a weight $\rho$ that they estimate from the data. We compare the Mahalanobis distances under both matrices.
 
-# %%
+# %% tags=["step"]
 trained, tested = unified.encode(X)["image"], unified.encode(X_test)["image"]
 
 
@@ -504,7 +504,7 @@ covariances = {
     "Ledoit-Wolf": LedoitWolf().fit(trained).covariance_,
 }
 
-# %%
+# %% tags=["step"]
 results = {}
 for name, matrix in covariances.items():
     ratio = np.median(distances(matrix, tested)[image.y_test == 0]) / np.median(distances(matrix, trained))
@@ -544,7 +544,7 @@ n, d = normal["tabular"].shape
 damaged, column = normal["tabular"].copy(), rng.integers(d, size=n)
 damaged[np.arange(n), column] = normal["tabular"][rng.permutation(n), column]
 
-# %%
+# %% tags=["step"]
 delta = standardised(damaged)
 gradient = np.linalg.solve(covariance, (delta @ P - mean).T).T @ P.T
 shares = (delta * gradient)[:, :d] + (delta * gradient)[:, d:]  # a column has two features, z and r

@@ -182,17 +182,17 @@ z = torch.from_numpy(PCA(20, whiten=True).fit_transform(latents)).float()
 # compute. In a masked autoregressive flow, $u_i$ depends on $z_1, \dots, z_i$ only. The matrix of the derivatives is then
 # triangular, and its determinant is the product of the diagonal.
 
-# %%
+# %% tags=["step"]
 with seeded(seed):
     flow = zuko.flows.MAF(20, transforms=3, hidden_features=(64, 64))  # masked autoregressive flow
 optimizer = torch.optim.Adam(flow.parameters(), lr=3e-3)
 
-# %%
+# %% tags=["step"]
 u, log_det = flow().transform.call_and_ladj(z)
 log_density = -u.square().sum(dim=1) / 2 - 20 / 2 * np.log(2 * np.pi) + log_det
 flow_loss = -log_density.mean()
 
-# %%
+# %% tags=["step"]
 flow_loss.backward()
 optimizer.step()
 print(f"loss before the step {flow_loss.item():.2f}, after the step {-flow().log_prob(z).mean().item():.2f}")
@@ -205,7 +205,7 @@ print(f"loss before the step {flow_loss.item():.2f}, after the step {-flow().log
 # $q\,e^{f}$ approaches the density of the data. $f$ is 0 at the start, and the energy is that of the Gaussian. The
 # classifier has then the loss $2 \log 2$, because it gives each class the probability 0.5.
 
-# %%
+# %% tags=["step"]
 q = GaussianAnomalyScorer().fit(z.double().numpy())
 white = torch.linalg.solve_triangular(torch.from_numpy(q.cholesky_), (z - torch.from_numpy(q.mean_)).T, upper=False)
 white = white.T.float()  # coordinates in which q is a standard Gaussian
@@ -213,7 +213,7 @@ white = white.T.float()  # coordinates in which q is a standard Gaussian
 # %% [markdown]
 # The samples of $q$ are standard normal in these coordinates. The last layer of $f$ starts at 0.
 
-# %%
+# %% tags=["step"]
 noise = torch.randn(z.shape, generator=torch.Generator().manual_seed(seed))
 with seeded(seed):
     f = nn.Sequential(nn.Linear(20, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 1))
@@ -221,7 +221,7 @@ nn.init.zeros_(f[-1].weight)
 nn.init.zeros_(f[-1].bias)
 optimizer = torch.optim.Adam(f.parameters(), lr=1e-3)
 
-# %%
+# %% tags=["step"]
 energy_loss = F.softplus(-f(white)).mean() + F.softplus(f(noise)).mean()
 energy_loss.backward()
 optimizer.step()
@@ -229,7 +229,7 @@ optimizer.step()
 # %% [markdown]
 # After one step the classifier is slightly better than a random guess.
 
-# %%
+# %% tags=["step"]
 after = F.softplus(-f(white)).mean() + F.softplus(f(noise)).mean()
 print(f"loss before the step {energy_loss.item():.4f}, after the step {after.item():.4f}")
 
@@ -394,7 +394,7 @@ assert late["half-life of two days"] > late["no forgetting"] + 0.2
 #
 # ### One training step of the hybrid detector
 
-# %%
+# %% tags=["step"]
 bases = []
 for run in range(n_seeds):
     base = detector({"tabular": TabularEncoder(steps=steps)}, calibration_folds=5, random_state=seed + run)
@@ -403,7 +403,7 @@ for run in range(n_seeds):
 # %% [markdown]
 # The training set of the step has all normal training rows and one labelled anomaly.
 
-# %%
+# %% tags=["step"]
 anomaly = table.X_test[table.y_test == 1][:1]
 labelled = {"tabular": np.concatenate([table.X_train, anomaly])}
 labels = torch.tensor([0.0] * len(table.X_train) + [1.0])
@@ -412,7 +412,7 @@ labels = torch.tensor([0.0] * len(table.X_train) + [1.0])
 # The prior is $\log\bigl(\operatorname{softplus}(s) / \operatorname{softplus}(\log 20)\bigr)$ of the score
 # $s = -\log p$. It is 0 at the score that one normal sample in twenty exceeds.
 
-# %%
+# %% tags=["step"]
 scores = torch.from_numpy(bases[0].anomaly_score(labelled)["tabular"]).float()
 prior = torch.log(F.softplus(scores) / np.logaddexp(0, np.log(20)))
 z = torch.from_numpy(bases[0].encode(labelled)["tabular"]).float()
@@ -420,7 +420,7 @@ z = torch.from_numpy(bases[0].encode(labelled)["tabular"]).float()
 # %% [markdown]
 # The head takes the latents. AdamW is Adam with weight decay.
 
-# %%
+# %% tags=["step"]
 with seeded(seed):
     head = nn.Sequential(nn.Linear(latent_dim, 128), nn.ReLU(), nn.Dropout(0.2), nn.Linear(128, 1))
 nn.init.zeros_(head[-1].weight)
@@ -431,7 +431,7 @@ optimizer = torch.optim.AdamW(head.parameters(), lr=1e-3, weight_decay=1e-3)
 # Both classes have the same weight in the loss, although there is only one anomaly. The cross-entropy takes the logit:
 # a sigmoid in the network would round to 0 or 1 and lose the gradient.
 
-# %%
+# %% tags=["step"]
 generator = torch.Generator().manual_seed(seed)
 one, other = (z[torch.randint(len(z), (64,), generator=generator)] for _ in range(2))
 stretch = 1 + 2 * torch.rand((64, 1), generator=generator)
@@ -440,7 +440,7 @@ penalty = head(stretch * (one - other)).square().mean()
 # %% [markdown]
 # The penalty is 0 in the first step, because the last layer is 0.
 
-# %%
+# %% tags=["step"]
 losses = F.binary_cross_entropy_with_logits(prior + head(z)[:, 0], labels, reduction="none")
 hybrid_loss = (losses[labels == 0].mean() + losses[labels == 1].mean()) / 2 + penalty
 hybrid_loss.backward()

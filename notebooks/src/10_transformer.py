@@ -308,13 +308,13 @@ nb.figure(fig, "transformer_negatives", data=pd.DataFrame({"negative": titles}))
 #
 # We take 32 rows and the network of section 1. First we choose the hidden tokens and compute the error of their prediction.
 
-# %%
+# %% tags=["step"]
 batch, generator = to_tokens["tabular"](train["tabular"][:32]), torch.Generator().manual_seed(seed)
 n, p = batch.shape[:2]
 share = 0.1 + 0.4 * torch.rand(n, 1, generator=generator)
 hide = torch.rand(n, p, generator=generator).argsort(dim=1) < (share * p).ceil()
 
-# %%
+# %% tags=["step"]
 predicted = network.predict["tabular"](latent_codes(batch, hide)[:, 1:])
 hidden_loss = (predicted - batch)[hide].square().mean()
 
@@ -322,14 +322,14 @@ hidden_loss = (predicted - batch)[hide].square().mean()
 # Half of the batch stays normal (label 0), the other half becomes synthetic negatives (label 1). The score head
 # classifies the class tokens. Its cross-entropy has the weight 0.1.
 
-# %%
+# %% tags=["step"]
 normal, source = batch.tensor_split(2)
 both = torch.cat([normal, swap_columns(source, generator)])
 class_tokens = latent_codes(both, torch.zeros(both.shape[:2], dtype=torch.bool))[:, 0]
 labels = (torch.arange(n) >= len(normal)).float()
 head_loss = F.binary_cross_entropy_with_logits(network.score(class_tokens)[:, 0], labels)
 
-# %%
+# %% tags=["step"]
 optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=0.01)
 optimizer.zero_grad()
 (hidden_loss + 0.1 * head_loss).backward()
