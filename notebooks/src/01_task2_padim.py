@@ -185,7 +185,7 @@ assert embedding.shape[1:] == (np.prod(encoder.grid_), sum(encoder.channels))
 # number of features. As in the paper, $\epsilon = 0.01$, and a random subset of 100 features is kept, which reduces memory
 # and time.
 
-# %%
+# %% tags=["step"]
 rng = np.random.default_rng(seed)
 kept = rng.permutation(embedding.shape[2])[:n_features].copy()
 train = torch.cat([batch[:, :, kept] for batch in encoder.embeddings(data.X_train)]).double()  # (n, p, d)
@@ -194,7 +194,7 @@ train = torch.cat([batch[:, :, kept] for batch in encoder.embeddings(data.X_trai
 # The training of PaDiM is the computation of a mean and a covariance matrix at each position. The operator `@` multiplies
 # the matrices of all positions at once.
 
-# %%
+# %% tags=["step"]
 mean = train.mean(0)  # (p, d)
 centred = (train - mean).transpose(0, 1)  # (p, n, d)
 covariance = centred.mT @ centred / (len(train) - 1)  # (p, d, d)
@@ -235,7 +235,7 @@ nb.figure(fig, "padim_distance_map", data=pd.DataFrame(distance.numpy()).round(3
 # %% [markdown]
 # The distance is largest at the defect, although the detector has seen neither a defect nor a mask.
 
-# %%
+# %% tags=["step"]
 inside = np.asarray(Image.fromarray(data.masks_test[example]).resize(encoder.grid_[::-1]))
 ratio = float(distance.numpy()[inside].mean() / distance.numpy()[~inside].mean())
 print(f"The mean distance inside the mask is {ratio:.1f} times that outside.")
@@ -250,7 +250,7 @@ assert not as_written or ratio > 1.3
 # with a standard deviation of 4 pixels. The result is the *heatmap*. **The score of an image is the maximum of its heatmap**,
 # because one defect makes a part anomalous, however normal the rest of it is.
 
-# %%
+# %% tags=["step"]
 enlarged = F.interpolate(distance[None, None], (image_size, image_size), mode="bilinear")[0, 0]
 heatmap = gaussian_filter(enlarged.numpy(), sigma=4)
 print(f"score of this image: {heatmap.max():.1f}")
@@ -259,7 +259,7 @@ print(f"score of this image: {heatmap.max():.1f}")
 # The class `PaDiM` contains all of these steps: features, selection, Gaussians, heatmap and score. It selects another random
 # subset of features than the cells above, so its scores are slightly different.
 
-# %%
+# %% tags=["step"]
 settings = {"backbone": backbone, "layers": layers, "image_size": image_size, "n_features": n_features}
 padim = PaDiM(**settings, random_state=seed).fit(data.X_train)
 evaluation = evaluate(padim, data, name="PaDiM")
@@ -285,7 +285,7 @@ nb.figure(fig, "padim_heatmaps", data={"image": picks, "kind": kinds[picks], "sc
 #
 # The mean of the heatmap would be another possible image score. It averages a small defect with many normal positions:
 
-# %%
+# %% tags=["step"]
 means = evaluation.maps.mean(axis=(1, 2))
 print(f"AUROC with the maximum {evaluation.auroc:.3f}, with the mean {auroc(data.y_test, means):.3f}")
 

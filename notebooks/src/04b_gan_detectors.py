@@ -70,7 +70,7 @@ nb = notebook.start("04b_gan_detectors")
 # normal image that was not used for training, and twice as many anomalies, drawn at random.
 
 
-# %%
+# %% tags=["step"]
 def image_data(name):
     """Training images, and a test set with two anomalies for each normal image."""
     data = nb.load(name, seed=seed)
@@ -80,7 +80,7 @@ def image_data(name):
     return data.X_train, data.X_test[rows], data.y_test[rows]
 
 
-# %%
+# %% tags=["step"]
 X_train, X_test, y_test = image_data(digit)
 train, test = (torch.from_numpy(X).permute(0, 3, 1, 2).float() / 255 for X in (X_train, X_test))
 
@@ -96,7 +96,7 @@ train, test = (torch.from_numpy(X).permute(0, 3, 1, 2).float() / 255 for X in (X
 #
 # We first train the GAN, a WGAN-GP, as in notebook 04.
 
-# %%
+# %% tags=["step"]
 short = {"min_steps": min_steps, "n_critic": n_critic, "random_state": seed}
 anogan = AnoGAN(n_steps=n_search, **short).fit(X_train)
 G, D = (anogan.network_[name].requires_grad_(False) for name in ("generator", "critic"))
@@ -124,12 +124,12 @@ def step(optimizer, loss):
 # does not depend on the other images. The size of the steps decreases to 0 along a cosine, so the search settles. After
 # each step, `renorm_` shortens a latent code that is longer than 4; the next section gives the reason.
 
-# %%
+# %% tags=["step"]
 z = anogan.network_.starts.expand(len(test), -1).clone().requires_grad_()
 optimizer = torch.optim.Adam([z], lr=0.1)
 schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_search)
 
-# %%
+# %% tags=["step"]
 for _ in range(n_search):
     step(optimizer, search_loss(z).sum())
     schedule.step()
@@ -138,7 +138,7 @@ for _ in range(n_search):
 # %% [markdown]
 # The class `AnoGAN` runs the same search when it scores. Both give the same scores.
 
-# %%
+# %% tags=["step"]
 scores = anogan.anomaly_score(X_test)
 by_hand = search_loss(z).detach().numpy()
 print(f"AUROC {metrics.auroc(y_test, scores):.3f}, largest difference of scores {np.abs(scores - by_hand).max():.1e}")
@@ -153,7 +153,7 @@ if min_steps >= 100:
 # We look at two images, the normal image and the anomaly with the median score of their class. What has the search found
 # after 0, 2, 5, 20 and all steps?
 
-# %%
+# %% tags=["step"]
 ranked = {label: np.flatnonzero(y_test == label)[np.argsort(scores[y_test == label])] for label in (0, 1)}
 pair = X_test[[ranked[label][len(ranked[label]) // 2] for label in (0, 1)]]
 found, loss = {}, {}
@@ -228,13 +228,13 @@ if min_steps >= 500:  # the difference is 0.08 here; 0.02 is the standard error 
 # Here is one step with izi_f. To compare it with the class, we fit the class for one epoch with a single batch. We take
 # the networks $G$ and $D$ from this fit, and the encoder as it is before training.
 
-# %%
+# %% tags=["step"]
 one_batch = {"min_steps": 0, "batch_size": len(train), "random_state": seed}
 one_step = FAnoGAN(epochs=1, **one_batch).fit(X_train)
 G, D = one_step.network_["generator"], one_step.network_["critic"]
 E = FAnoGAN(epochs=0, **one_batch).fit(X_train).network_["encoder"]
 
-# %%
+# %% tags=["step"]
 made = G(E(train))
 encoder_loss = (train - made).square().mean() + (D[:-1](train) - D[:-1](made)).square().mean()
 step(torch.optim.Adam(E.parameters(), lr=1e-3), encoder_loss)
@@ -249,12 +249,12 @@ for ours, theirs in zip(E.parameters(), one_step.network_["encoder"].parameters(
 # %% [markdown]
 # Now we train with each of the three losses. The score is the izi_f loss of the image in all three cases.
 
-# %%
+# %% tags=["step"]
 encoders = {mapping: FAnoGAN(mapping=mapping, **short).fit(X_train) for mapping in ("ziz", "izi", "izi_f")}
 f_anogan = encoders["izi_f"]
 reconstructions = {mapping: detector.generate(detector.encode(X_test)) for mapping, detector in encoders.items()}
 
-# %%
+# %% tags=["step"]
 rows = {}
 for mapping, detector in encoders.items():
     error = np.square(X_test / 255 - reconstructions[mapping]).mean(axis=(1, 2, 3))
@@ -301,7 +301,7 @@ nb.figure(fig, "f_anogan_parts", data=both)
 # In both parts the anomalies have larger values, with some overlap. The parts are correlated: an image that differs in its
 # pixels also differs in its features. Each part alone is a usable score, as in the paper.
 
-# %%
+# %% tags=["step"]
 areas = pd.Series({name: metrics.auroc(y_test, both[name]) for name in ("L_izi", "L_D")}, name="AUROC")
 areas.to_frame().round(3)
 
@@ -399,12 +399,12 @@ if min_steps >= 100:
 # The idea is that the second encoder agrees with the first one on normal samples, on which it was trained, and
 # disagrees on others. One step:
 
-# %%
+# %% tags=["step"]
 settings = {"n_estimators": 1, "min_steps": 0, "batch_size": len(train), "random_state": seed}
 fresh = GANomaly(epochs=0, **settings).fit(X_train)
 D, networks = fresh.network_["critic"], fresh.network_["players"]
 
-# %%
+# %% tags=["step"]
 first, made, second = fresh.cycle(train)  # G_E(x), G(x), E(G(x))
 adversarial = (D[:-1](train).detach() - D[:-1](made)).square().mean()
 contextual, encoding = (train - made).abs().mean(), (first - second).square().mean()
@@ -414,7 +414,7 @@ step(torch.optim.Adam(networks.parameters(), lr=1e-3, betas=(0.5, 0.999)), loss)
 # %% [markdown]
 # The critic has the loss of the original GAN, with softplus$(-a) = -\log \sigma(a)$ for the sigmoid $\sigma$.
 
-# %%
+# %% tags=["step"]
 critic_loss = softplus(-D(train)).mean() + softplus(D(made.detach())).mean()
 step(torch.optim.Adam(D.parameters(), lr=1e-3, betas=(0.5, 0.999)), critic_loss)
 
@@ -429,7 +429,7 @@ np.testing.assert_allclose([loss.item(), critic_loss.item()], [by_class["loss"],
 # %% [markdown]
 # The residual of the pixels of the same networks is a score as well, that of an autoencoder. We compare both.
 
-# %%
+# %% tags=["step"]
 rows = []
 for i in range(n_seeds):
     ganomaly = GANomaly(min_steps=min_steps, n_estimators=1, random_state=seed + i).fit(X_train)

@@ -97,7 +97,7 @@ nb.figure(fig, "digit_scenes", data=test_digit.value_counts().reset_index(), dig
 # Positions outside the image are filled by reflection. A black border would reveal the operation, and the classifier
 # would learn nothing else.
 
-# %%
+# %% tags=["step"]
 side = scenes.X_train.shape[1]
 grids = {
     "regular": regular_affine(side),  # mirror image × 9 shifts × 4 quarter turns
@@ -105,7 +105,7 @@ grids = {
     "patches": rearranged_patches(side),  # the four quarters in another order
 }
 
-# %%
+# %% tags=["step"]
 pd.Series({name: len(grid) for name, grid in grids.items()}, name="operations").to_frame()
 
 # %% tags=["claim"]
@@ -115,7 +115,7 @@ assert [len(grid) for grid in grids.values()] == [72, 16, 23]
 # %% [markdown]
 # The next figure shows some of the operations on the training image with the most uniform background.
 
-# %%
+# %% tags=["step"]
 smoothest = scenes.X_train.std(axis=(1, 2, 3)).argmin()
 image = torch.from_numpy(scenes.X_train[[smoothest]]).permute(0, 3, 1, 2).float() / 255
 

@@ -148,7 +148,7 @@ nb.figure(fig, "transformer_tokens", data=pd.DataFrame({"value": values, "hidden
 # *heads*, each with its own part of the vectors. A perceptron at each token follows. Both parts normalise their input
 # (pre-norm) and add their output to it.
 
-# %%
+# %% tags=["step"]
 network = copy.deepcopy(untrained.network_)
 
 
@@ -166,7 +166,7 @@ def attention_layer(layer, x, heads=4):  # x (n, p, width)
 # token is replaced by a learned vector, so that the network knows its position and not its value.
 
 
-# %%
+# %% tags=["step"]
 def latent_codes(x, hide):  # x (n, p, 1), hide (n, p) -> class token and tokens, (n, 1 + p, width)
     embed = network.embed["tabular"]
     x = torch.where(hide[..., None], network.hidden["tabular"], x * embed.weight + embed.bias)
@@ -432,14 +432,14 @@ assert all(torch.equal(ours, theirs) for ours, theirs in pairs) and resumed.hist
 # For scoring, every token is hidden once, an eighth of them at a time. The **residual** $r = x - \hat x$ is the part of
 # a token that the other tokens do not predict.
 
-# %%
+# %% tags=["step"]
 tokens, network = to_tokens["tabular"](test["tabular"]), detector.network_
 p = tokens.shape[1]
 
 # %% [markdown]
 # The parts are random but always the same, so that most neighbours of a hidden token are visible.
 
-# %%
+# %% tags=["step"]
 residual = torch.empty_like(tokens)
 for part in torch.randperm(p, generator=torch.Generator().manual_seed(0)).tensor_split(min(p, 8)):
     hide = torch.zeros(tokens.shape[:2], dtype=torch.bool)
@@ -472,7 +472,7 @@ by_hand = detector.gaussians_["tabular"].anomaly_score(residual[..., 0].double()
 assert np.allclose(by_hand, detector.anomaly_score({"tabular": test["tabular"]})["tabular"], rtol=1e-3)
 
 
-# %%
+# %% tags=["step"]
 def tokens_alone(name):
     """Mahalanobis distance of the tokens of the test samples, without a network."""
     seen, new = (to_tokens[name](X).double().numpy() for X in (train[name], test[name]))
@@ -481,25 +481,25 @@ def tokens_alone(name):
     return distances.reshape(len(new), -1).max(axis=1)
 
 
-# %%
+# %% tags=["step"]
 def aurocs(score, i, scores):
     return [(dataset[name], score, i, metrics.auroc(y_test[name], scores[name])) for name in dataset]
 
 
-# %%
+# %% tags=["step"]
 rng = np.random.default_rng(seed)
 rows = []
 for i in range(20):
     rows += aurocs("random", i, {name: rng.random(len(y)) for name, y in y_test.items()})
 
-# %%
+# %% tags=["step"]
 rows += aurocs("tokens, no network", 0, {name: tokens_alone(name) for name in dataset})
 
 # %% [markdown]
 # Each of the `n_seeds` networks is scored in three ways, before and after the training. The random score and the
 # tokens without a network are the other baselines.
 
-# %%
+# %% tags=["step"]
 for i in range(n_seeds):
     changes = options | {"random_state": seed + i}
     trained = detector if i == 0 else MultiModalAnomalyTransformer(epochs=epochs, **changes).fit(train)
@@ -519,7 +519,7 @@ nb.figure(fig, "transformer_comparison", n=n_seeds, data=frame.reset_index())
 # %% [markdown]
 # The gain is the AUROC of the trained network minus that of the untrained network with the same seed.
 
-# %%
+# %% tags=["step"]
 wide = runs[runs["score"] != "random"].pivot(index=["data", "seed"], columns="score", values="AUROC")
 gain = pd.DataFrame({
     "residual": wide["trained"] - wide["untrained"],
