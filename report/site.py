@@ -268,7 +268,7 @@ def build(built: Path, target: Path) -> list[Path]:
     rendered = {}
     for at, (name, (writer, parts)) in enumerate(pages.items()):
         around = steps(titles[at - 1] if at else None, titles[at + 1] if at + 1 < len(titles) else None)
-        above = [around, parts[0], tools(name), contents(writer.sections)]
+        above = [around, tools(name), parts[0], contents(writer.sections)]
         rendered[f"notebooks/{name}.html"] = layout(writer.title, [*above, *parts[1:], around])
         rendered[f"notebooks/{name}.ipynb"] = nbformat.writes(as_written(executed[name]))
     rendered["notebooks/glossary.html"] = glossary(source)
