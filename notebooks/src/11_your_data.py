@@ -14,29 +14,33 @@
 # %% [markdown]
 # # Your own data
 #
-# So far the data came clean, with labels and a split. Yours will not. A file from a shop floor or a clinic has numbers,
-# words, dates and gaps in any mixture, and mostly nobody has said which rows are wrong. This notebook takes such a file,
-# or a folder of pictures, and returns scores, alarms with reasons, a detector to keep, and a page to hand on. At each
-# step it says what was done, and at one step it says what cannot be done.
+# The data of the other notebooks are clean, with labels and a split. A file from a factory or a hospital contains
+# numbers, words, dates and missing values, and often nobody knows which rows are anomalous. This notebook reads such a
+# file, or a folder of images. It compares detectors, scores every sample, explains the highest scores, and saves a
+# detector for later files.
 #
 # **You will learn**
 #
-# - what becomes of a date, a category or a gap before a detector can compare rows;
-# - how to compare detectors within a time budget, with labels and without;
-# - why agreement and stability, all that one can measure without labels, are no proof of quality;
-# - how to promise a rate of false alarms, and what the promise means when the rows are mixed;
-# - how to say of any alarm, for any detector, which values raised it.
+# - how a date, a category or a missing value is encoded before a detector compares rows;
+# - how to compare detectors within a time budget, with labels and without labels;
+# - why agreement and stability, which can be measured without labels, are no evidence of quality;
+# - how to set a nominal false-alarm rate, and what it means when the training rows contain anomalies;
+# - how to find which values raised an alarm, for any detector.
 #
-# Key words, explained in English and Chinese in the [glossary](glossary.md): [calibration](glossary.md#Calibration),
+# Reading takes about 25 minutes, running less than one minute. You need the concepts of notebooks 00 and 00b. The
+# data of the example come with scikit-learn.
+#
+# Terms, explained in English and Chinese in the [glossary](glossary.md): [calibration](glossary.md#Calibration),
 # [conformal p-value](glossary.md#Conformal-p-value), [false-alarm rate](glossary.md#False-alarm-rate),
-# [contamination](glossary.md#Contamination).
+# [contamination](glossary.md#Contamination), [distance-to-centre
+# baseline](glossary.md#Distance-to-centre-baseline).
 
 # %% [markdown]
 # ## Parameters
 #
-# Run it on a file of your own, from JupyterLab by changing this cell, or from a shell in any folder. Three commands lead
-# from a file to a daily score: the first fits and saves a detector, the second prints what it was made from, and the third,
-# to be repeated every day, scores a new file:
+# To use a file of your own, change the cell below in JupyterLab, or run the notebook from a shell in any folder. Three
+# commands lead from a file to daily scores. The first one fits and saves a detector. The second one prints how the
+# detector was made. The third one scores a new file and is repeated every day:
 #
 # ```
 # python -m mmad_utils.course run 11_your_data -p csv mine.csv -p label outcome -p output results
@@ -44,21 +48,21 @@
 # python -m mmad_utils.score results/detector.safetensors tomorrow.csv -o scores.csv
 # ```
 #
-# Without `csv` and `images` it writes an example and takes that.
+# Without `csv` and `images` the notebook writes an example file and uses it.
 
 # %% tags=["parameters"]
 csv: str = ""  # a table: .csv, .csv.gz, .xlsx or .parquet
-images: str = ""  # or a folder of images; folders called good, bad, 正常, ... label them, as do public layouts
-label: str = ""  # the column of labels, if there is one: 0 and 1, normal and anomaly, ok and NG, 正常 and 异常, ...
-normal_label: str = ""  # the label of normal rows, if its meaning is not known
+images: str = ""  # or a folder of images; the names of its folders (good, bad, 正常, ...) are the labels
+label: str = ""  # column of the labels, if there is one: 0 and 1, normal and anomaly, ok and NG, 正常 and 异常, ...
+normal_label: str = ""  # the label of normal rows, if it is none of these
 decimal: str = ""  # "." or ",", if a column of numbers can be read in two ways
 encoding: str = "utf-8"  # of the CSV file
 detectors: str = "quick"  # or "thorough", or class names with commas between them
-minutes: float = 1.0  # to compare the detectors
-repeats: int = 3  # random halves that each detector is compared on
-max_samples: int | None = None  # to compare and learn from; None: 20,000 rows or 200 pictures
-false_alarms: float = 0.05  # promised share of alarms among normal samples
-output: str = ""  # folder for what is written, relative to the current one; "" is build/<profile>/your_data
+minutes: float = 1.0  # time to compare the detectors
+repeats: int = 3  # random halves on which each detector is compared, at least 1
+max_samples: int | None = None  # for comparison and training, at least 20; None: 20,000 rows or 200 images
+false_alarms: float = 0.05  # nominal false-alarm rate, at most 0.5
+output: str = ""  # folder for the results, relative to the current one; "" is build/<profile>/your_data
 seed: int = 0  # of every random draw
 
 # %%
@@ -73,10 +77,9 @@ from sklearn.decomposition import PCA
 # %%
 from mmad_utils import CalibratedDetector, ColumnEncoder, Detector, metrics, plots, ranking
 from mmad_utils.calibrated import cross_fit_scores
-from mmad_utils.course import notebook
-from mmad_utils.course.alarm_page import first_alarms, score_drop, scores_table, write_page
+from mmad_utils.course import alarm_page, notebook
 from mmad_utils.course.results import png_bytes
-from mmad_utils.datasets import user_files as your_data
+from mmad_utils.datasets import user_files
 from mmad_utils.datasets.folders import user_path
 from mmad_utils.datasets.record import DatasetError, file_hash
 from mmad_utils.datasets.take import take
@@ -86,11 +89,12 @@ from mmad_utils.files import write_atomic
 
 # %%
 pd.set_option("display.max_colwidth", None)
-pd.set_option("display.html.use_mathjax", False)  # a column called $x$ is no formula
+pd.set_option("display.html.use_mathjax", False)  # a column named $x$ is shown as text
 nb = notebook.start("11_your_data")
-if csv and images:
-    raise DatasetError("csv and images are both given: run the notebook once for each.")
 folder = user_path(output) if output else nb.results.output / "your_data"
+
+# %% [markdown]
+# Invalid parameters are refused here, before any file is read.
 
 # %%
 check_share("minutes", minutes, np.inf)
@@ -99,387 +103,489 @@ check_whole("repeats", repeats, 1)
 if max_samples is not None:
     check_whole("max_samples", max_samples, 20)
 
+# %%
+if csv and images:
+    raise DatasetError("csv and images are both given: run the notebook once for each.")
+
 # %% [markdown]
-# ## 1. Read and check
+# ## 1. Read and check the file
 #
-# The example is the breast cancer table of the earlier notebooks, made as ugly as files are: thirty tumours among the
-# benign samples, a hospital in words, a day of the examination, a number of the case, a column that never changes, and
-# gaps. Nothing that was added knows anything of the disease.
+# The example is made from the breast cancer data of the earlier notebooks. Here each row is normal (benign) or an
+# anomaly (malignant). The next function returns all rows of a data set with their labels.
 
 
 # %%
-def write_example(path: Path) -> Path:
-    """Breast cancer as a file from a clinic."""
-    data, rng = nb.load("breast_cancer"), np.random.default_rng(seed)
-    X, y = np.concatenate([data.X_train, data.X_test]), np.concatenate([np.zeros(len(data.X_train)), data.y_test])
-    kept = rng.permutation(np.concatenate([np.flatnonzero(y == 0), np.flatnonzero(y == 1)[:30]]))
-    n = len(kept)
-    table = pd.DataFrame(X[kept, :10], columns=list(data.feature_names)[:10])
+def labelled_table(name: str, seed: int = 0) -> tuple[pd.DataFrame, np.ndarray]:
+    """All rows of a data set, and their labels."""
+    data = nb.load(name, seed=seed)
+    X = pd.DataFrame(np.concatenate([data.X_train, data.X_test]), columns=list(data.feature_names))
+    return X, np.concatenate([np.zeros(len(data.X_train), dtype=int), data.y_test])
+
+
+# %% [markdown]
+# The example has thirty malignant rows among the benign ones. It gets properties that files from practice have: missing
+# values, a case number, a category, a date and a constant column. None of the added columns depends on the diagnosis.
+
+
+# %%
+def example_table() -> pd.DataFrame:
+    """Breast cancer data in the form of a file from a hospital."""
+    X, y = labelled_table("breast_cancer")
+    rng = np.random.default_rng(seed)
+    chosen = rng.permutation(np.concatenate([np.flatnonzero(y == 0), np.flatnonzero(y == 1)[:30]]))
+    n, table = len(chosen), X.iloc[chosen, :10].reset_index(drop=True)
     for name in ("mean texture", "mean symmetry"):
         table.loc[rng.random(n) < 0.06, name] = np.nan
     table.insert(0, "case", [f"C-{number}" for number in rng.permutation(n) + 1000])
     table["hospital"] = rng.choice(["north", "south", "harbour"], n, p=[0.6, 0.3, 0.1])
-    days = pd.Timestamp("2023-01-01") + pd.to_timedelta(rng.integers(0, 700, n), unit="D")
-    table["examined"], table["unit"] = days.strftime("%Y-%m-%d"), "µm"
-    table["diagnosis"] = np.where(y[kept] == 1, "malignant", "benign")
-    write_atomic(path, table.to_csv(index=False).encode())
-    return path
+    table["examined"] = pd.Timestamp("2023-01-01") + pd.to_timedelta(rng.integers(0, 700, n), unit="D")
+    return table.assign(unit="µm", diagnosis=np.where(y[chosen] == 1, "malignant", "benign"))
 
 
 # %% [markdown]
-# The separator, the header and the number format of each column (decimal comma, thousands, units) are decided from the
-# whole file. What was decided is printed below, and so is every cell that is no number in a column of numbers: it counts as
-# a gap. A file that can be read in two ways is refused, with the row and the parameter that decides: `1,024` in all cells of
-# a column, temperatures in °C and °F, or labels whose meaning is not known.
+# The reader determines the separator, the header and the number format of each column (decimal comma, thousands, units)
+# from the whole file. It prints these decisions. It also prints each cell that is not a number although its column
+# contains numbers; such a cell is a missing value.
 #
-# Of a folder of images the layout is recognised by the names of folders and files, and printed with the numbers of normal,
-# anomalous and mask files and what was passed over. A folder that can be read in two ways is refused, with both readings.
+# A file that can be read in two ways is refused. The message names the row and the parameter that decides. Examples are
+# a column in which every cell looks like `1,024`, temperatures in both °C and °F, and labels with an unknown meaning.
+#
+# For a folder of images the reader recognises the layout by the names of folders and files. It prints how many normal
+# images, anomalies and masks it found, and which files it ignored. If two layouts fit, it refuses the folder and
+# describes both.
 
 # %%
 example = not (csv or images)
 if images:
-    samples = your_data.read_pictures(images)
-elif example:
-    samples = your_data.read_table(write_example(folder / "example.csv"), "diagnosis")
+    samples = user_files.read_pictures(images)
+elif csv:
+    samples = user_files.read_table(csv, label, encoding, normal_label=normal_label or None, decimal=decimal or None)
 else:
-    samples = your_data.read_table(csv, label, encoding, normal_label=normal_label or None, decimal=decimal or None)
-    nb.results.provenance["data"][samples.path.name] = file_hash(samples.path)
+    write_atomic(folder / "example.csv", example_table().to_csv(index=False).encode())
+    samples = user_files.read_table(folder / "example.csv", "diagnosis")
+
+# %%
 print(f"{samples.path.name}: {len(samples.X)} samples")
 print(*samples.notes, sep="\n")
-nb.value("samples", len(samples.X))
 
 # %% [markdown]
-# A detector wants numbers that can be compared: a distance that adds metres to millions hears only the millions. Each
-# column therefore becomes numbers of about the same size, and a wild value counts like its logarithm. What is the same in
-# every row, different in every row, or there twice, is left out.
+# **Encoding the columns.** Detectors compare rows by distances or by splits of single columns. A distance depends
+# mostly on the column with the largest numbers. `ColumnEncoder` therefore brings all columns to a similar scale. It
+# subtracts the median, divides by the interquartile range and applies $\operatorname{arcsinh}$, which is linear near
+# zero and logarithmic for large values. So one extreme value has a limited influence.
+#
+# A category becomes one column of zeros and ones per value. A date becomes a number of days, with weekday and time of
+# day as sine and cosine. A column that is constant, duplicated, or text with a different value in each row is left out.
 
 # %%
 table = samples.modality == "tabular"
 if table:
     columns = describe_columns(samples.X)
-    encoder = ColumnEncoder(kinds_of(columns))
 else:
-    folders = pd.Series([str(Path(name).parent) for name in samples.names]).value_counts()
-    columns = folders.rename_axis("folder").reset_index(name="pictures")
-    encoder = None
-nb.table(columns.round(3), "your_columns")
+    folders = pd.Series([str(Path(name).parent) for name in samples.names], name="folder")
+    columns = folders.value_counts().rename("images").reset_index()
+encoder = ColumnEncoder(kinds_of(columns)) if table else None
 columns.round(3)
 
-# %%
+# %% tags=["claim"]
 if example:
-    left_out = columns.loc[columns["kind"] == "", "column"]
-    assert set(left_out) == {"case", "unit"}, "a number of the case and a constant say nothing"
-    assert columns.set_index("column").loc["examined", "kind"] == "date %Y-%m-%d"
+    kinds = columns.set_index("column")["kind"]
+    assert set(kinds.index[kinds == ""]) == {"case", "unit"}  # an identifier and a constant are left out
+    assert kinds["examined"] == "date %Y-%m-%d"
 
 # %% [markdown]
-# ## 2. Look
+# ## 2. Plot the samples
 #
-# Before any detector, a look. Of a table we draw the two directions in which its numbers vary most: groups, stripes and
-# stragglers show here, and often they are errors of the file. Of pictures we show some.
+# At most `max_samples` samples are drawn at random for the comparison and for training. Section 5 scores all samples.
 
 # %%
 most = max_samples or (20_000 if table else 200)
 rows = ranking.subsample(len(samples.X), samples.y, most=most, seed=seed)
 X, y = take(samples.X, rows), None if samples.y is None else samples.y[rows]
-print(f"{len(rows)} of {len(samples.X)} samples are drawn to compare detectors on and to learn from.")
-groups = {"all samples": np.ones(len(samples.X), dtype=bool)}
+print(f"{len(rows)} of {len(samples.X)} samples are used for comparison and training.")
+
+# %%
+group = np.full(len(samples.X), "all samples")
 if samples.y is not None:
-    groups = {"normal": samples.y == 0, "anomaly": samples.y == 1}
+    group = np.where(samples.y == 1, "anomaly", "normal")
+groups = {name: group == name for name in sorted(set(group), reverse=True)}  # normal samples first
+
+# %% [markdown]
+# For a table we plot the first two principal components of the encoded columns. They are the directions of largest
+# variance. Look for groups, stripes and isolated points: many of them are errors in the file. For a folder we show
+# five images.
 
 # %%
 if table:
     numbers = encoder.fit(X).transform(X)[:2000]
-    points = PCA(2).fit_transform(np.column_stack([numbers, np.zeros(len(numbers))]))  # two even of a single number
-    behind = pd.DataFrame(points, columns=["component 1", "component 2"])
-    fig, axis = plt.subplots(figsize=(5, 3), layout="constrained")
-    for (name, which), color, marker in zip(groups.items(), (plots.NORMAL, plots.ANOMALY), "o^"):
-        axis.plot(*points[which[rows[:2000]]].T, marker, ms=3, color=color, label=name)
-    axis.set(xlabel="component 1", ylabel="component 2")
-    axis.legend()
+    numbers = np.column_stack([numbers, np.zeros(len(numbers))])  # PCA(2) needs two columns
+    shown = pd.DataFrame(PCA(2).fit_transform(numbers), columns=["component 1", "component 2"])
+    shown = shown.assign(group=group[rows[:2000]]).sort_values("group", ascending=False)
+    fig = plots.scatter(shown, "component 1", "component 2", by="group")
 else:
-    fig, behind = plots.images(X[:5]), pd.DataFrame({"picture": samples.names[rows[:5]]})
-overview = "Scatter plot of the first two principal components." if table else "Some of the pictures, side by side."
-nb.figure(fig, "your_overview", data=behind, overview=overview)
+    fig, shown = plots.images(X[:5]), pd.DataFrame({"image": samples.names[rows[:5]]})
+overview = "Scatter plot of the first two principal components." if table else "Five of the images in a row."
+nb.figure(fig, "your_overview", data=shown, overview=overview)
 
 # %% [markdown]
 # ## 3. Compare detectors
 #
-# Which detector? Each runs twice in every repeat: one copy learns from a random half of the normal samples, its twin from
-# the other, and each is judged where it has not learned. With labels that gives AUROC and average precision. Without, all
-# rows take part, on the assumption that anomalies are few, and only two things can be measured:
+# Which detector fits these samples? A detector must not be evaluated on samples that it was trained on. In each repeat
+# the normal samples are therefore divided into two random halves. One clone of each detector is trained on the first
+# half, another clone on the second half. Each is evaluated on samples that it was not trained on.
 #
-# - **stability**, the rank correlation between the scores of the two copies, and how many of the highest twentieth they
-#   share (`top`);
-# - **agreement**, the rank correlation with the mean rank of the other detectors.
+# With labels, the measures are AUROC and average precision. Without labels, all rows are divided into halves, which
+# assumes that anomalies are rare. Then only two properties of the scores can be measured:
 #
-# For tables there is a third, which needs no labels either: shuffle each column by itself among the rows not learned
-# from. Every value is then a real one, and only their company is wrong. `shuffled` is the AUROC of telling such rows from
-# real ones. It does not say how many such anomalies your file has, but who would see them: one half means blind.
+# - **stability** is the rank correlation between the scores of the two clones, and `top` is the share of the highest
+#   5% of scores that both have in common;
+# - **agreement** is the rank correlation with the mean rank of the other detectors.
 #
-# Two controls are among the detectors: a random score, and the ruler, `DistanceToCenter`, the squared length
-# $\lVert z \rVert^2$ of the standardised row. What does not beat them has learned nothing. Each detector is first timed on a fraction of the
-# rows; who would not finish in time is left out, and the reason stands in the table.
+# A third measure, for tables only, needs no labels either. Permute each column separately among the rows that were not
+# used for training. Every single value is then realistic, but the relations between the columns are destroyed.
+# `shuffled` is the AUROC for distinguishing these rows from real rows. At 0.5 the detector does not use relations
+# between columns. The measure does not show whether the anomalies in your file are of this kind.
+#
+# Two baselines are included. One is a random score. The other is the distance-to-centre baseline `DistanceToCenter`,
+# with the score $\lVert z \rVert^2$ for the standardised row $z$. A detector that is not better than both has learned
+# nothing useful. Each detector is first timed on a small part of the rows. A detector that would exceed the time
+# budget is left out, with the reason in the table.
 
 # %%
 chosen = ranking.choose(detectors, samples.modality)
-options = {"encoder": encoder, "repeats": repeats, "minutes": minutes, "seed": seed}
-compared = ranking.compare(chosen, X, y, rate=samples.rate, progress=True, **options)
-clear_output()  # the bar has done its duty
-compared.round(3)
+options = {"encoder": encoder, "rate": samples.rate, "repeats": repeats, "minutes": minutes, "seed": seed}
+compared = ranking.compare(chosen, X, y, progress=True, **options)
+clear_output()  # removes the progress bar
 
 # %%
-hidden_by_labels = ["agreement", "stability", "top"] if samples.y is not None else []
-reported = compared.drop(columns=["seconds", *hidden_by_labels], errors="ignore").round(3).astype(object)
-reported = reported.where(reported.notna(), "–")
-if not compared["left_out"].any():
-    reported = reported.drop(columns="left_out")
-nb.table(reported, "your_ranking")
+unneeded = [] if y is None else ["agreement", "stability", "top"]
+compared_table = compared.loc[:, (compared != "").any()].drop(columns=unneeded, errors="ignore").round(3)
+compared_table = compared_table.astype(object).where(compared_table.notna(), "–")
 kept = next(name for name in compared.index if name != ranking.RANDOM_BASELINE)
-print(f"Kept: {kept}.")
+print(f"Selected: {kept}. Time in seconds per repeat.")
+compared_table
 
-# %%
-if samples.y is not None:
-    nb.value("kept_auroc", compared.loc[kept, "auroc"], sd=compared.loc[kept, "auroc_sd"])
-    nb.value("kept_average_precision", compared.loc[kept, "average_precision"], n=2 * repeats)
-if example and detectors == "quick":
-    assert compared.loc[kept, "auroc"] > compared.loc[ranking.RANDOM_BASELINE, "auroc"] + 0.2, (
-        "it beats a random score"
-    )
+# %% tags=["claim"]
+if example and detectors == "quick":  # 0.2 is about four standard deviations of the random score
+    assert compared.loc[kept, "auroc"] > compared.loc[ranking.RANDOM_BASELINE, "auroc"] + 0.2
 
 # %% [markdown]
-# ## 4. What a ranking without labels cannot tell
+# ## 4. Limits of a ranking without labels
 #
-# Suppose nobody had labelled your rows. Could agreement and stability take the place of AUROC? Here is a table where we
-# know better: breast cancer again, with anomalies made from normal rows by drawing each column by itself. Each value of
-# theirs is a normal one; only the relations between the columns are broken. The detectors are compared twice, without
-# the labels and with them.
+# Can agreement and stability replace AUROC when there are no labels? We test this on a table with known anomalies. It
+# is the breast cancer data again. An anomaly is generated from normal rows by drawing the value of each column from
+# another row. Each value is normal by itself, and only the relations between the columns are wrong. The detectors are
+# compared twice, once without the labels and once with them.
 
 # %%
-hidden = nb.load("injected/dependency/breast_cancer", seed=seed)
-X_hidden = pd.DataFrame(np.concatenate([hidden.X_train, hidden.X_test]), columns=list(hidden.feature_names))
-y_hidden = np.concatenate([np.zeros(len(hidden.X_train), dtype=int), hidden.y_test])
-quick = ranking.choose("quick", "tabular")
-blind = ranking.compare(quick, X_hidden, encoder=ColumnEncoder(), repeats=repeats, seed=seed)
-seeing = ranking.compare(quick, X_hidden, y_hidden, encoder=ColumnEncoder(), repeats=repeats, seed=seed)
-lesson = blind[["agreement", "stability", "shuffled"]].assign(AUROC=seeing["auroc"]).drop(ranking.RANDOM_BASELINE)
-nb.table(lesson.round(3), "your_blind_ranking")
-lesson.round(3)
+X_known, y_known = labelled_table("injected/dependency/breast_cancer", seed)
+print(f"{len(X_known)} rows, of which {y_known.sum()} are anomalies")
 
 # %%
-fig, axes = plt.subplots(1, 3, figsize=(plots.WIDTH, 2.6), sharey=True, layout="constrained")
-for axis, measure in zip(axes, ("stability", "agreement", "shuffled")):
-    for (name, row), marker, color in zip(lesson.iterrows(), plots.MARKERS, plots.COLORS):
-        axis.plot(row[measure], row["AUROC"], marker, color=color, label=name)
+quick, settings = ranking.choose("quick", "tabular"), {"encoder": ColumnEncoder(), "repeats": repeats, "seed": seed}
+without_labels = ranking.compare(quick, X_known, **settings).drop(ranking.RANDOM_BASELINE)
+with_labels = ranking.compare(quick, X_known, y_known, **settings)
+measures = without_labels[["agreement", "stability", "shuffled"]].assign(AUROC=with_labels["auroc"])
+measures.round(3)
+
+# %%
+values = measures.melt("AUROC", var_name="measure", value_name="value without labels", ignore_index=False)
+axes = {"x": "value without labels", "y": "AUROC", "xlim": (0.5, 1.03), "ylim": (0.45, 1.05)}
+fig = plots.scatter(values.reset_index(), by="detector", panels="measure", **axes)
+for axis in fig.axes:
     axis.axhline(0.5, color="0.6", lw=1)
-    axis.set(xlabel=measure)
-axes[0].set(ylabel="AUROC, with the labels")
-fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
-nb.figure(fig, "your_blind_ranking", data=lesson.reset_index())
+nb.figure(fig, "your_ranking_without_labels", data=measures.reset_index())
 
 # %% [markdown]
-# The distance to the centre is the most stable of all, and hardly better than chance: it looks at each column alone, and
-# each column is in order. Agreement puts the PCA residual last, which finds nearly every anomaly, because it is outvoted
-# by detectors that look at something else. Stability says that a detector would answer the same tomorrow, agreement that
-# it says what the others say; that the answer is *right*, neither can say. The shuffled columns come nearer, for they
-# pose a question with a known answer, but about one kind of anomaly only.
+# The distance-to-centre baseline is the most stable detector, but its AUROC is only a little above 0.5. It considers
+# each column separately, and each column has normal values. Agreement ranks the PCA residual last, although it finds
+# nearly every anomaly. The reason is that most of the other detectors measure something else.
 #
-# In the example of section 3 the roles are exchanged: tumours are large rather than inconsistent, the ruler is among the
-# best, and the PCA residual, first here, guesses. A few labels are worth more than all three measures.
+# High stability means that a detector gives similar scores after training on other samples. High agreement means that
+# it gives scores similar to those of the other detectors. Neither means that the scores are correct. The measure
+# `shuffled` orders the detectors best in this table, because its artificial anomalies are of the same kind as the true
+# ones.
+#
+# In the example of section 3 the order is reversed. Malignant tumours have large values, and the relations between
+# their columns are less unusual. There the distance-to-centre baseline is among the best. The PCA residual, nearly
+# perfect here, is close to a random score. A few labels give more information than all three measures.
 
-# %%
-ruler, order = lesson.loc["DistanceToCenter"], lesson.corr("spearman")["AUROC"]
-if example:  # on your own samples nothing stops here
-    assert ruler["stability"] == lesson["stability"].max() and ruler["AUROC"] < 0.65
-    assert lesson["agreement"].idxmin() == "PCAResidual" and lesson.loc["PCAResidual", "AUROC"] > 0.95
-    assert order["stability"] < 0 < order["agreement"] < order["shuffled"]
+# %% tags=["claim"]
+if example:  # on your own samples the notebook does not stop here
+    baseline = measures.loc["DistanceToCenter"]
+    assert baseline["stability"] == measures["stability"].max() and baseline["AUROC"] < 0.65
+    assert measures["agreement"].idxmin() == "PCAResidual" and measures.loc["PCAResidual", "AUROC"] > 0.95
+    correlations = measures.corr("spearman")["AUROC"]
+    assert correlations["stability"] < 0 < correlations["agreement"] < correlations["shuffled"]
 if example and detectors == "quick":
-    assert compared.loc["DistanceToCenter", "auroc"] > 0.9 > 0.7 > compared.loc["PCAResidual", "auroc"]
-nb.value("most_stable_auroc", ruler["AUROC"], n=2 * repeats)
-nb.value("most_stable_stability", ruler["stability"], n=repeats)
-nb.value("best_hidden_auroc", lesson["AUROC"].max(), n=2 * repeats)
+    assert compared.loc["DistanceToCenter", "auroc"] > 0.9 and compared.loc["PCAResidual", "auroc"] < 0.7
 
 # %% [markdown]
-# ## 5. Judge every sample
+# ## 5. Score every sample
 #
-# The detector that is kept now judges the whole file. The normal samples (without labels: all) fall into two halves; one
-# copy learns from the first and is calibrated on the second, its twin the other way round, and each sample is judged by
-# the copy that has not learned from it. The calibration turns a score into a p-value: $p$ is the share of normal
-# samples, not learned from, that score as high. Alarm where $p \le$ `false_alarms` keeps the promise for any detector.
+# The selected detector now scores the whole file. The normal samples (without labels: all samples) are divided into two
+# halves. One clone is trained on the first half and calibrated on the second. The other clone uses the halves in the
+# opposite order. Each sample is scored by the clone that was not trained on it.
 #
-# Large files are scored in chunks, so that a million rows need little more memory than the file itself.
+# Calibration converts a score $s$ into a conformal p-value. It counts how many of the $m$ calibration scores $s_i$ are
+# at least as high:
+#
+# $$p = \frac{1 + \#\{i : s_i \ge s\}}{m + 1}.$$
+#
+# An alarm is raised if $p \le \alpha$, where $\alpha$ is the parameter `false_alarms`. If the calibration samples are
+# normal and come from the same distribution as new normal samples, the false-alarm rate is at most $\alpha$ for any
+# detector. A sample that is itself in the calibration half is counted once, so its p-value is its rank divided by $m$.
+#
+# Large files are scored in chunks. A file of a million rows therefore needs little more memory than its table.
 
 # %%
 calibrated = CalibratedDetector(chosen[kept], encoder, contamination=false_alarms)
-judgement = cross_fit_scores(calibrated, samples.X, samples.y, most=most, seed=seed, progress=True)
+scored = cross_fit_scores(calibrated, samples.X, samples.y, most=most, seed=seed, progress=True)
 clear_output()
-smallest = 1 / len(judgement.detectors[0].tail_.calibration_)
-too_few = f"With so few samples no p-value is below {smallest:.3f}: no alarm." if smallest > false_alarms else ""
-if too_few:
-    print(too_few)
-nb.value("alarms", int(judgement.alarms.sum()), n=len(samples.X))
+print(f"{scored.alarms.sum()} of {len(samples.X)} samples raise an alarm.")
 
 # %% [markdown]
-# Do the alarms keep the promise? With labels we can count. Without, the count is no test: the anomalies are among the
-# samples that calibrate, so the share of alarms is the promised one *by construction*, whether there is any anomaly or
-# none. Then `false_alarms` is simply how many rows you are ready to look at, and the order is what you get.
+# By the formula no p-value is below $1 / (m + 1)$. A small file may therefore have no alarm at a low nominal rate.
 
 # %%
-promises = sorted({0.01, 0.05, 0.1, false_alarms})
-promised = pd.DataFrame(
-    {name: [(judgement.p_values[which] <= promise).mean() for promise in promises] for name, which in groups.items()},
-    index=pd.Index(promises, name="promise"),
-)
-nb.table(promised.round(3), "your_promises")
-promised.round(3)
+smallest = 1 / len(scored.detectors[0].tail_.calibration_)
+too_few = f"No p-value can be below {smallest:.3f} with so few samples: no alarm." if smallest > false_alarms else ""
+print(too_few or f"The smallest possible p-value is {smallest:.4f}.")
+
+# %% [markdown]
+# **Is the nominal rate reached?** With labels we can count the alarms among normal samples.
+#
+# Without labels the count is no test. The anomalies are then among the calibration samples. The share of alarms equals
+# the nominal rate *by construction*, whether the file contains anomalies or not (exercise 4). In this case
+# `false_alarms` is the share of rows that you are willing to inspect, and only the order of the scores is informative.
 
 # %%
+rates = sorted({0.01, 0.05, 0.1, false_alarms})
+shares = {name: [(scored.p_values[which] <= rate).mean() for rate in rates] for name, which in groups.items()}
+alarm_rates = pd.DataFrame(shares, index=pd.Index(rates, name="nominal rate"))
+alarm_rates.round(3)
+
+# %% tags=["claim"]
 if example:
-    spread = 4 * np.sqrt(np.array(promises) / groups["normal"].sum())  # of a count, four standard deviations
-    assert (promised["normal"] <= np.array(promises) + spread).all(), "the promise is kept"
-    assert promised.loc[false_alarms, "anomaly"] > 0.4, "and anomalies are found"
+    spread = 4 * np.sqrt(np.array(rates) / groups["normal"].sum())  # four standard deviations of a count
+    assert (alarm_rates["normal"] <= np.array(rates) + spread).all()
+    assert alarm_rates.loc[false_alarms, "anomaly"] > 0.4
+
+# %% [markdown]
+# The score in the next figure is $-\log p$, interpolated linearly between the calibration scores. Above the highest
+# calibration score the p-value is constant, so there the score is extrapolated by an exponential tail.
 
 # %%
+edges = np.linspace(scored.scores.min(), scored.scores.max(), 41)
+counts = pd.DataFrame({"from": edges[:-1], "to": edges[1:]})
+counts[list(groups)] = np.column_stack([np.histogram(scored.scores[which], edges)[0] for which in groups.values()])
+
+# %%
+fig_scores, axis = plt.subplots(figsize=(6, 2.6), layout="constrained")
+for name, color in zip(groups, (plots.NORMAL, plots.ANOMALY)):
+    axis.stairs(counts[name], edges, fill=True, color=color, alpha=0.5, label=f"{name} ({counts[name].sum()})")
 threshold = -np.log(false_alarms)
-fig, axis = plt.subplots(figsize=(6, 2.6), layout="constrained")
-bins = np.linspace(judgement.scores.min(), judgement.scores.max(), 41)
-for (name, which), color in zip(groups.items(), (plots.NORMAL, plots.ANOMALY)):
-    axis.hist(
-        judgement.scores[which], bins, color=color, alpha=0.5, label=f"{name} ({which.sum()})", histtype="stepfilled"
-    )
 axis.axvline(threshold, color="black", ls="--", lw=1.2, label=f"alarm at p = {false_alarms:g}")
 axis.set(xlabel="score, −log p", ylabel="samples", yscale="log", ylim=(0.7, None))
 axis.legend()
-described = (
-    f"Histogram of the scores of {len(samples.X)} samples on a logarithmic axis; {int(judgement.alarms.sum())} lie beyond "
-    f"the dashed line at {threshold:.1f} and raise an alarm."
-)
-histogram = (png_bytes(fig), described)
-counts = {name: np.histogram(judgement.scores[which], bins)[0] for name, which in groups.items()}
-nb.figure(fig, "your_scores", data=pd.DataFrame({"from": bins[:-1], "to": bins[1:], **counts}), described=described)
+described = f"Histogram of {len(samples.X)} scores; {scored.alarms.sum()} are above the threshold {threshold:.1f}."
+nb.figure(fig_scores, "your_scores", data=counts, described=described)
 
 # %% [markdown]
-# ## 6. Why these?
+# ## 6. Explain the highest scores
 #
-# An alarm without a reason will be ignored by the third. For a table we ask of each value: by how much would the score
-# fall if this value came from another row, one without alarm? That works for any detector, for it only asks for scores.
-# (Falls do not add up where columns act together: of two values that do not fit, either may be the wrong one.) For
-# pictures the detector draws its map.
+# An alarm is more useful if the user knows its reason. For a table we ask about each value: by how much would the score
+# decrease if this value came from a row without an alarm? The answer is the mean over thirty such rows. Only scores are
+# needed, so the method works for any detector.
+#
+# These score drops do not add up if columns interact. If two values are each normal but inconsistent with each other,
+# replacing either of them lowers the score.
+#
+# For images the detector computes an anomaly map instead.
 
 # %%
-top = np.argsort(-judgement.scores, kind="stable")[:5]
+top = np.argsort(-scored.scores, kind="stable")[:5]
 if table:
-    changes = score_drop(judgement, samples.X, top, seed=seed)
-    reasons = first_alarms(judgement, changes, samples.X, samples.names)
-    heatmaps = []
+    drops = alarm_page.score_drop(scored, samples.X, top, seed=seed)
+    reasons, heatmaps = alarm_page.first_alarms(scored, drops, samples.X, samples.names), []
 else:
-    reasons = scores_table(judgement, samples.names, samples.y).iloc[top]
-    maps = np.concatenate([judgement.detectors[judgement.fold[i]].anomaly_map(take(samples.X, [i])) for i in top])
-    fig = plots.heatmaps(take(samples.X, top), maps, titles=[f"{score:.1f}" for score in judgement.scores[top]])
-    heatmaps = [(png_bytes(fig), "The five highest scores, and below each the map of where it is anomalous.")]
+    reasons = alarm_page.scores_table(scored, samples.names, samples.y).iloc[top]
+    maps = np.concatenate([scored.detectors[scored.fold[i]].anomaly_map(take(samples.X, [i])) for i in top])
+    fig = plots.heatmaps(take(samples.X, top), maps, titles=[f"{score:.1f}" for score in scored.scores[top]])
+    heatmaps = [(png_bytes(fig), "Five images with the highest scores, and their anomaly maps below.")]
     display(fig)
 reasons.round(3)
 
-# %%
-if example and detectors == "quick":
-    original = set(samples.X.columns) - {"case", "hospital", "examined", "unit"}
-    first_cause = changes.idxmax(axis=1)
-    assert first_cause.isin(original).mean() >= 0.6, (
-        "mostly measurements raise the alarms, not the noise that was added"
-    )
+# %% tags=["claim"]
+if example and detectors == "quick":  # three of five rows: the added columns do not depend on the diagnosis
+    measurements = set(samples.X.columns) - {"case", "hospital", "examined", "unit"}
+    assert drops.idxmax(axis=1).isin(measurements).mean() >= 0.6
 
 # %% [markdown]
-# ## 7. Write it down
+# ## 7. Save the results
 #
-# Three files. `scores.csv` has a line for each sample (row 1 of your file is its header). `detector.safetensors` holds
-# the first of the two copies with its encoder and its calibration; it is data and no program, so it may be read from
-# anywhere without fear. `report.html` is the page to hand on. Names and cells of your file are other people's text: the
-# page shows them as text, whatever they contain.
+# Three files are written to the output folder.
+#
+# - `scores.csv` has one line per sample. Row 1 of your file is its header.
+# - `detector.safetensors` contains the first of the two clones, with its encoder and its calibration. The format stores
+#   data and no program, so loading a file from an unknown source cannot run code.
+# - `report.html` is a page for other people. Names and cells from your file are displayed as text and are never
+#   interpreted as HTML.
 
 # %%
-scores = scores_table(judgement, samples.names, samples.y)
+scores = alarm_page.scores_table(scored, samples.names, samples.y)
 write_atomic(folder / "scores.csv", scores.to_csv(index=False, float_format="%.6g").encode())
-keep = judgement.detectors[0]
+
+# %%
+saved = scored.detectors[0]
 if samples.path.is_file():
-    keep.provenance_["file"] = f"{samples.path.name}, SHA-256 {file_hash(samples.path)}"
-keep.save(folder / "detector.safetensors")
-told = "With labels: detectors are ranked by AUROC on samples that they have not learned from."
-if samples.y is None:
-    told = (
-        "Without labels: the order is that of agreement and stability, which cannot tell whether a detector is right."
-    )
-shares = ", ".join(f"{promised.loc[false_alarms, name]:.1%} of {name}" for name in promised)
-raised = f"{judgement.alarms.sum()} of {len(samples.X)} samples raise an alarm ({shares}), at a promise of {false_alarms:.1%}."
+    saved.provenance_["file"] = f"{samples.path.name}, SHA-256 {file_hash(samples.path)}"
+saved.save(folder / "detector.safetensors")
+
+# %%
+ranked_by = "agreement and stability, which do not show whether the scores are correct" if y is None else "AUROC"
+ranking_text = f"Ranked by {ranked_by}, on samples that were not used for training."
+alarm_text = ", ".join(f"{share:.1%} of {name}" for name, share in alarm_rates.loc[false_alarms].items())
+alarm_text = f"Alarms: {alarm_text}, at a nominal rate of {false_alarms:.1%}. {too_few}"
+
+# %%
 sections = [
-    ("What was read", f"{len(samples.X)} samples. Detector: {kept}.", *samples.notes, columns),
-    ("Detectors", told, reported.reset_index()),
-    ("Alarms", f"{raised} {too_few}", histogram),
+    ("Data", f"{len(samples.X)} samples. Detector: {kept}.", *samples.notes, columns),
+    ("Detectors", ranking_text, compared_table.reset_index()),
+    ("Alarms", alarm_text, (png_bytes(fig_scores), described)),
     ("The five highest scores", reasons, *heatmaps),
 ]
-write_page(folder / "report.html", f"Anomalies in {samples.path.name}", sections)
+alarm_page.write_page(folder / "report.html", f"Anomalies in {samples.path.name}", sections)
 print(f"scores.csv, detector.safetensors and report.html are in {folder}")
 
 # %% [markdown]
 # ## In this notebook
 #
-# - Every column became numbers of one size, learned from training rows only; what says nothing was left out, and said.
-# - With labels, detectors are ranked by what they find; without, by agreement and stability, which the ruler of one more
-#   table led astray.
-# - Each sample was judged by a detector that had not learned from it, and the promise of false alarms held.
-# - Reasons come from asking the detector again with one value changed.
+# - Columns of all types were encoded on one scale. The encoder was fitted on training rows only, and columns without
+#   information were left out and reported.
+# - With labels, detectors are ranked by AUROC. Without labels, they can only be ranked by agreement and stability. On
+#   the table of section 4 the most stable detector was nearly as poor as a random score.
+# - Each sample was scored by a detector that was not trained on it. With labels we checked that the nominal
+#   false-alarm rate holds.
+# - An alarm is explained by replacing one value at a time and computing the score again.
 #
 # ## Exercises
 #
-# **1. Predict: anomalies that nobody labelled.** Take the table of section 4, whose anomalies the Gaussian sees. Hide the
-# labels from `cross_fit_scores`, so that the anomalies help to train and to calibrate. Will it find more of them, or fewer?
+# **1. Predict: anomalies without labels.** The Gaussian detector finds the anomalies of section 4. Do not give the
+# labels to `cross_fit_scores`, so that the anomalies are also used for training and calibration. Does it find more
+# anomalies or fewer?
+#
+# <details><summary>Hint</summary>
+#
+# Compare two measures: AUROC, which depends on the order of the scores only, and the share of anomalies with an alarm,
+# which also depends on the calibration. Think about the highest calibration scores.
+#
+# </details>
 
 # %% tags=["solution"]
 gaussian = CalibratedDetector(quick["GaussianAnomalyScorer"], ColumnEncoder())
-with_labels = cross_fit_scores(gaussian, X_hidden, y_hidden, seed=seed)
-without = cross_fit_scores(gaussian, X_hidden, seed=seed)
-areas = {name: metrics.auroc(y_hidden, one.scores) for name, one in (("with", with_labels), ("without", without))}
-recalls = {name: one.alarms[y_hidden == 1].mean() for name, one in (("with", with_labels), ("without", without))}
-assert recalls["without"] <= recalls["with"] or not example
-pd.DataFrame({"AUROC": areas, "anomalies found": recalls}).round(3)
+cases = {"with labels": y_known, "without labels": None}
+results = {name: cross_fit_scores(gaussian, X_known, labels, seed=seed) for name, labels in cases.items()}
+areas = {name: metrics.auroc(y_known, one.scores) for name, one in results.items()}
+found = {name: one.alarms[y_known == 1].mean() for name, one in results.items()}
+assert found["without labels"] <= found["with labels"] or not example
+pd.DataFrame({"AUROC": areas, "share of anomalies found": found}).round(3)
 
 # %% [markdown] tags=["solution"]
-# Fewer, above all at the threshold: anomalies that calibrate raise the bar for their like. The order suffers less, as
-# long as they are few.
+# It finds fewer. Anomalies among the calibration samples have high scores, so the threshold rises. AUROC decreases less,
+# as long as anomalies are rare.
 
 # %% [markdown]
-# **2. Change: another kind of anomaly.** In section 4, load `injected/global/breast_cancer`. Who is blind to shuffled
-# columns; is it blind to these?
+# **2. Change: another kind of anomaly.** Load `injected/global/breast_cancer` in section 4. Which detector does not
+# recognise shuffled columns? Does it recognise these anomalies?
+#
+# <details><summary>Hint</summary>
+#
+# The values of these anomalies are drawn uniformly from a range slightly larger than that of each column. Compare the columns `auroc` and
+# `shuffled` of the result of `ranking.compare`.
+#
+# </details>
 
 # %% tags=["solution"]
-other = nb.load("injected/global/breast_cancer", seed=seed)
-X_other = pd.DataFrame(np.concatenate([other.X_train, other.X_test]), columns=list(other.feature_names))
-y_other = np.concatenate([np.zeros(len(other.X_train), dtype=int), other.y_test])
-order = ranking.compare(quick, X_other, y_other, encoder=ColumnEncoder(), repeats=1, seed=seed)
-assert order.loc["DistanceToCenter", "auroc"] > 0.95 > order.loc["DistanceToCenter", "shuffled"] or not example
-order[["auroc", "shuffled"]].round(3)
+X_other, y_other = labelled_table("injected/global/breast_cancer", seed)
+other = ranking.compare(quick, X_other, y_other, encoder=ColumnEncoder(), repeats=1, seed=seed)
+assert other.loc["DistanceToCenter", "auroc"] > 0.95 > other.loc["DistanceToCenter", "shuffled"] or not example
+other[["auroc", "shuffled"]].round(3)
 
 # %% [markdown] tags=["solution"]
-# No. Values drawn from the whole range of a column are seen by the ruler too, blind as it is to shuffling. What a
-# detector should see depends on what will go wrong, and no number of this table knows that.
+# `DistanceToCenter` does not recognise shuffled columns, but it recognises these anomalies. Values drawn from the whole
+# range of a column are far from the centre. Which detector is suitable depends on the kind of anomaly that will occur,
+# and no measure without labels gives this information.
 
 # %% [markdown]
-# **3. Build: tomorrow's file.** Load the detector that was saved and judge samples with it, as tomorrow's file would be
-# judged. Where do its p-values differ from those in `scores.csv`?
+# **3. Build: scores for a new file.** Load the saved detector and compute p-values with it, as for a new file. For which
+# samples do they differ from those in `scores.csv`?
+#
+# <details><summary>Hint</summary>
+#
+# `Detector.load` returns the first clone. `scored.fold` is 0 for the samples that this clone scored, and 1 for those
+# that it was trained on.
+#
+# </details>
 
 # %% tags=["solution"]
 loaded = Detector.load(folder / "detector.safetensors")
 again = loaded.p_values(take(samples.X, range(20)))
-mine = judgement.fold[:20] == 0
-assert np.allclose(again[mine], judgement.p_values[:20][mine], atol=2 * smallest)
-pd.DataFrame({"sample": samples.names[:20], "scores.csv": judgement.p_values[:20], "loaded": again}).round(3)
+held_out = scored.fold[:20] == 0
+assert np.allclose(again[held_out], scored.p_values[:20][held_out], atol=2 * smallest)
+columns_of_result = {"sample": samples.names[:20], "scores.csv": scored.p_values[:20], "loaded detector": again}
+pd.DataFrame(columns_of_result).assign(trained_on=~held_out).round(3)
 
 # %% [markdown] tags=["solution"]
-# They are as good as the same for the samples that this copy judged: there each is among those that it is compared
-# with, and `cross_fit_scores` does not count it twice. From the others the copy has learned, and their judge was its twin. A new
-# file is read by `your_data.read_table("tomorrow.csv", least=1, like=loaded)`, which keeps to the types, units and number formats
-# of the training file; its `X` is what `p_values` takes. A gap in a column that had none in training, and a category that
-# training did not have, get the smallest p-value.
+# For samples that this clone scored, the p-values are almost equal. The small difference arises because such a sample is
+# one of its own calibration samples, and `cross_fit_scores` counts it only once. The clone was trained on the other
+# samples; their p-values in `scores.csv` come from the other clone.
+#
+# A new file is read by `user_files.read_table("tomorrow.csv", least=1, like=loaded)`. It uses the types, units and number
+# formats of the training file, and its `X` is the argument of `p_values`. A missing value in a column without missing
+# values in training, and a new category, get the smallest p-value.
 
-# %%
+# %% [markdown]
+# **4. On paper: the share of alarms without labels.** Without labels each half of $m$ samples is scored by the clone that
+# is calibrated on the same half. The p-value of a sample is then its rank from above divided by $m$. Show that exactly
+# $\lfloor \alpha m \rfloor$ samples of each half raise an alarm if no two scores are equal. Why is this count no
+# evidence for anomalies?
+#
+# <details><summary>Hint</summary>
+#
+# The p-values of one half are the numbers $1/m, 2/m, \dots, 1$ in some order.
+#
+# </details>
+
+# %% [markdown] tags=["solution"]
+# The highest score has rank 1, the next one rank 2, and so on, so the p-values are $1/m, 2/m, \dots, 1$. Alarms are
+# those with $k / m \le \alpha$, that is $k \le \alpha m$, and there are $\lfloor \alpha m \rfloor$ such integers
+# $k \ge 1$. The count depends on $\alpha$ and $m$ only. It is the same with and without anomalies.
+
+# %% tags=["solution"]
+unlabelled = results["without labels"]
+for half in (0, 1):
+    in_half = unlabelled.fold == half
+    expected = np.floor(0.05 * in_half.sum() + 1e-9)  # 1e-9 for rounding errors of the product
+    assert unlabelled.alarms[in_half].sum() == expected or not example
+    print(f"half {half}: {unlabelled.alarms[in_half].sum()} alarms, expected {expected:.0f}")
+
+# %% tags=["results"]
+if csv:
+    nb.results.provenance["data"][samples.path.name] = file_hash(samples.path)
+nb.value("samples", len(samples.X))
+if samples.y is not None:
+    nb.value("kept_auroc", compared.loc[kept, "auroc"], sd=compared.loc[kept, "auroc_sd"])
+    nb.value("kept_average_precision", compared.loc[kept, "average_precision"], n=2 * repeats)
+most_stable = measures.loc["DistanceToCenter"]
+nb.value("most_stable_auroc", most_stable["AUROC"], n=2 * repeats)
+nb.value("most_stable_stability", most_stable["stability"], n=repeats)
+nb.value("best_hidden_auroc", measures["AUROC"].max(), n=2 * repeats)
+nb.value("alarms", int(scored.alarms.sum()), n=len(samples.X))
+nb.table(columns.round(3), "your_columns")
+nb.table(compared_table.drop(columns="seconds"), "your_ranking")
+nb.table(measures.round(3), "your_ranking_without_labels")
+nb.table(alarm_rates.round(3), "your_alarm_rates")
 nb.finish()
 
 # %% [markdown]
