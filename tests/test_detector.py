@@ -241,7 +241,7 @@ def test_every_exported_name_exists():
         ("[]", "it contains no state"),
         ("{", "is damaged or was not written by mmad_utils"),
         ('{"x": {"@strings": [1], "shape": [1]}}', "an array of strings holds something else"),
-        ('{"x": "' + "a" * 600 + '"}', "is 609 characters long, at most 500 can be read"),
+        ('{"x": "' + "a" * 600 + '"}', "has 609 characters; at most 500 can be read"),
     ],
 )
 def test_a_state_that_cannot_be_one_is_refused(tmp_path, monkeypatch, text, message):

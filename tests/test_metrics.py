@@ -388,11 +388,11 @@ def test_maps_can_be_left_out_given_or_insisted_on(image_dataset, dataset):
 @pytest.mark.parametrize(
     ("y", "scores", "message"),
     [
-        ([0, 0], [1, 2], r"^All 2 labels are 0: .* so the test set needs both\. Draw another split\.$"),
+        ([0, 0], [1, 2], r"^All 2 labels are 0: .* so the test set needs both\. Use another split\.$"),
         ([0], [1], "^All 1 labels are 0"),
         ([1, 1], [1, 2], "All 2 labels are 1"),
         ([], [], r"^There are no samples\. Give at least one normal sample and one anomaly\.$"),
-        ([0, 1, 1], [1, np.nan, 2], r"score of sample 1 is nan.* a loss that diverged or .* gives such scores\.$"),
+        ([0, 1, 1], [1, np.nan, 2], r"score of sample 1 is nan.* a diverged loss or .* gives such scores\.$"),
         ([0, 1, 1], [1, 2, np.inf], "score of sample 2 is inf"),
         ([0, 1], [1, 2, 3], "one score per sample"),
         ([0, 1], [[1], [2]], "one score per sample"),

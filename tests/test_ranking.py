@@ -405,7 +405,7 @@ def test_a_clique_joins_neighbours_of_which_no_two_differ(differ, cliques):
 @pytest.mark.parametrize(
     ("n", "k", "message"),
     [
-        (9, 1, "1 detectors; at least two"),
+        (9, 1, "1 detectors: give at least two"),
         (5, 2, "5 data sets are too few: with 2 detectors, at least 6"),
         (6, 3, "6 data sets are too few: with 3 detectors, at least 7"),
     ],
