@@ -1,6 +1,6 @@
-"""mmad: multimodal anomaly detection, one contract for every detector.
+"""Multimodal anomaly detection: detectors with one common interface, encoders, data sets, metrics and plots.
 
-Names are imported on first use, so that a notebook about tables does not wait for image backbones.
+Names are imported on first use, so that a notebook about tables does not have to import the image backbones.
 """
 
 from importlib import import_module

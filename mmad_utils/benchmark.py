@@ -1,12 +1,17 @@
-"""Measure every combination of detectors, data sets and seeds, beside controls.
+"""Measure every combination of detectors, data sets and seeds, and control scores on the same splits.
 
 ``python -m mmad_utils.benchmark --detectors IsolationForest,DeepSVDD --datasets thyroid --seeds 5`` fits and scores
-each on fresh splits and prints one row each. The controls are a random score, the squared length ‖x‖² of the same
-inputs, the PCA residual, a Gaussian and the distance to the nearest neighbours, and the detector's own untrained
-network where it has one.
+each detector on new splits. It prints one row per detector and data set. There are up to six controls:
 
-It needs neither a checkout nor Snakemake. A grid of parameters, and runs on a cluster, are a sweep
-(``mmad_utils.course.sweep``), which measures with the functions of this module.
+- a random score,
+- the squared length ‖x‖² of the same inputs,
+- the PCA residual,
+- a Gaussian,
+- the distance to the nearest neighbours,
+- the untrained network of the detector, if the detector has a network.
+
+The command needs neither a checkout nor Snakemake. To measure a grid of parameters, or to run on a cluster, use
+``mmad_utils.course.sweep``, which calls the functions of this module.
 """
 
 from __future__ import annotations
@@ -67,32 +72,32 @@ __all__ = [
     "summarise",
 ]
 
-BASES = ("Detector", "DeepDetector")  # exported, but no detectors themselves
-CONTROLS: dict[str, Any] = {  # measured on the same split as each detector; on a photograph, on its thumbnail
+BASES = ("Detector", "DeepDetector")  # exported base classes, which are not detectors
+CONTROLS: dict[str, Any] = {  # measured on the same split as each detector; image files are reduced to thumbnails
     "random": RandomScore(),
     "norm": DistanceToCenter("none"),
     "pca": PCAResidual(),
     "gaussian": GaussianAnomalyScorer(),
     "knn": KNNDistance(),
 }
-GAINS = ("untrained", "norm", "pca", "gaussian", "knn")  # controls over which a gain in AUROC is shown
+GAINS = ("untrained", "norm", "pca", "gaussian", "knn")  # controls to which the AUROC is compared
 THUMBNAIL = 32  # px a side
 RUN_KEYS = ("detector", "dataset", "seed", "parameters", "split", "anomalies")
 START_METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-# Imported before a process is forked; an optimiser would import the last at its first step, as part of a fit.
+# Imported before a process is forked. An optimiser imports torch._dynamo at its first step, within the measured fit.
 PRELOADED = ["mmad_utils.training", "mmad_utils.metrics", "pandas", "sklearn.ensemble", "torch._dynamo"]
 
 
 def make_detector(name: str, **parameters) -> Any:
-    """A new detector by class name: one of ``mmad_utils``, or any scikit-learn estimator with ``score_samples``.
+    """Make a detector by class name, from ``mmad_utils`` or from scikit-learn's estimators with ``score_samples``.
 
     Raises
     ------
     DetectorError
-        Unknown name or parameter; the message gives the nearest right one.
+        Unknown name or parameter; the message lists similar or all valid names.
     """
     known = _scikit_learn_detectors()
-    if name in mmad_utils.__all__:  # of this package, only the module that is asked for is loaded
+    if name in mmad_utils.__all__:  # loads one module of this package, not all of them
         known[name] = getattr(mmad_utils, name)
     if name not in known or not _is_detector(name, known[name]):
         known |= {key: getattr(mmad_utils, key) for key in mmad_utils.__all__}
@@ -118,13 +123,13 @@ def _is_detector(name: str, found: Any) -> bool:
 
 
 def fit_detector(detector, dataset: Dataset) -> tuple[Any, Dataset]:
-    """Fit a clone on the data set, in the form of input that the detector takes.
+    """Fit a clone of the detector on the data set, converted to the input format of the detector.
 
-    Tables go through a ``StandardScaler``; small images are flattened for a detector of tables.
+    Tables are standardised with a ``StandardScaler``; small images are flattened for a detector of tables.
 
     Returns
     -------
-    fitted estimator (a pipeline for tables), data set in the form that it takes
+    fitted estimator (a pipeline for tables), data set in the input format of the detector
     """
     dataset = input_for(detector, dataset)
     fitted = clone(detector)
@@ -134,7 +139,7 @@ def fit_detector(detector, dataset: Dataset) -> tuple[Any, Dataset]:
 
 
 def input_for(detector, dataset: Dataset) -> Dataset:
-    """The data set in the form that the detector takes, see `fit_detector`.
+    """Convert the data set to the input format of the detector, see `fit_detector`.
 
     Raises
     ------
@@ -142,7 +147,7 @@ def input_for(detector, dataset: Dataset) -> Dataset:
         The detector takes images and the data set is a table, or the data set holds several modalities.
     """
     if dataset.modality == "paired":
-        raise DetectorError(f"{dataset.name} holds several modalities; benchmarks/fusion.py measures on such data.")
+        raise DetectorError(f"{dataset.name} has several modalities; use benchmarks/fusion.py for such data.")
     modalities = getattr(detector, "modalities", ("tabular",))
     if dataset.modality in modalities:
         return dataset
@@ -152,7 +157,7 @@ def input_for(detector, dataset: Dataset) -> Dataset:
 
 
 def check_inputs(detectors, datasets, anomalies: str = "all") -> None:
-    """Load each data set once, and raise the error for one that does not exist or that a detector does not take."""
+    """Load each data set once; raise an error if it does not exist or if a detector cannot take it."""
     for name in datasets:
         dataset = load(name).half(anomalies)
         for detector in detectors:
@@ -167,26 +172,27 @@ def measure(
     own_split: bool = False,
     anomalies: str = "all",
 ) -> dict[str, Any]:
-    """One detector on one data set and one seed: metrics of the detector and of its controls, time, memory.
+    """Measure one detector on one data set with one seed: metrics of detector and controls, time and memory.
 
     Parameters
     ----------
     name, dataset_name : str
     seed : int >= 0
-        The detector's ``random_state``; it also draws the split, unless ``own_split``.
+        The detector's ``random_state``, and the seed of the split unless ``own_split`` is True.
     parameters : dict, optional
-        Of the detector.
+        Parameters of the detector.
     own_split : bool, default=False
-        Keep the split that the data set comes with.
+        Keep the split that the data set provides.
     anomalies : {"all", "select", "report"}, default="all"
-        Which half of the anomalies is tested, see ``Dataset.half``.
+        Which anomalies are in the test set, see ``Dataset.half``.
 
     Returns
     -------
     dict
-        What identifies the run, ``n_train``, ``n_test``, the metrics, ``<control>_auroc`` and
+        The keys that identify the run, ``n_train``, ``n_test``, the metrics, ``<control>_auroc`` and
         ``<control>_average_precision`` of each control, ``fit_seconds``, ``score_seconds``, ``control_seconds``, and
-        ``peak_megabytes`` of this process, libraries included, which means something in a fresh process only.
+        ``peak_megabytes``. The last is the peak memory of this process, libraries included; it is a measurement of
+        the detector only if the process is new.
     """
     dataset = load(dataset_name) if own_split else load(dataset_name, seed=seed).resplit(seed)
     dataset = dataset.half(anomalies)
@@ -226,10 +232,10 @@ def measure(
 
 
 def measure_controls(dataset: Dataset, seed: int) -> dict[str, float]:
-    """``<control>_auroc`` and ``<control>_average_precision`` of each of ``CONTROLS`` on a data set.
+    """Compute ``<control>_auroc`` and ``<control>_average_precision`` of each of ``CONTROLS`` on a data set.
 
-    They are kept in ``cache_home()/controls``, by the content of the data set, the seed, the versions of the packages
-    and the source of this one.
+    Results are cached in ``cache_home()/controls``. The cache key is a hash of the content of the data set, the seed,
+    the versions of the packages and the source of this package.
     """
     content = content_hash(dataset.X_train, dataset.X_test, dataset.y_test)
     made_by = json.dumps([content, seed, provenance()["versions"], version("scipy"), _source_hash()])
@@ -268,21 +274,21 @@ def benchmark(
     runs: RunFile | None = None,
     progress: bool = False,
 ) -> pd.DataFrame:
-    """Measure every combination, each in its own process.
+    """Measure every combination of detector, data set and seed, each in its own process.
 
     Parameters
     ----------
     detectors, datasets : sequences of names
     seeds, first_seed : int
         The seeds are first_seed … first_seed + seeds - 1.
-    jobs : int, processes at a time; each gets its share of the cores
+    jobs : int, number of processes that run at the same time; the cores are divided among them
     parameters : dict, set on every detector
-    own_split : bool, keep the split that the data set comes with (that of seed 0) instead of one a seed
+    own_split : bool, use the split that the data set provides (that of seed 0) instead of one split per seed
     anomalies : {"all", "select", "report"}, see ``Dataset.half``
     runs : RunFile, optional
-        Gets each run as it ends; a run that it has is not repeated. Another process that measures into the same file
-        waits.
-    progress : bool, show a bar
+        Each run is appended when it ends, and a run that the file contains is not repeated. The file is locked:
+        another process that measures into it waits.
+    progress : bool, show a progress bar
 
     Returns
     -------
@@ -291,8 +297,8 @@ def benchmark(
     Raises
     ------
     DetectorError, DatasetError
-        A wrong name, before anything runs. DetectorError also if runs failed, after all others have ended and were
-        written to ``runs``.
+        A name is invalid; raised before the first run. DetectorError is also raised if runs failed, after all other
+        runs have ended and were written to ``runs``.
     """
     if seeds < 1 or jobs < 1 or first_seed < 0:
         raise DetectorError(f"seeds={seeds}, jobs={jobs}, first_seed={first_seed}; give at least 1, 1 and 0.")
@@ -324,13 +330,13 @@ def benchmark(
 
 
 def _only_process(runs: RunFile | None):
-    """Hold a lock, so that one process at a time measures into a run file."""
+    """Lock a run file, so that one process at a time measures into it."""
     return nullcontext() if runs is None else locked(runs.path.with_name(f"{runs.path.name}.benchmark"))
 
 
 @contextmanager
 def _threads(n: int) -> Iterator[None]:
-    """Processes that are started in this block compute with n threads."""
+    """Limit the processes that are started in this block to n threads each."""
     before = {key: os.environ.get(key) for key in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
     os.environ |= dict.fromkeys(before, str(n))
     try:
@@ -341,18 +347,21 @@ def _threads(n: int) -> Iterator[None]:
 
 
 def run_apart(function: Callable, *arguments: Any, method: str = START_METHOD) -> Any:
-    """Result of a call in a process of its own, which has its own peak of memory and may be killed alone.
+    """Call a function in a separate process, and return its result.
+
+    The separate process has its own memory peak. If it is killed, the calling process continues.
 
     Parameters
     ----------
-    function, arguments : can be pickled
+    function, arguments : picklable
     method : {"forkserver", "fork", "spawn"}
-        A forkserver has imported the libraries once. ``fork`` is for a process that has them and one thread.
+        The fork server imports the libraries once. ``fork`` is for a parent process that has imported them already
+        and has a single thread.
 
     Raises
     ------
     DetectorError
-        The call failed (type and text of its error), or its process was killed.
+        The call raised an error, whose type and text are in the message, or its process was killed.
     """
     context: Any = multiprocessing.get_context(method)
     if method == "forkserver":
@@ -365,8 +374,8 @@ def run_apart(function: Callable, *arguments: Any, method: str = START_METHOD) -
         result, error = receiver.recv()
     except EOFError:
         process.join()
-        kill = ", a kill, most often for lack of memory" if process.exitcode == -9 else ""
-        error = f"its process ended with {process.exitcode}{kill}."
+        kill = " (it was killed, most often for lack of memory)" if process.exitcode == -9 else ""
+        error = f"its process ended with exit status {process.exitcode}{kill}."
     except BaseException:
         process.kill()
         raise
@@ -386,13 +395,14 @@ def _send_result(sender, function, arguments) -> None:
 
 
 def summarise(runs: pd.DataFrame) -> pd.DataFrame:
-    """Mean of every measure over the seeds, one row per detector and data set; AUROC and AP also with their sd.
+    """Average every measure over the seeds, one row per detector and data set.
 
-    ``above_<control>`` is the mean gain in AUROC over a control on the same split and seed, ``…_margin`` the half
-    width of its 95% confidence interval. Splits of one pool of samples overlap, so the variance s² / n is too small:
-    on fresh splits it is (1/n + n_test/n_train) s², the corrected resampled t interval. It covers the draw of the
-    training set and the randomness of training; it does not cover the choice of the data set. With one split for all
-    seeds it is Student's t, and covers the randomness of training only.
+    AUROC and average precision also have their standard deviation. ``above_<control>`` is the mean difference in
+    AUROC to a control on the same split and seed, and ``above_<control>_margin`` is the half width of its 95%
+    confidence interval. Splits of one pool of samples overlap, so the variance s² / n is too small. For new splits
+    the variance is therefore (1/n + n_test/n_train) s² (corrected resampled t interval). This interval covers the
+    sampling of the training set and the randomness of training, but not the choice of the data set. If all seeds use
+    one split, the interval is Student's t and covers only the randomness of training.
 
     References
     ----------
@@ -412,7 +422,7 @@ def summarise(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def named(runs: pd.DataFrame) -> pd.DataFrame:
-    """Runs with the parameters in the detector's name, as in "KNNDistance(n_neighbors=1)"."""
+    """Append the parameters of each run to the name of its detector, as in "KNNDistance(n_neighbors=1)"."""
     settings = [", ".join(f"{key}={value}" for key, value in given.items()) for given in runs["parameters"]]
     names = [f"{name}({given})" if given else name for name, given in zip(runs["detector"], settings)]
     return runs.assign(detector=names)
@@ -425,7 +435,7 @@ def margin(values, test_to_train: float) -> float:
     ----------
     values : (n,) float, one per seed
     test_to_train : float >= 0
-        n_test / n_train of the splits; 0 where the values are independent, which gives Student's t interval.
+        n_test / n_train of the splits. Give 0 if the values are independent; the interval is then Student's t.
     """
     n = len(values)
     error = np.std(values, ddof=1) * np.sqrt(1 / n + test_to_train) if n > 1 else np.nan
@@ -433,7 +443,7 @@ def margin(values, test_to_train: float) -> float:
 
 
 def test_to_train(runs: pd.DataFrame) -> pd.Series | float:
-    """n_test / n_train of each run, 0 where every seed has the same split."""
+    """n_test / n_train of each run; 0 for runs whose seeds all use the same split."""
     return (runs["n_test"] / runs["n_train"]).where(runs["split"] == "fresh", 0.0)
 
 
@@ -442,7 +452,7 @@ def _with_seed(detector, seed: int):
 
 
 def _as_rows(dataset: Dataset) -> Dataset:
-    """The data set as a table, photographs as thumbnails, for the controls."""
+    """Convert a data set to a table for the controls; image files are reduced to thumbnails first."""
     if isinstance(dataset.X_train, np.ndarray):
         return dataset.as_table()
 
@@ -460,7 +470,7 @@ def _peak_megabytes() -> float:
 
 
 def print_table(table: pd.DataFrame) -> None:
-    """Print a table of `summarise`: mean ± sd, and gains ± the half width of their intervals."""
+    """Print a table of `summarise`: mean ± standard deviation, and gains ± the half widths of their intervals."""
     hidden = [f"{key}_average_precision" for key in (*CONTROLS, "untrained")]
     shown = table.drop(columns=hidden, errors="ignore")
     for key in ("auroc", "average_precision"):
@@ -475,30 +485,30 @@ def print_table(table: pd.DataFrame) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Command line; returns the exit status."""
+    """Run the command line; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m mmad_utils.benchmark", description=__doc__.split("\n")[0])
     parser.add_argument("--detectors", required=True, help="class names, comma-separated")
     parser.add_argument("--datasets", required=True, help="names as `python -m mmad_utils.datasets list` shows them")
     parser.add_argument("--seeds", type=int, default=5, help="number of splits and seeds (default: 5)")
-    parser.add_argument("--jobs", type=int, default=1, help="processes at a time (default: 1)")
+    parser.add_argument("--jobs", type=int, default=1, help="processes that run at the same time (default: 1)")
     parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="a parameter of every detector"
     )
     parser.add_argument(
-        "--own-split", action="store_true", help="keep each data set's own split: only the detector's seed changes"
+        "--own-split", action="store_true", help="use the split of the data set; only the detector's seed varies"
     )
     parser.add_argument("--first-seed", type=int, default=0, help="the first of the seeds (default: 0)")
     parser.add_argument(
         "--anomalies",
         choices=("all", "select", "report"),
         default="all",
-        help="test on one of two halves of the anomalies: choose parameters on select, report on report",
+        help="anomalies of the test set: all, or one of two halves (select: to choose parameters; report: to report)",
     )
     parser.add_argument(
         "--runs",
         type=Path,
         metavar="FILE",
-        help="write one JSON line per run as it ends; runs it has are not repeated",
+        help="append one JSON line per run; runs that the file contains are not repeated",
     )
     options = parser.parse_args(arguments)
     try:

@@ -1,4 +1,4 @@
-"""From samples as they are read to p-values: numbers of columns, a detector, ranks among samples it has not seen."""
+"""Detectors with conformal p-values: an encoder, a detector, and a calibration on held-out normal samples."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ from mmad_utils.thresholds import ConformalThreshold, TailProbability
 
 __all__ = ["CalibratedDetector", "CrossFittedScores", "cross_fit_scores"]
 
-REFERENCE = 30  # rows whose values replace those of a row that is explained
-GROUPS = 64  # columns, or groups of columns, that are tried at a time
-CHUNK = 50_000  # rows encoded and scored at a time; a million rows fit into memory as read, not as numbers
+REFERENCE = 30  # calibration rows whose values replace those of an explained row
+GROUPS = 64  # columns, or groups of columns, that are replaced one after the other
+CHUNK = 50_000  # rows encoded and scored at a time; all rows of a large table in encoded form may not fit in memory
 
 
 class CalibratedDetector(Detector):
-    """A detector that keeps its promise of false alarms, on tables of any types or on pictures.
+    """Detector with a controlled false-alarm rate, for tables with columns of any type or for images.
 
-    Half of the training samples teach the encoder and the detector. The other half, which these have not seen, turn
-    scores into p-values and set the threshold.
+    The encoder and the detector are fitted on one half of the training samples. The other half is held out: its
+    scores give the p-values and the threshold (split conformal prediction).
 
     Parameters
     ----------
-    detector : Detector of rows of numbers, or of pictures
+    detector : Detector of numeric rows, or of images
     encoder : transformer with ``fit`` and ``transform``, or None, default=None
         ``ColumnEncoder`` for a table as pandas reads it.
     contamination : float in (0, 0.5], default=0.05
-        Promised share of false alarms among new normal samples.
+        Nominal false-alarm rate: the largest probability of an alarm on a new normal sample.
     random_state : int, RandomState or None, default=None
-        Of the halves, and of a detector that has chance in it.
+        Seed of the split into halves, and of the detector if it has a ``random_state``.
 
     Attributes
     ----------
@@ -47,28 +47,30 @@ class CalibratedDetector(Detector):
     detector_ : fitted detector
     tail_ : TailProbability of the scores of the other half
     lift_ : (float, float) or None
-        Lowest score of the other half, and the score above its highest where that of a sample with a cell that is new
-        in kind (``ColumnEncoder.encode``) begins; None if the encoder does not tell, or if such samples are more than
-        half of the nominal false alarms in the other half.
-    offset_ : float; -inf where the other half is too small for the promise, so that there is no alarm
+        Scores of samples with a cell of a new kind (see ``ColumnEncoder.encode``) are raised above all others. The
+        first value is the lowest calibration score of the other samples. The second value is larger than their
+        highest score; raised scores start there. None if the encoder does not report such cells, or if the share of
+        such samples in the calibration half is more than half of ``contamination``.
+    offset_ : float; -inf if the calibration half is too small for the nominal rate, so that there are no alarms
     reference_ : (at most 30, d) float64, encoded calibration rows without alarm, or None without ``encode``
     provenance_ : dict of str -> str, or None in files of earlier versions
         ``version`` of the package, and the SHA-256 hashes ``training_data`` and ``calibration_data`` of the samples.
 
     Notes
     -----
-    A gap in a column that had none in training, and a value of a category that training did not have, give a sample
-    the largest tail probability, whatever the detector: an isolation forest, for example, never splits a column that
-    is constant in training. The samples that calibrate are scored in the same way, so the p-values stay valid.
+    A cell is of a new kind if it is missing in a column that had no missing cells in training, or if it holds a
+    category that did not occur in training. A sample with such a cell gets a score above all others, whatever the
+    detector is. An isolation forest alone would not find it, for example: it never splits a column that is constant
+    in training. The calibration samples are scored in the same way, so the p-values stay valid.
 
     References
     ----------
-    H. Papadopoulos et al. (2002), Inductive confidence machines for regression, ECML: the split-off calibration set.
+    H. Papadopoulos et al. (2002), Inductive confidence machines for regression, ECML: the held-out calibration set.
     """
 
     modalities = ("tabular", "image")
     encoder_: Any
-    lift_ = None  # files of earlier versions have none
+    lift_ = None  # not stored in files of earlier versions
     provenance_: Any = None
     reference_: Any = None
 
@@ -83,17 +85,17 @@ class CalibratedDetector(Detector):
         return self.tail_.p_values(self._raw(X))
 
     def assess(self, X) -> pd.DataFrame:
-        """``score``, as ``anomaly_score``, ``p_value`` and ``alarm`` (p ≤ contamination) of each sample."""
+        """``score`` (as ``anomaly_score``), ``p_value`` and ``alarm`` (p ≤ contamination) of each sample."""
         return self._assessed(self._raw(X))
 
     def encode(self, X):
-        """What ``detector_`` takes, and which cells are new in kind, (n, columns) bool; None where nothing tells."""
+        """Input of ``detector_``, and which cells are of a new kind, (n, columns) bool, or None if not known."""
         if self.encoder_ is None or not hasattr(self.encoder_, "encode"):
             return X if self.encoder_ is None else self.encoder_.transform(X), None
         return self.encoder_.encode(X)
 
     def assess_encoded(self, encoded, new=None) -> pd.DataFrame:
-        """``assess`` of samples that ``encode`` has encoded."""
+        """``assess`` for samples that ``encode`` has encoded."""
         return self._assessed(self._lifted(*self._scores(encoded, new)))
 
     def _assessed(self, raw) -> pd.DataFrame:
@@ -101,24 +103,26 @@ class CalibratedDetector(Detector):
         return table.assign(alarm=table["p_value"] <= self.contamination)
 
     def score_drop(self, X: pd.DataFrame, others: pd.DataFrame | None = None) -> pd.DataFrame:
-        """By how much the score of a row falls when one of its values is taken from other rows, on average.
+        """Mean decrease of the score of a row when the value of one column is replaced by values of other rows.
 
-        It works for any detector with a ``ColumnEncoder``. The mean over other rows is the first-order effect of a
-        column in the sense of interventional Shapley values; the effects of several columns do not add up where the
+        It works for any detector with a ``ColumnEncoder``. The mean over the other rows is the first-order effect of
+        a column in the sense of interventional Shapley values. The effects of several columns do not add up if the
         columns interact.
 
-        Up to 64 columns are tried one by one. More are tried in 64 groups that change together; the 16 groups with
-        the largest fall are divided further, so that the time grows with the columns and not with their square.
+        Up to 64 columns are replaced one by one. More columns are replaced in 64 groups, and the 16 groups with the
+        largest decrease are divided further. So the time grows linearly with the number of columns and not
+        quadratically.
 
         Parameters
         ----------
         X : (k, columns) DataFrame, rows to explain
-        others : (m, columns) DataFrame, rows without alarm; default those of the calibration, ``reference_``
+        others : (m, columns) DataFrame, rows without alarm; default: calibration rows, ``reference_``
 
         Returns
         -------
-        (k, columns that are not left out) DataFrame with the index of X, in units of the score; large is what made
-        the row anomalous, negative what makes it normal, NaN where only the group of a column was tried
+        (k, columns that are not left out) DataFrame with the index of X, in units of the score. A large value means
+        that the cell makes the row anomalous; a negative value means that it makes the row more normal. NaN if the
+        column was replaced only together with its group.
         """
         names = list(self.encoder_.kinds_)
         sources, columns = pd.Index(names).get_indexer(self.encoder_.sources_), np.arange(len(names))
@@ -135,12 +139,12 @@ class CalibratedDetector(Detector):
                 for i, group in enumerate(groups):
                     changed[i, group] = True
                 changed = np.repeat(changed, len(encoded), axis=0)
-                copies = np.where(changed[:, sources], np.tile(encoded, (len(groups), 1)), own)
-                scores = self.score_encoded(copies, np.where(changed, np.tile(new, (len(groups), 1)), own_new))
-                falls = score - scores.reshape(len(groups), -1).mean(axis=1)
-                single = [(group[0], fall) for group, fall in zip(groups, falls) if len(group) == 1]
-                change[[column for column, _ in single]] = [fall for _, fall in single]
-                largest = np.argsort(falls)[::-1][: GROUPS // 4]
+                replaced = np.where(changed[:, sources], np.tile(encoded, (len(groups), 1)), own)
+                scores = self.score_encoded(replaced, np.where(changed, np.tile(new, (len(groups), 1)), own_new))
+                drops = score - scores.reshape(len(groups), -1).mean(axis=1)
+                single = [(group[0], drop) for group, drop in zip(groups, drops) if len(group) == 1]
+                change[[column for column, _ in single]] = [drop for _, drop in single]
+                largest = np.argsort(drops)[::-1][: GROUPS // 4]
                 divided = [part for i in largest if len(groups[i]) > 1 for part in np.array_split(groups[i], 4)]
                 groups = [part for part in divided if len(part)]
             changes.append(change)
@@ -151,11 +155,11 @@ class CalibratedDetector(Detector):
         return self.tail_.transform(self._lifted(*self._scores(encoded, new)))
 
     def anomaly_map(self, X) -> np.ndarray:
-        """(n, H, W) map of pictures, in the units of the detector."""
+        """Anomaly maps of images, (n, H, W), in the units of the detector."""
         return self.detector_.anomaly_map(X)
 
     def fit_on(self, train, calibration):
-        """Fit on the first samples and calibrate on the second, instead of drawing halves.
+        """Fit on ``train`` and calibrate on ``calibration``, instead of splitting one set at random.
 
         Returns
         -------
@@ -172,11 +176,11 @@ class CalibratedDetector(Detector):
         return self.recalibrate(calibration)
 
     def recalibrate(self, X):
-        """Calibrate again on new normal samples; encoder and detector stay as they are.
+        """Calibrate again on new normal samples; the encoder and the detector do not change.
 
         Parameters
         ----------
-        X : samples that are confirmed as normal and from which the detector has not learned
+        X : samples that are confirmed as normal and that were not used to fit the detector
             Anomalies among them raise the threshold.
 
         Returns
@@ -202,7 +206,7 @@ class CalibratedDetector(Detector):
 
     def get_state(self):
         state = super().get_state()
-        state["parameters"] |= {"detector": None, "encoder": None}  # the fitted ones have the same parameters
+        state["parameters"] |= {"detector": None, "encoder": None}  # stored as detector_ and encoder_
         return state
 
     def set_state(self, state):
@@ -211,23 +215,23 @@ class CalibratedDetector(Detector):
         self.encoder = None if self.encoder_ is None else clone(self.encoder_)
 
     def _check(self, X, *, reset: bool):
-        return X  # the encoder and the detector check what they get
+        return X  # the encoder and the detector check their input
 
     def _fit(self, X, y):
         if len(X) < 4:
-            raise DetectorError(f"n_samples = {len(X)}: two to learn from and two to calibrate on are needed.")
+            raise DetectorError(f"n_samples = {len(X)}: give at least 4, two to fit on and two to calibrate on.")
         order = check_random_state(self.random_state).permutation(len(X))
         train, calibration = np.sort(order[: len(X) // 2]), np.sort(order[len(X) // 2 :])
         self.fit_on(take(X, train), take(X, calibration))
 
     def _offset(self, X) -> float:
-        return self.offset_  # of the calibration
+        return self.offset_  # set by recalibrate
 
     def _score(self, X):
         return self.tail_.transform(self._raw(X))
 
     def _raw(self, X) -> np.ndarray:
-        """Scores, (n,), higher is more anomalous; a sample with a cell that is new in kind is above all others."""
+        """Scores, (n,), higher is more anomalous; samples with a cell of a new kind are above all others."""
         return self._lifted(*self._in_chunks(X))
 
     def _lifted(self, scores, new) -> np.ndarray:
@@ -237,7 +241,7 @@ class CalibratedDetector(Detector):
         return np.where(new, high + np.maximum(0, scores - low), scores)
 
     def _in_chunks(self, X) -> tuple[np.ndarray, np.ndarray]:
-        """Scores of the detector, (n,), and which samples have a cell that is new in kind, (n,) bool."""
+        """Scores of the detector, (n,), and which samples have a cell of a new kind, (n,) bool."""
         scores, news = [], []
         for start in range(0, len(X), CHUNK):
             score, new = self._scores(*self.encode(X[start : start + CHUNK]))
@@ -247,12 +251,12 @@ class CalibratedDetector(Detector):
 
     def _scores(self, encoded, new) -> tuple[np.ndarray, np.ndarray]:
         scores = -self.detector_.score_samples(encoded)
-        some = new is not None and new.any()  # row by row takes longer
+        some = new is not None and new.any()  # any() over all cells is faster than over each row
         return scores, new.any(axis=1) if some else np.zeros(len(scores), dtype=bool)
 
 
 def _samples_hash(X) -> str:
-    """SHA-256 of a DataFrame's names and cells, of an array, or of image files."""
+    """SHA-256 of the column names and cells of a DataFrame, of an array, or of image files."""
     if isinstance(X, pd.DataFrame):
         return content_hash({str(name): pd.util.hash_array(X[name].to_numpy()) for name in X})
     return content_hash(X if isinstance(X, np.ndarray) else [Path(path) for path in X])
@@ -260,13 +264,14 @@ def _samples_hash(X) -> str:
 
 @dataclass(frozen=True, eq=False)
 class CrossFittedScores:
-    """Every sample judged by a detector that has not learned from it.
+    """Scores of all samples; the detector that scores a sample was not fitted on it.
 
     Attributes
     ----------
-    detectors : two fitted CalibratedDetector; the first is the one to keep
-    fold : (n,) int, which of the two detectors scored a sample
-    scores : (n,) float64, −log of the tail probability, comparable between the two; 3 is about one normal in twenty
+    detectors : two fitted CalibratedDetector; use the first one for new samples
+    fold : (n,) int, index of the detector that scored the sample
+    scores : (n,) float64, −log of the tail probability, comparable between the two detectors
+        About one normal sample in twenty has a score above 3.
     p_values : (n,) float64 in (0, 1]
     alarms : (n,) bool
     """
@@ -281,20 +286,21 @@ class CrossFittedScores:
 def cross_fit_scores(
     detector: CalibratedDetector, X, y=None, *, most: int = 20_000, seed: int = 0, progress=False
 ) -> CrossFittedScores:
-    """Judge all samples, the training ones too, without letting any judge itself.
+    """Score all samples with two detectors (cross-fitting); the detector that scores a sample was not fitted on it.
 
-    The normal samples (without labels: all) fall into two random halves. One detector learns from the first and is
-    calibrated on the second, its twin the other way round; each judges the half that it has not learned from, and
-    the first the labelled anomalies, from which neither learns.
+    The normal samples (without labels: all samples) are divided at random into two halves. One detector is fitted on
+    the first half and calibrated on the second half; the other detector the other way round. Each detector scores the
+    half that it was not fitted on. The first detector also scores the labelled anomalies, which are not used to fit
+    either detector.
 
     Parameters
     ----------
-    detector : CalibratedDetector, is cloned
+    detector : CalibratedDetector; it is cloned
     X : DataFrame, or sequence of n image paths
     y : (n,) int, 0 normal, 1 anomaly, or None
-    most : int, samples that the two learn from and are calibrated on together, drawn at random
+    most : int, number of random samples that are used to fit and calibrate the two detectors
     seed : int
-    progress : bool, show a bar
+    progress : bool, show a progress bar
     """
     check_whole("most", most, 4)
     rng = np.random.default_rng(seed)
@@ -307,13 +313,13 @@ def cross_fit_scores(
     which = np.zeros(len(X), dtype=np.int64)
     which[halves[0]] = 1
     scores, p = np.empty(len(X)), np.empty(len(X))
-    with tqdm(total=len(X), disable=not progress, unit="sample", desc="judging all") as bar:
+    with tqdm(total=len(X), disable=not progress, unit="sample", desc="scoring all samples") as bar:
         for number, one in enumerate((first, second)):
             rows = np.flatnonzero(which == number)
             for part in np.array_split(rows, max(1, -(-len(rows) // CHUNK))):
                 raw = one._raw(take(X, part))
                 scores[part], p[part] = one.tail_.transform(raw), one.tail_.p_values(raw)
                 bar.update(len(part))
-            own = taken[1 - number]  # these are among those they are compared with: count each once, not twice
+            own = taken[1 - number]  # each of these is itself a calibration sample: count it once, not twice
             p[own] = (np.rint(p[own] * (len(own) + 1)) - 1) / len(own)
     return CrossFittedScores((first, second), which, scores, p, p <= detector.contamination)

@@ -1,11 +1,11 @@
-"""The contract of every detector, and saving without pickle.
+"""The base class of all detectors, and saving of fitted detectors without pickle.
 
-A detector is a scikit-learn outlier estimator. The chain is scikit-learn's: ``score_samples`` (lower is
-more anomalous) → ``offset_`` → ``decision_function`` → ``predict``. ``anomaly_score`` is the same score with
-the sign that people draw: higher is more anomalous.
+A detector is a scikit-learn outlier estimator. It has scikit-learn's methods: ``score_samples`` (lower is
+more anomalous) → ``offset_`` → ``decision_function`` → ``predict``. ``anomaly_score`` is ``score_samples`` with the
+opposite sign: higher is more anomalous.
 
-PyTorch is imported only where there are tensors: a detector without networks scores with a third of the memory. So is
-skops, which imports all of scikit-learn, where an estimator of scikit-learn is saved or loaded.
+PyTorch is imported only if there are tensors; a detector without networks then needs a third of the memory to score.
+skops, which imports all of scikit-learn, is imported only if a scikit-learn estimator is saved or loaded.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ __all__ = [
     "save_state",
 ]
 
-FILE_FORMAT = "3"  # of what save_state writes; a change that older code cannot read raises it
-# 1: the state of a TabularEncoder had "weights" and "names" of its own; 2: without estimators of scikit-learn.
+FILE_FORMAT = "3"  # format that save_state writes; increased by a change that older versions cannot read
+# 1: the state of a TabularEncoder has the entries "weights" and "names"; 2: no estimators of scikit-learn.
 READABLE_FORMATS = ("1", "2", FILE_FORMAT)
-LONGEST_TEXT = 2**25  # characters of the JSON of a state; parsed, it takes up to 24 times the memory
+LONGEST_TEXT = 2**25  # characters of the JSON of a state; parsed, it needs up to 24 times the memory
 DEEPEST = 100  # levels of nested values in a state
-EXTREME = 1e15  # absolute value of a table above which an error of a library is put down to its size
-TRUSTED = [  # the compiled types of scikit-learn that skops.io asks about; they hold arrays
+EXTREME = 1e15  # if a table has a larger absolute value, an error of a library is attributed to it
+TRUSTED = [  # compiled types of scikit-learn that skops.io does not trust by default; they contain arrays
     "sklearn.metrics._dist_metrics.EuclideanDistance64",
     "sklearn.neighbors._ball_tree.BallTree",
     "sklearn.neighbors._kd_tree.KDTree",
@@ -57,24 +57,24 @@ TRUSTED = [  # the compiled types of scikit-learn that skops.io asks about; they
 
 
 class DetectorError(ValueError):
-    """A detector was given something that it cannot work with; the message says what to do."""
+    """An input, parameter or file that a detector cannot use; the message says how to correct it."""
 
 
 class Stateful:
-    """What ``save`` needs of an estimator, to write it without pickle: its state as plain data, and back."""
+    """Mixin of estimators that can be saved without pickle: their state as plain data, and its restoration."""
 
     def get_state(self) -> dict[str, Any]:
-        """Parameters, and fitted attributes (those that end in ``_``)."""
+        """Parameters and fitted attributes (those whose names end in ``_``)."""
         fitted = {name: value for name, value in vars(self).items() if name.endswith("_") and name[0] != "_"}
         return {"parameters": self.get_params(deep=False), "fitted": fitted}  # type: ignore[attr-defined]
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Undo ``get_state`` on a new object.
+        """Restore the state that ``get_state`` returned, on a new object.
 
         Raises
         ------
         DetectorError
-            The state has an attribute of a name that ``get_state`` does not give.
+            The state has an attribute whose name does not end in ``_``.
         """
         self.__init__(**state["parameters"])  # type: ignore[misc]
         for name, value in state["fitted"].items():
@@ -84,35 +84,35 @@ class Stateful:
 
 
 class Detector(OutlierMixin, Stateful, BaseEstimator, abc.ABC):
-    """Base of every detector.
+    """Base class of all detectors.
 
-    A subclass is a dataclass, decorated with ``@dataclass(kw_only=True, eq=False, repr=False)`` to keep the
-    identity and the repr of scikit-learn. Its fields are its parameters, ``contamination`` among them. A variant
-    declares only the fields that it adds, or to which it gives another default. ``_fit(X, y)`` learns attributes
-    that end in ``_``, and ``_score(X)`` returns one number per sample, higher is more anomalous. Both get an ``X``
-    that ``_check`` has validated. A class attribute that is no parameter has no annotation, or is a ``ClassVar``.
+    A subclass is a dataclass, decorated with ``@dataclass(kw_only=True, eq=False, repr=False)``, so that equality and
+    repr are those of scikit-learn. Its fields are its parameters; one of them is ``contamination``. A variant
+    declares only the fields that it adds, or whose default it changes. ``_fit(X, y)`` learns attributes that end in
+    ``_``, and ``_score(X)`` returns one number per sample, higher is more anomalous. Both receive an ``X`` that
+    ``_check`` has validated. A class attribute that is not a parameter has no annotation, or is a ``ClassVar``.
 
     Attributes
     ----------
     offset_ : float
-        ``predict`` calls a sample an anomaly when its ``score_samples`` is below. ``fit`` takes the
-        ``contamination`` quantile of the training scores; ``calibrate`` takes a threshold fitted on held-out
-        normal samples. Neither sees a test label.
+        ``predict`` labels a sample as an anomaly if its ``score_samples`` is below ``offset_``. ``fit`` sets it to
+        the ``contamination`` quantile of the training scores. ``calibrate`` sets it to a threshold that is fitted on
+        held-out normal samples. Neither uses test labels.
     """
 
     modalities: tuple[str, ...] = ("tabular",)
-    """What ``X`` may be: "tabular", "image" (arrays), or both."""
+    """Types of ``X``: "tabular", "image" (arrays), or both."""
 
     contamination: float
 
     def fit(self, X, y=None):
-        """Learn what normal samples look like.
+        """Fit the detector to normal samples.
 
         Parameters
         ----------
         X : (n, d) table or (n, H, W, C) uint8 images or sequence of n image paths
-            Normal samples only, unless the class says otherwise.
-        y : ignored, unless the class says otherwise
+            Normal samples only, unless documented otherwise.
+        y : ignored, unless documented otherwise
 
         Returns
         -------
@@ -121,7 +121,8 @@ class Detector(OutlierMixin, Stateful, BaseEstimator, abc.ABC):
         Raises
         ------
         DetectorError
-            X cannot be read as samples, or its values are too large, too small or too much alike to compute scores.
+            X cannot be read as samples, or scores cannot be computed because its values are too large, too small or
+            too similar.
         """
         check_contamination(type(self).__name__, self.contamination)
         with clear_errors(type(self).__name__, X):
@@ -137,27 +138,28 @@ class Detector(OutlierMixin, Stateful, BaseEstimator, abc.ABC):
     def anomaly_score(self, X) -> np.ndarray:
         """Score of each sample, (n,) float64; higher is more anomalous.
 
-        It is finite. A sample so far from the training samples that its score overflows gets the largest float64.
+        Scores are finite. If the score of a sample overflows, it is replaced by the largest float64.
         """
         return finite_scores(self._checked_scores(X))
 
     def decision_function(self, X) -> np.ndarray:
-        """``score_samples(X) - offset_``, (n,) float64; negative is an anomaly."""
+        """``score_samples(X) - offset_``, (n,) float64; negative for anomalies."""
         return self.score_samples(X) - self.offset_
 
     def predict(self, X) -> np.ndarray:
-        """+1 for normal, -1 for an anomaly, (n,) int."""
+        """Labels, (n,) int: +1 for normal samples, -1 for anomalies."""
         return np.where(self.decision_function(X) < 0, -1, 1)
 
     def calibrate(self, threshold, X_normal):
-        """Set ``offset_`` from normal samples that were not used to fit.
+        """Set ``offset_`` from normal samples that were not used in ``fit``.
 
         Parameters
         ----------
         threshold : QuantileThreshold, ConformalThreshold or PeaksOverThreshold
-            Is fitted on the anomaly scores of ``X_normal``.
+            Fitted on the anomaly scores of ``X_normal``.
         X_normal : as in ``fit``
-            Normal samples; training scores are too low on average to promise a false-alarm rate.
+            Held-out normal samples. Scores of training samples are too low on average to control the false-alarm
+            rate.
 
         Returns
         -------
@@ -165,34 +167,36 @@ class Detector(OutlierMixin, Stateful, BaseEstimator, abc.ABC):
         """
         threshold.fit(self.anomaly_score(X_normal))
         if not hasattr(threshold, "threshold_"):
-            raise DetectorError(f"{threshold} has no single threshold: call its predict on the scores instead.")
+            raise DetectorError(f"{threshold} has no single threshold; call its predict method on the scores.")
         self.offset_ = -float(threshold.threshold_)
         return self
 
     def save(self, path) -> None:
-        """Write the fitted detector to one safetensors file (parameters as JSON in its header)."""
+        """Save the fitted detector to a safetensors file; the parameters are stored as JSON in its header."""
         check_is_fitted(self)
         save_state(path, {"detector": {"@object": type(self).__name__, "state": self.get_state()}}, own=type(self))
 
     @classmethod
     def load(cls, path):
-        """Read a detector that ``save`` wrote. ``Detector.load`` reads any of them.
+        """Load a detector that ``save`` wrote; ``Detector.load`` loads detectors of any class.
 
         Raises
         ------
         DetectorError
-            The file is no detector, or one of another class.
+            The file does not contain a detector, or contains a detector of another class.
         """
         state = load_state(path).get("detector")
         if not isinstance(state, _SavedObject):
-            raise DetectorError(f"{path} does not hold a detector; give a file that Detector.save wrote.")
+            raise DetectorError(f"{path} does not contain a detector; give a file that Detector.save wrote.")
         found = cls if state["@object"] == cls.__name__ else _exported_class(state["@object"], path)
         if not issubclass(found, cls):
-            raise DetectorError(f"{path} holds a {found.__name__}, not a {cls.__name__}; use {found.__name__}.load.")
+            raise DetectorError(
+                f"{path} contains a {found.__name__}, not a {cls.__name__}: use {found.__name__}.load."
+            )
         return _decode_object(found, state["state"], path)
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Undo ``get_state`` on a new object."""
+        """Restore the state that ``get_state`` returned, on a new object."""
         super().set_state(state)
         offsets = getattr(self, "offset_", 0.0)
         for offset in offsets.values() if isinstance(offsets, dict) else [offsets]:
@@ -200,9 +204,9 @@ class Detector(OutlierMixin, Stateful, BaseEstimator, abc.ABC):
                 raise DetectorError(f"the state of a {type(self).__name__} has the threshold {offset!r}.")
 
     def _check(self, X, *, reset: bool):
-        """Validated input; tables here, image detectors override it."""
+        """Validate a table; detectors of images override this method."""
         X = validate_data(self, X, dtype=np.float64, reset=reset)
-        return np.require(X, requirements=["C", "W"])  # PyTorch takes no reversed and no read-only array
+        return np.require(X, requirements=["C", "W"])  # PyTorch accepts neither reversed nor read-only arrays
 
     @abc.abstractmethod
     def _fit(self, X, y) -> None:
@@ -213,23 +217,26 @@ class Detector(OutlierMixin, Stateful, BaseEstimator, abc.ABC):
         return self._quantile(self._training_scores(X))
 
     def _quantile(self, scores) -> float:
-        """The threshold on ``score_samples`` that a share ``contamination`` of the anomaly scores exceeds."""
+        """The ``contamination`` quantile of ``score_samples``, given anomaly scores."""
         overflown = np.flatnonzero(~np.isfinite(scores))
         if overflown.size:
             raise DetectorError(
                 f"{type(self).__name__}: the score of training sample {overflown[0]} is {scores[overflown[0]]}: its "
-                "values are too large, too small or too much alike. Scale the columns and leave out constant ones."
+                "values are too large, too small or too similar. Scale the columns and remove constant columns."
             )
         return float(np.quantile(-scores, self.contamination))
 
     def _checked_scores(self, X):
-        """What ``_score`` returns for input that is not validated yet."""
+        """Validate the input and return the result of ``_score``."""
         check_is_fitted(self)
         with clear_errors(type(self).__name__, X):
             return self._score(self._check(X, reset=False))
 
     def _training_scores(self, X) -> np.ndarray:
-        """What sets the threshold: scores of the training samples, without themselves where that is cheap."""
+        """Scores of the training samples, from which the threshold is set.
+
+        A subclass can override it to score each sample without the sample itself, where this is fast.
+        """
         return self._score(X)
 
     @abc.abstractmethod
@@ -238,37 +245,37 @@ class Detector(OutlierMixin, Stateful, BaseEstimator, abc.ABC):
 
 
 def check_whole(name: str, value, least: int) -> None:
-    """Refuse a parameter that is no whole number of at least ``least``, under the name that the user gave it."""
+    """Raise a `DetectorError` that contains ``name`` if a parameter is not a whole number of at least ``least``."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
         raise DetectorError(f"{name}={value!r}: give a whole number, {least} or more.")
 
 
 def check_share(name: str, value, most: float) -> None:
-    """Refuse a parameter that is no number in (0, most], under the name that the user gave it."""
+    """Raise a `DetectorError` that contains ``name`` if a parameter is not a number in (0, most]."""
     if not 0 < value <= most:
         raise DetectorError(f"{name}={value!r}: give a number in (0, {most:g}].")
 
 
 def check_contamination(who: str, value) -> None:
-    """Refuse a contamination that is no share in (0, 0.5], the word "auto" too.
+    """Raise a `DetectorError` if a contamination is not a number in (0, 0.5]; "auto" is not accepted.
 
-    In scikit-learn "auto" is the threshold of the paper that introduced the score: IsolationForest and
-    LocalOutlierFactor have such a constant, EllipticEnvelope has none and refuses the word.
+    In scikit-learn "auto" is the threshold of the paper that introduced the score. IsolationForest and
+    LocalOutlierFactor have such a constant; EllipticEnvelope has none and does not accept "auto".
     """
     number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
     if not number or not 0 < value <= 0.5:
         raise DetectorError(
-            f"{who}: contamination is {value!r}; give the share of training samples to put above the threshold, in "
-            "(0, 0.5]. 'auto' exists in scikit-learn where the paper of a score has a constant threshold "
-            "(IsolationForest, LocalOutlierFactor), and only there."
+            f"{who}: contamination is {value!r}; give the share of training samples above the threshold, in "
+            "(0, 0.5]. 'auto' is accepted only by detectors of scikit-learn whose paper defines a constant threshold "
+            "(IsolationForest, LocalOutlierFactor)."
         )
 
 
 @contextmanager
 def clear_errors(who: str, X) -> Iterator[None]:
-    """Raise a ``DetectorError`` where input is refused or a computation fails in this block.
+    """Convert errors of libraries in this block to a `DetectorError`, for invalid input or a failed computation.
 
-    Overflow gives no warning here: the scores are checked instead.
+    Warnings of overflow are suppressed in the block, because the scores are checked afterwards.
     """
     try:
         with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
@@ -277,40 +284,40 @@ def clear_errors(who: str, X) -> Iterator[None]:
         if isinstance(error, RuntimeError) and type(error).__name__ != "_LinAlgError":  # PyTorch's LinAlgError
             raise
         if isinstance(error, ValueError) and type(error) not in (ValueError, np.linalg.LinAlgError):
-            raise  # an error of this package or of scikit-learn, with a message of its own
+            raise  # an error of this package or of scikit-learn, which has its own message
         largest = _largest(X)
         if type(error) is ValueError and not EXTREME < largest < np.inf:
             raise DetectorError(str(error)) from error
         raise DetectorError(
-            f"{who} cannot be computed on these values, the largest is {largest:.3g} ({error}): scale the columns "
-            "and leave out constant ones."
+            f"{who} cannot be computed on these values ({error}); the largest is {largest:.3g}. Scale the columns "
+            "and remove constant columns."
         ) from error
 
 
 def _largest(X) -> float:
-    """The largest absolute value of a table, of several in a dict, 0 of what is no table of numbers."""
+    """The largest absolute value of a table, or of several tables in a dict; 0 for other inputs."""
     parts = X.values() if isinstance(X, Mapping) else [X]
     arrays = [np.asarray(part) for part in parts if hasattr(part, "shape")]
     return max((float(np.abs(array).max(initial=0)) for array in arrays if array.dtype.kind in "fiu"), default=0.0)
 
 
 def finite_scores(scores) -> np.ndarray:
-    """Scores as float64; one that overflowed is the largest float64, whichever sign its last step gave it."""
+    """Scores as float64, where values that are not finite are replaced by the largest float64."""
     scores = np.asarray(scores, dtype=np.float64)
     return np.where(np.isfinite(scores), scores, np.finfo(np.float64).max)
 
 
 def save_state(path, state: dict[str, Any], own: type | None = None) -> None:
-    """Write nested dicts, lists, numbers, strings, arrays and tensors to one safetensors file, atomically.
+    """Write nested dicts, lists, numbers, strings, arrays and tensors atomically to one safetensors file.
 
-    Objects in it must be of classes that ``mmad_utils`` exports, of the class ``own``, or estimators of scikit-learn;
-    one of these is an array of bytes in the same file, in the format of ``skops.io``.
+    Objects in the state must be of a class that ``mmad_utils`` exports, of the class ``own``, or estimators of
+    scikit-learn. An estimator is stored as an array of bytes in the same file, in the format of ``skops.io``.
 
     Raises
     ------
     DetectorError
-        Something in it could only be written by pickle (a function, an estimator of another package), or
-        ``load_state`` would refuse the file. Nothing is written then.
+        The state contains an object that only pickle could write (a function, an estimator of another package), or
+        ``load_state`` could not read the file. No file is written in this case.
     """
     arrays: dict[str, np.ndarray] = {}
     try:
@@ -324,9 +331,9 @@ def save_state(path, state: dict[str, Any], own: type | None = None) -> None:
 
 
 def load_state(path) -> dict[str, Any]:
-    """Read what ``save_state`` wrote; objects stay ``{"@object": class name, "state": ...}``.
+    """Read a file that ``save_state`` wrote; objects are returned as ``{"@object": class name, "state": ...}``.
 
-    The structure is checked, then the checksum; a file of an earlier version has none and gives a warning.
+    The structure and the checksum are checked. A file of an earlier version has no checksum; this gives a warning.
 
     Raises
     ------
@@ -335,7 +342,7 @@ def load_state(path) -> dict[str, Any]:
     """
     try:
         if not Path(path).is_file():
-            raise DetectorError(f"{path} does not exist or is no file; give a file that save wrote.")
+            raise DetectorError(f"{path} does not exist or is not a file; give a file that save wrote.")
         _check_header(path)
         with safetensors.safe_open(path, framework="np") as file:
             metadata, names = file.metadata() or {}, list(file.keys())
@@ -343,35 +350,35 @@ def load_state(path) -> dict[str, Any]:
             if found not in READABLE_FORMATS:
                 raise DetectorError(
                     f"{path} has file format {found}, this version of mmad_utils reads "
-                    f"{', '.join(READABLE_FORMATS)}: use the version that wrote it, or fit and save again."
+                    f"{', '.join(READABLE_FORMATS)}: use the version that wrote it, or fit the detector again."
                 )
             text = metadata["mmad"]
             content = _parse(text, path)
             arrays = {name: file.get_tensor(name) for name in names}
     except DetectorError:
         raise
-    except Exception as error:  # of safetensors, of the disk, of a type of numbers that NumPy does not know
+    except Exception as error:  # from safetensors, from the disk, or from a dtype that NumPy does not have
         raise DetectorError(f"{path} is damaged or was not written by mmad_utils ({error}).") from error
     if "sha256" not in metadata:
         warnings.warn(
-            f"{path} has no checksum, it was written by an earlier version of mmad_utils: damage may go unnoticed. "
-            "Save it again.",
+            f"{path} has no checksum because an earlier version of mmad_utils wrote it; damage of the file cannot be "
+            "detected. Save it again.",
             stacklevel=2,
         )
     elif metadata["sha256"] != _checksum(text, arrays):
-        raise DetectorError(f"{path} is damaged: its content does not have the checksum that was stored with it.")
+        raise DetectorError(f"{path} is damaged: its content does not match the stored checksum. Save it again.")
     state = _decode(content, arrays, path)
     if not isinstance(state, dict):
-        raise DetectorError(f"{path} is damaged or was not written by mmad_utils (it holds no state).")
+        raise DetectorError(f"{path} is damaged or was not written by mmad_utils (it contains no state).")
     return state
 
 
 class _SavedObject(dict):
-    """``{"@object": class name, "state": dict}`` as read, unlike a dict of a state that has such keys."""
+    """``{"@object": class name, "state": dict}`` as read; the type distinguishes it from an ordinary dict."""
 
 
 def _check_header(path) -> None:
-    """Refuse a file whose header is too long to be one of ours, before it is parsed."""
+    """Raise a `DetectorError` if the header is longer than ``save_state`` writes, before it is parsed."""
     with Path(path).open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
     if length > 3 * LONGEST_TEXT:
@@ -379,11 +386,11 @@ def _check_header(path) -> None:
 
 
 def _parse(text: str, path) -> Any:
-    """The JSON of a state; its length is bounded, as a few characters may become an object of many bytes."""
+    """Parse the JSON of a state; its length is limited, because parsed objects need many times the memory."""
     if len(text) > LONGEST_TEXT:
         raise DetectorError(
-            f"{path}: the state without its arrays is {len(text):,} characters long, at most {LONGEST_TEXT:,} can be "
-            "read. Leave out columns of text that hold long or many different values."
+            f"{path}: the state without its arrays has {len(text):,} characters; at most {LONGEST_TEXT:,} can be "
+            "read. Remove text columns with long values or with many different values."
         )
     try:
         return json.loads(text)
@@ -402,13 +409,13 @@ def _checksum(text: str, arrays: Mapping[str, np.ndarray]) -> str:
 
 
 def _is_tensor(value) -> bool:
-    """Whether it is a dense tensor of PyTorch, which then was imported."""
+    """Whether the value is a dense PyTorch tensor; PyTorch is not imported for the test."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(value, torch.Tensor) and value.layout == torch.strided
 
 
 def _tensor(array: np.ndarray):
-    """A tensor with memory of its own, aligned as PyTorch wants it: BLAS may round differently elsewhere."""
+    """Copy an array to a new tensor, whose memory alignment is PyTorch's: BLAS results can depend on alignment."""
     import torch
 
     return torch.from_numpy(array).clone()
@@ -453,14 +460,14 @@ def _encode(value, where: str, arrays: dict[str, np.ndarray], own: type | None):
             arrays[name] = np.frombuffer(content, dtype=np.uint8)
             return {"@skops": name}
     raise DetectorError(
-        f"cannot save {where.strip('/')}: a {type(value).__name__} could only be written by pickle, which may "
-        "run any code when read. Give plain numbers, strings, arrays, a detector of this package or of scikit-learn "
-        "(as random_state an int)."
+        f"cannot save {where.strip('/')}: a {type(value).__name__} could only be written by pickle, which can "
+        "execute any code when it is read. Use numbers, strings, arrays, detectors of this package or of "
+        "scikit-learn, and an int as random_state."
     )
 
 
 def _skops_bytes(estimator) -> bytes | None:
-    """An estimator of scikit-learn in the format of ``skops.io``; None where it holds a type that is not trusted."""
+    """A scikit-learn estimator in the format of ``skops.io``; None if it contains a type that is not trusted."""
     import skops.io
 
     try:
@@ -471,7 +478,7 @@ def _skops_bytes(estimator) -> bytes | None:
 
 
 def _from_skops(content: bytes, path) -> BaseEstimator:
-    """Undo ``_skops_bytes``; it stores without compression, so that no part may be larger than the whole."""
+    """Restore an estimator from ``_skops_bytes``; compressed content is refused, to limit its size."""
     import skops.io
 
     try:
@@ -479,14 +486,14 @@ def _from_skops(content: bytes, path) -> BaseEstimator:
             if sum(part.file_size for part in archive.infolist()) > len(content):
                 raise ValueError("its parts are compressed")
         return skops.io.loads(content, trusted=TRUSTED)
-    except Exception as error:  # of zip, JSON and NumPy files in it, of types that are not trusted
-        raise DetectorError(f"{path}: it holds no estimator that can be trusted ({error}).") from error
+    except Exception as error:  # from the zip, JSON and NumPy files in it, or from types that are not trusted
+        raise DetectorError(f"{path}: it contains no estimator that can be trusted ({error}).") from error
 
 
 def _decode(value, arrays: dict[str, np.ndarray], path, depth: int = 0):
-    """Undo ``_encode``, in place where possible. Each array is used once: no two share memory."""
+    """Restore a value from ``_encode``, in place where possible; each array is used once, so none share memory."""
     if depth > DEEPEST:
-        raise DetectorError(f"{path} is damaged or cannot be written: its state is nested more than {DEEPEST} times.")
+        raise DetectorError(f"{path} is damaged or cannot be written: its state is nested more than {DEEPEST} deep.")
     if isinstance(value, list):
         value[:] = (_decode(item, arrays, path, depth + 1) for item in value)
         return value
@@ -527,7 +534,7 @@ def _decode_values(value: dict[str, Any], arrays: dict[str, np.ndarray], path, d
 
 
 def _decode_object(cls: type[Any], state, path):
-    """A new object of the class with the state, in which the objects are made anew first."""
+    """Make an object of the class with the state, after the objects within the state."""
 
     def restore(item):
         if isinstance(item, _SavedObject):
@@ -545,24 +552,24 @@ def _decode_object(cls: type[Any], state, path):
         new.set_state(state)
     except DetectorError:
         raise
-    except Exception as error:  # whatever a parameter or an attribute of a wrong type leads to
+    except Exception as error:  # parameters or attributes of a wrong type can raise any error
         raise DetectorError(
-            f"{path} does not fit {cls.__name__} as it is now ({type(error).__name__}: {error}): fit it again and "
-            "save it anew."
+            f"{path} does not fit {cls.__name__} as it is now ({type(error).__name__}: {error}): fit and save the "
+            "detector again."
         ) from error
     return new
 
 
 def _exported(name: str) -> Any:
-    """The object of this name that ``mmad_utils`` exports, None where there is none."""
+    """The object of this name that ``mmad_utils`` exports, or None."""
     import mmad_utils
 
     return getattr(mmad_utils, name) if name in mmad_utils.__all__ else None
 
 
 def _exported_class(name: str, path) -> type:
-    """A class that ``mmad_utils`` exports: a file can name nothing else."""
+    """The class of this name that ``mmad_utils`` exports; a file cannot name other classes."""
     found = _exported(name)
     if not (isinstance(found, type) and hasattr(found, "set_state")):
-        raise DetectorError(f"{path} holds a {name}, which mmad_utils does not have; load it with that class's load.")
+        raise DetectorError(f"{path} contains a {name}, which mmad_utils does not have; use the load of that class.")
     return found

@@ -1,4 +1,4 @@
-"""Files and folders that are whole or not there at all, and locks for work that one process does at a time."""
+"""Atomic writing of files and folders, and file locks between processes."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ TEMPORARY = re.compile(r"(\..+\.\d+\.[0-9a-f]{8})\.partial(\.lock)?")  # names t
 
 @contextmanager
 def locked(path: str | Path, *, wait: bool = True) -> Iterator[None]:
-    """Hold the lock of ``path``; other processes and threads that ask for it wait.
+    """Hold the lock of ``path`` during a block; other processes and threads that request it wait.
 
-    The lock is the file ``.<name>.lock`` beside ``path``, and ends with the process. The file is removed when the
-    block ends; filelock gives no lock on a file that was removed meanwhile.
+    The lock is held on the file ``.<name>.lock`` in the same folder, and is released when the process ends. The lock
+    file is removed when the block ends. filelock does not grant a lock on a file that was removed in the meantime.
 
     Parameters
     ----------
     path : str or Path
-        Need not exist. The folder around it is made if it is missing.
+        Need not exist. Its parent folder is created if it is missing.
     wait : bool, default=True
-        False raises ``filelock.Timeout`` where another process holds the lock.
+        If False, ``filelock.Timeout`` is raised when another process holds the lock.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -38,15 +38,16 @@ def locked(path: str | Path, *, wait: bool = True) -> Iterator[None]:
         try:
             yield
         finally:
-            with suppress(OSError):  # Windows keeps an open file; filelock removes it there
+            with suppress(OSError):  # Windows cannot remove an open file; filelock removes it there
                 file.unlink()
 
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """A path beside ``path`` for a file or a folder; renamed when the block ends, removed where the block fails.
+    """Yield a temporary path; rename it to ``path`` at the end of the block, or remove it if the block fails.
 
-    The folder around it is made if it is missing. What killed processes left there of such paths is removed.
+    The temporary path is in the folder of ``path``, which is created if it is missing. The block may write a file or
+    a folder there. Temporary files that killed processes left in this folder are removed.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -61,20 +62,20 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 
 def write_atomic(path: str | Path, content: bytes) -> None:
-    """Write a file whole: another process sees the old content or the new, never a part of it."""
+    """Write a file atomically: other processes read the old content or the new content, never a part of it."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(content)
 
 
 def remove(path: Path) -> None:
-    """Remove a file or a folder; nothing happens where there is none. A link is removed, not what it points to."""
+    """Remove a file or a folder if it exists. Of a symbolic link, the link is removed and not its target."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     path.unlink(missing_ok=True)
 
 
 def _remove_abandoned(folder: Path) -> None:
-    """Remove the temporary files and folders of ``atomic_path`` that no process holds the lock of."""
+    """Remove the temporary files and folders of ``atomic_path`` whose lock no process holds."""
     found = {match[1] for name in os.listdir(folder) if (match := TEMPORARY.fullmatch(name))}
     for name in found:
         temporary = folder / f"{name}.partial"
@@ -88,7 +89,7 @@ def png_size(png: bytes) -> tuple[int, int]:
     Raises
     ------
     ValueError
-        The bytes are no PNG.
+        The bytes are not a PNG.
     """
     if not png.startswith(b"\x89PNG\r\n\x1a\n"):
         raise ValueError("not a PNG: its signature is missing.")

@@ -1,6 +1,6 @@
-"""How good are anomaly scores? Metrics of images, rows and pixels, and `evaluate`, which computes them.
+"""Metrics of anomaly scores for images, rows and pixels, and `evaluate`, which computes them.
 
-Everywhere: labels are 0 (normal) and 1 (anomaly), and a higher score is more anomalous.
+In all functions, labels are 0 (normal) and 1 (anomaly), and a higher score is more anomalous.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ __all__ = [
     "threshold_of",
 ]
 
-CELLS = 2_000_000  # samples of the bootstrap resamples that are counted at once
+CELLS = 2_000_000  # samples of bootstrap resamples that are processed at once
 
 
 def auroc(y, scores) -> float:
-    """Area under the ROC curve: the chance that an anomaly scores above a normal sample (a tie counts half).
+    """Area under the ROC curve: the probability that an anomaly scores above a normal sample (a tie counts half).
 
     Parameters
     ----------
@@ -51,25 +51,26 @@ def auroc(y, scores) -> float:
 
     Returns
     -------
-    float in [0, 1]; 0.5 for scores that know nothing.
+    float in [0, 1]; 0.5 for random scores.
 
     Raises
     ------
     MetricError
-        Only one class, a score that is NaN or infinite, or lengths that differ. So do all metrics below.
+        There is only one class, a score is NaN or infinite, or the lengths differ. All metrics below raise it too.
     """
     return float(sklearn_metrics.roc_auc_score(*_check(y, scores)))
 
 
 def average_precision(y, scores) -> float:
-    """Mean precision over the steps in recall, in [0, 1]; scores that know nothing get the anomaly rate."""
+    """Mean precision over the steps in recall, in [0, 1]; for random scores it is about the anomaly rate."""
     return float(sklearn_metrics.average_precision_score(*_check(y, scores)))
 
 
 def max_f1(y, scores) -> tuple[float, float]:
-    """The best F1 that any threshold reaches, and that threshold (an alarm is a score >= threshold).
+    """The largest F1 of all thresholds, and that threshold (an alarm is a score >= threshold).
 
-    It looks at the test labels to choose, so it is an upper limit, not a promise.
+    The threshold is chosen by the test labels. The value is therefore an upper limit of F1 and not an estimate for
+    new samples.
     """
     true_positives, false_positives, thresholds = _counts(*_check(y, scores))
     f1 = _f1(true_positives, false_positives)[0]
@@ -78,16 +79,16 @@ def max_f1(y, scores) -> tuple[float, float]:
 
 
 def f1_at_rate(y, scores) -> float:
-    """F1 when as many alarms are raised as there are anomalies; it then equals precision and recall.
+    """F1 if the number of alarms equals the number of anomalies; it then equals precision and recall.
 
-    Where samples tie at the last place, each is equally likely to get it: the expected value is returned, so
-    the result does not depend on the order of the samples.
+    If samples tie at the threshold, the expected value over a random choice among them is returned. The result
+    therefore does not depend on the order of the samples.
     """
     return float(_f1_at_rate(*_counts(*_check(y, scores))[:2])[0])
 
 
 def fpr_at_tpr(y, scores, tpr: float = 0.95) -> float:
-    """False-positive rate at the highest threshold that finds at least the share `tpr` of the anomalies."""
+    """False-positive rate at the highest threshold whose true-positive rate is at least `tpr`."""
     if not 0 < tpr <= 1:
         raise MetricError(f"tpr is {tpr}. Give a share in (0, 1].")
     return float(_fpr_at_tpr(*_counts(*_check(y, scores))[:2], tpr)[0])
@@ -101,7 +102,7 @@ def f1_score(y, predictions) -> float:
 
 
 def confusion(y, predictions) -> np.ndarray:
-    """Table of counts, (2, 2) int: rows are the truth, columns the alarm, normal before anomaly.
+    """Confusion matrix, (2, 2) int: rows are the true class, columns the prediction, normal before anomaly.
 
     Parameters
     ----------
@@ -125,15 +126,15 @@ def bootstrap_interval(
     level: float = 0.95,
     random_state: int = 0,
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval; normal samples and anomalies are redrawn apart, so their numbers stay.
+    """Percentile bootstrap interval, stratified by class: every resample has as many anomalies as the data.
 
     Parameters
     ----------
     metric : "auroc", "average_precision", "max_f1", "f1_at_rate" or "fpr95", or a function of (y, scores)
-        The named ones are computed for many resamples at once; a function is called for each.
+        The named metrics are computed for many resamples at once; a function is called for each resample.
     y, scores : (n,)
     n_resamples : int
-    level : float in (0, 1), how often the interval should contain the true value
+    level : float in (0, 1), confidence level
     random_state : int
 
     Returns
@@ -164,13 +165,13 @@ def bootstrap_interval(
 
 
 def _counts(y, scores, weights=None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """True and false positives, (b, t) each, at the t distinct scores from the highest down; those scores.
+    """True and false positives, (b, t) each, at the t distinct scores in descending order; and those scores.
 
-    Row b counts each sample weights[b] times: that is how a bootstrap resample is written.
+    Row b counts each sample weights[b] times, as in a bootstrap resample.
     """
     weights = np.ones_like(y)[None] if weights is None else weights
     order = np.argsort(-scores)
-    ends = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)  # the last of each tie
+    ends = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)  # last index of each tie
     weights, labels = weights[:, order], y[order]
     true_positives = np.cumsum(weights * labels, axis=1)[:, ends]
     false_positives = np.cumsum(weights * (1 - labels), axis=1)[:, ends]
@@ -222,7 +223,7 @@ def _check_both_classes(y) -> None:
     if y.min(initial=1) == y.max(initial=0):
         raise MetricError(
             f"All {len(y)} labels are {y[0]}: the metric compares normal samples with anomalies, so the test "
-            "set needs both. Draw another split."
+            "set needs both. Use another split."
         )
     if not len(y):
         raise MetricError("There are no samples. Give at least one normal sample and one anomaly.")
@@ -236,8 +237,8 @@ def _check(y, scores) -> tuple[np.ndarray, np.ndarray]:
     if not np.isfinite(scores).all():
         row = int(np.flatnonzero(~np.isfinite(scores))[0])
         raise MetricError(
-            f"The score of sample {row} is {scores[row]}. Look at that sample and at the training: a "
-            "loss that diverged or a column without spread gives such scores."
+            f"The score of sample {row} is {scores[row]}. Check that sample and the training: a diverged loss or a "
+            "constant column gives such scores."
         )
     _check_both_classes(y)
     return y, scores
@@ -245,16 +246,16 @@ def _check(y, scores) -> tuple[np.ndarray, np.ndarray]:
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """What a fitted detector says about a test set, and every metric of it.
+    """Scores and predictions of a fitted detector on a test set, and all metrics of them.
 
     Attributes
     ----------
     name : str
     y : (n,) int, 0 normal, 1 anomaly
     scores : (n,) float, higher is more anomalous
-    predictions : (n,) bool, True for an alarm, or None where the detector has no threshold
+    predictions : (n,) bool, True for an alarm, or None if the detector has no threshold
     threshold : float or None; an alarm is a score above it
-    maps, masks : (n, H, W) float32 and bool, or None where nothing is localised
+    maps, masks : (n, H, W) float32 and bool, or None without localisation
     """
 
     name: str
@@ -278,7 +279,7 @@ class Evaluation:
 
     @cached_property
     def f1(self) -> float | None:
-        """F1 of the predictions, that is at the detector's own threshold."""
+        """F1 of the predictions, at the threshold of the detector."""
         return None if self.predictions is None else f1_score(self.y, self.predictions)
 
     @cached_property
@@ -291,7 +292,7 @@ class Evaluation:
 
     @cached_property
     def fpr95(self) -> float:
-        """False-positive rate where 95% of the anomalies are found."""
+        """False-positive rate at a true-positive rate of 95%."""
         return fpr_at_tpr(self.y, self.scores, 0.95)
 
     @cached_property
@@ -303,17 +304,17 @@ class Evaluation:
         return None if self.maps is None or self.masks is None else pixel_metrics(self.masks, self.maps)
 
     def as_row(self) -> dict[str, Any]:
-        """One row of a table of results; `f1` only with a threshold, pixel metrics only with maps."""
+        """The metrics as one row of a table; `f1` only with a threshold, pixel metrics only with maps."""
         keys = ["name", "auroc", "average_precision", "f1", "max_f1", "f1_at_rate", "fpr95"]
         row = {key: getattr(self, key) for key in keys if getattr(self, key) is not None}
         return row | (self.pixel or {})
 
     def interval(self, metric: str, **options) -> tuple[float, float]:
-        """Bootstrap interval of a metric by its name ("f1" too); the options of `bootstrap_interval`."""
+        """Bootstrap interval of a metric by name, also of "f1"; `options` are passed to `bootstrap_interval`."""
         if metric != "f1":
             return bootstrap_interval(metric, self.y, self.scores, **options)
         if self.predictions is None:
-            raise MetricError(f"{self.name} has no threshold, so no F1. Use 'max_f1' or 'f1_at_rate'.")
+            raise MetricError(f"{self.name} has no threshold, so there is no F1. Use 'max_f1' or 'f1_at_rate'.")
         return bootstrap_interval(f1_score, self.y, self.predictions, **options)
 
 
@@ -330,15 +331,15 @@ def evaluate(
 
     Parameters
     ----------
-    detector : any fitted estimator or pipeline with `score_samples`, scikit-learn's or ours
-        Its threshold is `-offset_` (of the last step of a pipeline); without one there are no predictions.
+    detector : fitted estimator or pipeline with `score_samples`, from this package or from scikit-learn
+        Its threshold is `-offset_` (of the last step of a pipeline). Without `offset_` there are no predictions.
     dataset : Dataset
     name : str, default: the class name of the detector, or of the last step of a pipeline
     maps : None, bool or (n, h, w) float
-        None localises when the detector has `anomaly_map` and the data set has masks; True insists on it,
-        False leaves it out. An array is used as the maps. Maps are enlarged to the size of the masks
-        (bilinear), so that the pixel metrics are those of the full resolution: other code often shrinks the
-        masks to the maps instead, which is milder.
+        None: compute maps if the detector has `anomaly_map` and the data set has masks. True: raise an error if this
+        is not possible. False: compute no maps. An array is used as the maps. Maps are enlarged to the size of the
+        masks (bilinear), so the pixel metrics are those of the full resolution. Other implementations often reduce
+        the masks to the size of the maps instead, which gives higher values.
 
     Returns
     -------
@@ -347,12 +348,12 @@ def evaluate(
     last = detector[-1] if isinstance(detector, Pipeline) else detector
     name = type(last).__name__ if name is None else name
     if not hasattr(detector, "score_samples"):
-        raise MetricError(f"{name} has no score_samples. LocalOutlierFactor has it with novelty=True.")
+        raise MetricError(f"{name} has no score_samples. For LocalOutlierFactor, set novelty=True.")
     masks = dataset.masks_test
     can_localise = hasattr(detector, "anomaly_map") and masks is not None
     if maps is True and not can_localise:
         what = "the data set has no masks" if masks is None else f"{name} has no anomaly_map"
-        raise MetricError(f"maps=True, but {what}. Leave maps out for image metrics only.")
+        raise MetricError(f"maps=True, but {what}. Omit maps to compute image metrics only.")
     y = _check_labels(dataset.y_test)
     _check_both_classes(y)
     scores = -np.asarray(detector.score_samples(dataset.X_test), dtype=np.float64)
@@ -362,7 +363,7 @@ def evaluate(
         maps = detector.anomaly_map(dataset.X_test) if localise else None
     if maps is not None:
         if masks is None:
-            raise MetricError("Maps were given, but the data set has no masks. Leave maps out.")
+            raise MetricError("Maps were given, but the data set has no masks. Omit maps.")
         maps = resize_maps(maps, masks.shape[1:])
     return Evaluation(
         name=name,

@@ -1,7 +1,7 @@
-"""Small networks that the deep detectors share: a perceptron for tables, strided convolutions for small images.
+"""Small networks of the deep detectors: a perceptron for tables, strided convolutions for small images.
 
-``encoder`` and ``decoder`` take the shape of one sample, (d,) or (C, H, W), and choose. A detector whose caller
-wants another network overrides its ``build``.
+``encoder`` and ``decoder`` choose between the two by the shape of one sample, (d,) or (C, H, W). To use another
+network, override the method ``build`` of a detector.
 """
 
 from __future__ import annotations
@@ -30,27 +30,29 @@ def mlp(widths: Sequence[int], activation: Callable[[], nn.Module] = nn.ReLU, bi
 
 
 def code_length(latent_dim: int | None, shape: Sequence[int], most: int = sys.maxsize) -> int:
-    """``latent_dim``, or where it is None the square root of the number of features, rounded up, at most ``most``.
+    """Length of the latent code: ``latent_dim``, or the rounded-up square root of the number of features if None.
+
+    The default is at most ``most``.
 
     Raises
     ------
     DetectorError
-        It is less than one.
+        The length is less than one.
     """
     length = min(math.ceil(math.sqrt(math.prod(shape))), most) if latent_dim is None else latent_dim
     if length < 1:
-        raise DetectorError(f"latent_dim is {length!r}: a code needs at least one number.")
+        raise DetectorError(f"latent_dim is {length!r}: give at least 1, the length of the latent code.")
     return length
 
 
 class AttentionLayer(nn.Module):
-    """Attention between tokens, then a perceptron at each; both see normalised codes and add to what was there.
+    """Pre-norm transformer layer: attention between tokens, then a perceptron at each token, both residual.
 
-    PyTorch's own pre-norm layer does the same and does not give away its attention weights.
+    PyTorch's own layer computes the same but does not return its attention weights.
 
     Parameters
     ----------
-    width : int, numbers of a token; a multiple of ``heads``
+    width : int, length of a token vector; a multiple of ``heads``
     heads : int
     dropout : float in [0, 1)
     """
@@ -65,14 +67,14 @@ class AttentionLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, allowed: Tensor | None = None) -> Tensor:
-        """(n, p, width) -> (n, p, width); ``allowed`` (n, 1, p, p) bool is True where a token may see another."""
+        """(n, p, width) -> (n, p, width); ``allowed`` (n, 1, p, p) bool: True where a token may attend to another."""
         queries, keys, values = self._split(x)
         heads = functional.scaled_dot_product_attention(queries, keys, values, attn_mask=allowed)
         x = x + self.dropout(self.join(heads.transpose(1, 2).flatten(2)))
         return x + self.dropout(self.perceptron(self.perceptron_norm(x)))
 
     def weights(self, x: Tensor) -> Tensor:
-        """Attention of each token (rows) to each (columns), mean of the heads, (n, p, p)."""
+        """Attention weights of each token (rows) to each token (columns), mean over the heads, (n, p, p)."""
         queries, keys, _ = self._split(x)
         return (queries @ keys.transpose(2, 3) / math.sqrt(queries.shape[3])).softmax(-1).mean(1)
 
@@ -92,7 +94,7 @@ def encoder(
     activation: Callable[[], nn.Module] = nn.LeakyReLU,
     bias: bool = True,
 ) -> nn.Sequential:
-    """A network from samples to codes.
+    """Network from samples to latent codes.
 
     Parameters
     ----------
@@ -103,16 +105,16 @@ def encoder(
         Channels after the first convolution, for images; they double with each halving of the image.
     activation : callable without arguments
     bias : bool
-        False leaves out every bias (a one-class network could otherwise map everything to one point).
+        If False, no layer has a bias. With biases, a one-class network can map all samples to one point.
 
     Returns
     -------
-    nn.Sequential, ``(n, *shape) -> (n, latent_dim)``; all but the last layer are the features, ``network[:-1]``.
+    nn.Sequential, ``(n, *shape) -> (n, latent_dim)``; ``network[:-1]``, without the last layer, gives the features.
 
     Raises
     ------
     DetectorError
-        A side of the image is odd, so that it cannot be halved.
+        The image cannot be halved: a side is odd, or is at most ``SMALLEST_GRID``.
     """
     if len(shape) == 1:
         return mlp([shape[0], *hidden, latent_dim], activation, bias)
@@ -132,7 +134,10 @@ def decoder(
     width: int = 16,
     activation: Callable[[], nn.Module] = nn.LeakyReLU,
 ) -> nn.Sequential:
-    """The way back: ``(n, latent_dim) -> (n, *shape)``, nothing after the last layer; see ``encoder``."""
+    """Network from latent codes to samples, ``(n, latent_dim) -> (n, *shape)``; see ``encoder``.
+
+    There is no activation after the last layer.
+    """
     if len(shape) == 1:
         return mlp([latent_dim, *hidden, shape[0]], activation)
     channels, grid = _channels(shape, width)[::-1], _grids(shape)[-1]
@@ -144,14 +149,14 @@ def decoder(
 
 
 def _grids(shape: Sequence[int]) -> list[tuple[int, int]]:
-    """(H, W) and its halves, down to where a side is odd or at most ``SMALLEST_GRID``."""
+    """(H, W) and its repeated halves, until a side is odd or at most ``SMALLEST_GRID``."""
     grids = [(int(shape[1]), int(shape[2]))]
     while all(side % 2 == 0 for side in grids[-1]) and min(grids[-1]) > SMALLEST_GRID:
         grids.append((grids[-1][0] // 2, grids[-1][1] // 2))
     if len(grids) == 1:
         raise DetectorError(
             f"images of {shape[1]}×{shape[2]} cannot be halved: crop or pad them to sides that are even and larger "
-            f"than {SMALLEST_GRID}, best to a power of two."
+            f"than {SMALLEST_GRID}, preferably to a power of two."
         )
     return grids
 

@@ -1,7 +1,7 @@
-"""Pictures of scores, maps and comparisons: each function returns a Figure.
+"""Plots of scores, anomaly maps and comparisons; each function returns a Figure.
 
-Normal is blue and anomaly orange-red everywhere; what else is told apart by colour differs in line or marker
-too. No figure stays open in pyplot, so a notebook shows one by naming it on the last line of a cell.
+In all figures, normal samples are blue and anomalies orange-red. Other groups differ in line style or marker as well
+as in colour. Figures are closed in pyplot; a notebook shows a figure if it is the last expression of a cell.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ __all__ = [
     "use_style",
 ]
 
-NORMAL, ANOMALY = "#0072B2", "#D55E00"  # Okabe and Ito's blue and vermilion
+NORMAL, ANOMALY = "#0072B2", "#D55E00"  # blue and vermilion of Okabe and Ito
 COLORS = ["#332288", "#44AA99", "#AA4499", "#999933", "#882255", "#117733", "#88CCEE", "#CC6677"]  # Paul Tol
 LINES = ["-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1))]
-DASHES = ["", (4, 2), (6, 2, 1, 2), (1, 1.5), (5, 1, 1, 1, 1, 1), (2, 1), (8, 2)]  # of seaborn, as LINES
+DASHES = ["", (4, 2), (6, 2, 1, 2), (1, 1.5), (5, 1, 1, 1, 1, 1), (2, 1), (8, 2)]  # like LINES, for seaborn
 MARKERS = ["o", "s", "^", "D", "v", "P", "X"]
 WIDTH = 7.0  # inches, the width of the report's text
 STYLE: Any = {
@@ -75,12 +75,12 @@ STYLE: Any = {
 
 
 def use_style() -> None:
-    """Give the figures that a notebook draws itself the look of the ones below."""
+    """Use the style of this module for all figures, also those that a notebook draws with matplotlib."""
     mpl.rcParams.update(STYLE)
 
 
 def _styled(draw):
-    """Draw in the package's style whatever the caller's settings are."""
+    """Decorator: draw in the style of this module, whatever the settings of the caller are."""
 
     @functools.wraps(draw)
     def styled(*args, **kwargs) -> Figure:
@@ -91,7 +91,7 @@ def _styled(draw):
 
 
 def _subplots(rows=1, columns=1, *, height, width=WIDTH, **options) -> tuple[Figure, np.ndarray]:
-    """A figure that pyplot has already forgotten, and its axes, (rows, columns)."""
+    """A figure that is closed in pyplot, and its axes, (rows, columns)."""
     fig, axes = plt.subplots(rows, columns, figsize=(width, height), layout="constrained", squeeze=False, **options)
     plt.close(fig)
     return fig, axes
@@ -99,9 +99,9 @@ def _subplots(rows=1, columns=1, *, height, width=WIDTH, **options) -> tuple[Fig
 
 @_styled
 def score_histogram(evaluation: Evaluation, *, log: bool = False, bins: int = 40) -> Figure:
-    """Anomaly scores of normal samples and of anomalies, each as a share of its class, and the threshold.
+    """Histograms of the anomaly scores of each class, as shares of the class, and the threshold.
 
-    With `log` the score axis is logarithmic, for positive scores with a long tail.
+    With `log`, the score axis is logarithmic, for positive scores with a long tail.
     """
     scores, names = evaluation.scores, np.where(evaluation.y == 1, "anomaly", "normal")
     if log and scores.min() <= 0:
@@ -127,38 +127,38 @@ def score_histogram(evaluation: Evaluation, *, log: bool = False, bins: int = 40
 
 @_styled
 def roc_curves(evaluations: Sequence[Evaluation]) -> Figure:
-    """True-positive rate against false-positive rate, and the area under each curve."""
+    """ROC curves, with the area under each curve in the legend."""
     fig, ((axis,),) = _subplots(height=3.6)
     for evaluation, look in zip(evaluations, _looks()):
         false, true, _ = roc_curve(evaluation.y, evaluation.scores, drop_intermediate=False)
         axis.plot(false, true, label=f"{evaluation.name} ({evaluation.auroc:.3f})", **look)
-    axis.plot([0, 1], [0, 1], color="0.6", lw=1, label="chance (0.500)")
+    axis.plot([0, 1], [0, 1], color="0.6", lw=1, label="random score (0.500)")
     axis.set(xlabel="false-positive rate", ylabel="true-positive rate (recall)")
     return _unit_square_with_legend(fig, axis, "AUROC")
 
 
 @_styled
 def precision_recall_curves(evaluations: Sequence[Evaluation]) -> Figure:
-    """Precision against recall, the average precision of each curve, and the anomaly rate (chance)."""
+    """Precision-recall curves, with their average precision; the anomaly rate is that of a random score."""
     fig, ((axis,),) = _subplots(height=3.6)
     for evaluation, look in zip(evaluations, _looks()):
         precision, recall, _ = precision_recall_curve(evaluation.y, evaluation.scores)
-        found = recall > 0  # before the first hit there is no step of recall that counts
+        found = recall > 0  # without the point at recall 0, which scikit-learn adds
         recall, precision = np.append(recall[found], 0), np.append(precision[found], precision[found][-1])
         label = f"{evaluation.name} ({evaluation.average_precision:.3f})"
         axis.plot(recall, precision, drawstyle="steps-post", label=label, **look)
     for rate in sorted({float(evaluation.y.mean()) for evaluation in evaluations}):
-        axis.axhline(rate, color="0.6", lw=1, label=f"chance ({rate:.3f})")
+        axis.axhline(rate, color="0.6", lw=1, label=f"random score ({rate:.3f})")
     axis.set(xlabel="recall", ylabel="precision")
     return _unit_square_with_legend(fig, axis, "average precision")
 
 
 @_styled
 def confusion_matrix(evaluation: Evaluation) -> Figure:
-    """Counts of alarms at the detector's threshold, and their share of each true class (colour)."""
+    """Confusion matrix at the threshold of the detector: counts, and shares of each true class (colour)."""
     table = evaluation.confusion
     if table is None:
-        raise MetricError(f"{evaluation.name} has no threshold, so no alarms to count.")
+        raise MetricError(f"{evaluation.name} has no threshold, so there are no alarms. Use a detector with offset_.")
     shares = table / table.sum(axis=1, keepdims=True)
     text = [[f"{n}\n{share:.1%}" for n, share in zip(*rows)] for rows in zip(table, shares)]
     fig, ((axis,),) = _subplots(height=2.6, width=3.6)
@@ -173,7 +173,7 @@ def confusion_matrix(evaluation: Evaluation) -> Figure:
 
 @_styled
 def images(images, titles: Sequence[str] | None = None, *, columns: int = 5) -> Figure:
-    """Pictures in a grid.
+    """Images in a grid.
 
     Parameters
     ----------
@@ -181,23 +181,23 @@ def images(images, titles: Sequence[str] | None = None, *, columns: int = 5) -> 
     titles : n strings
     columns : int
     """
-    return _picture_grid(images, titles, columns, rows_each=1)[0]
+    return _image_grid(images, titles, columns, rows_each=1)[0]
 
 
 @_styled
 def image_rows(
     rows: Mapping[str, Any], titles: Sequence[str] = (), *, colors: Mapping[str, str] | None = None
 ) -> Figure:
-    """Rows of small images, with the name of each row on its left.
+    """Rows of small images, with the name of each row to its left.
 
     Parameters
     ----------
     rows : {name: (n, H, W) or (n, H, W, C) array}
         Images of one channel are grey: zero is black, the maximum of the row is white. All rows have n images.
     titles : n strings, optional
-        Above the images of the first row.
+        Titles above the images of the first row.
     colors : {title: colour}, optional
-        Of the titles.
+        Colours of the titles.
 
     Returns
     -------
@@ -206,7 +206,7 @@ def image_rows(
     Raises
     ------
     MetricError
-        If the rows have different numbers of images, or none.
+        The rows have different numbers of images, or no images.
     """
     lengths = {name: len(images) for name, images in rows.items()}
     if len(set(lengths.values())) != 1 or not all(lengths.values()):
@@ -229,16 +229,16 @@ def image_rows(
 def arrays(
     named: Mapping[str, Any], *, limits: tuple[float, float] | None = None, label: str | None = None
 ) -> Figure:
-    """Images, masks and maps in one row, each under its name.
+    """Images, masks and anomaly maps in one row, with their names as titles.
 
     Parameters
     ----------
     named : {name: array}
         (H, W, C) images are shown as they are, (H, W) bool in black and white, other (H, W) arrays in colours.
     limits : (low, high), optional
-        Values at the ends of the colour scale; by default those of each array.
+        Values at the ends of the colour scale; default: minimum and maximum of each array.
     label : str, optional
-        Of a colour bar for the last array; without it there is none.
+        Label of a colour bar for the last array; without a label, no colour bar is drawn.
     """
     width = min(WIDTH, 2.4 * len(named))
     fig, axes = _subplots(1, len(named), width=width, height=0.95 * width / len(named) + 0.25)
@@ -258,7 +258,7 @@ def arrays(
 def heatmaps(
     images, maps, masks=None, titles: Sequence[str] | None = None, *, columns: int = 5, limits=None
 ) -> Figure:
-    """Each picture with the outline of its true anomaly, and below it the same with the anomaly map laid over.
+    """Images with the outline of the true anomaly, and below them the same images overlaid with the anomaly map.
 
     Parameters
     ----------
@@ -267,15 +267,15 @@ def heatmaps(
     masks : (n, H, W) bool or None
     titles : n strings
     columns : int
-    limits : (low, high) scores at the ends of the colour scale, default the 5th percentile and the maximum
-        One scale serves all pictures, so that their colours can be compared.
+    limits : (low, high) scores at the ends of the colour scale, default: the 5th percentile and the maximum
+        All images have the same colour scale, so their colours are comparable.
     """
     maps = np.asarray(maps, dtype=np.float32)
     low, high = (np.quantile(maps, 0.05), maps.max()) if limits is None else limits
-    fig, axes, pictures = _picture_grid(images, titles, columns, rows_each=2, extra_height=0.75)
-    for i, picture in enumerate(pictures):
-        size = picture.shape[:2]
-        axes[1][i].imshow(picture.mean(axis=2), cmap="gray", vmin=-150, vmax=255)  # pale, so that colour shows
+    fig, axes, shown = _image_grid(images, titles, columns, rows_each=2, extra_height=0.75)
+    for i, image in enumerate(shown):
+        size = image.shape[:2]
+        axes[1][i].imshow(image.mean(axis=2), cmap="gray", vmin=-150, vmax=255)  # pale grey below the colours
         one = resize_maps(maps[i : i + 1], size)[0]
         drawn = axes[1][i].imshow(one, cmap="inferno", alpha=0.6, vmin=low, vmax=high)
         if masks is not None and masks[i].any():
@@ -288,17 +288,17 @@ def heatmaps(
 
 @_styled
 def decision_regions(detectors: Mapping[str, Any], X, y=None, *, columns: int = 4, resolution: int = 120) -> Figure:
-    """Where fitted detectors of two columns would raise an alarm.
+    """Decision regions of detectors that were fitted on two columns, one panel per detector.
 
-    The darker, the more anomalous; the shade is the rank of the score within the panel, because scores of
-    different detectors have no common unit. The line is the threshold, where there is one.
+    A darker shade is more anomalous. The shade is the rank of the score within the panel, because the scores of
+    different detectors have different units. The line is the threshold, if the detector has one.
 
     Parameters
     ----------
     detectors : {name: fitted estimator with score_samples}
-    X : (n, 2) float, the points to draw
-    y : (n,) int, 0 normal, 1 anomaly, default all normal
-    columns, resolution : int, panels a row; grid points a side
+    X : (n, 2) float, the samples to draw
+    y : (n,) int, 0 normal, 1 anomaly, default: all normal
+    columns, resolution : int, number of panels per row; number of grid points per side
     """
     X = np.asarray(X, dtype=np.float64)
     if X.ndim != 2 or X.shape[1] != 2:
@@ -343,21 +343,21 @@ def lines(
     height: float = 2.8,
     **axes: Any,
 ) -> Figure:
-    """The mean of ``y`` over ``x``, with its spread as bars.
+    """Line plot of the mean of ``y`` over ``x``, with error bars.
 
     Parameters
     ----------
     frame : DataFrame in long form
-        One row per measurement. Rows that agree in ``x``, ``by`` and ``panels`` are averaged.
+        One row per measurement. Rows with equal values of ``x``, ``by`` and ``panels`` are averaged.
     x, y : str
-        Columns of numbers.
+        Names of numeric columns.
     by, panels : str, optional
-        Columns. Each value of ``by`` is a line with its own colour, marker and dashes; each value of ``panels`` is a
-        plot, side by side, with the same axes.
+        Names of columns. Each value of ``by`` is a line with its own colour, marker and dashes. Each value of
+        ``panels`` is a panel; the panels are side by side and share their axes.
     error : seaborn's ``errorbar``, default="sd"
-        None draws no bars.
+        None draws no error bars.
     height : float, default=2.8
-        Of the figure, in inches.
+        Height of the figure, in inches.
     **axes
         Passed to ``Axes.set``, as in ``ylim=(0, 1), xscale="log"``.
 
@@ -379,10 +379,10 @@ def scatter(
     frame: pd.DataFrame, x: str, y: str, *, by: str | None = None, panels: str | None = None, height: float = 3.0,
     colors: Sequence[str] = (NORMAL, ANOMALY), **axes: Any,
 ) -> Figure:  # fmt: skip
-    """Points, one per row of ``frame``; the parameters are those of `lines`.
+    """Scatter plot with one point per row of ``frame``; the parameters are those of `lines`.
 
-    ``colors`` are those of the values of ``by`` in their order of appearance, normal and anomaly by default; where
-    there are more values than colours, `COLORS` are used.
+    ``colors`` are the colours of the values of ``by`` in their order of appearance; the default is for normal and
+    anomaly. If there are more values than colours, `COLORS` is used.
     """
     groups = frame[by].nunique() if by else 1
     palette = list(colors)[:groups] if groups <= len(colors) else COLORS[:groups]
@@ -394,7 +394,7 @@ def scatter(
 
 
 def _finished(grid: sns.FacetGrid, axes: Mapping[str, Any]) -> Figure:
-    """A grid of seaborn with short titles, its legend above, and closed in pyplot."""
+    """The figure of a seaborn grid, with short titles and the legend above; it is closed in pyplot."""
     grid.set_titles("{col_name}").set(**axes)
     fig, legend = grid.figure, grid.legend
     fig.set_layout_engine("constrained")
@@ -407,10 +407,10 @@ def _finished(grid: sns.FacetGrid, axes: Mapping[str, Any]) -> Figure:
 
 
 def embedding_scatter(points, y, *, names: tuple[str, str] = ("component 1", "component 2")) -> Figure:
-    """Samples at two coordinates, (n, 2), such as the first principal components of their features."""
+    """Scatter plot of samples in two dimensions, (n, 2), such as the first two principal components."""
     points, y = np.asarray(points), np.asarray(y)
     if points.ndim != 2 or points.shape[1] != 2 or len(y) != len(points):
-        raise MetricError(f"points have shape {points.shape} and y {y.shape}; expected (n, 2) and (n,).")
+        raise MetricError(f"points have shape {points.shape} and y has shape {y.shape}; expected (n, 2) and (n,).")
     fig, ((axis,),) = _subplots(height=3.8, width=5.2)
     _scatter(axis, points, y, size=14)
     axis.set(xlabel=names[0], ylabel=names[1])
@@ -422,15 +422,16 @@ def embedding_scatter(points, y, *, names: tuple[str, str] = ("component 1", "co
 def comparison(
     frame: pd.DataFrame, metric: str = "AUROC", *, group: str | None = None, reference: str | None = None
 ) -> Figure:
-    """Mean of a metric for each row, with a bar of one standard deviation on either side.
+    """Mean of a metric for each detector, with error bars of one standard deviation.
 
     Parameters
     ----------
     frame : DataFrame
-        The index names the detectors; columns `mean` and, where known, `sd`. Drawn in the order of the frame.
+        The index holds the names of the detectors; the columns are `mean` and, optionally, `sd`. Detectors are drawn
+        in the order of the frame.
     metric : str, the label of the axis
-    group : str, a column (such as the data set): one panel for each of its values
-    reference : str, a detector whose mean is drawn as a dashed line across the others
+    group : str, name of a column (such as the data set); one panel is drawn per value
+    reference : str, a detector whose mean is drawn as a dashed line
     """
     groups = [("", frame)] if group is None else list(frame.groupby(group, sort=False))
     names = list(dict.fromkeys(frame.index))[::-1]
@@ -451,11 +452,11 @@ def comparison(
 
 @_styled
 def growth(frame: pd.DataFrame, *, xlabel: str = "training samples n", ylabel: str = "seconds") -> Figure:
-    """Time against size on logarithmic axes; the legend gives the exponent of the fitted power law.
+    """Time against size on logarithmic axes; the legend contains the exponent of the fitted power law.
 
     Parameters
     ----------
-    frame : DataFrame, index: sizes; one column of times a method (NaN where not measured)
+    frame : DataFrame, index: sizes; one column of times per method (NaN if not measured)
     """
     fig, ((axis,),) = _subplots(height=3.2)
     for name, look, marker in zip(frame.columns, _looks(), cycle(MARKERS)):
@@ -470,23 +471,25 @@ def growth(frame: pd.DataFrame, *, xlabel: str = "training samples n", ylabel: s
 
 @_styled
 def calibration(frame: pd.DataFrame, *, n_normal: int | None = None) -> Figure:
-    """Measured against promised rate of false alarms.
+    """Measured against nominal false-alarm rate.
 
     Parameters
     ----------
-    frame : DataFrame, index: promised rates in (0, 1); one column of measured rates for each kind of threshold
-    n_normal : int, normal test samples: shades where 95% of counts fall by chance if the promise is kept
+    frame : DataFrame, index: nominal rates in (0, 1); one column of measured rates for each kind of threshold
+    n_normal : int, number of normal test samples
+        If given, the 95% interval of the measured rate is shaded, for a true rate equal to the nominal rate
+        (binomial distribution).
     """
     fig, ((axis,),) = _subplots(height=3.4)
-    promised = np.asarray(frame.index, dtype=float)
-    line = np.geomspace(promised.min(), promised.max(), 100)
+    nominal = np.asarray(frame.index, dtype=float)
+    line = np.geomspace(nominal.min(), nominal.max(), 100)
     if n_normal is not None:
         low, high = (stats.binom.ppf(q, n_normal, line) / n_normal for q in (0.025, 0.975))
-        axis.fill_between(line, low, high, color="0.88", lw=0, label=f"95% of chance, n = {n_normal}")
-    axis.plot(line, line, color="0.4", lw=1, label="promise kept")
+        axis.fill_between(line, low, high, color="0.88", lw=0, label=f"95% interval, n = {n_normal}")
+    axis.plot(line, line, color="0.4", lw=1, label="measured = nominal")
     for name, look, marker in zip(frame.columns, _looks(), cycle(MARKERS)):
-        axis.plot(promised, frame[name], marker=marker, ms=4.5, label=name, **look)
-    axis.set(xscale="log", yscale="log", xlabel="promised false-alarm rate", ylabel="measured false-alarm rate")
+        axis.plot(nominal, frame[name], marker=marker, ms=4.5, label=name, **look)
+    axis.set(xscale="log", yscale="log", xlabel="nominal false-alarm rate", ylabel="measured false-alarm rate")
     for one in (axis.xaxis, axis.yaxis):
         one.set_major_locator(LogLocator(subs=(1, 2, 5)))
         one.set_major_formatter(FuncFormatter(lambda rate, _: f"{100 * rate:g}%"))
@@ -497,9 +500,10 @@ def calibration(frame: pd.DataFrame, *, n_normal: int | None = None) -> Figure:
 
 @_styled
 def critical_difference(compared: AverageRanks) -> Figure:
-    """Average ranks, the best at the top; a bar at the right joins detectors of which no two differ (Demšar 2006).
+    """Average ranks of detectors; bars connect groups without a significant difference (Demšar 2006).
 
-    Each detector has a row, not a label on one common axis as in the paper, so that there is room for long names.
+    The best detector is at the top. Each detector has its own row, unlike in the paper, where all names are along one
+    axis; this leaves space for long names.
     """
     ranks = compared.ranks
     fig, ((axis,),) = _subplots(height=0.75 + 0.25 * len(ranks))
@@ -507,7 +511,7 @@ def critical_difference(compared: AverageRanks) -> Figure:
     axis.plot(ranks, range(len(ranks)), "o", ms=5, color=COLORS[0])
     for i, names in enumerate(compared.cliques):
         ends = [rows[names[0]] - 0.2, rows[names[-1]] + 0.2]
-        at = 1.02 + 0.02 * i  # of the width of the axis
+        at = 1.02 + 0.02 * i  # as a share of the width of the axis
         axis.plot([at, at], ends, color="0.2", lw=3, transform=axis.get_yaxis_transform(), clip_on=False)
     axis.set(xlabel=f"average rank on {compared.n_datasets} data sets", xlim=(0.8, len(ranks) + 0.2))
     axis.set_xticks(range(1, len(ranks) + 1))
@@ -517,7 +521,7 @@ def critical_difference(compared: AverageRanks) -> Figure:
 
 
 def _looks():
-    """Colour and line of the first, second, ... curve; the pairs repeat only after 40."""
+    """Yield colour and line style of each curve; the pairs repeat after 40 curves."""
     return ({"color": color, "ls": line} for color, line in zip(cycle(COLORS), cycle(LINES)))
 
 
@@ -535,21 +539,21 @@ def _scatter(axis, points, y, *, size) -> None:
             axis.scatter(x1, x2, s=area, c=color, marker=marker, lw=0.3, edgecolors="white", label=name)
 
 
-def _picture_grid(images, titles, columns, *, rows_each, extra_height=0.0):
-    """Pictures shown `columns` to a band of `rows_each` rows; the figure, its axes (rows_each, n), the pictures."""
+def _image_grid(images, titles, columns, *, rows_each, extra_height=0.0):
+    """Show images in bands of `rows_each` rows with `columns` images; return figure, axes (rows_each, n), images."""
     if not len(images) or (titles is not None and len(titles) != len(images)):
-        raise MetricError(f"{len(images)} pictures, titles {titles}: give at least one, and a title for each.")
-    pictures = [read_image(image) for image in images]
-    columns = min(columns, len(pictures))
-    bands = -(-len(pictures) // columns)
+        raise MetricError(f"{len(images)} images, titles {titles}: give at least one image, and a title for each.")
+    images = [read_image(image) for image in images]
+    columns = min(columns, len(images))
+    bands = -(-len(images) // columns)
     side = min(WIDTH / columns, 2.4)
-    tallest = side * max(picture.shape[0] / picture.shape[1] for picture in pictures)
+    tallest = side * max(image.shape[0] / image.shape[1] for image in images)
     height = bands * (rows_each * tallest + (titles is not None) * 0.22) + extra_height
     fig, axes = _subplots(bands * rows_each, columns, width=side * columns, height=height)
     for axis in axes.flat:
         axis.set_axis_off()
     axes = axes.reshape(bands, rows_each, columns).swapaxes(0, 1).reshape(rows_each, -1)
-    for axis, picture, title in zip(axes[0], pictures, titles if titles is not None else repeat("")):
-        axis.imshow(picture)
+    for axis, image, title in zip(axes[0], images, titles if titles is not None else repeat("")):
+        axis.imshow(image)
         axis.set_title(title)
-    return fig, axes, pictures
+    return fig, axes, images

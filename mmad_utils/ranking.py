@@ -1,4 +1,4 @@
-"""Which detector for these samples, within a time budget; and average ranks of detectors over many data sets."""
+"""Comparison of detectors on given samples within a time limit, and average ranks over many data sets."""
 
 from __future__ import annotations
 
@@ -29,35 +29,35 @@ SETS = {
     "LocalOutlierFactor,DenoisingAutoEncoder,RDP",
     ("thorough", "image"): "PaDiM,PatchCore",
 }
-TRIALS = (16, 8)  # the time of a detector is foretold from trials on these fractions of the samples
+TRIALS = (16, 8)  # the time of a detector is predicted from trials on 1/16 and 1/8 of the samples
 BAR = "comparing: {percentage:3.0f}%|{bar}| {elapsed}, {remaining} left"
 COLUMNS = (
     "auroc", "auroc_sd", "average_precision", "average_precision_sd", "agreement", "stability", "top", "shuffled",
     "seconds", "repeats", "left_out",
 )  # fmt: skip
-TOP = 0.05  # share of the samples that count as its highest scores
+TOP = 0.05  # share of the samples with the highest scores that ``top`` compares
 
 
 def choose(detectors: str, modality: str) -> dict[str, Any]:
-    """New detectors by name: "quick", "thorough", or class names of ``make_detector`` with commas between them.
+    """Make detectors from "quick", "thorough", or comma-separated class names (see ``make_detector``).
 
-    A random score joins those of tables, as their control.
+    For tables, a random score is added as a control.
 
     Raises
     ------
     DetectorError
-        An unknown name, or a detector that does not take the modality ("tabular" or "image").
+        A name is unknown, or a detector cannot take the modality ("tabular" or "image").
     """
     names = SETS.get((detectors, modality), detectors).split(",")
     chosen = {name.strip(): make_detector(name.strip()) for name in names}
     for name, detector in chosen.items():
         if modality not in getattr(detector, "modalities", ("tabular",)):
-            raise DetectorError(f"{name} does not take {'tables' if modality == 'tabular' else 'pictures'} alone.")
+            raise DetectorError(f"{name} does not take {'tables' if modality == 'tabular' else 'images'} alone.")
     return chosen | ({RANDOM_BASELINE: make_detector(RANDOM_BASELINE)} if modality == "tabular" else {})
 
 
 def subsample(n: int, y=None, *, most: int, seed: int = 0) -> np.ndarray:
-    """Rows to compare on, sorted, at most ``most`` of n at random; of labelled anomalies as many as half of these."""
+    """Sorted indices of at most ``most`` of n samples, drawn at random; at most half of them labelled anomalies."""
     check_whole("most", most, 2)
     rng = np.random.default_rng(seed)
     if n <= most:
@@ -81,23 +81,25 @@ def compare(
     seed: int = 0,
     progress: bool = False,
 ) -> pd.DataFrame:
-    """Compare detectors on samples that they have not learned from.
+    """Compare detectors on samples that were not used to fit them.
 
-    In each repeat the normal samples (without labels: all, which assumes that anomalies are few) fall into two random
-    halves. Of every detector one copy learns from each half and scores all samples. Measured are
+    In each repeat, the normal samples are divided at random into two halves. Without labels all samples are divided,
+    which assumes that anomalies are few. One clone of every detector is fitted on each half, and scores all samples.
+    The measures are:
 
-    - ``stability``: Spearman's correlation between the scores of the two copies, and ``top``, the share of the
-      highest twentieth that both agree on;
-    - ``agreement``: Spearman's correlation with the mean rank of the other detectors, each sample scored by the copy
-      that has not learned from it;
-    - ``shuffled`` (tables): AUROC of the samples not learned from against copies of them whose columns were shuffled
-      one by one, so that each value is a real one and only their company is wrong; 0.5 is blind to that;
-    - with labels ``auroc`` and ``average_precision`` of each copy on the normal half that it has not seen and all
-      anomalies, the latter reweighted to ``rate``.
+    - ``stability``: Spearman's correlation between the scores of the two clones, and ``top``, the share of the 5%
+      highest scores that is common to both;
+    - ``agreement``: Spearman's correlation with the mean rank of the other detectors; each sample is scored by the
+      clone that was not fitted on it;
+    - ``shuffled`` (tables): AUROC of the held-out samples against the same samples with independently permuted
+      columns. The permuted rows have real values in wrong combinations; a detector that does not respond to
+      combinations has 0.5;
+    - with labels: ``auroc`` and ``average_precision`` of each clone, on its held-out normal samples and all
+      anomalies. The average precision is reweighted to ``rate``.
 
-    The time of a detector is predicted from two trials on an eighth of the samples and less, and so is the
-    encoding of the samples, which counts. The quickest run first, and what does not fit into the rest of the time is
-    left out; repeats stop when time is up.
+    The times of the detectors and of the encoding are predicted from two trials, on 1/16 and 1/8 of the samples.
+    Detectors run in the order of their predicted times. A detector that does not fit into the remaining time is left
+    out, and the repeats end when the time is over.
 
     Parameters
     ----------
@@ -105,23 +107,25 @@ def compare(
     X : DataFrame with an ``encoder``, else (n, d) array or sequence of image paths
     y : (n,) int, 0 normal, 1 anomaly, or None
     encoder : transformer or None
-        Learns from the same half as the detectors.
-    rate : float, share of anomalies where the detectors will work; default the share in ``y``
+        Fitted on the same half as the detectors.
+    rate : float, anomaly rate in the application; default: the rate in ``y``
     repeats : int
     minutes : float
     seed : int
-    progress : bool, show a bar with the time left
+    progress : bool, show a progress bar with the remaining time
 
     Returns
     -------
-    DataFrame, index ``detector``, best first: the means, with labels also ``auroc_sd`` and ``average_precision_sd``,
-    ``seconds`` of a repeat, ``repeats`` that were made, and ``left_out``, why a detector was not measured, or "".
-    Without labels the order is that of agreement and stability together, which is no order of merit.
+    DataFrame, index ``detector``, best first
+        The means of the measures; with labels also ``auroc_sd`` and ``average_precision_sd``. ``seconds`` is the time
+        of one repeat, ``repeats`` the number of repeats, and ``left_out`` the reason why a detector was not measured,
+        or "". Without labels, detectors are sorted by the sum of agreement and stability, which does not measure
+        their quality.
 
     Raises
     ------
     DetectorError
-        Not even the quickest detector fits into the time.
+        No detector fits into the time.
     """
     check_whole("repeats", repeats, 1)
     check_share("minutes", minutes, np.inf)
@@ -150,7 +154,7 @@ def compare(
             encoded = [_encode(encoder, X, np.sort(half), normal, rng) for half in halves]
             encoding = perf_counter() - start
             bar.update(encoding)
-            new_to = np.full(len(X), -1)  # the copy that has not learned from a sample; anomalies are new to both
+            new_to = np.full(len(X), -1)  # index of the clone that was not fitted on the sample; -1: both (anomalies)
             new_to[halves[0]], new_to[halves[1]] = 1, 0
             ranks = {}
             for name in order:
@@ -164,10 +168,10 @@ def compare(
                     continue
                 scores, shuffled = _scores(detectors[name], encoded, [seed, repeat])
                 if not all(np.ptp(one) > 1e-12 for one in scores):
-                    left_out[name] = "its scores are all equal or not finite: it has nothing to say here"
+                    left_out[name] = "its scores are all equal or not finite"
                     continue
                 row, ranks[name] = _measure(scores, shuffled, new_to, anomalies, rate)
-                costs[name] = perf_counter() - start  # known now, and better than foretold
+                costs[name] = perf_counter() - start  # replaces the prediction
                 rows[name].append(row | {"seconds": costs[name]})
                 bar.total = bar.n + costs[name] + _ahead(costs, encoding, order, name, repeats - repeat)
                 bar.update(costs[name])
@@ -176,13 +180,13 @@ def compare(
 
 
 def _ahead(costs, encoding: float, order, name: str, repeats: int) -> float:
-    """Seconds still to come after ``name`` in this repeat and in the further ones."""
+    """Predicted seconds after ``name``, in this repeat and in the following ones."""
     this = sum(costs[key] for key in order[order.index(name) + 1 :])
     return this + (repeats - 1) * (encoding + sum(costs.values()))
 
 
 def _encode(encoder, X, train, normal, rng):
-    """Encoded: training samples, all samples, and the normal ones not learned from beside their shuffled copies."""
+    """Encode the training samples, all samples, and the held-out normal samples with and without permuted columns."""
     held = take(X, np.setdiff1d(normal, train))
     if encoder is None:
         if not isinstance(X, np.ndarray) or X.ndim != 2:
@@ -195,7 +199,7 @@ def _encode(encoder, X, train, normal, rng):
 
 
 def _trial(X, normal, fraction, encoder, seed):
-    """``_encode`` of a part of the normal samples; how much larger the whole is; and the seconds that it took."""
+    """``_encode`` for a part of the normal samples: result, ratio of all samples to this part, and seconds."""
     rng = np.random.default_rng(seed)
     rows = np.sort(rng.choice(normal, min(len(normal), max(10, len(normal) // fraction)), replace=False))
     part, everything = take(X, rows), np.arange(len(rows))
@@ -205,7 +209,7 @@ def _trial(X, normal, fraction, encoder, seed):
 
 
 def _expected_seconds(detector, trials, seed) -> float:
-    """Seconds of a repeat on all samples, extrapolated between constant and quadratic time."""
+    """Seconds of a repeat on all samples, extrapolated by a power law with an exponent in [0, 2]."""
     points = []
     for encoded, fraction, _ in trials:
         start = perf_counter()
@@ -215,7 +219,10 @@ def _expected_seconds(detector, trials, seed) -> float:
 
 
 def _power_law(points) -> float:
-    """Seconds for the whole from (seconds, how much larger the whole is) of two trials, the smaller one first."""
+    """Extrapolate the time to all samples, from (seconds, ratio of all samples to the trial) of two trials.
+
+    The trial with fewer samples is first.
+    """
     (early, first), (late, second) = points
     if first <= second or early <= 0:
         return late * second
@@ -224,21 +231,21 @@ def _power_law(points) -> float:
 
 
 def _scores(detector, encoded, seed: list[int]):
-    """Scores of all samples by the two copies, 2 × (n,), and of held-out samples and their shuffled copies."""
+    """Scores of all samples by the two clones, 2 × (n,), and of the held-out samples with and without permutation."""
     scores, shuffled = [], []
     for number, (train, everything, pair) in enumerate(encoded):
-        copy = clone(detector)
-        if "random_state" in copy.get_params():
-            copy.set_params(random_state=int(np.random.default_rng([*seed, number]).integers(2**31)))
-        copy.fit(train)
-        scores.append(-copy.score_samples(everything))
+        fitted = clone(detector)
+        if "random_state" in fitted.get_params():
+            fitted.set_params(random_state=int(np.random.default_rng([*seed, number]).integers(2**31)))
+        fitted.fit(train)
+        scores.append(-fitted.score_samples(everything))
         if pair is not None:
-            shuffled.append([-copy.score_samples(rows) for rows in pair])
+            shuffled.append([-fitted.score_samples(rows) for rows in pair])
     return scores, shuffled
 
 
 def _measure(scores, shuffled, new_to, anomalies, rate):
-    """One repeat of one detector: its measures, and the rank of each sample by the copy it is new to."""
+    """Measures of one detector in one repeat, and the rank of each sample by the clone not fitted on it."""
     highest = [set(np.argsort(-one)[: max(1, round(TOP * len(one)))]) for one in scores]
     row = {"stability": stats.spearmanr(*scores).statistic, "top": len(highest[0] & highest[1]) / len(highest[0])}
     ranks = np.mean([stats.rankdata(one) for one in scores], axis=0)
@@ -260,7 +267,7 @@ def _measure(scores, shuffled, new_to, anomalies, rate):
 
 
 def _add_agreement(rows, ranks) -> None:
-    """Each detector's correlation with the mean rank of the others, into its latest row."""
+    """Add the correlation of each detector with the mean rank of the others to its latest row."""
     for name, own in ranks.items():
         others = [other for key, other in ranks.items() if key not in (name, RANDOM_BASELINE)]
         if others:
@@ -300,7 +307,7 @@ class AverageRanks:
     n_datasets : int
     alpha : float
     friedman_p : float
-        Of the hypothesis that all detectors are equal; NaN for two detectors.
+        p-value of Friedman's test that all detectors are equal; NaN for two detectors.
     pairs : DataFrame, one row per pair
         ``first`` and ``second`` (the better rank first), ``first_rank``, ``second_rank``, ``p`` (Wilcoxon),
         ``p_holm`` and ``different``.
@@ -314,10 +321,11 @@ class AverageRanks:
 
     @property
     def cliques(self) -> list[list[str]]:
-        """Longest runs of at least two neighbours in rank of which no two differ.
+        """Maximal groups of detectors with consecutive ranks in which no pair differs significantly.
 
-        Two detectors that do not differ are in no common run if one between them differs from one of them:
-        Wilcoxon's test of a pair, unlike a critical difference, does not depend on the ranks alone.
+        Two detectors that do not differ are in different groups if a detector ranked between them differs from one of
+        them. This is possible because Wilcoxon's test of a pair, unlike a critical difference, does not depend on the
+        ranks alone.
         """
         names = list(self.ranks.index)
         differ = {frozenset(pair) for pair in self.pairs.loc[self.pairs["different"], ["first", "second"]].to_numpy()}
@@ -336,21 +344,23 @@ class AverageRanks:
 def average_ranks(scores: pd.DataFrame, *, alpha: float = 0.05) -> AverageRanks:
     """Rank detectors on each data set, and test which of them differ (Demšar 2006).
 
-    Friedman's test comes first; if it does not reject equality, no pair differs. Pairs are compared by Wilcoxon's
-    signed-rank test over the data sets, two-sided, with Holm's correction for the number of pairs. The tests take
-    data sets as independent; several classes of one collection are not, and their p-values are too small.
+    Friedman's test is done first. If it does not reject the equality of all detectors, no pair is reported as
+    different. Pairs are compared by Wilcoxon's two-sided signed-rank test over the data sets, with Holm's correction
+    for the number of pairs. The tests assume independent data sets. Several classes of one collection are not
+    independent; their p-values are too small.
 
     Parameters
     ----------
     scores : DataFrame of float, index: data sets; one column per detector
-        Such as the mean AUROC over seeds; higher is better. Equal scores share the mean of their ranks.
+        For example the mean AUROC over seeds; higher is better. Equal scores get the mean of their ranks.
     alpha : float in (0, 1)
+        Significance level.
 
     Raises
     ------
     DetectorError
-        Fewer than two detectors, a missing score, or so few data sets that Wilcoxon's smallest p-value, 2^(1 - n),
-        is not significant after the correction whatever the scores are.
+        There are fewer than two detectors, or a score is missing, or there are too few data sets. In the last case
+        Wilcoxon's smallest p-value, 2^(1 - n), is not significant after the correction, whatever the scores are.
 
     References
     ----------
@@ -361,15 +371,15 @@ def average_ranks(scores: pd.DataFrame, *, alpha: float = 0.05) -> AverageRanks:
     check_share("alpha", alpha, 1)
     n, k = scores.shape
     if k < 2:
-        raise DetectorError(f"{k} detectors; at least two are compared.")
+        raise DetectorError(f"{k} detectors: give at least two.")
     least = int(np.ceil(1 - np.log2(alpha / (k * (k - 1) / 2))))
     if n < least:
         raise DetectorError(
-            f"{n} data sets are too few: {k} detectors can differ on at least {least} data sets only."
+            f"{n} data sets are too few: with {k} detectors, at least {least} data sets are needed for a difference."
         )
     if scores.isna().to_numpy().any():
         dataset, detector = scores.isna().stack().idxmax()
-        raise DetectorError(f"{detector} has no score on {dataset}; every detector needs one on every data set.")
+        raise DetectorError(f"{detector} has no score on {dataset}; give every detector a score on every data set.")
     ranks = scores.rank(axis=1, ascending=False).mean().sort_values(kind="stable")
     friedman = stats.friedmanchisquare(*scores.to_numpy().T).pvalue if k > 2 else np.nan
     pairs = pd.DataFrame(combinations(ranks.index, 2), columns=["first", "second"])
@@ -382,12 +392,12 @@ def average_ranks(scores: pd.DataFrame, *, alpha: float = 0.05) -> AverageRanks:
 
 
 def _wilcoxon(differences: pd.Series) -> float:
-    """Two-sided p-value; 1 where nothing differs."""
+    """Two-sided p-value of Wilcoxon's signed-rank test; 1 if all differences are 0."""
     return float(stats.wilcoxon(differences).pvalue) if differences.any() else 1.0
 
 
 def _holm(p: np.ndarray) -> np.ndarray:
-    """Holm's adjusted p-values: the i-th smallest of m times m - i + 1, and no smaller than those before it."""
+    """Holm's adjusted p-values: the i-th smallest of m is multiplied by m - i + 1, and made non-decreasing."""
     order = np.argsort(p)
     adjusted = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
     return np.minimum(adjusted, 1.0)[np.argsort(order)]

@@ -1,4 +1,4 @@
-"""Run files: one JSON line per measured run, with the commit, the machine and the versions that made it."""
+"""Run files: one JSON line per measured run, with the commit, the machine and the package versions of the run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mmad_utils.files import locked
 __all__ = ["RunFile", "RunFileError", "provenance", "with_provenance"]
 
 PACKAGES = ("numpy", "scikit-learn", "torch")
-DIGITS = 6  # of numbers in a run file
+DIGITS = 6  # significant digits of the floats in a run file
 
 
 class RunFileError(ValueError):
@@ -25,22 +25,23 @@ class RunFileError(ValueError):
 
 
 class RunFile:
-    """A file of runs that grows by one line as each run ends, so that a killed measurement goes on where it was.
+    """A file of runs to which one line is appended when a run ends; an interrupted measurement can be resumed.
 
-    Several processes may add to one file. ``rows`` are those that it had when it was opened or last read again.
+    Several processes may append to one file. ``rows`` are its runs when it was opened or last read with
+    ``read_again``, and those that this object has appended since.
 
     Parameters
     ----------
     path : str or Path
-        Created with the first run; a name ending in ``.jsonl`` is usual.
+        Created if it does not exist; its name usually ends in ``.jsonl``.
     keys : sequence of str
         Names of the entries that identify a run, for ``find``.
 
     Raises
     ------
     RunFileError
-        The path is a folder, its folder cannot be written to, or a line is no JSON object. An incomplete last line,
-        which a killed process leaves, is dropped.
+        The path is a folder, its folder cannot be written to, or a line is not a JSON object. An incomplete last
+        line, which a killed process leaves, is removed without an error.
     """
 
     def __init__(self, path: str | Path, keys: Iterable[str] = ("detector", "dataset", "seed")):
@@ -48,7 +49,7 @@ class RunFile:
         self.read_again()
 
     def read_again(self) -> None:
-        """Read what other processes have added."""
+        """Read the file again, with the runs that other processes have appended."""
         try:
             with locked(self.path):
                 self.path.touch()
@@ -57,7 +58,7 @@ class RunFile:
             raise RunFileError(f"{self.path} cannot be written ({error.strerror}): give another file.") from error
 
     def _read(self) -> None:
-        """All whole lines; a part of one at the end is cut off."""
+        """Parse all complete lines; truncate an incomplete line at the end."""
         content = self.path.read_bytes()
         whole = content[: content.rfind(b"\n") + 1]
         self.rows: list[dict[str, Any]] = [
@@ -68,11 +69,11 @@ class RunFile:
             os.truncate(self.path, len(whole))
 
     def find(self, run: Mapping[str, Any]) -> dict[str, Any] | None:
-        """The run with the same values of ``keys``, None if the file has none; of several the last."""
+        """The last run with the same values of ``keys``, or None if there is none."""
         return self._found.get(self._key(run))
 
     def append(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """Add a run and its provenance as one line; returns what was written."""
+        """Append a run and its provenance as one line; return the run as it was written."""
         whole = with_provenance(row)
         with locked(self.path), self.path.open("ab") as file:
             file.write(json.dumps(whole, ensure_ascii=False).encode() + b"\n")
@@ -85,13 +86,13 @@ class RunFile:
 
 
 def with_provenance(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A run as JSON holds it: rounded, with its provenance."""
+    """A run as it is stored in JSON: floats rounded, provenance added."""
     return json.loads(json.dumps({key: _rounded(value) for key, value in row.items()} | provenance()))
 
 
 @lru_cache(maxsize=1)
 def provenance() -> dict[str, str]:
-    """``commit`` (with ``+`` if the package was changed since), ``machine`` (processor, cores) and ``versions``."""
+    """``commit`` (with ``+`` if the package has been changed since), ``machine`` (processor, cores), ``versions``."""
     folder = Path(__file__).resolve().parent
     commit = _git(folder, "rev-parse", "--short=10", "HEAD")
     changed = bool(commit) and bool(_git(folder, "status", "--porcelain", "--untracked-files=no", "--", str(folder)))
@@ -104,7 +105,7 @@ def provenance() -> dict[str, str]:
 
 
 def _git(folder: Path, *arguments: str) -> str:
-    """Output of a git command, empty where there is no git or no checkout."""
+    """Output of a git command; empty if git is not installed or the folder is not in a checkout."""
     try:
         ran = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True)
     except FileNotFoundError:
@@ -113,7 +114,7 @@ def _git(folder: Path, *arguments: str) -> str:
 
 
 def _processor() -> str:
-    """The processor's model and its widest vector instructions, where the system tells."""
+    """The processor's model and its widest vector instructions, as far as the system reports them."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -1,8 +1,8 @@
 """Score new samples with a saved detector: ``python -m mmad_utils.score DETECTOR FILE_OR_FOLDER -o scores.csv``.
 
-A table is read, scored and written in chunks, so that memory does not grow with the file. Three threads share the
-work: one reads and encodes, one scores, one writes. The exit status is 0, or 1 if there are more alarms than the
-nominal rate explains, or 2 after an error.
+A table is read, scored and written in chunks, so the memory does not grow with the size of the file. There are three
+threads: one reads and encodes, one scores, one writes. The exit status is 0, or 1 if there are significantly more
+alarms than the nominal false-alarm rate explains (see ``--level``), or 2 after an error.
 """
 
 from __future__ import annotations
@@ -33,18 +33,19 @@ from mmad_utils.files import atomic_path
 
 __all__ = ["Summary", "describe", "excess_probability", "score_file"]
 
-IMAGES = 64  # scored at a time
-REASONS = 3  # columns named for each explained row
+IMAGES = 64  # images scored at a time
+REASONS = 3  # columns listed for each explained row
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What was scored.
+    """Number of scored samples and of alarms.
 
     Attributes
     ----------
     samples, alarms : int
-    probability : float, of at least as many alarms if all samples were normal, see ``excess_probability``
+    probability : float, probability of at least this number of alarms if all samples are normal
+        See ``excess_probability``.
     """
 
     samples: int
@@ -53,11 +54,11 @@ class Summary:
 
 
 def excess_probability(alarms: int, samples: int, calibration: int, rate: float) -> float:
-    """Probability of at least so many alarms among normal samples, given the size of the calibration.
+    """Probability of at least ``alarms`` alarms among normal samples, given the size of the calibration set.
 
-    With m calibration scores and l = ⌊(m + 1) rate⌋ the false-alarm rate of a calibrated detector is a draw from
-    Beta(l, m + 1 − l), so that the alarms are beta-binomial. With large m this is the binomial distribution; with
-    many samples and few calibration scores the binomial distribution alone would be far too narrow.
+    With m calibration scores and l = ⌊(m + 1) rate⌋, the false-alarm rate of a calibrated detector has the
+    distribution Beta(l, m + 1 − l). The number of alarms is therefore beta-binomial. For large m this is close to the
+    binomial distribution. With many samples and few calibration scores, the binomial distribution is too narrow.
 
     References
     ----------
@@ -80,35 +81,38 @@ def score_file(
 ) -> Summary:
     """Score a table (CSV, Excel, Parquet) or a folder of images, and write one CSV row per sample.
 
-    The columns are ``sample`` (row of the file, the header of a text file is row 1, or image), ``score``,
-    ``p_value``, ``alarm`` (0 or 1) and ``reasons``: the columns with the largest drop of the score when their value
-    is replaced by those of calibration rows without alarm. Only the first rows with an alarm get reasons, as each
-    takes many scores.
+    The output has these columns:
+
+    - ``sample``: number of the row in the file (the header of a text file is row 1), or image name;
+    - ``score``, ``p_value`` and ``alarm`` (0 or 1);
+    - ``reasons``: the columns with the largest decrease of the score when their value is replaced by values of
+      calibration rows without alarm. Only the first ``explained`` rows with an alarm have reasons, because each
+      explanation needs many scores.
 
     Parameters
     ----------
     detector : fitted CalibratedDetector
     source : file or folder
-    output : file, written atomically: after an error there is none
-    encoding : str, of a text file
-    explained : int >= 0, rows with an alarm that get reasons
-    progress : bool, show a bar with the time left
+    output : file, written atomically; after an error it is not written
+    encoding : str, encoding of a text file
+    explained : int >= 0, number of rows with an alarm that have reasons
+    progress : bool, show a progress bar with the remaining time
 
     Raises
     ------
     DatasetError, DetectorError
-        The file cannot be read, or its columns do not fit the detector; all of them are named.
+        The file cannot be read, or columns do not fit the detector; the message lists all such columns.
     """
     check_whole("explained", explained, 0)
     if not isinstance(detector, CalibratedDetector):
         raise DetectorError(f"a {type(detector).__name__} has no p-values: fit and save a CalibratedDetector.")
     source, output = find(source), Path(output).expanduser()
     if output.resolve() == source.resolve():
-        raise DetectorError(f"{output} is the file to score: give another name for the scores.")
+        raise DetectorError(f"{output} is the file that is scored: give another name for the output.")
     samples = alarms = 0
     chunks = _checked(_chunks(detector, source, encoding), source, detector)
     calibration = len(detector.tail_.calibration_)
-    p_values = np.arange(1, calibration + 2) / (calibration + 1)  # all that there can be: each becomes text once
+    p_values = np.arange(1, calibration + 2) / (calibration + 1)  # all possible values
     alarm = pa.array((p_values <= detector.contamination).astype(np.int8))
     endings = pc.binary_join_element_wise(pa.array(p_values).cast("string"), alarm.cast("string"), ",")
     with atomic_path(output) as partial, partial.open("wb") as file, ThreadPoolExecutor(1) as writing:
@@ -132,15 +136,15 @@ def score_file(
 
 
 def _write(file, names, scores, endings: pa.Array, reasons) -> None:
-    """Write lines of CSV that are joined from whole columns of text: a loop over rows takes longer than scoring."""
+    """Write rows as CSV, joined from whole columns of text; a loop over rows would take longer than the scoring."""
     columns = [_quoted(names), pa.array(scores).cast("string"), endings, _quoted(reasons)]
     lines = pc.binary_join_element_wise(*columns, ",", null_handling="replace", null_replacement="")
     ended = pc.binary_join_element_wise(lines, "", "\n")
-    file.write(ended.buffers()[2])  # the texts of an array lie one after the other
+    file.write(ended.buffers()[2])  # the buffer holds all texts of the array, one after the other
 
 
 def _quoted(cells) -> pa.Array:
-    """Texts between quotation marks; numbers as they are."""
+    """Cells of CSV: texts in quotation marks, numbers without."""
     cells = pa.array(cells)
     if not pa.types.is_string(cells.type):
         return cells.cast("string")
@@ -148,7 +152,7 @@ def _quoted(cells) -> pa.Array:
 
 
 def _ahead(items: Iterator[Any]) -> Iterator[Any]:
-    """The same items; a thread makes the next one while the caller works on the last one."""
+    """Yield the same items; a thread computes the next item while the caller uses the current one."""
     end = object()
     with ThreadPoolExecutor(1) as reading:
         following = reading.submit(next, items, end)
@@ -158,7 +162,7 @@ def _ahead(items: Iterator[Any]) -> Iterator[Any]:
 
 
 def describe(detector: CalibratedDetector) -> str:
-    """What a detector was made from, one fact a line."""
+    """Text with the parameters, the data and the columns of a detector, one fact per line."""
     made = detector.provenance_ or {}
     lines = [
         f"detector: {detector.detector_}",
@@ -181,7 +185,7 @@ def describe(detector: CalibratedDetector) -> str:
 
 
 def _chunks(detector, source: Path, encoding: str) -> Iterator[tuple[Any, Any, float]]:
-    """Samples, their names, and the share that was read so far."""
+    """Yield samples, their names, and the share of the source that was read so far."""
     if (detector.encoder_ is None) != source.is_dir():
         kinds = ("images", "a file") if detector.encoder_ is None else ("tables", "a folder")
         raise DetectorError(f"the detector takes {kinds[0]}, and {source} is {kinds[1]}.")
@@ -197,7 +201,7 @@ def _chunks(detector, source: Path, encoding: str) -> Iterator[tuple[Any, Any, f
 
 
 def _checked(chunks, source: Path, detector) -> Iterator[tuple[Any, Any, float]]:
-    """The same chunks; refused before the first one is scored if its columns do not fit."""
+    """Yield the same chunks; raise an error before the first one is scored if its columns do not fit."""
     first = next(chunks)
     mismatches = [] if detector.encoder_ is None else detector.encoder_.mismatches(first[0])
     if mismatches:
@@ -207,7 +211,7 @@ def _checked(chunks, source: Path, detector) -> Iterator[tuple[Any, Any, float]]
 
 
 def _reasons(detector, X: pd.DataFrame) -> list[str]:
-    """For each row the columns with the largest drop of the score, with their values."""
+    """For each row, the columns with the largest decrease of the score, with their values."""
     found = []
     for (_, row), (_, drop) in zip(X.iterrows(), detector.score_drop(X).iterrows()):
         largest = drop[drop > 0].sort_values(ascending=False).index[:REASONS]
@@ -216,21 +220,21 @@ def _reasons(detector, X: pd.DataFrame) -> list[str]:
 
 
 def _safe(cell: str, prefix: str) -> str:
-    """A cell that a spreadsheet does not take for a formula."""
+    """A cell with a prefix if a spreadsheet would read it as a formula."""
     return prefix + cell if cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command; returns the exit status."""
+    """Run the command line; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m mmad_utils.score", description=__doc__.split("\n\n")[0])
     parser.add_argument("detector", help="file that CalibratedDetector.save or notebook 11 wrote")
     parser.add_argument("source", nargs="?", help="table (CSV, Excel, Parquet) or folder of images")
     parser.add_argument("-o", "--output", default="scores.csv", help="file for the scores; default scores.csv")
-    parser.add_argument("--describe", action="store_true", help="only print what the detector was made from")
-    parser.add_argument("--encoding", default="utf-8", help="of a text file; default utf-8")
-    parser.add_argument("--explained", type=int, default=100, help="rows with an alarm that get reasons; default 100")
+    parser.add_argument("--describe", action="store_true", help="only print parameters and data of the detector")
+    parser.add_argument("--encoding", default="utf-8", help="encoding of a text file; default utf-8")
+    parser.add_argument("--explained", type=int, default=100, help="alarms that have reasons; default 100")
     parser.add_argument(
-        "--level", type=float, default=0.01, help="exit status 1 if so many alarms have a lower probability"
+        "--level", type=float, default=0.01, help="significance level for exit status 1; default 0.01"
     )
     given = parser.parse_args(arguments)
     if not given.describe and given.source is None:
@@ -251,7 +255,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     print(
         f"{summary.samples} samples, {summary.alarms} alarms ({summary.alarms / summary.samples:.2%}, nominal "
-        f"{detector.contamination:.2%}); probability of so many without anomalies: {summary.probability:.3g}"
+        f"{detector.contamination:.2%}); probability of this many without anomalies: {summary.probability:.3g}"
     )
     return int(summary.probability < given.level)
 

@@ -1,6 +1,6 @@
-"""Thresholds: from anomaly scores of normal samples to alarms, each with the promise that it keeps.
+"""Thresholds on anomaly scores, each with the false-alarm rate that it controls.
 
-All are fitted on scores of normal samples only; no test label, no anomaly rate of a test set comes near them.
+All are fitted on scores of normal samples only. They use neither test labels nor the anomaly rate of a test set.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ def _p_values(calibration: np.ndarray, scores) -> np.ndarray:
 
 
 class QuantileThreshold(BaseEstimator):
-    """The score that a given share of normal samples exceeds.
+    """Threshold at a quantile of the scores of normal samples.
 
-    Fitted on training scores it promises too much, because a model fits its own training data best; on
-    held-out normal scores it is right on average.
+    Fitted on training scores, the threshold is too low, because a model fits its own training data best. Fitted on
+    held-out normal scores, its false-alarm rate is right on average.
 
     Parameters
     ----------
     contamination : float in (0, 1), default=0.05
-        Share of the given scores above the threshold.
+        Share of the given scores that are above the threshold.
 
     Attributes
     ----------
@@ -60,7 +60,7 @@ class QuantileThreshold(BaseEstimator):
 
 
 class ConformalThreshold(BaseEstimator):
-    """Alarms from conformal p-values, with a false-alarm promise that holds for any detector and any n.
+    """Alarms from conformal p-values, with a nominal false-alarm rate that holds for any detector and any n.
 
     The p-value of a sample is the rank of its score among n held-out normal scores,
     p = (1 + #{calibration scores ≥ score}) / (n + 1). For a new normal sample P(p ≤ α) ≤ α.
@@ -68,16 +68,17 @@ class ConformalThreshold(BaseEstimator):
     Parameters
     ----------
     alpha : float in (0, 1), default=0.05
-        Promised share of false alarms among normal samples, or with ``"benjamini-hochberg"`` the promised
-        share of false alarms among the alarms (false discovery rate).
+        Nominal false-alarm rate: the share of false alarms among normal samples. With ``"benjamini-hochberg"`` it is
+        the nominal share of false alarms among the alarms (false discovery rate).
     procedure : {"none", "benjamini-hochberg"}, default="none"
-        The second judges the samples that ``predict`` gets together, so there is no single ``threshold_``.
+        ``"benjamini-hochberg"`` decides on all samples of a call of ``predict`` together, so there is no single
+        ``threshold_``.
 
     Attributes
     ----------
     calibration_ : (n,) float64, sorted
     threshold_ : float
-        Only for ``procedure="none"``; infinite when n < 1/alpha - 1, too few scores for that promise.
+        Only for ``procedure="none"``; infinite if n < 1/alpha - 1, because n is then too small for the nominal rate.
 
     References
     ----------
@@ -90,7 +91,7 @@ class ConformalThreshold(BaseEstimator):
         self.procedure = procedure
 
     def fit(self, scores):
-        """Keep (n,) anomaly scores of held-out normal samples as calibration."""
+        """Store (n,) anomaly scores of held-out normal samples as calibration scores."""
         if not 0 < self.alpha < 1:
             raise DetectorError(f"alpha is {self.alpha!r}; it must lie in (0, 1).")
         if self.procedure not in ("none", "benjamini-hochberg"):
@@ -98,7 +99,7 @@ class ConformalThreshold(BaseEstimator):
         self.calibration_ = np.sort(_scores_of_normals(scores))
         if self.procedure == "none":
             n = len(self.calibration_)
-            exceeding = int(np.floor(self.alpha * (n + 1) + 1e-9)) - 1  # calibration scores an alarm may leave above
+            exceeding = int(np.floor(self.alpha * (n + 1) + 1e-9)) - 1  # calibration scores above an alarm, at most
             self.threshold_ = float(self.calibration_[n - 1 - exceeding]) if exceeding >= 0 else np.inf
         return self
 
@@ -114,7 +115,7 @@ class ConformalThreshold(BaseEstimator):
 
 
 class PeaksOverThreshold(BaseEstimator):
-    """A threshold beyond the data: the tail of the normal scores is extrapolated by a generalised Pareto law.
+    """Threshold beyond the observed scores: the tail is extrapolated by a generalised Pareto distribution.
 
     Parameters
     ----------
@@ -128,7 +129,7 @@ class PeaksOverThreshold(BaseEstimator):
     threshold_ : float, in the units of the scores
     tail_start_ : float, in the units of the scores
     shape_, scale_ : float
-        Of the generalised Pareto distribution of the excesses, by maximum likelihood.
+        Maximum-likelihood parameters of the generalised Pareto distribution of the excesses.
 
     References
     ----------
@@ -163,12 +164,12 @@ class PeaksOverThreshold(BaseEstimator):
 
 
 class TailProbability(BaseEstimator):
-    """−log of the probability that a normal sample scores as high: one scale for all detectors and modalities.
+    """−log of the probability that a normal sample has at least this score, comparable between detectors.
 
-    At the k-th largest of n calibration scores it is −log(k / (n + 1)), as for conformal p-values. Between them it is
-    linear, so that no two scores become equal, and beyond the largest as if the tail were exponential with the mean
-    excess of the largest tenth. A value above −log α is an alarm at level α; ``p_values`` are the conformal ones,
-    without the lines.
+    At the k-th largest of n calibration scores it is −log(k / (n + 1)), as for conformal p-values. Between the
+    calibration scores it is interpolated linearly, so that different scores stay different. Beyond the largest score
+    it is extrapolated as for an exponential tail with the mean excess of the largest tenth. A value above −log α is
+    an alarm at level α. ``p_values`` are the conformal p-values, without interpolation.
 
     Attributes
     ----------
@@ -177,14 +178,14 @@ class TailProbability(BaseEstimator):
     """
 
     def fit(self, scores):
-        """Learn from (n,) anomaly scores of held-out normal samples, n >= 2."""
+        """Store (n,) anomaly scores of held-out normal samples, n >= 2, and learn ``scale_``."""
         self.calibration_ = np.sort(_scores_of_normals(scores, 2))
         tail = self.calibration_[-max(2, len(self.calibration_) // 10) :]
         self.scale_ = float((tail - tail[0]).mean()) or float(np.ptp(self.calibration_)) or 1.0
         return self
 
     def transform(self, scores) -> np.ndarray:
-        """(n,) float64, rising with the score; 0 is as normal as can be, 3 about one normal sample in twenty."""
+        """(n,) float64, increasing with the score; about one normal sample in twenty has a value above 3."""
         scores, n = np.asarray(scores, dtype=np.float64), len(self.calibration_)
         knots, first = np.unique(self.calibration_, return_index=True)
         surprise = np.interp(scores, knots, -np.log((n - first) / (n + 1)))

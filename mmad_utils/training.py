@@ -1,8 +1,9 @@
-"""The one training loop, and the base of every deep detector.
+"""The training loop, and the base class of all deep detectors.
 
-``train`` shuffles, steps, averages, watches for NaN, keeps the history, and can stop and resume; what a step does
-(one optimiser or three, a penalty, an adversary) belongs to the caller. ``DeepDetector`` joins it to the detector
-contract, so that a variant says only what differs: its network, its loss, its score.
+``train`` shuffles the data, calls a step for each batch, averages the recorded values and raises an error if the loss
+is not finite. It returns the history, can stop early, and can resume from a checkpoint. The step is given by the
+caller; it may use several optimisers, a penalty or an adversarial network. ``DeepDetector`` uses the loop for
+detectors, so that a variant defines only its network, its loss and its score.
 """
 
 from __future__ import annotations
@@ -44,21 +45,21 @@ __all__ = [
 ]
 
 
-SMALL_STEP = 2**24  # multiply-adds of a pass over a batch, less than a millisecond of one core: one thread does it
+SMALL_STEP = 2**24  # multiply-adds of a forward pass, below a millisecond on one core; smaller steps use one thread
 
 
 class TrainingError(RuntimeError):
-    """Training cannot go on; the message says where it stopped and what to change."""
+    """Training cannot continue; the message says where it stopped and what to change."""
 
 
 def resolve_device(device: str) -> torch.device:
-    """``"auto"`` is the GPU where there is one; any other name is PyTorch's."""
+    """The device of a name: ``"auto"`` is the GPU if there is one, else the CPU; other names are PyTorch's."""
     return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
 
 
 @contextmanager
 def seeded(random_state) -> Iterator[torch.Generator]:
-    """Seed PyTorch for the block and restore its global state after it.
+    """Seed PyTorch during a block, and restore its global random state afterwards.
 
     Parameters
     ----------
@@ -68,7 +69,7 @@ def seeded(random_state) -> Iterator[torch.Generator]:
     Yields
     ------
     torch.Generator
-        On the CPU, for the draws that the block makes itself; initialisation and dropout follow the same seed.
+        Generator on the CPU, for the random numbers of the block; initialisation and dropout use the same seed.
     """
     seed = int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
     with torch.random.fork_rng():
@@ -78,19 +79,19 @@ def seeded(random_state) -> Iterator[torch.Generator]:
 
 @contextmanager
 def limited_threads(network: nn.Module, rows: int, shape: Sequence[int] = ()) -> Iterator[None]:
-    """One thread for PyTorch while a small network is trained in the block; a large one keeps all.
+    """Limit PyTorch to one thread during a block that trains a small network; for a large network do nothing.
 
-    The threads of a small step wait for each other longer than they work, above all where other processes use the
-    cores. The choice depends on the network and the batch only, never on the machine.
+    In a small step, the synchronisation of threads takes longer than the computation, in particular if other
+    processes use the cores. The choice depends only on the network and the batch, not on the machine.
 
     Parameters
     ----------
     network : torch.nn.Module
     rows : int
-        Samples a batch.
+        Samples per batch.
     shape : sequence of int, default=()
-        Of a sample, (C, H, W) for images: the weights of a convolution are taken to be used at H W / 4 positions,
-        which is exact for one that halves the image.
+        Shape of a sample, (C, H, W) for images. It is assumed that the weights of a convolution are used at H W / 4
+        positions, which is exact for a convolution that halves the image.
     """
     positions = max(1, math.prod(shape[1:]) // 4)
     weights = sum(weight.numel() * (positions if weight.ndim == 4 else 1) for weight in network.parameters())
@@ -106,20 +107,21 @@ def limited_threads(network: nn.Module, rows: int, shape: Sequence[int] = ()) ->
 
 
 class Adam:
-    """Adam for networks of small layers: the updates of ``torch.optim.Adam``, for all parameters at once.
+    """Adam for networks with small layers: the updates of ``torch.optim.Adam``, for all parameters at once.
 
     m ← β₁ m + (1 − β₁) g,  v ← β₂ v + (1 − β₂) g²,  θ ← θ − lr (m / (1 − β₁ᵗ)) / (√(v / (1 − β₂ᵗ)) + ε)
 
-    with β₁ = 0.9, β₂ = 0.999 and ε = 1e-8. On the CPU the results are bitwise those of PyTorch, which calls these
-    operations for each parameter; with layers of a few hundred weights the calls take longer than the arithmetic.
+    with β₁ = 0.9, β₂ = 0.999 and ε = 1e-8. On the CPU the results are bitwise equal to those of PyTorch. PyTorch
+    calls these operations for each parameter; for layers of a few hundred weights, the calls take longer than the
+    arithmetic.
 
     Parameters
     ----------
     parameters : iterable of torch.nn.Parameter
-        Those that have no gradient at the first step stay as they are; later, no gradient is a gradient of 0.
+        A parameter without a gradient at the first step is never updated. At later steps, a missing gradient is 0.
     lr : float
     weight_decay : float, default=0.0
-        λ in g + λ θ, which takes the place of g.
+        λ of the penalty: g is replaced by g + λ θ.
 
     References
     ----------
@@ -131,7 +133,7 @@ class Adam:
         self.lr, self.weight_decay, self.steps = lr, weight_decay, 0
 
     def zero_grad(self) -> None:
-        """Forget the gradients."""
+        """Remove the gradients of all parameters."""
         for parameter in self.parameters:
             parameter.grad = None
 
@@ -158,13 +160,13 @@ class Adam:
         torch._foreach_addcdiv_(self.parameters, self._means, self._denominators, size)
 
     def _like_parameters(self, flat: Tensor) -> list[Tensor]:
-        """The parts of a flat tensor in the shapes of the parameters; they share its memory."""
+        """Views of a flat tensor in the shapes of the parameters."""
         parts = flat.split([parameter.numel() for parameter in self.parameters])
         return [part.view(parameter.shape) for part, parameter in zip(parts, self.parameters)]
 
 
 def update(optimizer: torch.optim.Optimizer | Adam, loss: Tensor) -> None:
-    """One step of the optimiser down the gradient of ``loss``."""
+    """Make one step of the optimiser to minimise ``loss``."""
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
@@ -183,29 +185,31 @@ def train(
     settings: Mapping[str, Any] | None = None,
     verbose: bool = False,
 ) -> list[dict[str, float]]:
-    """Run ``step`` over shuffled batches, epoch by epoch.
+    """Train: call ``step`` for shuffled batches, in a loop over epochs.
 
     Parameters
     ----------
     step : ``callable(*batch) -> dict`` of scalars
-        Does one update and returns what to record; its first entry is the loss that is watched.
+        Makes one update and returns the values to record. The first entry is the loss, which must stay finite.
     data : sequence of tensors, each (n, ...)
-        Shuffled together; every batch holds the same rows of each. Batches differ by at most one row in size, so
-        none is too small for batch normalisation.
+        Shuffled together; every batch has the same rows of each tensor. The sizes of batches differ by at most one
+        row, so no batch is too small for batch normalisation.
     epochs, batch_size : int
-        Passes over the data; largest number of rows a batch.
+        Number of passes over the data; largest number of rows per batch.
     generator : torch.Generator
-        Source of the shuffles (and of the caller's noise); part of the checkpoint.
+        Random generator of the shuffling (and of the noise in ``step``); its state is part of the checkpoint.
     after_epoch : callable(history) -> bool, optional
-        Is called after each epoch, and may add to its entry of the history; training ends early when it returns True.
+        Called after each epoch; it may add entries to the last dict of the history. If it returns True, training
+        stops.
     checkpoint : path, optional
-        Written after every epoch, with what ``after_epoch`` changed. If it exists, training goes on from there, with
-        the bits of an uninterrupted run. With an ``after_epoch``, a run that ended early is not continued. It needs
-        ``stateful``.
+        File that is written after every epoch, after the call of ``after_epoch``. If it exists, training resumes from
+        it, and the result is bitwise that of an uninterrupted run. If ``after_epoch`` stopped the run, it is not
+        resumed. A checkpoint needs ``stateful``.
     stateful : dict of objects with ``state_dict`` and ``load_state_dict``, optional
-        Modules, optimisers and schedulers that the checkpoint holds.
+        Modules, optimisers and schedulers that are stored in the checkpoint.
     settings : dict of plain values, optional
-        What else must be the same for a checkpoint to be gone on with; data, seed and batch size are checked anyway.
+        Further values that must be equal to those of the checkpoint to resume. The number of samples, the seed and
+        the batch size are always checked.
     verbose : bool
         Show a progress bar.
 
@@ -217,9 +221,9 @@ def train(
     Raises
     ------
     TrainingError
-        The loss became NaN or infinite; the checkpoint belongs to other data, settings or another seed.
+        The loss is NaN or infinite, or the checkpoint belongs to other data, other settings or another seed.
     DetectorError
-        The checkpoint is damaged or no such file.
+        The checkpoint is damaged, or the file is not a checkpoint.
     """
     n = len(data[0])
     if n == 0 or any(len(part) != n for part in data):
@@ -229,12 +233,14 @@ def train(
     history: list[dict[str, float]] = []
     identity = {"n": n, "seed": generator.initial_seed(), "batch_size": batch_size, **(settings or {})}
     if checkpoint is not None and not stateful:
-        raise TrainingError("a checkpoint needs `stateful`: name the modules and optimisers that it must hold.")
+        raise TrainingError("a checkpoint needs `stateful`: give the modules and optimisers to store in it.")
     ended = False
     if checkpoint is not None and Path(checkpoint).exists():
         history, ended = _resume(checkpoint, identity, generator, stateful or {})
     if len(history) > epochs:
-        raise TrainingError(f"{checkpoint} has {len(history)} epochs, more than the {epochs} that are asked for.")
+        raise TrainingError(
+            f"{checkpoint} has {len(history)} epochs, more than the {epochs} requested. Increase epochs or delete it."
+        )
     if ended and after_epoch is not None:
         return history
     bar = tqdm(range(len(history), epochs), initial=len(history), total=epochs, disable=not verbose, unit="epoch")
@@ -264,12 +270,12 @@ def train(
 
 
 def epoch_log(path: str | Path, epochs: int) -> Callable[[list[dict[str, float]]], None]:
-    """A function for ``after_epoch``: appends a line to a text file, with the losses and the time that is left."""
+    """Function for ``after_epoch`` that appends a line to a text file, with the losses and the remaining time."""
     start, first = time.monotonic(), 0
 
     def write(history):
         nonlocal first
-        first = first or len(history)  # the first epoch of this process; a resumed run has earlier ones
+        first = first or len(history)  # first epoch of this process; a resumed run has earlier epochs
         seconds = (time.monotonic() - start) / (len(history) - first + 1) * (epochs - len(history))
         losses = ", ".join(f"{key} {value:.4g}" for key, value in history[-1].items())
         with Path(path).open("a", encoding="utf-8") as file:
@@ -286,7 +292,7 @@ def _rng_states(generator: torch.Generator) -> dict[str, Any]:
 
 
 def _resume(checkpoint, identity, generator, stateful) -> tuple[list[dict[str, float]], bool]:
-    """The history of the checkpoint, and whether ``after_epoch`` ended that run; restores all that it holds."""
+    """Restore the states of a checkpoint; return its history, and whether ``after_epoch`` stopped that run."""
     saved = load_state(checkpoint)
     try:
         theirs = {**saved.get("identity", {}), "states": sorted(saved.get("states", {}))}
@@ -306,17 +312,18 @@ def _resume(checkpoint, identity, generator, stateful) -> tuple[list[dict[str, f
         return list(saved["history"]), bool(saved.get("ended", False))
     except TrainingError:
         raise
-    except Exception as error:  # whatever a state of a wrong type leads to
+    except Exception as error:  # a state of a wrong type can raise any error
         raise DetectorError(
-            f"{checkpoint} does not hold the state of this run ({type(error).__name__}: {error}): delete the file."
+            f"{checkpoint} does not contain the state of this run ({type(error).__name__}: {error}): delete the file."
         ) from error
 
 
 @contextmanager
 def size_limited(weights: Mapping[str, Tensor]) -> Iterator[None]:
-    """Raise a DetectorError when modules made in this block outgrow ``weights``, before their memory is filled.
+    """Raise a `DetectorError` if modules that are built in this block are larger than ``weights``.
 
-    Twice the number of tensors and of elements is allowed, as a module may register a tensor again.
+    The limits are twice the numbers of tensors and of elements, because a module may register a tensor again. The
+    error is raised while the modules are built, before they use much memory.
     """
     thread, tensors, elements = threading.get_ident(), 2 * len(weights) + 64, 2**20
     elements += 2 * sum(tensor.numel() for tensor in weights.values())
@@ -327,7 +334,9 @@ def size_limited(weights: Mapping[str, Tensor]) -> Iterator[None]:
             return
         tensors, elements = tensors - 1, elements - tensor.numel()
         if tensors < 0 or elements < 0:
-            raise DetectorError("the parameters ask for a larger network than the one that was saved with them.")
+            raise DetectorError(
+                "the parameters define a larger network than the one that was saved with them: the file is damaged."
+            )
 
     handles = [
         nn.modules.module.register_module_parameter_registration_hook(count),
@@ -341,36 +350,38 @@ def size_limited(weights: Mapping[str, Tensor]) -> Iterator[None]:
 
 
 class NetworkState(Stateful, abc.ABC):
-    """Saves the fitted attribute ``network_`` as its tensors, and loads them into a network that is built anew.
+    """Mixin that saves the fitted attribute ``network_`` as tensors, and loads them into a rebuilt network.
 
-    It stands before the base class that is ``Stateful``: ``class DeepDetector(NetworkState, Detector)``. A subclass
-    defines ``_rebuild``. Without ``network_``, before ``fit`` for example, the state is that of the base class.
+    It must precede the base class that is ``Stateful``: ``class DeepDetector(NetworkState, Detector)``. A subclass
+    defines ``_rebuild``. Without ``network_``, for example before ``fit``, the state is that of the base class.
     """
 
-    network_: Any  # an nn.Module, or an nn.ModuleDict of several
+    network_: Any  # nn.Module, or nn.ModuleDict of several networks
 
     @abc.abstractmethod
     def _rebuild(self, weights: Mapping[str, Tensor]) -> nn.Module:
-        """A network with the layers, dtype, device and mode of the fitted one, and any weights.
+        """Build a network with the layers, dtype, device and mode of the fitted one, and arbitrary weights.
 
-        The parameters and the other fitted attributes are restored before. The caller fills in ``weights``; where
-        the layers depend on them, their names and shapes can be read here.
+        The parameters and the other fitted attributes are restored before the call. The caller loads ``weights``; if
+        the layers depend on them, this method can read their names and shapes.
         """
 
     def get_state(self) -> dict[str, Any]:
-        """As the base class, with the network as its tensors."""
+        """State of the base class, with the network as tensors."""
         state = super().get_state()
         if "network_" in state["fitted"]:
             state["fitted"]["network_"] = self.network_.state_dict()
         return state
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Undo ``get_state`` on a new object; PyTorch's global random generator stays as it is.
+        """Restore the state that ``get_state`` returned, on a new object.
+
+        PyTorch's global random generator is not changed.
 
         Raises
         ------
         DetectorError
-            ``_rebuild`` makes a network that is larger than the tensors of the state.
+            ``_rebuild`` builds a network that is larger than the tensors of the state.
         """
         fitted = dict(state["fitted"])
         weights = fitted.pop("network_", None)
@@ -383,39 +394,40 @@ class NetworkState(Stateful, abc.ABC):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class DeepDetector(NetworkState, Detector):
-    """Base of the detectors that train a network; works on tables and on small images.
+    """Base class of detectors that train a network, for tables and small images.
 
-    A variant defines ``build``, ``loss`` and ``batch_score`` (and ``batch_map`` where it can localise), and overrides
-    ``optimise`` where one optimiser is not enough. It is a dataclass and declares only the parameters that it adds,
-    or to which it gives another default.
+    A variant defines ``build``, ``loss`` and ``batch_score``, and ``batch_map`` if it can localise anomalies. It
+    overrides ``optimise`` if one optimiser is not enough. It is a dataclass and declares only the parameters that it
+    adds, or whose default it changes.
 
-    Images come in as uint8 (n, H, W, C) and reach the network as float32 (n, C, H, W) in [0, 1]; tables reach it
-    as (n, d), unscaled: put a ``StandardScaler`` before it in a pipeline. Tables are trained on in float32 and
-    scored in float64, so that the score of a row does not depend on its batch.
+    Images are given as uint8 (n, H, W, C), and the network receives float32 (n, C, H, W) in [0, 1]. The network
+    receives tables as (n, d), unscaled: put a ``StandardScaler`` before the detector in a pipeline. For tables,
+    training uses float32 and scoring float64, so that the score of a row does not depend on its batch.
 
     Parameters
     ----------
     epochs : int, default=50
-        Passes over the training data. 0 leaves the network untrained, the control that every deep detector
-        should be compared with.
+        Number of passes over the training data. With 0 the network stays untrained; this is a control for every deep
+        detector.
     batch_size : int, default=64
     learning_rate, weight_decay : float, default=1e-3 and 0
-        Of Adam.
+        Parameters of Adam.
     n_estimators : int, default=1
-        Networks trained from different seeds. Their scores, each standardised by mean and standard deviation of its
-        training scores, are averaged: what one network sees by chance evens out.
+        Number of networks, trained from different seeds. The scores of each network are standardised by the mean and
+        standard deviation of its training scores, and then averaged. This reduces the variance due to initialisation
+        and shuffling.
     contamination : float in (0, 0.5], default=0.05
         Share of the training scores above the threshold.
     device : str, default="auto"
     random_state : int, RandomState or None, default=None
-        With an int, two fits on one machine agree to the bit.
+        With an int, two fits on one machine are bitwise equal.
     verbose : bool, default=False
 
     Attributes
     ----------
-    network_ : torch.nn.Module, everything that is trained (with one estimator)
-    estimators_ : list of detectors with one network each (with several)
-    history_ : list of dict, the mean of each recorded scalar, one dict an epoch; of several networks, the mean
+    network_ : torch.nn.Module, all trained parts (if n_estimators is 1)
+    estimators_ : list of detectors with one network each (if n_estimators is larger)
+    history_ : list of dict, the mean of each recorded scalar, one dict per epoch; averaged over the networks
     input_shape_ : tuple of int, (d,) or (C, H, W)
     """
 
@@ -433,21 +445,24 @@ class DeepDetector(NetworkState, Detector):
 
     @abc.abstractmethod
     def build(self, shape: tuple[int, ...]) -> nn.Module:
-        """The network for samples of this shape, (d,) or (C, H, W); several go into one ``nn.ModuleDict``."""
+        """Build the network for samples of a shape, (d,) or (C, H, W); several networks as an ``nn.ModuleDict``."""
 
     def loss(self, batch: Tensor, generator: torch.Generator) -> Tensor:
-        """Scalar to minimise; ``generator`` is for the noise that the loss draws, if any.
+        """Scalar to minimise; ``generator`` is the random generator for noise in the loss.
 
-        It is not abstract: a variant that overrides ``optimise`` may do without it.
+        The method is not abstract, because a variant that overrides ``optimise`` may not need it.
         """
         raise NotImplementedError(f"{type(self).__name__} has no loss: define loss(batch, generator) or optimise.")
 
     @abc.abstractmethod
     def batch_score(self, batch: Tensor, generator: torch.Generator) -> Tensor:
-        """(n, ...) -> (n,), higher is more anomalous; ``generator`` starts anew at every call from outside."""
+        """Scores of a batch, (n, ...) -> (n,), higher is more anomalous.
+
+        ``generator`` is seeded again at every call of ``anomaly_score``.
+        """
 
     def optimise(self, data: Tensor, generator: torch.Generator) -> list[dict[str, float]]:
-        """Train ``network_`` on ``data``; returns the history. Here: Adam on ``loss``."""
+        """Train ``network_`` on ``data`` and return the history; the default minimises ``loss`` with Adam."""
         optimizer = Adam(self.network_.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
 
         def step(batch):
@@ -466,9 +481,9 @@ class DeepDetector(NetworkState, Detector):
         min_steps: int = 0,
         **options,
     ):
-        """``train`` with this detector's epochs and batch size.
+        """Call ``train`` with the epochs and the batch size of this detector.
 
-        On small data ``epochs`` is raised until there are ``min_steps`` batches; only ``epochs=0`` stays as it is.
+        For small data, ``epochs`` is increased until there are at least ``min_steps`` batches, unless it is 0.
         """
         batches = math.ceil(len(data) / max(self.batch_size, 1))
         epochs = max(self.epochs, math.ceil(min_steps / batches)) if self.epochs else 0
@@ -477,7 +492,7 @@ class DeepDetector(NetworkState, Detector):
 
     @available_if(lambda self: hasattr(self, "batch_map"))
     def anomaly_map(self, X) -> np.ndarray:
-        """How anomalous each pixel is, (n, H, W) float64; of several networks the plain mean of their maps."""
+        """Anomaly maps, (n, H, W) float64; for several networks, the unweighted mean of their maps."""
         check_is_fitted(self)
         X = self._check(X, reset=False)
         if len(self.input_shape_) == 1:
@@ -502,18 +517,18 @@ class DeepDetector(NetworkState, Detector):
                 raise DetectorError(f"fitted on samples of shape {self.input_shape_}, got {shape}.")
         elif len(X) < 2 or (X[:1] == X).all():
             raise DetectorError(
-                f"the {len(X)} training samples hold nothing to learn from: give at least two that differ."
+                f"the {len(X)} training samples are all equal, or there is only one: give at least two that differ."
             )
         return X
 
     def _tensor(self, X: np.ndarray) -> Tensor:
-        data = torch.tensor(np.ascontiguousarray(X))  # a copy; PyTorch takes no reversed array
+        data = torch.tensor(np.ascontiguousarray(X))  # copied, because PyTorch does not accept reversed arrays
         return data.permute(0, 3, 1, 2).float().div_(255) if X.ndim == 4 else data
 
     def _fit(self, X, y):
         data = self._tensor(X).float()
         if not torch.isfinite(data).all():
-            raise DetectorError("X holds values beyond the range of float32: scale it.")
+            raise DetectorError("X has values beyond the range of float32: scale it.")
         self.input_shape_ = tuple(data.shape[1:])
         if self.n_estimators > 1:
             seeds = check_random_state(self.random_state).randint(np.iinfo(np.int32).max, size=self.n_estimators)
@@ -534,7 +549,7 @@ class DeepDetector(NetworkState, Detector):
         self._prepare_scoring(self.network_)
 
     def _prepare_scoring(self, network: nn.Module) -> nn.Module:
-        """The network without dropout, in float64 for tables; it is changed in place."""
+        """Set the network to evaluation mode, and to float64 for tables, in place; return it."""
         return network.eval().double() if len(self.input_shape_) == 1 else network.eval()
 
     def _score(self, X):

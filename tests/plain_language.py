@@ -44,6 +44,7 @@ EXCEPTIONS = {
     r"(?:take|takes|took|taking) place": "happens",
     r"in place of|in-place|in place": "instead of; the usual term for a change without a copy",
     r"decimal places?|places? after the (?:decimal )?point": "digits",
+    r"imgs, pictures, rgb": "names of folders that the reader of image folders recognises",
     r"(?:figure|point|category|exit|status|error|country|source|language|bar) codes": "codes that are not latent",
     r"generative adversarial game": "the term of game theory, where the theory is cited",
     r"(?:student|students'|executed|hard|deep|shallow|whole|stored) cop(?:y|ies)": "files and objects",

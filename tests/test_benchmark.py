@@ -120,7 +120,7 @@ def test_a_detector_of_images_refuses_a_table():
 
 
 def test_paired_modalities_are_measured_elsewhere():
-    with pytest.raises(DetectorError, match=r"several modalities; benchmarks/fusion\.py measures"):
+    with pytest.raises(DetectorError, match=r"several modalities; use benchmarks/fusion\.py"):
         measure("EarlyFusion", "paired_digits", 0)
 
 

@@ -35,14 +35,14 @@ def test_p_values_are_ranks_among_the_half_that_did_not_train(frame, detector):
     np.testing.assert_array_equal(detector.predict(new) == -1, np.array(expected) <= 0.1)
 
 
-def test_the_promise_is_kept_on_new_rows(detector):
+def test_the_false_alarm_rate_on_new_rows_is_nominal(detector):
     rng = np.random.default_rng(1)
     table = pd.DataFrame(rng.normal(size=(6000, 3)), columns=list("abc"))
     alarms = detector.fit(table[:2000]).predict(table[2000:]) == -1
     assert alarms.mean() == pytest.approx(0.1, abs=0.03)
 
 
-def test_too_few_samples_for_the_promise_raise_no_alarm(frame):
+def test_too_few_samples_for_the_nominal_rate_raise_no_alarm(frame):
     detector = CalibratedDetector(DistanceToCenter(), ColumnEncoder(), contamination=0.01).fit_on(
         frame[:20], frame[20:40]
     )
@@ -51,7 +51,7 @@ def test_too_few_samples_for_the_promise_raise_no_alarm(frame):
         clone(detector).fit(frame[:3])
 
 
-def test_a_saved_detector_judges_rows_as_read_the_same(frame, detector, tmp_path):
+def test_a_saved_detector_gives_the_same_results_for_rows_as_read(frame, detector, tmp_path):
     detector.fit(frame).save(tmp_path / "detector.safetensors")
     loaded = Detector.load(tmp_path / "detector.safetensors")
     np.testing.assert_array_equal(loaded.p_values(frame), detector.p_values(frame))
@@ -60,7 +60,7 @@ def test_a_saved_detector_judges_rows_as_read_the_same(frame, detector, tmp_path
     np.testing.assert_array_equal(again.anomaly_score(frame), detector.anomaly_score(frame))
 
 
-def test_pictures_are_judged_and_saved_as_well(tmp_path):
+def test_a_detector_of_images_assesses_and_is_saved(tmp_path):
     rng = np.random.default_rng(0)
     paths = [tmp_path / f"{i}.png" for i in range(8)]
     for path in paths:
@@ -72,23 +72,23 @@ def test_pictures_are_judged_and_saved_as_well(tmp_path):
     assert loaded.anomaly_map(paths[:2]).shape == (2, 32, 32)
 
 
-def test_every_row_is_judged_by_a_detector_that_has_not_learned_from_it(frame, detector):
+def test_every_row_is_scored_by_a_detector_that_was_not_fitted_on_it(frame, detector):
     frame.loc[7, "a"] = 100.0
-    judgement = cross_fit_scores(detector, frame, seed=0)
-    own = judgement.detectors[judgement.fold[7]]
-    assert judgement.scores[7] == pytest.approx(own.anomaly_score(frame[7:8])[0])
-    assert np.bincount(judgement.fold).tolist() == [300, 300]
-    np.testing.assert_array_equal(judgement.alarms, judgement.p_values <= 0.1)
-    assert judgement.scores.argmax() == 7
+    fitted = cross_fit_scores(detector, frame, seed=0)
+    own = fitted.detectors[fitted.fold[7]]
+    assert fitted.scores[7] == pytest.approx(own.anomaly_score(frame[7:8])[0])
+    assert np.bincount(fitted.fold).tolist() == [300, 300]
+    np.testing.assert_array_equal(fitted.alarms, fitted.p_values <= 0.1)
+    assert fitted.scores.argmax() == 7
 
 
 def test_a_calibrating_row_has_its_rank_among_all_of_them_as_p_value(frame, detector):
-    judgement = cross_fit_scores(detector, frame, seed=0)
+    fitted = cross_fit_scores(detector, frame, seed=0)
     for number in (0, 1):
-        own = judgement.fold == number
-        ranks = rankdata(-judgement.detectors[number].anomaly_score(frame[own]), method="max")
-        np.testing.assert_allclose(judgement.p_values[own], ranks / own.sum())
-    assert judgement.alarms.mean() == pytest.approx(0.1)
+        own = fitted.fold == number
+        ranks = rankdata(-fitted.detectors[number].anomaly_score(frame[own]), method="max")
+        np.testing.assert_allclose(fitted.p_values[own], ranks / own.sum())
+    assert fitted.alarms.mean() == pytest.approx(0.1)
 
 
 def test_labelled_anomalies_teach_nobody(frame, detector):
@@ -100,16 +100,16 @@ def test_labelled_anomalies_teach_nobody(frame, detector):
     np.testing.assert_array_equal(cross_fit_scores(detector, wild, y, seed=0).scores[100:], scores)
 
 
-def test_chunks_do_not_change_a_judgement(frame, detector, monkeypatch):
+def test_chunks_do_not_change_the_scores(frame, detector, monkeypatch):
     whole = cross_fit_scores(detector, frame, seed=0)
     monkeypatch.setattr("mmad_utils.calibrated.CHUNK", 70)
     np.testing.assert_allclose(cross_fit_scores(detector, frame, seed=0).scores, whole.scores)
 
 
 def test_a_sample_teaches_where_there_are_too_many_rows(frame, detector):
-    judgement = cross_fit_scores(detector, frame, most=100, seed=0)
-    assert [len(one.tail_.calibration_) for one in judgement.detectors] == [50, 50]
-    assert len(judgement.scores) == 600
+    fitted = cross_fit_scores(detector, frame, most=100, seed=0)
+    assert [len(one.tail_.calibration_) for one in fitted.detectors] == [50, 50]
+    assert len(fitted.scores) == 600
 
 
 @pytest.mark.parametrize("base", [GaussianAnomalyScorer(), IsolationForest(n_estimators=20)])

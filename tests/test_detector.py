@@ -159,7 +159,7 @@ def test_a_damaged_missing_or_foreign_file_is_one_clear_error(tmp_path):
     with pytest.raises(DetectorError, match="is damaged"):
         Detector.load(tmp_path / "cut")
     save_state(tmp_path / "other", {"x": 1})
-    with pytest.raises(DetectorError, match="does not hold a detector"):
+    with pytest.raises(DetectorError, match="does not contain a detector"):
         Detector.load(tmp_path / "other")
 
 
@@ -238,10 +238,10 @@ def test_every_exported_name_exists():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[]", "it holds no state"),
+        ("[]", "it contains no state"),
         ("{", "is damaged or was not written by mmad_utils"),
         ('{"x": {"@strings": [1], "shape": [1]}}', "an array of strings holds something else"),
-        ('{"x": "' + "a" * 600 + '"}', "is 609 characters long, at most 500 can be read"),
+        ('{"x": "' + "a" * 600 + '"}', "has 609 characters; at most 500 can be read"),
     ],
 )
 def test_a_state_that_cannot_be_one_is_refused(tmp_path, monkeypatch, text, message):

@@ -93,7 +93,7 @@ def test_f1_at_the_true_rate_is_the_mean_over_random_breaking_of_ties():
     for _ in range(4000):
         chosen = np.lexsort([rng.random(7), -scores])[:3]  # as many alarms as anomalies
         f1s.append(y[chosen].mean())  # precision, recall and F1 are one number then
-    assert metrics.f1_at_rate(y, scores) == pytest.approx((1 + 2 / 3) / 3)  # 1 sure, 2 of the 3 tied by chance
+    assert metrics.f1_at_rate(y, scores) == pytest.approx((1 + 2 / 3) / 3)  # 1 sure, 2 of the 3 tied
     assert metrics.f1_at_rate(y, scores) == pytest.approx(np.mean(f1s), abs=0.01)
     assert metrics.f1_at_rate(y, np.ones(7)) == pytest.approx(3 / 7)
 
@@ -350,7 +350,7 @@ class Localiser:
 
 
 @pytest.fixture
-def pictures():
+def image_dataset():
     rng = np.random.default_rng(0)
     masks = np.zeros((6, 32, 32), bool)
     masks[3:, 8:16, 8:16] = True
@@ -359,16 +359,16 @@ def pictures():
     return types.SimpleNamespace(X_test=np.zeros((6, 32, 32, 3), np.uint8), y_test=y, masks_test=masks), maps
 
 
-def test_small_maps_are_enlarged_to_the_masks_and_measured_at_full_resolution(pictures):
-    dataset, maps = pictures
+def test_small_maps_are_enlarged_to_the_masks_and_measured_at_full_resolution(image_dataset):
+    dataset, maps = image_dataset
     evaluation = evaluate(Localiser(maps), dataset)
     assert evaluation.maps.shape == dataset.masks_test.shape
     assert evaluation.pixel == pixel_metrics(dataset.masks_test, resize_maps(maps, (32, 32)))
     assert evaluation.as_row()["aupro"] == evaluation.pixel["aupro"] > 0.8
 
 
-def test_maps_can_be_left_out_given_or_insisted_on(pictures, dataset):
-    images, maps = pictures
+def test_maps_can_be_left_out_given_or_insisted_on(image_dataset, dataset):
+    images, maps = image_dataset
     without = evaluate(Localiser(maps), images, maps=False)
     assert without.pixel is without.maps is without.masks is None
     assert evaluate(Localiser(maps), images, maps=True).pixel == evaluate(Localiser(maps), images).pixel is not None
@@ -376,7 +376,7 @@ def test_maps_can_be_left_out_given_or_insisted_on(pictures, dataset):
     forest = IsolationForest(n_estimators=2).fit(dataset.X_train)
     with pytest.raises(MetricError, match=r"^maps=True, but the data set has no masks"):
         evaluate(forest, dataset, maps=True)
-    with pytest.raises(MetricError, match=r"^Maps were given, but the data set has no masks. Leave maps out.$"):
+    with pytest.raises(MetricError, match=r"^Maps were given, but the data set has no masks. Omit maps.$"):
         evaluate(forest, dataset, maps=maps)
     with pytest.raises(MetricError, match=r"^maps=True, but IsolationForest has no anomaly_map"):
         evaluate(forest, images, maps=True)
@@ -388,11 +388,11 @@ def test_maps_can_be_left_out_given_or_insisted_on(pictures, dataset):
 @pytest.mark.parametrize(
     ("y", "scores", "message"),
     [
-        ([0, 0], [1, 2], r"^All 2 labels are 0: .* so the test set needs both\. Draw another split\.$"),
+        ([0, 0], [1, 2], r"^All 2 labels are 0: .* so the test set needs both\. Use another split\.$"),
         ([0], [1], "^All 1 labels are 0"),
         ([1, 1], [1, 2], "All 2 labels are 1"),
         ([], [], r"^There are no samples\. Give at least one normal sample and one anomaly\.$"),
-        ([0, 1, 1], [1, np.nan, 2], r"score of sample 1 is nan.* a loss that diverged or .* gives such scores\.$"),
+        ([0, 1, 1], [1, np.nan, 2], r"score of sample 1 is nan.* a diverged loss or .* gives such scores\.$"),
         ([0, 1, 1], [1, 2, np.inf], "score of sample 2 is inf"),
         ([0, 1], [1, 2, 3], "one score per sample"),
         ([0, 1], [[1], [2]], "one score per sample"),

@@ -36,5 +36,5 @@ def test_a_code_is_as_long_as_asked_for_or_the_root_of_the_features_rounded_up()
     assert code_length(7, (3, 32, 32)) == 7
     assert [code_length(None, shape) for shape in ((1,), (6,), (36,), (3, 32, 32))] == [1, 3, 6, 56]
     assert code_length(None, (3, 32, 32), most=32) == 32 and code_length(40, (3, 32, 32), most=32) == 40
-    with pytest.raises(DetectorError, match="latent_dim is 0: a code needs at least one number"):
+    with pytest.raises(DetectorError, match="latent_dim is 0: give at least 1"):
         code_length(0, (6,))

@@ -192,7 +192,7 @@ def test_arrays_are_shown_in_colours_of_one_scale_masks_and_images_as_they_are()
     assert [axis.get_title() for axis in fig.axes] == ["image", "mask", "one", "two"]
 
 
-def test_pictures_can_be_paths_and_grey(tmp_path):
+def test_images_can_be_paths_and_grey(tmp_path):
     plt.imsave(tmp_path / "a.png", PICTURES[0])
     shown = plots.images([tmp_path / "a.png"]).axes[0].images[0].get_array()
     np.testing.assert_array_equal(shown, PICTURES[0])

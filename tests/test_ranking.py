@@ -70,7 +70,7 @@ def rows_of(X):
     return {row.tobytes() for row in X}
 
 
-def test_each_copy_learns_from_one_half_and_is_measured_on_the_other(X):
+def test_each_clone_is_fitted_on_one_half_and_measured_on_the_other(X):
     fitted, scored = [], []
 
     class Recorder(Column):
@@ -95,7 +95,7 @@ def test_each_copy_learns_from_one_half_and_is_measured_on_the_other(X):
     assert table.loc["a", "shuffled"] == pytest.approx(np.mean(areas))
 
 
-def test_stability_and_top_compare_the_two_copies_and_agreement_takes_the_copy_that_is_new_to_a_sample(X):
+def test_stability_and_top_compare_the_two_clones_and_agreement_uses_the_clone_not_fitted_on_a_sample(X):
     class FromMedian(Column):
         def fit(self, X, y=None):
             self.median_ = np.median(X[:, 0])
@@ -121,7 +121,7 @@ def test_stability_and_top_compare_the_two_copies_and_agreement_takes_the_copy_t
     assert list(table) == ["agreement", "stability", "top", "shuffled", "seconds", "repeats", "left_out"]
 
 
-def test_every_copy_has_a_seed_of_its_own_that_the_seed_of_the_comparison_sets(X):
+def test_every_clone_has_its_own_seed_set_by_the_seed_of_the_comparison(X):
     seeds = []
 
     class Seeded(Column):
@@ -279,7 +279,7 @@ def test_no_detector_in_time_is_an_error(X, clock):
 
 def test_a_detector_whose_scores_are_all_equal_is_left_out(X):
     table = ranking.compare({"a": Column(0), "constant": Column(0, 0.0)}, X, repeats=1)
-    reason = "its scores are all equal or not finite: it has nothing to say here"
+    reason = "its scores are all equal or not finite"
     assert table.loc["constant", "left_out"] == reason and table.index[-1] == "constant"
 
 
@@ -308,7 +308,7 @@ def test_detectors_are_chosen_by_set_or_by_name():
     assert len(ranking.choose("thorough", "tabular")) > len(ranking.choose("quick", "tabular"))
     with pytest.raises(DetectorError, match="did you mean KNNDistance"):
         ranking.choose("KNNDistanc", "tabular")
-    with pytest.raises(DetectorError, match="KNNDistance does not take pictures alone"):
+    with pytest.raises(DetectorError, match="KNNDistance does not take images alone"):
         ranking.choose("KNNDistance", "image")
     with pytest.raises(DetectorError, match="PaDiM does not take tables"):
         ranking.choose("PaDiM", "tabular")
@@ -405,9 +405,9 @@ def test_a_clique_joins_neighbours_of_which_no_two_differ(differ, cliques):
 @pytest.mark.parametrize(
     ("n", "k", "message"),
     [
-        (9, 1, "1 detectors; at least two"),
-        (5, 2, "5 data sets are too few: 2 detectors can differ on at least 6"),
-        (6, 3, "6 data sets are too few: 3 detectors can differ on at least 7"),
+        (9, 1, "1 detectors: give at least two"),
+        (5, 2, "5 data sets are too few: with 2 detectors, at least 6"),
+        (6, 3, "6 data sets are too few: with 3 detectors, at least 7"),
     ],
 )
 def test_too_few_detectors_or_data_sets_are_refused(rng, n, k, message):

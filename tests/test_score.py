@@ -137,7 +137,7 @@ def test_images_are_scored_by_name(tmp_path):
         score_file(detector, tmp_path / "scores.csv", tmp_path / "other.csv")
 
 
-def test_the_excess_counts_the_chance_in_the_calibration():
+def test_the_excess_probability_includes_the_randomness_of_the_calibration():
     rng = np.random.default_rng(0)
     m, n, rate = 99, 400, 0.05
     calibration = np.sort(rng.random((4000, m)), axis=1)

@@ -68,7 +68,7 @@ def test_conformal_thresholds_of_nineteen_scores_by_hand():
     assert QuantileThreshold().fit(np.arange(101)).threshold_ == pytest.approx(95)
 
 
-def test_too_few_calibration_scores_never_alarm_rather_than_break_the_promise(rng):
+def test_too_few_calibration_scores_never_alarm_because_the_nominal_rate_cannot_be_held(rng):
     threshold = ConformalThreshold(0.01).fit(rng.normal(size=50))
     assert threshold.threshold_ == np.inf
     assert not threshold.predict([1e9]).any()

@@ -127,7 +127,7 @@ def test_a_table_has_no_map(line):
 
 @pytest.mark.parametrize("X", [np.zeros((9, 3)), np.ones((9, 8, 8, 1), np.uint8), np.ones((1, 8, 8, 1), np.uint8)])
 def test_training_samples_without_differences_are_refused(X):
-    with pytest.raises(DetectorError, match="hold nothing to learn from: give at least two that differ"):
+    with pytest.raises(DetectorError, match="are all equal, or there is only one: give at least two that differ"):
         SmallAutoEncoder().fit(X)
 
 
@@ -246,7 +246,7 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path, line):
     state = load_state(tmp_path / "run")
     del state["states"]["model"]["0.weight"]
     save_state(tmp_path / "run", state)
-    with pytest.raises(DetectorError, match="does not hold the state of this run"):
+    with pytest.raises(DetectorError, match="does not contain the state of this run"):
         _run(tmp_path, 2, torch.from_numpy(line))
 
 

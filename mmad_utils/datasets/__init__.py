@@ -1,4 +1,4 @@
-"""`load("name")` gives a `Dataset`: normal samples to train on, normal and anomalous ones to test on."""
+"""Data sets by name: `load` returns a `Dataset` with normal training samples and labelled test samples."""
 
 from __future__ import annotations
 
@@ -30,14 +30,15 @@ LONGEST_NAME = 200  # bytes
 
 
 def load(name: str, *, data_home: str | Path | None = None, seed: int = 0) -> Dataset:
-    """Load a data set by name; see `names` for what there is.
+    """Load a data set by name; see `names` for the available data sets.
 
     Parameters
     ----------
-    name : such as "breast_cancer", "digits/3", "mvtec/hazelnut" or "injected/local/breast_cancer"
-    data_home : the folder of given and downloaded data; else $MMAD_DATA_HOME, else data/
-    seed : int >= 0, of the split, and of what is generated. Where the files bring a split of their own, seed 0
-        keeps it and any other seed redraws the normals into the same two sizes
+    name : for example "breast_cancer", "digits/3", "mvtec/hazelnut" or "injected/local/breast_cancer"
+    data_home : folder of the user's and of downloaded data; default: $MMAD_DATA_HOME, else data/
+    seed : int >= 0, seed of the split and of generated data
+        If the files define a split, seed 0 keeps it. Any other seed draws a new split of the normal samples into
+        sets of the same sizes.
 
     Returns
     -------
@@ -46,7 +47,7 @@ def load(name: str, *, data_home: str | Path | None = None, seed: int = 0) -> Da
     Raises
     ------
     DatasetError
-        Unknown name, files that are missing (the message says what belongs where) or damaged, no network.
+        Unknown name, missing files (the message says which files are expected where), damaged files, no network.
 
     Examples
     --------
@@ -86,12 +87,12 @@ def load(name: str, *, data_home: str | Path | None = None, seed: int = 0) -> Da
 
 
 def names() -> list[tuple[str, str, str]]:
-    """Pattern, modality and description of every data set."""
+    """Name pattern, modality and description of every data set."""
     return [(entry["name"], entry["modality"], entry["description"]) for entry in record.manifest()]
 
 
 def describe(name: str, home: Path) -> dict[str, Any]:
-    """The manifest's entry of a name, or the error for a name that does not exist."""
+    """The entry of a data set in the manifest; raises an error for a name that does not exist."""
     _check_name(name)
     try:
         return record.about(name)
@@ -100,7 +101,7 @@ def describe(name: str, home: Path) -> dict[str, Any]:
 
 
 def concrete_names(home: Path) -> list[str]:
-    """The names that `load` takes as they stand; for folders of the user's own, what lies below `home`."""
+    """All names that `load` accepts; for the user's own data, the names of the files and folders below `home`."""
     tables = {path.stem for path in (home / "tables").glob("*.*") if path.suffix in (".npz", ".mat", ".csv")}
     categories = {f"mvtec/{category}" for category in ("hazelnut", "zipper")}
     for family in mvtec.FAMILIES:
@@ -122,16 +123,16 @@ def concrete_names(home: Path) -> list[str]:
 
 
 def _check_name(name: str) -> None:
-    """Refuse a name that is no text, too long, or not the relative path of a file."""
+    """Raise a `DatasetError` if a name is not text, too long, or not a relative path."""
     if not isinstance(name, str) or len(name.encode(errors="replace")) > LONGEST_NAME:
         shown = f"{name[:40]!r}..., {len(name)} characters" if isinstance(name, str) else repr(name)[:60]
         raise DatasetError(f"{shown}: the name of a data set is a text of at most {LONGEST_NAME} bytes.")
     if not name.isprintable() or "\\" in name or any(part in ("", ".", "..") for part in name.split("/")):
-        raise DatasetError(f"unknown data set {name!r}: names are words with / between them, such as 'digits/3'.")
+        raise DatasetError(f"unknown data set {name!r}: names are words separated by /, such as 'digits/3'.")
 
 
 def _unknown(name: str, home: Path) -> DatasetError:
-    """The error for a name that does not exist, with the nearest that does."""
+    """The error for a name that does not exist, with the most similar name."""
     near = difflib.get_close_matches(name, concrete_names(home), n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     return DatasetError(f"unknown data set {name!r}.{hint} There are: {', '.join(n for n, _, _ in names())}.")

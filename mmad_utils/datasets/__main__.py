@@ -1,4 +1,4 @@
-"""python -m mmad_utils.datasets list | fetch NAME | check NAME | generate NAME."""
+"""Command line of the data sets: ``python -m mmad_utils.datasets list | fetch NAME | check NAME | generate NAME``."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from . import check_images, data_home, describe, load, record
 from .download import OPENML_TABLES, fetch
 from .mvtec import generate
 
-SHARED = ("openml", "split_csv")  # folders beside the categories or tables
+SHARED = ("openml", "split_csv")  # folders that are not categories or tables
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; 0 when it went well, 2 with one error message when not."""
+    """Run one command; return the exit status 0, or 2 after an error message."""
     parser = argparse.ArgumentParser(prog="python -m mmad_utils.datasets", description=__doc__)
     parser.add_argument("--data-home", type=Path, help="folder of the data (default: $MMAD_DATA_HOME, else data/)")
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("list", help="every data set: name, modality, whether at hand, source")
+    commands.add_parser("list", help="list the data sets: name, modality, available files, source")
     for command, text in (
         ("fetch", "download a data set"),
-        ("check", "read all of a data set and describe it"),
+        ("check", "read a whole data set and describe it"),
     ):
         commands.add_parser(command, help=text).add_argument("name")
     making = commands.add_parser("generate", help="write a synthetic category in MVTec's layout")
@@ -56,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def show_list(home: Path) -> None:
-    """One row for each pattern: name, modality, what of it is at hand, source."""
+    """Print one row for each name pattern: name, modality, available data, source."""
     for entry in record.manifest():
         name = entry["name"]
         if not entry["layout"]:
@@ -67,17 +67,17 @@ def show_list(home: Path) -> None:
 
 
 def show_fetch(name: str, home: Path) -> None:
-    """Download what there is to download, and print where it lies."""
+    """Download the files of a data set, and print their paths."""
     entry = describe(name, home)
     if not entry["layout"]:
-        raise record.DatasetError(f"{name} is always there; nothing is fetched for it.")
+        raise record.DatasetError(f"{name} is always available; no files are fetched for it.")
     print(f"origin   {entry['source']}\nlicence  {entry['licence']}")
     for path in fetch(name, home):
         print(path)
 
 
 def at_hand(name: str, home: Path) -> list[str]:
-    """What of a pattern lies below `home`."""
+    """The data of a name pattern that are available below `home`."""
     if name.startswith("mnist"):
         return ["at hand"] if [*home.glob("**/t10k-images-idx3-ubyte*")] else []
     if name.startswith("tables/openml"):
@@ -94,7 +94,7 @@ def at_hand(name: str, home: Path) -> list[str]:
 
 
 def show_check(name: str, home: Path) -> None:
-    """Load a data set, which checks every file of it, and print what it is."""
+    """Load a data set, which checks all its files, and print a description."""
     dataset = load(name, data_home=home)
     anomalies = int(dataset.y_test.sum())
     print(f"name      {dataset.name} ({dataset.modality})")
@@ -113,7 +113,7 @@ def show_check(name: str, home: Path) -> None:
     if "kinds_test" in dataset.source:
         kinds, counts = np.unique(dataset.source["kinds_test"], return_counts=True)
         print(f"kinds     {', '.join(f'{count} {kind}' for kind, count in zip(kinds, counts))}")
-    print(f"masks     {'none' if dataset.masks_test is None else 'exact, one a test picture'}")
+    print(f"masks     {'none' if dataset.masks_test is None else 'exact, one per test image'}")
     for key in ("origin", "licence", "sha256"):
         print(f"{key:9} {dataset.source[key]}")
 

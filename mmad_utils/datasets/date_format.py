@@ -1,4 +1,4 @@
-"""Dates as text: which format a column has, and dates as seconds."""
+"""Dates as text: detection of the format of a column, and conversion to seconds."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pandas as pd
 
 __all__ = ["date_format", "has_day", "parse_dates"]
 
-FIRST, LAST = np.datetime64("1678-01-01"), np.datetime64("2262-01-01")  # what nanoseconds in 64 bits can hold
+FIRST, LAST = np.datetime64("1678-01-01"), np.datetime64("2262-01-01")  # limits of nanoseconds in 64 bits
 DAYS = (
     "%Y-%m-%d", "%Y/%m/%d", "%Y.%m.%d", "%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y", "%d.%m.%y",
     "%d/%m/%y", "%m/%d/%y", "%d-%m-%y", "%m-%d-%y", "%d %b %Y", "%d-%b-%Y", "%d-%b-%y", "%b %d, %Y", "%d %B %Y",
@@ -26,17 +26,17 @@ PARTS = {
     "%Y": r"\d{4}", "%f": r"\d{1,9}", "%p": "[AaPp][Mm]", "%z": r"(?:Z|[+-]\d\d:?\d\d)", "%b": "[A-Za-z]{3}",
     "%B": "[A-Za-z]{3,9}",
 }  # fmt: skip
-SAMPLE = 20  # distinct cells that choose the formats to try on all
+SAMPLE = 20  # number of distinct cells that select the formats to try on all cells
 
 
 def parse_dates(cells: pd.Series, form: str) -> np.ndarray:
-    """(n,) float64 seconds since 1970 (UTC); NaN where missing, of another format, or outside of 1678 to 2261."""
+    """Dates as seconds since 1970 (UTC), (n,) float64; NaN if missing, of another format, or outside 1678 to 2261."""
     if cells.dtype.kind == "M":
         dates = pd.to_datetime(cells, utc=True)
     else:
         codes, distinct = pd.factorize(cells)
         read = _timestamps(pd.Series(distinct, dtype="str"), form)
-        dates = read.reindex(codes)  # the code of a missing cell, -1, gives none
+        dates = read.reindex(codes)  # the code -1 of a missing cell gives NaT
     stamps = dates.dt.tz_localize(None).to_numpy().astype("datetime64[us]")  # nanoseconds end in the year 2262
     seconds = np.where(np.isnat(stamps), np.nan, stamps.astype(np.int64) / 1e6)
     outside = has_day(form) & ((stamps < FIRST) | (stamps >= LAST))
@@ -44,9 +44,10 @@ def parse_dates(cells: pd.Series, form: str) -> np.ndarray:
 
 
 def date_format(cells: pd.Series, readable: float) -> tuple[str, str]:
-    """The format that reads most cells, at least this share of them, or ""; and another one that reads as many.
+    """The format that reads most cells, and another format that reads equally many; "" if there is none.
 
-    Every distinct cell counts: 25/02/2024 anywhere shows that the day comes first.
+    The format must read at least the share ``readable`` of the cells. All distinct cells are used: a single cell such
+    as 25/02/2024 shows that the day is first.
     """
     counts = cells.value_counts()
     distinct = pd.Series(counts.index)
@@ -67,7 +68,7 @@ def date_format(cells: pd.Series, readable: float) -> tuple[str, str]:
 
 @functools.cache
 def _patterns() -> dict[str, re.Pattern]:
-    """Every format, and what its cells look like."""
+    """All formats, each with a regular expression of its cells."""
     joined = [f"{day}{mark}{time}{zone}" for day, mark, time, zone in itertools.product(DAYS, " T", TIMES, ZONES)]
 
     def pattern(form: str) -> re.Pattern:
@@ -90,7 +91,7 @@ def _timestamps(cells: pd.Series, form: str) -> pd.Series:
 
 
 def _share(cells: pd.Series, weights: np.ndarray, form: str) -> float:
-    """Weighted share of the cells that a format reads, with years that only some versions of pandas can hold."""
+    """Weighted share of the cells that a format reads; the years 9999 and 0001, which pandas may reject, count."""
     read = _timestamps(cells, form).notna().to_numpy()
     read = read | (cells.str.contains(r"\b(?:9999|0001)\b").to_numpy() & has_day(form))
     return float(weights[read].sum() / weights.sum())

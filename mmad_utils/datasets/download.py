@@ -1,6 +1,6 @@
-"""Fetching data: checked by hash, continued after a break, renamed only when whole, by one process at a time.
+"""Downloads: verified by hash, resumed after an interruption, written atomically, by one process at a time.
 
-pooch checks the hashes; its own downloader would not continue a `.part` file where the last attempt ended.
+pooch verifies the hashes. Its downloader is not used, because it cannot resume a ``.part`` file.
 """
 
 from __future__ import annotations
@@ -26,22 +26,24 @@ from .input_files import printable
 from .record import DatasetError, about, how_to_get
 
 OPENML = "https://www.openml.org/api/v1/json"
-OPENML_TABLES = {"creditcard": "1597", "kddcup99": "1113"}  # OpenML's number of a table with a name of its own
+OPENML_TABLES = {"creditcard": "1597", "kddcup99": "1113"}  # numbers at OpenML of the named tables
 ARCHIVES = (".gz", ".tar", ".xz", ".zip")
-TIMEOUT = 30  # seconds without an answer
+TIMEOUT = 30  # seconds without a response
 
 
 def download(url: str, path: Path, *, known_hash: str | None = None, remedy: str = "") -> Path:
-    """One file from `url` to `path`, or nothing.
+    """Download one file from `url` to `path`, atomically.
+
+    Another process that downloads the same file waits.
 
     Parameters
     ----------
     url : http or https address
-    path : where the file belongs; a file already there with the right hash is kept
-    known_hash : "sha256:..." or "md5:...", or None. With a hash an interrupted transfer is continued
-        (HTTP Range) from `path` + ".part"; without one it starts anew, as two halves might not fit. Another
-        process that fetches the same file waits
-    remedy : what to do by hand, added to the error message
+    path : path of the file; an existing file with the right hash is kept
+    known_hash : "sha256:..." or "md5:...", or None
+        With a hash, an interrupted transfer is resumed (HTTP Range) from `path` + ".part". Without a hash it starts
+        again, because the two parts might not belong together.
+    remedy : what the user can do by hand; added to error messages
 
     Raises
     ------
@@ -66,7 +68,7 @@ def download(url: str, path: Path, *, known_hash: str | None = None, remedy: str
     except requests.RequestException as error:
         if known_hash is None:
             part.unlink(missing_ok=True)
-        kept = f" {part.stat().st_size:,} bytes are kept; run again to go on." if part.exists() else ""
+        kept = f" {part.stat().st_size:,} bytes are kept; run again to resume." if part.exists() else ""
         raise DatasetError(f"{url}: no connection ({type(error).__name__}).{kept}\n{remedy}") from error
     except OSError as error:
         if error.errno == errno.ENOSPC:
@@ -76,20 +78,20 @@ def download(url: str, path: Path, *, known_hash: str | None = None, remedy: str
 
 
 def disk_error(error: OSError, folder: Path) -> DatasetError:
-    """What went wrong on the disk, in words, with the remedy."""
+    """The error for a full disk or a folder that cannot be written to, with the remedy."""
     if error.errno == errno.ENOSPC:
         return DatasetError(
             f"{folder}: no space left on the disk. Free some, or choose another disk with MMAD_DATA_HOME "
-            "(data) or MMAD_CACHE_HOME (generated pictures). Nothing half-written was kept."
+            "(data) or MMAD_CACHE_HOME (generated images). No incomplete file was kept."
         )
     return DatasetError(
         f"{error.filename or folder}: cannot be written ({error.strerror or error}). Choose another folder with "
-        "MMAD_DATA_HOME (data) or MMAD_CACHE_HOME (generated pictures)."
+        "MMAD_DATA_HOME (data) or MMAD_CACHE_HOME (generated images)."
     )
 
 
 def check_space(folder: Path, needed: int) -> None:
-    """Refuse before the work when the disk of `folder` has fewer than `needed` bytes free."""
+    """Raise a `DatasetError` if the disk of `folder` has fewer than `needed` bytes free."""
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise DatasetError(
@@ -99,11 +101,11 @@ def check_space(folder: Path, needed: int) -> None:
 
 
 def _transfer(url: str, part: Path, known_hash: str | None) -> None:
-    """Append what is missing to `part`; from the start where the server says so, or there is no hash."""
+    """Download the missing bytes to `part`; all bytes if the server cannot resume or there is no hash."""
     start = part.stat().st_size if known_hash is not None and part.exists() else 0
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
     with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
-        if response.status_code == 416:  # nothing after `start`: it is the whole file, or not its beginning
+        if response.status_code == 416:  # no bytes after `start`: `part` is the whole file, or another file
             if pooch.hashes.hash_matches(part, known_hash):
                 return None
             part.unlink()
@@ -125,9 +127,9 @@ def _transfer(url: str, part: Path, known_hash: str | None) -> None:
 
 
 def openml(number: str, path: Path, remedy: str = "") -> Path:
-    """The ARFF file of OpenML data set `number` to `path`, its description beside it as .json.
+    """Download the ARFF file of an OpenML data set to `path`, and its description to a .json file beside it.
 
-    The address and the MD5 sum come from OpenML's documented API (https://www.openml.org/apis).
+    The address and the MD5 sum are from OpenML's documented API (https://www.openml.org/apis).
     """
     description_path = download(f"{OPENML}/data/{number}", path.with_suffix(".json"), remedy=remedy)
     try:
@@ -140,12 +142,12 @@ def openml(number: str, path: Path, remedy: str = "") -> Path:
 
 
 def fetch(name: str, home: Path) -> list[Path]:
-    """Download what the manifest knows for a data set; return the files or folders that are now there.
+    """Download the files of a data set that the manifest lists; return the paths of the files or folders.
 
     Raises
     ------
     DatasetError
-        If nothing can be fetched (the message says what to put where), or the download fails.
+        No file can be fetched (the message says which files to put where), or the download fails.
     """
     remedy = how_to_get(name, home)
     parts = name.split("/")
@@ -163,7 +165,7 @@ def fetch(name: str, home: Path) -> list[Path]:
 
 
 def _category(family: str, category: str, file: dict[str, Any], home: Path, remedy: str) -> Path:
-    """Take one category out of the archive of all categories, which is kept for the next category."""
+    """Extract one category from the archive of all categories; the archive is kept for further categories."""
     archive, folder = home / file["path"], home / family / category
     if category in (archive.name, *file.get("also", [])):
         raise DatasetError(f"{family}/{category} is no category.\n{remedy}")
@@ -177,7 +179,7 @@ def _category(family: str, category: str, file: dict[str, Any], home: Path, reme
                 part = archive.with_name(archive.name + ".part")
                 check_space(archive.parent, file["bytes"] - (part.stat().st_size if part.exists() else 0))
             download(file["url"], archive, known_hash=file["hash"], remedy=remedy)
-            for also in file.get("also", []):  # what all categories need
+            for also in file.get("also", []):  # folders that all categories need
                 with locked(archive.parent / also):
                     if not (archive.parent / also).is_dir():
                         extract_category(archive, also, archive.parent / also, file.get("inside", ""))
@@ -186,12 +188,12 @@ def _category(family: str, category: str, file: dict[str, Any], home: Path, reme
 
 
 def extract_category(archive: Path, category: str, folder: Path, inside: str = "") -> Path:
-    """Unpack `inside`/`category`/... of a tar or zip archive to `folder`; the folder appears only when it is whole.
+    """Extract `inside`/`category`/... from a tar or zip archive to `folder`, atomically.
 
     Raises
     ------
     DatasetError
-        A damaged archive, no such category, members that lie outside or need more space than the disk has.
+        The archive is damaged, has no such category or has members outside its folder, or the disk is full.
     """
     unpack = _unpack_zip if archive.suffix == ".zip" else _unpack_tar
     try:
@@ -205,13 +207,13 @@ def extract_category(archive: Path, category: str, folder: Path, inside: str = "
         raise DatasetError(f"{archive}: a damaged archive ({error}). Delete it and fetch again.") from error
     except OSError as error:
         raise disk_error(error, folder.parent) from error
-    except Exception as error:  # tarfile, zipfile and their decompressors meet damaged bytes with many exceptions
+    except Exception as error:  # tarfile, zipfile and the decompressors raise many types of errors for damaged bytes
         raise DatasetError(f"{archive}: a damaged archive ({error}). Delete it and fetch again.") from error
     return folder
 
 
 def _unpack_tar(archive: Path, prefix: PurePosixPath, new: Path) -> None:
-    """Unpack what lies below `prefix` of a tar archive to the folder `new`."""
+    """Extract the members below `prefix` of a tar archive to the folder `new`."""
 
     def members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
         for member in tar:
@@ -229,7 +231,7 @@ def _unpack_tar(archive: Path, prefix: PurePosixPath, new: Path) -> None:
 
 
 def _unpack_zip(archive: Path, prefix: PurePosixPath, new: Path) -> None:
-    """Unpack what lies below `prefix` of a zip archive to the folder `new`; links become plain files."""
+    """Extract the members below `prefix` of a zip archive to the folder `new`; links become regular files."""
     with zipfile.ZipFile(archive) as file:
         for member in file.infolist():
             path = PurePosixPath(member.filename)

@@ -1,4 +1,4 @@
-"""Where data lie: in the checkout if the package is used from one, else in the user's own folders; and the cache."""
+"""Folders of data and cache: in the checkout if the package is used from one, else the platform's user folders."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from mmad_utils.files import write_atomic
 
 __all__ = ["CHECKOUT", "cache_home", "data_home", "read_cached", "user_path", "write_cached"]
 
-UNWRITABLE: set[Path] = set()  # cache homes of which it was said
+UNWRITABLE: set[Path] = set()  # cache folders for which the warning was given
 
 
 def _checkout() -> Path | None:
-    """The folder of the project, or None where the package is installed without one."""
+    """The folder of the checkout, or None if the package is installed without one."""
     root = Path(__file__).resolve().parents[2]
     settings = root / "pyproject.toml"
     return root if settings.is_file() and 'name = "mmad"' in settings.read_text(encoding="utf-8") else None
@@ -27,27 +27,27 @@ CHECKOUT = _checkout()
 
 
 def user_path(path: str | Path = "") -> Path:
-    """A path that the user gave: ``~`` is the home folder, and a relative path starts from the user's current folder.
+    """Resolve a path given by the user: ``~`` is the home folder, relative paths start in the current folder.
 
-    That is $MMAD_CURRENT_FOLDER, which ``python -m mmad_utils.course run`` sets because its kernel runs in the folder
-    of the notebook, else the current folder of the process.
+    The current folder is $MMAD_CURRENT_FOLDER if set, else that of the process. ``python -m mmad_utils.course run``
+    sets this variable because its kernel runs in the folder of the notebook.
     """
     return Path(os.environ.get("MMAD_CURRENT_FOLDER") or Path.cwd()) / Path(path).expanduser()
 
 
 def data_home(path: str | Path | None = None) -> Path:
-    """The folder of given and downloaded data: the argument, else $MMAD_DATA_HOME, else the default.
+    """The folder of the user's and of downloaded data: the argument, else $MMAD_DATA_HOME, else the default.
 
-    The default is ``data/`` of the checkout; of an installed package it is the platform's folder of the user's data.
+    The default is ``data/`` in the checkout. For an installed package it is the platform's folder for user data.
     """
     default = CHECKOUT / "data" if CHECKOUT else user_data_path("mmad")
     return Path(path or os.environ.get("MMAD_DATA_HOME") or default).expanduser()
 
 
 def cache_home() -> Path:
-    """The folder of what the package makes itself: $MMAD_CACHE_HOME, else the default.
+    """The folder of cached files that the package computes: $MMAD_CACHE_HOME, else the default.
 
-    The default is ``data/cache`` of the checkout; of an installed package it is the platform's folder of the user's
+    The default is ``data/cache`` in the checkout. For an installed package it is the platform's folder for the user
     cache.
     """
     default = CHECKOUT / "data" / "cache" if CHECKOUT else user_cache_path("mmad")
@@ -55,7 +55,7 @@ def cache_home() -> Path:
 
 
 def read_cached(path: Path) -> bytes | None:
-    """What ``write_cached`` wrote; None where there is no such file, it cannot be read, or its checksum is wrong."""
+    """Read a file that ``write_cached`` wrote; None if it is missing or unreadable, or its checksum is wrong."""
     try:
         raw = path.read_bytes()
     except OSError:
@@ -65,9 +65,9 @@ def read_cached(path: Path) -> bytes | None:
 
 
 def write_cached(path: Path, content: bytes) -> None:
-    """Write a file below ``cache_home()`` with its checksum, atomically.
+    """Write a file below ``cache_home()`` atomically, with a checksum.
 
-    Where that is impossible there is one warning for each process, and nothing is written any more.
+    If this fails, each process gives one warning, and then writes no further files.
     """
     home = cache_home()
     if home in UNWRITABLE:
@@ -77,7 +77,7 @@ def write_cached(path: Path, content: bytes) -> None:
     except OSError as error:
         UNWRITABLE.add(home)
         warnings.warn(
-            f"the cache cannot be written: {error}. Features and controls are computed each time; free some disk "
-            "space or set MMAD_CACHE_HOME to a folder that can be written.",
+            f"the cache cannot be written: {error}. Features and controls are computed each time. Free some disk "
+            "space, or set MMAD_CACHE_HOME to a folder that can be written.",
             stacklevel=3,
         )

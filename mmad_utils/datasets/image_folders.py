@@ -1,6 +1,6 @@
-"""A folder of images: which layout it has, which images are normal or anomalous, and which files are masks.
+"""Image folders: detection of the layout, of normal and anomalous images, and of masks.
 
-Folder names decide. A layout that can be read in two ways is refused, and the message says both.
+The labels are read from folder names. A layout with two possible interpretations raises an error that describes both.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ ANOMALOUS = _words_of(
     "with defects, 异常, 異常, 不良, 缺陷, 有缺陷, 瑕疵, 有瑕疵, 次, 次品, 废品, 廢品, 残次, 坏, 壞, 不合格, 不正常",
     "非正常, 损坏, 損壞, 破损, 破損, 故障, 报废",
 )
-UNKNOWN = _words_of(  # names that do not say what is in a folder
+UNKNOWN = _words_of(  # folder names that do not tell whether the images are normal
     "unlabeled, unlabelled, unknown, unsorted, unchecked, new, other, others, misc, rest, todo, review",
     "positive, negative, pos, neg, 未标注, 未标记, 未知, 待定, 待检, 其他",
 )
@@ -57,7 +57,9 @@ MASKS = _words_of("gt, gts, label, labels, annotation, annotations, seg, segment
 MASK_PARTS = re.compile(
     r"\b(masks?|groundtruths?|ground truths?)\b|掩码|掩碼|掩膜|掩模|蒙版|标注|標註|标签|標籤|真值|分割"
 )
-IMAGES = _words_of("images, image, img, imgs, pictures, rgb, data, 图像, 图片, 影像")  # folders that only group
+IMAGES = _words_of(
+    "images, image, img, imgs, pictures, rgb, data, 图像, 图片, 影像"
+)  # folders without a meaning for labels
 FILLERS = re.compile(
     r"( (images?|imgs?|samples?|parts?|pictures?|items?|products?|data|set))+$"
     r"|(样本|樣本|图片|圖片|图像|影像|照片|数据|产品|零件|件|图|类|品)+$"
@@ -74,15 +76,15 @@ SYSTEM_FILES = {"__MACOSX", "@eaDir", "Thumbs.db", "desktop.ini"}
 
 @lru_cache(maxsize=100_000)
 def _words(name: str) -> str:
-    """A folder's name in small letters without digits and punctuation: "01_Good-Parts" becomes "good parts"."""
+    """A folder name in lower case without digits and punctuation: "01_Good-Parts" becomes "good parts"."""
     return re.sub(r"[\W\d_]+", " ", unicodedata.normalize("NFKC", name).casefold()).strip()
 
 
 @lru_cache(maxsize=100_000)
 def folder_label(name: str) -> int | None:
-    """0 for a name that means normal (good, ok, 正常), 1 for one that means anomalous (defect, ng, 缺陷), else None.
+    """Label of a folder name: 0 if it means normal (good, ok, 正常), 1 if anomalous (defect, ng, 缺陷), else None.
 
-    Digits, punctuation, case, and words such as "images" or 样本 at the end do not matter.
+    Digits, punctuation, case, and words such as "images" or 样本 at the end are ignored.
     """
     words = _words(name)
     for form in (words, FILLERS.sub("", words).strip()):
@@ -94,7 +96,7 @@ def folder_label(name: str) -> int | None:
 
 
 def _mentions(name: str, known: set[str]) -> bool:
-    """Whether a name contains one of the words, as "normal_light" contains "normal"."""
+    """Whether a name contains one of the words; for example, "normal_light" contains "normal"."""
     words = _words(name)
     return any(word in known for word in words.split()) or any(
         len(word) > 1 and not word.isascii() and word in words for word in known
@@ -110,32 +112,38 @@ def _is_mask_folder(name: str) -> bool:
 
 
 def read_pictures(folder: str | Path, least: int = FEWEST, max_pixels: int = MAX_PIXELS) -> Samples:
-    """A folder of images, subfolders included, each decoded once to be sure that it can be.
+    """Read a folder of images with its subfolders; every image is decoded once, to check that it is readable.
 
-    Labels come from folder names at any depth, in English or Chinese: good, normal, ok, 正常, ... are normal; bad,
-    defect, ng, ko, 缺陷, ... are anomalous, and so is any other folder beside one of normal images, as in MVTec AD.
-    Or they come from image_anomaly_labels.json (the course's layout), or, where every image has a mask and no folder
-    says anything, from the masks (KolektorSDD): an image with an empty mask is normal. Masks are never samples: files
-    in folders such as ground_truth, Masks or 掩码, and those beside an image x called x_mask, x_label or x_gt.
+    Labels are read from one of three sources:
 
-    The first note says which layout was seen and how many files of each kind, the second what was passed over. Links
-    are followed inside the folder; a link that leaves it is passed over. Sizes may differ.
+    - folder names at any depth, in English or Chinese. Names such as good, normal, ok or 正常 mean normal; names such
+      as bad, defect, ng, ko or 缺陷 mean anomalous. Other folders beside a folder of normal images are anomalous, as
+      in MVTec AD;
+    - image_anomaly_labels.json (the layout of the course);
+    - the masks, if every image has a mask and no folder name is a label (KolektorSDD). An image with an empty mask is
+      normal.
+
+    Masks are not samples. Masks are files in folders such as ground_truth, Masks or 掩码, and files in the folder of
+    an image x that are called x_mask, x_label or x_gt.
+
+    The first note contains the layout and the number of files of each kind, the second the omitted files. Links
+    are followed within the folder; links that leave it are omitted. Images may have different sizes.
 
     Parameters
     ----------
     folder : path
-    least : int, normal images that must be there; 1 for a folder that is only to be scored
-    max_pixels : int, of each image; see `read_image`
+    least : int, smallest number of normal images; 1 for a folder that is only scored
+    max_pixels : int, limit for each image; see `read_image`
 
     Raises
     ------
     DatasetError
-        Not a folder, no image in it, a damaged, tiny or too large one, fewer than ``least`` normal ones; a layout
-        that can be read in two ways; labels and masks that contradict each other.
+        The path is not a folder, it has no image, or an image is damaged, tiny or too large. There are fewer than
+        ``least`` normal images. The layout has two interpretations. Labels and masks contradict each other.
     """
     root = find(folder)
     if not root.is_dir():
-        raise DatasetError(f"{printable(root)} is a file; give the folder that holds the pictures.")
+        raise DatasetError(f"{printable(root)} is a file; give the folder that contains the images.")
     files, passed = scan(root)
     images = [path for path in files if path.suffix.lower() in SUFFIXES]
     others = Counter(path.suffix.lower() or path.name for path in files if path.suffix.lower() not in SUFFIXES)
@@ -146,7 +154,7 @@ def read_pictures(folder: str | Path, least: int = FEWEST, max_pixels: int = MAX
     said = _said(passed)
     if not images:
         raise DatasetError(
-            f"{printable(root)}: no picture among {len(files)} files. Give a folder of PNG, JPEG, TIFF, BMP, GIF, "
+            f"{printable(root)}: no image among {len(files)} files. Give a folder of PNG, JPEG, TIFF, BMP, GIF, "
             f"PPM or WebP files. {said}".rstrip()
         )
     found = recognise(root, images, max_pixels)
@@ -163,13 +171,13 @@ def read_pictures(folder: str | Path, least: int = FEWEST, max_pixels: int = MAX
     if len(sizes) > 1:
         (low, _), (high, _) = min(sizes), max(sizes)
         notes.append(f"{len(sizes)} sizes (heights of {low} to {high} pixels): each is resized to one square.")
-    check_enough(len(paths) - anomalies, least, root, "pictures", said)
+    check_enough(len(paths) - anomalies, least, root, "images", said)
     names = np.array([printable(image) for image in found.images], dtype=object)
     return Samples(root, "image", paths, y if anomalies else None, names, tuple(notes))
 
 
 def _said(passed: dict[str, list[str]]) -> str:
-    """One sentence on what was passed over, with the first name of each kind."""
+    """One sentence about the files that were passed over, with the first names of each kind."""
     parts = []
     for what, names in passed.items():
         shown = f" ({', '.join(map(printable, names[:3]))}{', ...' if len(names) > 3 else ''})" if names else ""
@@ -178,15 +186,15 @@ def _said(passed: dict[str, list[str]]) -> str:
 
 
 def scan(root: Path) -> tuple[list[PurePosixPath], dict[str, list[str]]]:
-    """The regular files below a folder, sorted, relative to it; and what was passed over, by kind.
+    """The regular files below a folder, sorted and relative to it; and the paths that were passed over, by kind.
 
-    A link is followed where it leads to a place inside ``root`` that is not read anyway; so no file is counted twice,
-    and links in a circle end.
+    A link is followed if its target is inside ``root`` and is not read under its own name. So no file is read twice,
+    and circular links end.
 
     Raises
     ------
     DatasetError
-        A folder that cannot be read.
+        A folder cannot be read.
     """
     real_root = os.path.realpath(root)
     files: dict[str, PurePosixPath] = {}  # real path -> path below root
@@ -236,7 +244,7 @@ def scan(root: Path) -> tuple[list[PurePosixPath], dict[str, list[str]]]:
 
 @dataclass
 class Layout:
-    """What a folder of images was recognised as; the paths are relative to it."""
+    """The recognised layout of an image folder; the paths are relative to the folder."""
 
     layout: str
     images: list[PurePosixPath]
@@ -246,18 +254,18 @@ class Layout:
 
 
 def recognise(root: Path, files: Sequence[PurePosixPath], max_pixels: int = MAX_PIXELS) -> Layout:
-    """Masks apart from images, and the label of each image, from names; see `read_pictures`.
+    """Separate masks from images, and find the label of each image; see `read_pictures`.
 
     Parameters
     ----------
     root : Path
     files : image files and masks, relative to root, sorted
-    max_pixels : int, of a mask
+    max_pixels : int, limit for each mask
 
     Raises
     ------
     DatasetError
-        Two readings, or labels and masks that contradict each other.
+        The layout has two interpretations, or labels and masks contradict each other.
     """
     is_mask = _mask_files(files)
     masks, images = ([path for path in files if (path in is_mask) == wanted] for wanted in (True, False))
@@ -311,7 +319,7 @@ def _two_readings(where: str, seen: str, one: str, other: str) -> DatasetError:
 
 
 def _marks(root: Path, masks: Iterable[PurePosixPath], max_pixels: int) -> dict[PurePosixPath, str | DatasetError]:
-    """What each mask marks as a defect: "nothing", "a part", "everything", or why it cannot be read."""
+    """What each mask marks as a defect: "nothing", "a part" or "everything"; or the error that reading it raised."""
 
     def marked(mask: PurePosixPath) -> str | DatasetError:
         try:
@@ -332,7 +340,7 @@ def _check_marks(
     labels: dict[PurePosixPath, int],
     max_pixels: int,
 ) -> list[str]:
-    """Refuse a normal image whose mask marks a defect; sentences on anomalous images without a usable mask."""
+    """Raise an error if the mask of a normal image marks a defect; return notes on missing or unusable masks."""
     marks = _marks(root, pairs, max_pixels)
     for mask, found in marks.items():
         if found in ("a part", "everything") and not labels[pairs[mask]]:
@@ -352,7 +360,7 @@ def _check_marks(
 
 
 def _mask_files(files: Sequence[PurePosixPath]) -> set[PurePosixPath]:
-    """Files in folders of masks, files named like a mask of an image beside them, and files called x_mask or x_gt."""
+    """Files in mask folders, files named like the mask of an image in the same folder, and files x_mask or x_gt."""
     beside = {(path.parent, path.stem.casefold()) for path in files}
 
     def is_mask(path: PurePosixPath) -> bool:
@@ -365,7 +373,7 @@ def _mask_files(files: Sequence[PurePosixPath]) -> set[PurePosixPath]:
 
 
 def _mask_stem(path: PurePosixPath) -> str:
-    """The name of the image that a mask is of: "000" of "000_mask.png", and of "000.png" itself."""
+    """The name of the image that belongs to a mask: "000" for "000_mask.png", and also for "000.png"."""
     match = MASK_OF.fullmatch(path.stem)
     return next(filter(None, match.group("stem", "after", "name"))) if match else path.stem
 
@@ -373,9 +381,9 @@ def _mask_stem(path: PurePosixPath) -> str:
 def _check_no_hidden_masks(
     where: str, root: Path, images: Sequence[PurePosixPath], labels: dict[PurePosixPath, int], max_pixels: int
 ) -> None:
-    """Refuse images that have the name of another and, unlike that, no more than three colours, as masks have.
+    """Raise an error if one of two images with the same name has at most three colours, as a mask has.
 
-    Compared are images of one name in one folder (x.jpg, x.png), and anomalous images of one name in two folders.
+    Images of one name in one folder (x.jpg, x.png) are compared, and anomalous images of one name in two folders.
     """
     groups: dict[Any, list[PurePosixPath]] = defaultdict(list)
     for image in images:
@@ -394,7 +402,7 @@ def _check_no_hidden_masks(
 
 
 def _check_one_set(where: str, images: Sequence[PurePosixPath], masks: Sequence[PurePosixPath]) -> None:
-    """Refuse several data sets side by side, each with folders such as train and test or masks of its own."""
+    """Raise an error for several data sets in one folder, each with its own folders such as train, test or masks."""
     prefixes = set()
     for path, marks in [*((path, _is_split) for path in images), *((path, _is_mask_folder) for path in masks)]:
         at = next((i for i, part in enumerate(path.parts[:-1]) if marks(part)), None)
@@ -406,19 +414,19 @@ def _check_one_set(where: str, images: Sequence[PurePosixPath], masks: Sequence[
         shown = ", ".join(map(printable, names[:6])) + (", ..." if len(names) > 6 else "")
         raise _two_readings(
             where, f"{len(names)} data sets side by side: {shown}",
-            "each is a data set of its own: give the folder of one", "all together are one",
+            "they are separate data sets: give the folder of one", "all together are one",
         )  # fmt: skip
 
 
 def read_labels_file(path: Path, category: str) -> dict[str, str]:
-    """The course's labels of one category: {"<category>/test/x.png": "good" or "bad"}.
+    """Read the labels of one category in the course's format: {"<category>/test/x.png": "good" or "bad"}.
 
-    A file beside the categories may speak of all of them; only the entries of ``category`` are returned then.
+    A file in the parent folder may contain the labels of all categories; only those of ``category`` are returned.
 
     Raises
     ------
     DatasetError
-        Not such a file, or another label.
+        The file has another format, or a label has another value.
     """
     expected = f'{{"{category}/test/x.png": {{"label": "good" or "bad"}}, ...}}'
     entries = read_json(path, expected)
@@ -435,7 +443,7 @@ def read_labels_file(path: Path, category: str) -> dict[str, str]:
 
 
 def _listed_labels(root: Path, images: Sequence[PurePosixPath]) -> dict[PurePosixPath, int]:
-    """Labels from image_anomaly_labels.json in the folder or beside it; none where it says nothing of the folder."""
+    """Labels from image_anomaly_labels.json in the folder or its parent folder; empty if there are none."""
     root = Path(os.path.abspath(root))
     path = next((p for p in (root / LABELS_FILE, root.parent / LABELS_FILE) if p.exists()), None)
     kinds = {} if path is None else read_labels_file(path, root.name)
@@ -453,9 +461,9 @@ def _listed_labels(root: Path, images: Sequence[PurePosixPath]) -> dict[PurePosi
 def _named_labels(
     where: str, images: Sequence[PurePosixPath], listed: dict[PurePosixPath, int]
 ) -> dict[PurePosixPath, int] | None:
-    """The label of each image from the folders on its path and from the labels file, or None where none has one."""
+    """The label of each image, from the folder names of its path and from the labels file; None without labels."""
     folders = {image.parent: _path_label(where, image) for image in images}
-    normal_in = set()  # folders that hold a folder of normal images
+    normal_in = set()  # folders that contain a folder of normal images
     for image in images:
         called = [folder_label(part) for part in image.parts[:-1]]
         if 0 in called:
@@ -494,7 +502,7 @@ def _named_labels(
 
 
 def _path_label(where: str, image: PurePosixPath) -> int | None:
-    """The label that the folders on the path of an image agree on."""
+    """The label of the folder names of a path, which must not contradict each other."""
     known = {part: label for part in image.parts[:-1] if (label := folder_label(part)) is not None}
     if len(set(known.values())) > 1:
         good, bad = (next(part for part, label in known.items() if label == wanted) for wanted in (0, 1))
@@ -506,14 +514,14 @@ def _path_label(where: str, image: PurePosixPath) -> int | None:
 
 
 def _kinds(parts: Iterable[str]) -> list[str]:
-    """The folders of a path without those of a split, so that test/crack lies beside train/good."""
+    """The folders of a path without those of a split, so that test/crack has the same parent as train/good."""
     return [part for part in parts if not _is_split(part)]
 
 
 def _label_beside_normal(
     where: str, image: PurePosixPath, normal_in: set, labels: Iterable[int | None]
 ) -> int | None:
-    """1 where a folder on the path lies beside one of normal images, as the kinds of defects of MVTec AD do."""
+    """1 if a folder of the path is beside a folder of normal images, as for the defects of MVTec AD; else None."""
     kinds = _kinds(image.parts[:-1])
     at = next((i for i in range(len(kinds)) if tuple(kinds[:i]) in normal_in), None)
     if at is None or _words(kinds[at]) in IMAGES:
@@ -529,7 +537,7 @@ def _label_beside_normal(
 
 
 def _check_unlabelled(where: str, images: Sequence[PurePosixPath]) -> None:
-    """Refuse folders that may be meant as labels though their names are none that are known."""
+    """Raise an error if folder names may be labels, but are not among the known names."""
     parts = {part for image in images for part in image.parts[:-1]}
     known = NORMAL | ANOMALOUS | UNKNOWN
     suspicious = sorted(part for part in parts if _mentions(part, known) or NEGATION.match(_words(part)))
@@ -545,11 +553,11 @@ def _check_unlabelled(where: str, images: Sequence[PurePosixPath]) -> None:
 def _pair(
     masks: Sequence[PurePosixPath], images: Sequence[PurePosixPath], labels: dict[PurePosixPath, int] | None
 ) -> tuple[dict[PurePosixPath, PurePosixPath], list[PurePosixPath]]:
-    """The image of each mask, by folders and name, and the masks that fit none."""
+    """The image of each mask, found by folders and name, and the masks without an image."""
     by_key: dict[Any, list[PurePosixPath]] = defaultdict(list)
     for image in images:
         by_key[_key(image), image.stem.casefold()].append(image)
-        if labels is None or labels[image]:  # a mask of which only the name fits
+        if labels is None or labels[image]:  # for masks in other folders
             by_key[image.stem.casefold()].append(image)
     pairs, alone = dict[PurePosixPath, PurePosixPath](), list[PurePosixPath]()
     known = {_key(image) for image in images}
@@ -569,12 +577,12 @@ def _pair(
 
 
 def _anomalous(images: list[PurePosixPath], labels: dict[PurePosixPath, int] | None) -> list[PurePosixPath]:
-    """Of several images the anomalous ones, for masks are mostly theirs."""
+    """The anomalous images among several, because masks mostly belong to anomalous images."""
     return images if labels is None or len(images) < 2 else [image for image in images if labels[image]]
 
 
 def _key(path: PurePosixPath) -> tuple[str, ...]:
-    """The folders of an image or mask that tell it from others of its name."""
+    """The folders of an image or mask that distinguish it from others of the same name."""
     return tuple(
         part.casefold()
         for part in path.parts[:-1]
@@ -583,7 +591,7 @@ def _key(path: PurePosixPath) -> tuple[str, ...]:
 
 
 def _layout_name(images: Sequence[PurePosixPath], masks: Sequence[PurePosixPath], listed: bool) -> str:
-    """Which public data set is laid out like this, or "folders of normal and anomalous images"."""
+    """The public data set that has this layout, or "folders of normal and anomalous images"."""
     if listed:
         return f"the course's ({LABELS_FILE})"
     folders = {part for path in images for part in path.parts[:-1]}

@@ -1,4 +1,4 @@
-"""Pictures: reading any file rightly, checking many, and the handwritten digits."""
+"""Reading and checking of image files and masks, and the data sets of handwritten digits."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .textures import NAMES
 
 SMALLEST_SIDE = 8  # pixels
 MAX_PIXELS = 40_000_000
-FORMATS = ("BMP", "DIB", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # raster formats that need no other program
+FORMATS = ("BMP", "DIB", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # raster formats that need no external program
 SUFFIXES = {
     ".bmp", ".dib", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff",
     ".webp",
@@ -33,9 +33,9 @@ SUFFIXES = {
 
 @contextmanager
 def _opened(path: Path, max_pixels: int) -> Iterator[Image.Image]:
-    """A file of one of `FORMATS` whose header was read and whose pixels are not decoded yet.
+    """Open a file of one of `FORMATS`; the header is read, the pixels are not decoded yet.
 
-    What goes wrong here or in the block becomes a DatasetError that names the file.
+    Errors here and in the block are converted to a `DatasetError` that contains the name of the file.
     """
     check_regular(path, "image file")
     name = printable(path)
@@ -48,7 +48,7 @@ def _opened(path: Path, max_pixels: int) -> Iterator[Image.Image]:
         raise DatasetError(f"{name}: {error}") from error
     except Image.DecompressionBombError as error:
         raise DatasetError(f"{name}: {_too_large('more pixels than Pillow reads', max_pixels)}") from error
-    except Exception as error:  # decoders meet damaged bytes with exceptions of every kind
+    except Exception as error:  # decoders raise errors of any type for damaged bytes
         raise DatasetError(f"{name}: not a readable image ({error}). Replace or remove the file.") from error
 
 
@@ -57,18 +57,19 @@ def _too_large(size: str, max_pixels: int) -> str:
 
 
 def read_image(image: str | Path | np.ndarray, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """Any picture as 8-bit RGB, as a viewer shows it.
+    """Read any image as 8-bit RGB, as an image viewer shows it.
 
     16-bit values are scaled by 1/257 (65535 becomes 255), grey is repeated in three channels, CMYK and
-    palettes are converted, transparency is laid over white, and the EXIF orientation is applied.
+    palettes are converted, transparent pixels are composed over white, and the EXIF orientation is applied.
 
     Parameters
     ----------
-    image : a BMP, GIF, JPEG, PNG, PPM, TIFF or WebP file, or an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) of
-        uint8, uint16, bool, or floats in [0, 1]
+    image : path or array
+        A file in the format BMP, GIF, JPEG, PNG, PPM, TIFF or WebP. An array has shape (H, W), (H, W, 1), (H, W, 3)
+        or (H, W, 4), and holds uint8, uint16, bool, or floats in [0, 1].
     max_pixels : int, default=40,000,000
-        A file with more, by its header, is refused before it is decoded. Pillow refuses more than 178,956,970
-        (``PIL.Image.MAX_IMAGE_PIXELS`` changes that).
+        If the header of a file states more pixels, an error is raised before decoding. Pillow has its own limit,
+        178,956,970 (``PIL.Image.MAX_IMAGE_PIXELS`` changes it).
 
     Returns
     -------
@@ -77,7 +78,8 @@ def read_image(image: str | Path | np.ndarray, max_pixels: int = MAX_PIXELS) -> 
     Raises
     ------
     DatasetError
-        No such file, not a regular file, not an image, truncated, too many pixels, or pixels of another range.
+        The file is missing, not a regular file, not an image or truncated, or it has too many pixels, or pixel
+        values of another range.
     """
     if isinstance(image, np.ndarray):
         return _rgb(_from_array(image))
@@ -87,9 +89,9 @@ def read_image(image: str | Path | np.ndarray, max_pixels: int = MAX_PIXELS) -> 
 
 
 def read_mask(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """A mask of defects: every pixel that is not zero, or in a colour other than black, is a defect.
+    """Read a mask of defects: every pixel that is not zero, or not black, is a defect.
 
-    This holds for 0 and 1, 0 and 255, class numbers, colours, palettes and 16-bit values; the opacity says nothing.
+    This holds for 0 and 1, 0 and 255, class numbers, colours, palettes and 16-bit values. The opacity is ignored.
 
     Parameters
     ----------
@@ -103,12 +105,12 @@ def read_mask(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     Raises
     ------
     DatasetError
-        As `read_image`; also a JPEG, whose compression changes zeros, and a file with 16 bits per colour, which
-        Pillow reads as 8 bits, so that small numbers would become zero.
+        As for `read_image`. Also for a JPEG, because its compression changes zeros, and for a file with 16 bits per
+        colour channel, because Pillow reads it as 8 bits, which changes small values to zero.
     """
     with _opened(Path(path), max_pixels) as file:
         if file.format in ("JPEG", "MPO"):
-            raise DatasetError("a mask in JPEG, which does not keep zeros exactly. Make it again as PNG.")
+            raise DatasetError("a mask in JPEG, which does not preserve zeros exactly. Make it again as PNG.")
         if file.mode in ("LA", "RGB", "RGBA") and any(_sixteen_bits(tile[3]) for tile in getattr(file, "tile", ())):
             raise DatasetError("a mask with 16 bits per colour. Save it with 8 bits, or as 16-bit grey.")
         ImageOps.exif_transpose(file, in_place=True)
@@ -121,20 +123,20 @@ def read_mask(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
 
 
 def _sixteen_bits(arguments: object) -> bool:
-    """Whether the arguments of a decoder say 16 bits per channel: "RGB;16B", or of PPM a maximum above 255."""
+    """Whether the arguments of a decoder mean 16 bits per channel: "RGB;16B", or for PPM a maximum above 255."""
     parts = arguments if isinstance(arguments, tuple) else (arguments,)
     wide = any(isinstance(part, str) and re.search(r";16[BLN]", part) for part in parts)
     return wide or (len(parts) == 2 and isinstance(parts[1], int) and parts[1] > 255)
 
 
 def has_few_colours(path: Path, max_pixels: int = MAX_PIXELS) -> bool:
-    """Whether an image file has at most three colours, as a mask has; errors are those of `read_image`."""
+    """Whether an image file has at most three colours, as a mask has; it raises the errors of `read_image`."""
     with _opened(path, max_pixels) as file:
         return file.convert("RGB").getcolors(3) is not None
 
 
 def check_mask(mask: np.ndarray, path: Path, image: Path) -> None:
-    """Refuse the mask of an anomalous image that is empty or covers the whole image.
+    """Check that the mask of an anomalous image is not empty and does not cover the whole image.
 
     Raises
     ------
@@ -171,10 +173,10 @@ def _rgb(image: Image.Image) -> np.ndarray:
     if image.mode.startswith("I"):  # 16-bit grey; Pillow's own conversion would clip it
         values = np.asarray(image)
         if values.min() < 0 or values.max() > 65535:
-            raise DatasetError("pixels outside 0..65535; save the picture with 8 or 16 bits a channel.")
+            raise DatasetError("pixels outside 0..65535; save the image with 8 or 16 bits per channel.")
         image = Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))  # rounded
     elif image.mode == "F":
-        raise DatasetError("floating-point pixels; save the picture with 8 or 16 bits a channel.")
+        raise DatasetError("floating-point pixels; save the image with 8 or 16 bits per channel.")
     if image.has_transparency_data:
         layer = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
@@ -182,13 +184,13 @@ def _rgb(image: Image.Image) -> np.ndarray:
 
 
 def check_images(paths: Sequence[Path], max_pixels: int = MAX_PIXELS) -> list[tuple[int, int]]:
-    """Height and width of every file, each decoded once to be sure that it can be.
+    """Height and width of every file; each file is decoded once, to check that it is readable.
 
     Raises
     ------
     DatasetError
-        The first file, in the given order, that is not an image, is truncated, has a side below 8 pixels, or more
-        than ``max_pixels``.
+        A file is not an image, is truncated, has a side below 8 pixels, or has more than ``max_pixels`` pixels. The
+        error is for the first such file in the given order.
     """
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return list(pool.map(partial(_checked_size, max_pixels=max_pixels), paths))
@@ -200,7 +202,7 @@ def _checked_size(path: Path, max_pixels: int) -> tuple[int, int]:
     height, width = _decoded_size(path, max_pixels, status.st_size, status.st_mtime_ns)
     if min(height, width) < SMALLEST_SIDE:
         raise DatasetError(
-            f"{printable(path)}: {width}×{height} pixels; a picture needs at least {SMALLEST_SIDE} a side. "
+            f"{printable(path)}: {width}×{height} pixels; an image needs at least {SMALLEST_SIDE} per side. "
             "Replace or remove the file."
         )
     return height, width
@@ -208,16 +210,16 @@ def _checked_size(path: Path, max_pixels: int) -> tuple[int, int]:
 
 @lru_cache(maxsize=100_000)
 def _decoded_size(path: Path, max_pixels: int, size: int, modified_ns: int) -> tuple[int, int]:
-    """Height and width; the file's size and time are arguments so that a changed file is read again."""
+    """Height and width; size and modification time are arguments, so that a changed file is read again."""
     height, width, _ = read_image(path, max_pixels).shape
     return height, width
 
 
 def digits(digit: str, seed: int = 0) -> Dataset:
-    """Handwritten digits of 8×8 pixels; the given one is normal, the nine others are anomalies.
+    """Handwritten digits of 8×8 pixels; the given digit is normal, the nine others are anomalies.
 
     Values 0..16 are scaled to 0..255. Source: E. Alpaydin, C. Kaynak (1998), Optical Recognition of
-    Handwritten Digits, UCI; the 1797 pictures that scikit-learn brings along.
+    Handwritten Digits, UCI; the 1797 images that are included in scikit-learn.
     """
     normal = digit_of(digit, "digits")
     data = load_digits()
@@ -226,11 +228,11 @@ def digits(digit: str, seed: int = 0) -> Dataset:
 
 
 def mnist(digit: str, home: Path, seed: int = 0) -> Dataset:
-    """Handwritten digits of 28×28 pixels; the given one is normal, the nine others are anomalies.
+    """Handwritten digits of 28×28 pixels; the given digit is normal, the nine others are anomalies.
 
-    With all four of torchvision's files seed 0 trains on the digit's training pictures and tests on the whole
-    test set, and any other seed redraws the normals into the same two sizes. With the t10k pair alone, half of
-    its normals train.
+    If all four of torchvision's files are present, seed 0 uses the training images of the digit and the whole test
+    set. Any other seed draws a new split of the normal samples into sets of the same sizes. If only the two t10k
+    files are present, half of their normal samples are for training.
 
     Source: Y. LeCun, L. Bottou, Y. Bengio, P. Haffner (1998), Gradient-based learning applied to document
     recognition, Proceedings of the IEEE.
@@ -252,39 +254,41 @@ def mnist(digit: str, home: Path, seed: int = 0) -> Dataset:
 
 
 def _idx_file(folder: Path, stem: str) -> Path | None:
-    """The .gz or plain file of an idx array, or None."""
+    """The compressed (.gz) or uncompressed file of an idx array, or None."""
     return next((p for p in (folder / f"{stem}.gz", folder / stem) if p.exists()), None)
 
 
 def _idx_pair(folder: Path, part: str, name: str, home: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Pictures (n, side, side, 1) and digits (n,) of one part of MNIST."""
+    """Images (n, side, side, 1) and digits (n,) of one part of MNIST."""
     arrays = []
     for stem, dimensions in ((f"{part}-images-idx3-ubyte", 3), (f"{part}-labels-idx1-ubyte", 1)):
         path = _idx_file(folder, stem)
         if path is None:
             raise not_found(name, folder / f"{stem}.gz", home)
         arrays.append(read_idx(path, dimensions))
-    pictures, target = arrays
-    if len(pictures) != len(target):
-        raise DatasetError(f"{folder}: {len(pictures)} {part} pictures but {len(target)} labels.")
-    return pictures[..., None].copy(), target
+    images, target = arrays
+    if len(images) != len(target):
+        raise DatasetError(
+            f"{folder}: {len(images)} {part} images but {len(target)} labels. Delete the files and fetch them again."
+        )
+    return images[..., None].copy(), target
 
 
 def read_idx(path: Path, dimensions: int, max_numbers: int | None = None) -> np.ndarray:
-    """An array of bytes from an idx file, .gz or plain: (n,) labels or (n, side, side) square images.
+    """Read an array of bytes from an idx file, compressed or not: (n,) labels or (n, side, side) square images.
 
     Parameters
     ----------
     path : file
     dimensions : 1 or 3
-    max_numbers : int, or None for $MMAD_MAX_NUMBERS, else 50 million
-        A file with more, by its header, is refused before it is read.
+    max_numbers : int, or None for the limit in $MMAD_MAX_NUMBERS, whose default is 50 million
+        If the header states more numbers, an error is raised before reading.
 
     Raises
     ------
     DatasetError
-        Not a regular file, damaged, another type or number of dimensions, empty, images that are not square, bytes
-        too few or too many, or more than ``max_numbers``.
+        The file is damaged, empty or not a regular file. The array has another type or number of dimensions, or its
+        images are not square. There are too few or too many bytes, or more than ``max_numbers`` numbers.
     """
     check_regular(path)
     size = 4 + 4 * dimensions
@@ -309,14 +313,14 @@ def read_idx(path: Path, dimensions: int, max_numbers: int | None = None) -> np.
 
 
 def digit_of(text: str, family: str) -> int:
-    """The digit in a data set's name."""
+    """The digit in the name of a data set."""
     if len(text) != 1 or text not in "0123456789":
         raise DatasetError(f"{family}/{text}: expected one digit, {family}/0 to {family}/9.")
     return int(text)
 
 
 def one_digit_normal(name: str, X: np.ndarray, target: np.ndarray, normal: int, seed: int) -> Dataset:
-    """One class normal, split in halves by the seed; every other class an anomaly."""
+    """Data set with one normal class, which the seed splits into halves; all other classes are anomalies."""
     y = (target != normal).astype(np.int64)
     train, test = one_class_split(y, seed)
     source = origin(name, kinds_test=tuple(map(str, target[test])))
@@ -328,12 +332,12 @@ DIGIT_SIDE = 24  # pixels of the digit in it
 
 
 def digit_scenes(digit: str, seed: int = 0) -> Dataset:
-    """Digits in white ink on pieces of photographs; the given digit is normal, the nine others are anomalies.
+    """White digits on crops of textures; the given digit is normal, the nine others are anomalies.
 
-    Each of the 1797 digits of ``digits/<k>`` is enlarged from 8 to 24 pixels and laid at a random place over a
-    random 32×32 piece of one of three photographs, once: a scene is ``ground + ink · (255 − ground)`` with ink in
-    [0, 1]. Places and grounds come from the seed and know nothing of the label. Half of the normal digits train; the
-    pieces of ground of training and test scenes may overlap, the digits never do.
+    Each of the 1797 digits of ``digits/<k>`` is used once. It is enlarged from 8 to 24 pixels and drawn at a random
+    position on a random 32×32 crop of one of three texture images. A scene is ``ground + ink · (255 − ground)`` with
+    ink in [0, 1]. Positions and crops depend on the seed, not on the label. Half of the normal digits are for
+    training. The crops of training and test scenes may overlap; the digits differ.
 
     Source: the digits of Alpaydin and Kaynak (1998) in scikit-learn; brick, grass and gravel of scikit-image (CC0).
 
@@ -344,21 +348,21 @@ def digit_scenes(digit: str, seed: int = 0) -> Dataset:
 
     Returns
     -------
-    Dataset of uint8 arrays (n, 32, 32, 1); kinds_test names the digit
+    Dataset of uint8 arrays (n, 32, 32, 1); ``kinds_test`` contains the digit
     """
     normal = digit_of(digit, "digit_scenes")
     rng = np.random.default_rng(seed)
     data = load_digits()
-    photographs = [getattr(skimage.data, name)() for name in NAMES]
-    X = np.stack([scene(picture / 16, photographs[rng.integers(len(photographs))], rng) for picture in data.images])
+    textures = [getattr(skimage.data, name)() for name in NAMES]
+    X = np.stack([scene(image / 16, textures[rng.integers(len(textures))], rng) for image in data.images])
     return one_digit_normal(f"digit_scenes/{normal}", X[..., None], data.target, normal, seed)
 
 
-def scene(digit: np.ndarray, photograph: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """(8, 8) ink in [0, 1] enlarged and laid over a piece of a (H, W) uint8 photograph, as (32, 32) uint8."""
+def scene(digit: np.ndarray, texture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Draw an enlarged digit, (8, 8) ink in [0, 1], on a crop of a (H, W) uint8 texture; returns (32, 32) uint8."""
     enlarged = Image.fromarray(digit.astype(np.float32)).resize((DIGIT_SIDE, DIGIT_SIDE), Image.Resampling.BICUBIC)
-    top, left = (int(rng.integers(side - SCENE_SIDE + 1)) for side in photograph.shape)
-    ground = photograph[top : top + SCENE_SIDE, left : left + SCENE_SIDE].astype(np.float64)
+    top, left = (int(rng.integers(side - SCENE_SIDE + 1)) for side in texture.shape)
+    ground = texture[top : top + SCENE_SIDE, left : left + SCENE_SIDE].astype(np.float64)
     row, column = rng.integers(SCENE_SIDE - DIGIT_SIDE + 1, size=2)
     ink = np.zeros((SCENE_SIDE, SCENE_SIDE))
     ink[row : row + DIGIT_SIDE, column : column + DIGIT_SIDE] = np.asarray(enlarged).clip(0, 1)

@@ -1,4 +1,4 @@
-"""Files that others wrote: checked by `stat` before they are opened, and bounded before memory is taken."""
+"""Safe reading of untrusted files: `stat` before opening, and limits of size before memory is allocated."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = [
     "read_json",
 ]
 
-MAX_NUMBERS = 50_000_000  # of an array in a file, unless $MMAD_MAX_NUMBERS says otherwise
+MAX_NUMBERS = 50_000_000  # entries of an array in a file; default of $MMAD_MAX_NUMBERS
 MAX_JSON = 100_000_000  # bytes
 KINDS = (
     (stat.S_ISDIR, "a folder"),
@@ -34,17 +34,18 @@ KINDS = (
 
 
 def printable(name: object) -> str:
-    """A name on one line: control characters and bytes that are no text are written as escapes."""
+    """A name on one line: control characters and bytes that are not text are escaped."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(name))
 
 
 def check_regular(path: str | Path, what: str = "file") -> os.stat_result:
-    """The status of a regular file, or of the one that a link leads to. Nothing is opened.
+    """The status of a regular file, or of the target of a link. The file is not opened.
 
     Raises
     ------
     DatasetError
-        It is not there or cannot be reached, its name is none, or it is a folder, a named pipe, a socket or a device.
+        The file is missing or inaccessible, its name is invalid, or it is a folder, a named pipe, a socket or a
+        device.
     """
     try:
         status = os.stat(path)
@@ -60,7 +61,7 @@ def check_regular(path: str | Path, what: str = "file") -> os.stat_result:
 
 
 def check_inside(path: Path, folder: Path) -> None:
-    """Refuse a link that leads out of ``folder``.
+    """Check that a link does not lead out of ``folder``.
 
     Raises
     ------
@@ -68,12 +69,12 @@ def check_inside(path: Path, folder: Path) -> None:
     """
     if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)):
         raise DatasetError(
-            f"{printable(path)}: a link that leaves {printable(folder)}. Copy what it leads to into the folder."
+            f"{printable(path)}: a link that leaves {printable(folder)}. Copy its target into the folder."
         )
 
 
 def check_numbers(count: int, where: str, max_numbers: int | None = None) -> None:
-    """Refuse an array of more than ``max_numbers`` entries; None means $MMAD_MAX_NUMBERS, else 50 million.
+    """Check that an array has at most ``max_numbers`` entries; None means $MMAD_MAX_NUMBERS, else 50 million.
 
     Raises
     ------
@@ -87,12 +88,12 @@ def check_numbers(count: int, where: str, max_numbers: int | None = None) -> Non
     if count > max_numbers:
         raise DatasetError(
             f"{where}: {count:,} numbers; at most {max_numbers:,} are read. If there is enough memory, set the "
-            "environment variable MMAD_MAX_NUMBERS to more."
+            "environment variable MMAD_MAX_NUMBERS to a larger number."
         )
 
 
 def read_compressed(path: Path, size: int) -> bytes:
-    """The first ``size`` bytes of a file, decompressed where its name ends in .gz; fewer where it ends before."""
+    """The first ``size`` bytes of a file, or all if it has fewer; decompressed if its name ends in .gz."""
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             return file.read(size)
@@ -106,7 +107,8 @@ def read_json(path: Path, expected: str) -> Any:
     Raises
     ------
     DatasetError
-        Not there, more than 100 MB, not UTF-8, not JSON, or nested too deeply; ``expected`` is part of the message.
+        The file is missing, larger than 100 MB, not UTF-8, not JSON, or nested too deeply. ``expected`` describes the
+        content in the message.
     """
     if check_regular(path).st_size > MAX_JSON:
         raise DatasetError(f"{printable(path)}: more than {MAX_JSON:,} bytes; expected {expected}.")

@@ -1,4 +1,4 @@
-"""Folders of images with masks: MVTec AD, MVTec AD 2 and LOCO, BTAD, MPDD, VisA, and the generated categories."""
+"""Data sets of images with masks: MVTec AD, MVTec AD 2 and LOCO, BTAD, MPDD, VisA, and generated categories."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ FAMILIES = ("mvtec", "mvtec_ad_2", "mvtec_loco", "visa", "btad", "mpdd")
 
 
 def read(family: str, category: str, home: Path, seed: int = 0) -> Dataset:
-    """One category of a family of data sets, below data_home/<family>; see `read_category` and `read_visa`.
+    """Read a category of a data set from the folder data_home/<family>; see `read_category` and `read_visa`.
 
-    Seed 0 keeps the split that comes with the data; any other seed redraws the normals.
+    Seed 0 keeps the split of the data set; any other seed draws a new split of the normal samples.
     """
     name, root = f"{family}/{category}", home / family / category
     if not root.is_dir():
@@ -35,21 +35,23 @@ def read(family: str, category: str, home: Path, seed: int = 0) -> Dataset:
 
 
 def read_category(root: Path, name: str, remedy: str = "") -> Dataset:
-    """A category in the layout of MVTec AD, AD 2 or LOCO, of BTAD or of the course, every image and mask checked.
+    """Read a category in the layout of MVTec AD, AD 2 or LOCO, of BTAD or of the course; check all images and masks.
 
-    Two layouts are read. MVTec's: train/good, test/good, test/<defect>, ``ground_truth/<defect>/*_mask.png``. The
-    course's: images directly in test/, labelled in image_anomaly_labels.json, which is in the category or beside it,
-    as ``{"<category>/test/x.png": {"label": "good" or "bad", ...}}``. Masks are optional there, as
-    ``ground_truth/*_mask.png``. Without a folder ground_truth, masks_test is None.
+    Two layouts are supported:
 
-    The folder of normal images may also be called ok (BTAD) or normal, and a mask like its image (x.png instead of
-    x_mask.png). The test folder of MVTec AD 2 is test_public, with ground_truth inside; its test sets without labels
-    are not read. The masks of an image may be in a folder with its name (MVTec LOCO); their union is the mask. Every
-    pixel of a mask that is not zero
-    is a defect. Folders called validation are not read. No link may leave the category's folder.
+    - MVTec's: train/good, test/good, test/<defect>, ``ground_truth/<defect>/*_mask.png``;
+    - the course's: images directly in test/, with labels in image_anomaly_labels.json, in the folder of the category
+      or in its parent folder, as ``{"<category>/test/x.png": {"label": "good" or "bad", ...}}``. Masks are optional,
+      as ``ground_truth/*_mask.png``.
 
-    Labelled anomalies to train on (train/bad) are not part of X_train, which is normal; their paths are
-    source["anomalies_train"].
+    Without a folder ground_truth, ``masks_test`` is None. The folder of normal images may also be called ok (BTAD) or
+    normal, and a mask may have the name of its image (x.png instead of x_mask.png). The test folder of MVTec AD 2 is
+    test_public, which contains ground_truth; its test sets without labels are not read. The masks of an image may be
+    in a folder with the name of the image (MVTec LOCO); their union is the mask. Every nonzero pixel of a mask is a
+    defect. Folders called validation are not read. Links must not leave the folder of the category.
+
+    Labelled anomalies for training (train/bad) are not part of ``X_train``, which contains only normal images. Their
+    paths are in ``source["anomalies_train"]``.
 
     Sources: P. Bergmann et al. (2019), MVTec AD, CVPR; P. Bergmann et al. (2022), Beyond dents and scratches, IJCV;
     L. Heckler-Kram et al. (2025), The MVTec AD 2 dataset; P. Mishra et al. (2021), VT-ADL, ISIE; S. Jezek et al.
@@ -61,21 +63,21 @@ def read_category(root: Path, name: str, remedy: str = "") -> Dataset:
     labels = next((p for p in (root / LABELS_FILE, root.parent / LABELS_FILE) if p.exists()), None)
     flat, sorted_test = _pictures(test, root), _sorted_by_folder(test, root)
     if flat and labels is None:
-        raise DatasetError(f"{root / LABELS_FILE}: not there, but {test} holds pictures.\n{remedy}")
+        raise DatasetError(f"{root / LABELS_FILE}: not there, but {test} contains images.\n{remedy}")
     if flat and sorted_test:
         raise DatasetError(
-            f"{test} can be read in two ways: the pictures in it are labelled by {LABELS_FILE}, those in "
-            f"its folders, such as {printable(sorted_test[0][0])}, by the folders' names. Keep one of the two."
+            f"{test} can be read in two ways: the images in it are labelled by {LABELS_FILE}, those in "
+            f"its folders, such as {printable(sorted_test[0][0])}, by the names of the folders. Keep one of the two."
         )
     tested = _labelled(labels, root, flat) if flat and labels else sorted_test
     normal = [folder.name for folder in _folders(root / "train") if folder_label(folder.name) == 0]
     if len(normal) > 1:
-        raise DatasetError(f"{root / 'train'}: two folders of normal pictures, {' and '.join(normal)}. Keep one.")
+        raise DatasetError(f"{root / 'train'}: two folders of normal images, {' and '.join(normal)}. Keep one.")
     train_folder = root / "train" / (normal[0] if normal else "good")
     train, bad = _pictures(train_folder, root), _pictures(root / "train" / "bad", root)
     for folder, found in ((train_folder, train), (test, tested)):
         if not found:
-            raise DatasetError(f"{folder}: no picture there ({', '.join(sorted(SUFFIXES))}).\n{remedy}")
+            raise DatasetError(f"{folder}: no image there ({', '.join(sorted(SUFFIXES))}).\n{remedy}")
     paths, kinds = [path for path, _ in tested], tuple(kind for _, kind in tested)
     sizes = check_images([*train, *paths, *bad])[len(train) :]
     known: dict[str, Any] = {"kinds_test": kinds} | ({"anomalies_train": tuple(bad)} if bad else {})
@@ -87,7 +89,7 @@ def read_category(root: Path, name: str, remedy: str = "") -> Dataset:
 
 
 def _pictures(folder: Path, root: Path) -> list[Path]:
-    """The picture files directly in a folder, sorted by name; none if it is not there. No link may leave ``root``."""
+    """The image files directly in a folder, sorted by name; empty if there is none. Links must not leave ``root``."""
     if not folder.is_dir():
         return []
     found = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
@@ -101,7 +103,7 @@ def _folders(folder: Path) -> list[Path]:
 
 
 def _sorted_by_folder(test: Path, root: Path) -> list[tuple[Path, str]]:
-    """Path and kind of each test picture in MVTec's layout: the folder's name; "good" for BTAD's ok and the like."""
+    """Path and kind of each test image in MVTec's layout; the kind is the name of the folder, or "good" if normal."""
     return [
         (path, "good" if folder_label(folder.name) == 0 else folder.name)
         for folder in _folders(test)
@@ -111,7 +113,7 @@ def _sorted_by_folder(test: Path, root: Path) -> list[tuple[Path, str]]:
 
 
 def _severities(root: Path, paths: list[Path]) -> tuple[float, ...]:
-    """How severe the anomaly of each test picture is, from severity.json; 0 where it says nothing."""
+    """Severity of the anomaly of each test image, from severity.json; 0 if there is no entry."""
     path = root / "severity.json"
     severity = read_json(path, '{"test/crack/000.png": 0.5, ...}')
     try:
@@ -121,7 +123,7 @@ def _severities(root: Path, paths: list[Path]) -> tuple[float, ...]:
 
 
 def _labelled(labels: Path, root: Path, flat: list[Path]) -> list[tuple[Path, str]]:
-    """Path and kind ("good" or "bad") of each test picture in the course's layout."""
+    """Path and kind ("good" or "bad") of each test image in the course's layout."""
     kinds = read_labels_file(labels, root.name)
     expected = {f"{root.name}/test/{path.name}": path for path in flat}
     for key in kinds:
@@ -135,12 +137,12 @@ def _labelled(labels: Path, root: Path, flat: list[Path]) -> list[tuple[Path, st
 
 
 def _masks(folder: Path, root: Path, tested: list[tuple[Path, str]], sizes: list[tuple[int, int]]) -> np.ndarray:
-    """(n, H, W) bool; all False for good pictures. Every anomaly needs its mask, or a folder of masks of its name."""
+    """Masks, (n, H, W) bool, False for good images; each anomaly needs a mask, or a folder of masks with its name."""
     for (path, _), size in zip(tested, sizes):
         if size != sizes[0]:
             raise DatasetError(
                 f"{path}: {size[1]}×{size[0]} pixels, {tested[0][0]} has {sizes[0][1]}×{sizes[0][0]}. "
-                "Test pictures with masks must all be of one size."
+                "Test images with masks must all be of one size."
             )
     files = {path.with_suffix(""): path for part in (folder, *_folders(folder)) for path in _pictures(part, root)}
 
@@ -154,7 +156,7 @@ def _masks(folder: Path, root: Path, tested: list[tuple[Path, str]], sizes: list
         if parts:
             return _read_masks(parts, path, sizes[0])
         if found is None:
-            raise DatasetError(f"{names[0]}.png: no mask for {path}. Add it, or remove {folder} to do without masks.")
+            raise DatasetError(f"{names[0]}.png: no mask for {path}. Add it, or remove {folder} to use no masks.")
         return _read_masks([found], path, sizes[0])
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -162,7 +164,7 @@ def _masks(folder: Path, root: Path, tested: list[tuple[Path, str]], sizes: list
 
 
 def _read_masks(paths: list[Path], image: Path, size: tuple[int, int]) -> np.ndarray:
-    """(H, W) bool, True on the defects of an anomalous image; as large as the image, not empty and not all of it."""
+    """The union of masks, (H, W) bool, of an anomalous image; it must not be empty or cover the whole image."""
     union = np.zeros(size, dtype=bool)
     for path in paths:
         mask = read_mask(path)
@@ -177,21 +179,21 @@ def _read_masks(paths: list[Path], image: Path, size: tuple[int, int]) -> np.nda
 
 
 def read_visa(root: Path, name: str, remedy: str = "") -> Dataset:
-    """A category of VisA in its own layout, split as in visa/split_csv/1cls.csv (one-class protocol).
+    """Read a category of VisA in its original layout, split as in visa/split_csv/1cls.csv (one-class protocol).
 
-    A category that was already sorted into train, test and ground_truth is read by `read_category`.
-    Where the test images differ in size, masks_test is None.
+    A category that is sorted into train, test and ground_truth is read by `read_category`.
+    If the test images differ in size, ``masks_test`` is None.
 
     Source: Y. Zou, J. Jeong, L. Pemula, D. Zhang, O. Dabeer (2022), SPot-the-Difference, ECCV.
     """
     split = root.parent / "split_csv" / "1cls.csv"
     if not split.is_file():
-        raise DatasetError(f"{split}: not there; it says which images train.\n{remedy}")
+        raise DatasetError(f"{split}: not there; it lists the training and the test images.\n{remedy}")
     rows = read_split(split, root.name)
     if not rows:
         raise DatasetError(f"{split}: no row of the object {root.name!r}.\n{remedy}")
     paths: dict[str, list[Path]] = {"train": [], "test": []}
-    defects: list[list[Path]] = []  # of each test image
+    defects: list[list[Path]] = []  # masks of each test image
     for number, (part, label, image, mask) in rows.items():
         given = [root.parent / file for file in (image, mask) if file]
         for path in given:
@@ -200,7 +202,7 @@ def read_visa(root: Path, name: str, remedy: str = "") -> Dataset:
                 raise DatasetError(f"{split}, row {number}: {path} does not exist.\n{remedy}")
         if (label == "anomaly") != bool(mask) or (part, label) == ("train", "anomaly"):
             raise DatasetError(
-                f"{split}, row {number}: only anomalies have a mask, and they are tested, not trained on."
+                f"{split}, row {number}: only anomalies have a mask, and they must be in the test set."
             )
         paths[part].append(given[0])
         if part == "test":
@@ -217,12 +219,12 @@ def read_visa(root: Path, name: str, remedy: str = "") -> Dataset:
 
 
 def read_split(path: Path, category: str) -> dict[int, tuple[str, str, str, str]]:
-    """Rows of VisA's table of the split that belong to a category: row -> split, label, image, mask.
+    """Read the rows of a category from VisA's split file: row -> split, label, image, mask.
 
     Raises
     ------
     DatasetError
-        Not such a table.
+        The file has another format.
     """
     check_regular(path)
     names, found = ["object", "split", "label", "image", "mask"], {}
@@ -244,10 +246,10 @@ def read_split(path: Path, category: str) -> dict[int, tuple[str, str, str, str]
 
 
 def synthetic(category: str, seed: int = 0, *, size: int = 256, n_train: int = 200, n_test: int = 100) -> Dataset:
-    """Generated photographs of a category, made on first use and kept below cache_home().
+    """Generated images of a category, written to a folder below ``cache_home()`` on first use.
 
-    Of the test pictures two fifths are good. The folder's name carries seed, numbers, size and a hash of the
-    generator's source, so that a changed generator never meets pictures of the old one.
+    Two fifths of the test images are good. The name of the folder contains the seed, the numbers, the size and a hash
+    of the source of the generator, so that images of an earlier version are not used.
     """
     source = b"".join(p.read_bytes() for p in sorted(Path(__file__).parent.glob("synthetic*.py")))
     version = hashlib.sha256(source).hexdigest()[:8]
@@ -256,7 +258,7 @@ def synthetic(category: str, seed: int = 0, *, size: int = 256, n_train: int = 2
         try:
             generate(category, folder, seed=seed, n_train=n_train, n_test=n_test, size=size)
         except DatasetError:
-            if not folder.is_dir():  # another process may have made the same meanwhile
+            if not folder.is_dir():  # another process may have written it in the meantime
                 raise
     return read_category(folder, f"synthetic/{category}")
 
@@ -264,12 +266,12 @@ def synthetic(category: str, seed: int = 0, *, size: int = 256, n_train: int = 2
 def generate(
     category: str, folder: Path, *, seed: int = 0, n_train: int = 200, n_test: int = 100, size: int = 256
 ) -> None:
-    """Write a synthetic category to `folder`, which appears only when it is whole.
+    """Write a synthetic category to `folder`, atomically.
 
     Raises
     ------
     DatasetError
-        Unknown category, numbers or size too small, a folder that is there already or cannot be written.
+        The category is unknown, the numbers or the size are too small, or the folder exists or cannot be written.
     """
     from .synthetic import write_category
 

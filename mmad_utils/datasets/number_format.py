@@ -1,4 +1,4 @@
-"""Numbers as text: decimal marks, thousands separators, units and currencies, decided for a whole column."""
+"""Numbers as text: decimal marks, thousands separators, units and currencies, detected for a whole column."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from mmad_utils.datasets.record import DatasetError
 
 __all__ = ["READABLE", "NumberFormat", "detect_format", "parse_numbers"]
 
-READABLE = 0.95  # share of a column's cells that must be numbers for it to be a column of numbers, or else
-MOST_WORDS, FEWEST_NUMBERS = 5, 10  # at least half, with at most so many different words beside more distinct numbers
+# A column is numeric if this share of its cells are numbers. It is also numeric if at least half are numbers, at most
+# MOST_WORDS distinct cells are not, and more than FEWEST_NUMBERS distinct cells are.
+READABLE = 0.95
+MOST_WORDS, FEWEST_NUMBERS = 5, 10
 TRUTH = {"true": "1", "false": "0"}
 PLAIN_TEXT = {code: chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)}  # full-width forms
 PLAIN_TEXT |= {ord(space): " " for space in "\u00a0\u2007\u2009\u202f\u3000"}
@@ -26,7 +28,7 @@ CELL = re.compile(
     r"(?P<body>[.,]?\d(?:[\d.,']|\ (?=\d))*)(?P<exponent>[eE][+-]?\d+)?"
     r"\s?(?P<suffix>[^\W\d_][^\s\d()]{0,11}(?:(?<=[msMS])[23])?|[%‰°\"][^\s\d()]{0,11}|" + CURRENCY + r")?"
 )
-QUANTITIES = [  # units of one quantity; a column that mixes them is refused
+QUANTITIES = [  # units of one quantity, which a column must not mix
     frozenset(units.split())
     for units in (
         "% ‰ ppm ppb",
@@ -49,18 +51,19 @@ QUANTITIES = [  # units of one quantity; a column that mixes them is refused
         "$ US$ € £ ¥ USD EUR GBP CHF JPY CNY RMB",
     )
 ]
-QUICK = 1000  # of more distinct cells about so many are looked at first: a quarter of them must be numbers
-FEWEST_GROUPED = 10  # different cells such as 1,024 that show thousands where no other column shows the decimal mark
+QUICK = 1000  # if there are more distinct cells, about this number is tested first; a quarter must be numbers
+FEWEST_GROUPED = 10  # distinct cells such as 1,024 that suffice to infer a thousands separator without other evidence
 
 
 @dataclass(frozen=True)
 class NumberFormat:
-    """How the numbers of a column are written.
+    """Format in which a column writes numbers.
 
     Parameters
     ----------
-    decimal : "." or ","; of the other mark, space and apostrophe any one may separate thousands
-    unit : str, the unit or currency that every cell has, or ""
+    decimal : "." or ","
+        The thousands separator may be the other mark, a space or an apostrophe.
+    unit : str, the unit or currency of all cells, or ""
     """
 
     decimal: str = "."
@@ -68,7 +71,7 @@ class NumberFormat:
 
 
 def parse_numbers(cells: pd.Series, number_format: NumberFormat) -> np.ndarray:
-    """(n,) float64 of n texts; NaN where a cell is missing or is no number of this format."""
+    """Numbers of n texts, (n,) float64; NaN if a cell is missing or is not a number of this format."""
     codes, distinct = pd.factorize(cells)
     values = np.array([*(_value(_split(str(cell)), number_format) for cell in distinct), np.nan])
     return values[codes]
@@ -77,25 +80,26 @@ def parse_numbers(cells: pd.Series, number_format: NumberFormat) -> np.ndarray:
 def detect_format(
     cells: pd.Series, where: str, rows=None, *, decimal: str | None = None, marks: frozenset[str] | None = None
 ) -> NumberFormat | None:
-    """The format of a column of text, or None where it is no column of numbers.
+    """Detect the number format of a text column; None if the column is not numeric.
 
-    Every distinct cell is looked at. A mark followed by other than three digits is a decimal mark; one that occurs
-    twice, or before another mark, separates thousands. Cells such as 1,024 follow these. If there are none, the comma
-    separates thousands where the other numbers are whole and below 1000, and the point is a decimal mark.
+    All distinct cells are used. A mark that is not followed by exactly three digits is a decimal mark. A mark that
+    occurs twice, or before another mark, is a thousands separator. Ambiguous cells such as 1,024 are read in the same
+    way as these cells. If all cells with a mark are ambiguous, the point is a decimal mark. The comma is then a
+    thousands separator if the other numbers are whole and below 1000.
 
     Parameters
     ----------
-    cells : (n,) Series of str, NaN where missing
-    where : str, names file and column in an error
+    cells : (n,) Series of str, NaN if missing
+    where : str, file and column for error messages
     rows : (n,) numbers of the rows in the file; default 1, 2, ...
-    decimal : "." or ",", decides instead of the cells
-    marks : the decimal marks that other columns of the file have; then 1.024 is a number of thousands where the comma
-        is a decimal mark, and ambiguous where nothing shows which is; None where the point is known to be decimal
+    decimal : "." or ","; used instead of the evidence of the cells
+    marks : decimal marks of other columns of the file, or None if the point is known to be the decimal mark
+        If the decimal mark is the comma, 1.024 means 1024. Without evidence in the file, 1.024 is ambiguous.
 
     Raises
     ------
     DatasetError
-        Units differ, both decimal marks occur, or the column can be read in two ways.
+        The units differ, both decimal marks occur, or the column can be read in two ways.
     """
     codes, distinct = pd.factorize(cells)
     if len(distinct) > QUICK:
@@ -109,7 +113,7 @@ def detect_format(
     if not total or counts[like].sum() < total / 2 or any(part.code for part in parts if part):
         return None
 
-    def place(index) -> str:
+    def location(index) -> str:
         position = int(np.flatnonzero(codes == index)[0])
         return f"row {position + 1 if rows is None else rows[position]}: {str(distinct[index])[:40]!r}"
 
@@ -119,12 +123,12 @@ def detect_format(
     if differing and mostly and any(({unit} | others) - {""} <= units for units in QUANTITIES):
         usual = next(i for i, part in enumerate(parts) if part and part.unit == unit)
         raise DatasetError(
-            f"{where}, {place(differing[0])}, but {place(usual)}: the unit is not the same in all cells. Convert the "
-            "column to one unit, or name it in text= to keep it as text."
+            f"{where}, {location(differing[0])}, but {location(usual)}: the unit is not the same in all cells. "
+            "Convert the column to one unit, or name it in text= to keep it as text."
         )
     bodies = [(i, part.body) for i, part in enumerate(parts) if part and part.unit == unit]
     if decimal is None:
-        decimal = _decimal(bodies, counts, distinct, where, place, marks)
+        decimal = _decimal(bodies, counts, distinct, where, location, marks)
     found = NumberFormat(decimal, unit)
     read = np.array([not np.isnan(_value(part, found)) for part in parts])
     few_words = (~read).sum() <= MOST_WORDS and read.sum() > FEWEST_NUMBERS and counts[read].sum() >= total / 2
@@ -132,7 +136,7 @@ def detect_format(
 
 
 class _Parts(NamedTuple):
-    """A cell that could be a number; ``code`` where leading zeros or length make it an identifier."""
+    """The parts of a cell that can be a number; ``code`` is True for identifiers (leading zeros, many digits)."""
 
     sign: str
     body: str
@@ -142,11 +146,11 @@ class _Parts(NamedTuple):
 
 
 def _split(cell: str) -> _Parts | None:
-    """The parts of a number, None for other text; of true and false the body is 1 and 0."""
+    """The parts of a number, None for other text; true and false have the bodies 1 and 0."""
     if cell.lower() in TRUTH:
         return _Parts("", TRUTH[cell.lower()], "", "", False)
     text = cell.translate(PLAIN_TEXT).strip()
-    if text.startswith("(") and text.endswith(")"):  # a negative number in accounting
+    if text.startswith("(") and text.endswith(")"):  # negative number in accounting
         text = f"-{text[1:-1]}"
     match = CELL.fullmatch(text)
     if not match or (match["sign"] and match["sign_after"]) or (match["prefix"] and match["suffix"]):
@@ -157,7 +161,7 @@ def _split(cell: str) -> _Parts | None:
 
 
 def _value(part: _Parts | None, number_format: NumberFormat) -> float:
-    """The number of a cell, NaN where it is not of this format."""
+    """Convert the parts of a cell to a number; NaN if they do not have this format."""
     if part is None or part.unit != number_format.unit:
         return np.nan
     plain = _without_thousands(part.body, number_format.decimal)
@@ -178,7 +182,7 @@ def _without_thousands(body: str, decimal: str) -> str | None:
 
 
 def _units(parts, counts) -> tuple[str, set[str]]:
-    """The commonest unit and all others."""
+    """The most frequent unit, and all other units."""
     totals: dict[str, int] = {}
     for part, count in zip(parts, counts):
         if part:
@@ -188,7 +192,7 @@ def _units(parts, counts) -> tuple[str, set[str]]:
 
 
 def _evidence(body: str) -> str:
-    """The decimal mark that a number shows, "?" and its mark where it could separate thousands too, or ""."""
+    """The decimal mark of a number, or "?" and its mark if this may also separate thousands, or ""."""
     marks = re.sub(r"[^.,]", "", body)
     if not marks:
         return ""
@@ -199,8 +203,8 @@ def _evidence(body: str) -> str:
     return shown if _without_thousands(body, shown) is not None else ""
 
 
-def _decimal(bodies, counts, distinct, where: str, place, marks: frozenset[str] | None) -> str:
-    """The decimal mark of a column from the digits and marks of its distinct cells."""
+def _decimal(bodies, counts, distinct, where: str, location, marks: frozenset[str] | None) -> str:
+    """The decimal mark of a column, from the digits and marks of its distinct cells."""
     shown: dict[str, list[int]] = {}
     for index, body in bodies:
         shown.setdefault(_evidence(body), []).append(index)
@@ -208,8 +212,8 @@ def _decimal(bodies, counts, distinct, where: str, place, marks: frozenset[str] 
     strong, weak = (".", ",") if votes["."] >= votes[","] else (",", ".")
     if votes[weak] > (1 - READABLE) * votes[strong]:
         raise DatasetError(
-            f"{where}, {place(shown['.'][0])} has a decimal point, {place(shown[','][0])} a decimal comma. Write all "
-            "numbers in one way, or choose with decimal='.' or decimal=','."
+            f"{where}, {location(shown['.'][0])} has a decimal point, {location(shown[','][0])} a decimal comma. "
+            "Write all numbers in one way, or choose with decimal='.' or decimal=','."
         )
     whole = [body for _, body in bodies if body.isdecimal()]
     grouped = bool(whole) and all(len(body) <= 3 for body in whole)
@@ -225,7 +229,7 @@ def _decimal(bodies, counts, distinct, where: str, place, marks: frozenset[str] 
         index = shown[f"?{mark}"][0]
         cell = str(distinct[index])
         raise DatasetError(
-            f"{where}, {place(index)} can be read in two ways: {cell.replace(mark, '')} if {mark!r} separates "
+            f"{where}, {location(index)} can be read in two ways: {cell.replace(mark, '')} if {mark!r} separates "
             f"thousands, {cell.replace(mark, '.')} if it is the decimal mark. Choose with decimal={other!r} or "
             f"decimal={mark!r}."
         )

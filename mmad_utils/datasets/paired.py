@@ -1,4 +1,4 @@
-"""`paired_digits`: image, caption and series of the same digit; anomalies in the parts and between them."""
+"""The data set `paired_digits`: image, caption and series of a digit, with anomalies within and between them."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from sklearn.datasets import load_digits
 from .record import Dataset, DatasetError, one_class_split, origin
 
 SERIES_LENGTH = 96
-BURST_LENGTH = 48  # steps of the series that hold a tone; the others are silent
-ONSETS = {"early": (0, 16), "late": (32, 48)}  # first step of the burst, from and below
-NOISE = 0.25  # standard deviation added to the series, whose tones have amplitude 0.7 to 1.3
-TYPO_RATE = 0.03  # of the words that name neither the digit nor the time
+BURST_LENGTH = 48  # steps of the tone in the series; the other steps contain only noise
+ONSETS = {"early": (0, 16), "late": (32, 48)}  # half-open range of the first step of the tone
+NOISE = 0.25  # standard deviation of the noise in the series; the tones have amplitudes 0.7 to 1.3
+TYPO_RATE = 0.03  # share of misspelt words among those that name neither the digit nor the time
 
 SHARES = {
     "damaged image": 0.08,
@@ -66,62 +66,63 @@ SYLLABLES = ("bla", "fru", "kol", "mip", "nar", "osk", "pel", "qua", "rit", "sno
 
 
 def paired_digits(seed: int = 0, *, shares: Mapping[str, float] = SHARES) -> Dataset:
-    """Three views of a handwritten digit; what is normal is that they agree.
+    """Image, caption and series of a handwritten digit; the three parts of a normal sample agree.
 
-    - "image": (n, 8, 8, 1) uint8, the 1797 pictures of ``digits/<k>``, each used once;
-    - "text": (n,) str, a caption that names the digit (as a word or a numeral, in one of several templates, at
-      varied places among filler words with typing errors) and when the tone sounds, early or late;
-    - "series": (n, 96) float64, a tone of 48 steps that begins early or late. The digit sets its pitch and its
-      timbre; phase, amplitude, exact pitch, exact onset and noise are drawn anew each time.
+    - "image": (n, 8, 8, 1) uint8, the 1797 images of ``digits/<k>``, each used once;
+    - "text": (n,) str, a caption. It contains the digit (as a word or a numeral) and the time of the tone, early or
+      late. It follows one of several templates with filler words and typing errors;
+    - "series": (n, 96) float64, a tone of 48 steps that begins early or late. The digit determines its pitch and its
+      timbre; phase, amplitude, exact pitch, exact onset and noise are random.
 
-    Half of the pictures train. The kinds of the anomalies (`kinds_test`):
+    Half of the images are for training. The kinds of the anomalies (`kinds_test`) are:
 
-    - "damaged image", "nonsense text", "spiky series": one part is broken, and can be seen alone;
-    - "mismatch": one of the three parts shows another digit. The odd parts are exchanged among the mismatches, so
-      that each part alone has exactly the distribution of normal parts;
-    - "shifted": the tone comes early where the caption says late, or the reverse; onsets are exchanged likewise;
-    - "three digits": image, caption and series show three different digits, exchanged likewise; the times agree.
+    - "damaged image", "nonsense text", "spiky series": one part is damaged; this part alone suffices to detect it;
+    - "mismatch": one of the three parts shows another digit. These parts are exchanged among the mismatches, so that
+      each part alone has exactly the distribution of normal parts;
+    - "shifted": the tone is early and the caption says late, or the reverse; onsets are exchanged in the same way;
+    - "three digits": image, caption and series show three different digits, exchanged in the same way; the times
+      agree.
 
     Parameters
     ----------
     seed : int >= 0
-    shares : mapping of kind -> share of the test samples, together below 1
+    shares : mapping of kind -> share of the test samples, with a sum below 1
 
     Returns
     -------
-    Dataset of modality "paired"; `source` holds `kinds_test` ("normal" for the others) and `parts_test`, the part
-    that is wrong ("image", "text", "series", or "": normal samples and "three digits", where no two parts agree). Of
-    a shifted sample it is the series.
+    Dataset of modality "paired"
+        `source` contains `kinds_test` ("normal" for normal samples) and `parts_test`, the wrong part: "image",
+        "text" or "series". It is "series" for shifted samples, and "" for normal samples and for "three digits".
 
     Raises
     ------
     DatasetError
-        Unknown kinds; shares that are negative or leave no normal samples.
+        A kind is unknown, a share is negative, or the shares leave no normal samples.
 
     Notes
     -----
-    Pictures: E. Alpaydin, C. Kaynak (1998), Optical Recognition of Handwritten Digits, UCI. Captions and series are
-    generated here.
+    Images: E. Alpaydin, C. Kaynak (1998), Optical Recognition of Handwritten Digits, UCI. Captions and series are
+    generated.
 
-    The parts of a normal sample share the digit (all three) and the time (caption and series), and nothing else: all
-    other attributes are drawn independently. An anomaly whose parts are each distributed as normal parts therefore
-    breaks the agreement in the digit, in the time, or in both. A method that is trained on exchanged parts meets most
+    The parts of a normal sample share only the digit (all three) and the time (caption and series). All other
+    attributes are drawn independently. If the parts of an anomaly are each distributed as normal parts, they
+    therefore disagree in the digit, in the time, or in both. A method that is trained on exchanged parts sees most
     of these combinations in training. If one part at a time is exchanged, as in ``CrossAttentionFusion``, two parts
     always agree in the digit, and "three digits" does not occur. If pairs of parts of different samples are the
-    negatives, as in ``GraphFusion``, every such combination occurs. A series reversed in time is no further kind: the
-    envelope is symmetric and the phase random, so that it equals a series with the other onset.
+    negatives, as in ``GraphFusion``, every such combination occurs. A series reversed in time is not a further kind:
+    the envelope is symmetric and the phase random, so it equals a series with the other onset.
 
-    The captions and series of "three digits" come from a random generator of their own. With their share set to 0
-    every other sample stays the same bitwise.
+    The captions and series of "three digits" are drawn from a separate random generator. If their share is set to 0,
+    all other samples stay bitwise the same.
     """
     rng = np.random.default_rng(seed)
     data = load_digits()
-    pictures = np.round(data.images[..., None] * (255 / 16)).astype(np.uint8)
-    train, test = one_class_split(np.zeros(len(pictures), int), seed)
-    rng.shuffle(test)  # the pictures come in the order of their writers
+    images = np.round(data.images[..., None] * (255 / 16)).astype(np.uint8)
+    train, test = one_class_split(np.zeros(len(images), int), seed)
+    rng.shuffle(test)  # the images are sorted by writer
     kinds = _kinds(len(test), shares, rng)
-    X_train, _ = _views(pictures[train], data.target[train], np.full(len(train), "normal"), rng)
-    X_test, odd = _views(pictures[test], data.target[test], kinds, rng)
+    X_train, _ = _views(images[train], data.target[train], np.full(len(train), "normal"), rng)
+    X_test, odd = _views(images[test], data.target[test], kinds, rng)
     _damage(X_test, kinds, rng)
     _contradict(X_test, data.target[test], np.flatnonzero(kinds == "three digits"), np.random.default_rng([seed, 1]))
     broken = {"damaged image": "image", "nonsense text": "text", "spiky series": "series", "shifted": "series"}
@@ -131,7 +132,7 @@ def paired_digits(seed: int = 0, *, shares: Mapping[str, float] = SHARES) -> Dat
 
 
 def caption(digit: int, time: str, rng: np.random.Generator) -> str:
-    """A sentence that names a digit and when its tone sounds ("early" or "late")."""
+    """A random sentence that contains a digit and the time of its tone ("early" or "late")."""
     words = {name: str(rng.choice(choices)) for name, choices in FILLERS.items()}
     name = WORDS[digit] if rng.random() < 0.7 else str(digit)
     when = str(rng.choice(TIMES[time]))
@@ -143,10 +144,10 @@ def caption(digit: int, time: str, rng: np.random.Generator) -> str:
 
 
 def tone(digit: int, onset: int, rng: np.random.Generator) -> np.ndarray:
-    """A series with the tone of a digit from a step on, (96,) float64.
+    """A series with the tone of a digit that begins at step ``onset``, (96,) float64.
 
-    The pitch is 3, 5, 7, 9 or 11 periods a burst (digit // 2), the timbre is a pure sine (even) or one with a strong
-    second harmonic (odd).
+    The pitch is 3, 5, 7, 9 or 11 periods per tone (digit // 2). The timbre is a pure sine for even digits, and a sine
+    with a strong second harmonic for odd digits.
     """
     t = np.arange(BURST_LENGTH) / BURST_LENGTH
     periods = (3 + 2 * (digit // 2)) * rng.uniform(0.95, 1.05)
@@ -160,9 +161,9 @@ def tone(digit: int, onset: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def drop_parts(X: Mapping[str, Any], share: float, seed: int = 0) -> dict[str, list]:
-    """A copy in which each part is missing (None) with probability ``share``, but never all parts of a sample.
+    """Copy samples and remove each part (None) with probability ``share``, but never all parts of a sample.
 
-    A sample that would lose all of its parts keeps one, drawn at random.
+    A sample that would lose all its parts keeps one, drawn at random.
     """
     rng = np.random.default_rng(seed)
     n = len(next(iter(X.values())))
@@ -175,10 +176,10 @@ def drop_parts(X: Mapping[str, Any], share: float, seed: int = 0) -> dict[str, l
 
 
 def still_visible(dataset: Dataset, X: Mapping[str, Any]) -> np.ndarray:
-    """Which test samples still hold what makes them anomalous after ``drop_parts``; True for normal samples, (n,).
+    """Which test samples are still anomalous after ``drop_parts``, (n,) bool; True for normal samples.
 
-    A broken part must be there. A mismatch needs its odd part and one other, a sample of three digits any two parts,
-    a shifted sample series and caption.
+    A damaged part must be present. A mismatch needs the wrong part and one other part, a sample of "three digits" any
+    two parts, and a shifted sample series and caption.
     """
     present = {name: np.array([part is not None for part in samples]) for name, samples in X.items()}
     kinds, parts = np.array(dataset.source["kinds_test"]), np.array(dataset.source["parts_test"])
@@ -192,10 +193,10 @@ def still_visible(dataset: Dataset, X: Mapping[str, Any]) -> np.ndarray:
 
 
 def add_noise(X: Mapping[str, Any], level: float, seed: int = 0) -> dict[str, np.ndarray]:
-    """A copy with noise in every part; level 0 changes nothing, 1 leaves little.
+    """Copy samples and add noise to every part; ``level`` is 0 (no noise) to 1 (strong noise).
 
-    Pixels get normal noise of standard deviation 128 · level (and are clipped), series one of 2 · level, and each
-    letter of a caption is replaced by a random one with probability 0.3 · level.
+    Pixels get normal noise with standard deviation 128 · level and are clipped. Series get normal noise with standard
+    deviation 2 · level. Each letter of a caption is replaced by a random letter with probability 0.3 · level.
     """
     rng = np.random.default_rng(seed)
     pixels = X["image"] + 128 * level * rng.standard_normal(X["image"].shape)
@@ -223,14 +224,14 @@ def _kinds(n: int, shares: Mapping[str, float], rng: np.random.Generator) -> np.
     return rng.permutation(kinds)
 
 
-def _views(pictures, digits, kinds, rng) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """The three parts of each sample, mismatched and shifted ones included, and the odd part of each mismatch."""
+def _views(images, digits, kinds, rng) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """The three parts of each sample, also of mismatched and shifted samples; and the wrong part of each mismatch."""
     n = len(digits)
     texts, series, odd = digits.copy(), digits.copy(), np.full(n, "", dtype="<U6")
     for part, rows in zip(("image", "text", "series"), np.array_split(np.flatnonzero(kinds == "mismatch"), 3)):
         odd[rows] = part
         other = exchanged(digits[rows], rng)
-        if part != "series":  # an odd picture is one whose caption and series agree on another digit
+        if part != "series":  # for a wrong image, caption and series agree on another digit
             texts[rows] = other
         if part != "text":
             series[rows] = other
@@ -244,23 +245,24 @@ def _views(pictures, digits, kinds, rng) -> tuple[dict[str, np.ndarray], np.ndar
         tone(digit, int(rng.integers(*ONSETS[time])), rng)
         for digit, time in zip(series, times[late_series.astype(int)])
     ]
-    return {"image": pictures.copy(), "text": np.array(captions), "series": np.stack(tones)}, odd
+    return {"image": images.copy(), "text": np.array(captions), "series": np.stack(tones)}, odd
 
 
 def _halves(n: int, rng: np.random.Generator) -> np.ndarray:
-    """(n,) bool, half of them True, in random order."""
+    """Random array, (n,) bool, of which half is True."""
     return rng.permutation(np.arange(n) % 2 == 1)
 
 
 def exchanged(labels: np.ndarray, rng: np.random.Generator, *others: np.ndarray) -> np.ndarray:
-    """The same labels in an order that differs at each position from ``labels`` and from each of ``others``.
+    """Random permutation of labels that differs at each position from ``labels`` and from each of ``others``.
 
-    ``others`` are orders of the same labels.
+    ``others`` are permutations of the same labels.
 
     Raises
     ------
     DatasetError
-        One label is so frequent that there may be no such order: with no others, if it makes up more than half.
+        A label is so frequent that there may be no such permutation. Without ``others``, this is more than half of
+        the labels.
     """
     forbidden = np.stack([labels, *others])
     if len(labels) and 2 * len(forbidden) * np.bincount(labels).max() > len(labels):
@@ -277,7 +279,7 @@ def exchanged(labels: np.ndarray, rng: np.random.Generator, *others: np.ndarray)
 
 
 def _contradict(X: dict[str, np.ndarray], digits: np.ndarray, rows: np.ndarray, rng: np.random.Generator) -> None:
-    """Give these samples a caption and a series of two other digits that agree in the time, in place."""
+    """Replace caption and series of these samples, in place, by those of two other digits with equal times."""
     texts = exchanged(digits[rows], rng)
     series = exchanged(digits[rows], rng, texts)
     times = np.array(list(ONSETS))[_halves(len(rows), rng).astype(int)]
@@ -290,13 +292,13 @@ def _contradict(X: dict[str, np.ndarray], digits: np.ndarray, rows: np.ndarray, 
 
 
 def _damage(X: dict[str, np.ndarray], kinds: np.ndarray, rng: np.random.Generator) -> None:
-    """Break one part of the samples of the first three kinds, in place."""
+    """Damage one part of the samples of the first three kinds, in place."""
     for i in np.flatnonzero(kinds == "damaged image"):  # a block of pixels is shuffled
         top, left = rng.integers(0, 3, 2)
         block = X["image"][i, top : top + 6, left : left + 6]
         block[:] = rng.permutation(block.reshape(-1, 1)).reshape(block.shape)
     texts = X["text"].astype(object)
-    for i in np.flatnonzero(kinds == "nonsense text"):  # as many words, none of them one
+    for i in np.flatnonzero(kinds == "nonsense text"):  # the same number of words, all meaningless
         texts[i] = " ".join("".join(rng.choice(SYLLABLES, rng.integers(1, 4))) for _ in texts[i].split())
     X["text"] = texts.astype(str)
     for i in np.flatnonzero(kinds == "spiky series"):
@@ -305,7 +307,7 @@ def _damage(X: dict[str, np.ndarray], kinds: np.ndarray, rng: np.random.Generato
 
 
 def _typo(word: str, rng: np.random.Generator) -> str:
-    """The word, sometimes with one wrong letter."""
+    """The word, at random with one wrong letter."""
     if len(word) < 3 or rng.random() >= TYPO_RATE:
         return word
     i = int(rng.integers(len(word)))

@@ -1,4 +1,4 @@
-"""What a data set is to the rest of the package: one frozen record, its checks and its content hash."""
+"""The class `Dataset`, with its checks, its content hash, and the manifest of data sets."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ import numpy as np
 
 ENTRY_KEYS = {"name", "modality", "description", "source", "licence", "synthetic", "layout", "files", "fetch"}
 
-HALVES = ("select", "report")  # of the anomalies
+HALVES = ("select", "report")  # disjoint halves of the anomalies
 
 Samples = np.ndarray | tuple[Path, ...] | Mapping[str, np.ndarray]
 
 
 class DatasetError(ValueError):
-    """Data that cannot be used: the message says what is wrong, where, and what to do."""
+    """Data that cannot be used; the message says what is wrong, where, and what to do."""
 
 
 class FilesMissingError(DatasetError):
-    """Files of a data set that are not there."""
+    """Missing files of a data set."""
 
 
 @lru_cache(maxsize=1)
 def manifest() -> tuple[dict[str, Any], ...]:
-    """The entries of manifest.json: what each data set is, where it comes from, where its files lie.
+    """The entries of manifest.json: description, source, licence and files of each data set.
 
     Raises
     ------
     DatasetError
-        The file, which is a part of the package, is missing or damaged.
+        The file, which is part of the package, is missing or damaged.
     """
     path = resources.files(__package__) / "manifest.json"
     remedy = "install the package again (in a checkout: git checkout mmad_utils/datasets/manifest.json)."
@@ -53,7 +53,7 @@ def manifest() -> tuple[dict[str, Any], ...]:
 
 
 def about(name: str) -> dict[str, Any]:
-    """The manifest's entry of a data set, with the name itself where the pattern has <category> or the like."""
+    """The entry of a data set in the manifest; placeholders such as <category> are replaced by parts of the name."""
     entries = {entry["name"]: entry for entry in manifest()}
     if name in entries:
         return entries[name]
@@ -66,7 +66,7 @@ def about(name: str) -> dict[str, Any]:
 
 
 def _replaced(value: Any, old: str, new: str) -> Any:
-    """A JSON value with a part of every text in it replaced."""
+    """Replace a substring in all strings of a JSON value."""
     if isinstance(value, dict):
         return {key: _replaced(item, old, new) for key, item in value.items()}
     if isinstance(value, list):
@@ -75,13 +75,13 @@ def _replaced(value: Any, old: str, new: str) -> Any:
 
 
 def origin(name: str, **known: Any) -> dict[str, Any]:
-    """The `source` of a Dataset: origin, licence and synthetic from the manifest, and what else is known."""
+    """The `source` of a Dataset: origin, licence and synthetic from the manifest, and further entries."""
     entry = about(name)
     return {"origin": entry["source"], "licence": entry["licence"], "synthetic": entry["synthetic"], **known}
 
 
 def not_found(name: str, path: Path, home: Path) -> FilesMissingError:
-    """The error for files that are not there: what the folder holds instead, and what belongs where."""
+    """The error for missing files: the present content of the folder, and the expected files."""
     parent = path.parent
     while not parent.is_dir() and parent != parent.parent:
         parent = parent.parent
@@ -91,7 +91,7 @@ def not_found(name: str, path: Path, home: Path) -> FilesMissingError:
 
 
 def how_to_get(name: str, home: Path) -> str:
-    """What to put where for a data set, and whether a command fetches it."""
+    """The expected files of a data set, and the command that fetches them, if there is one."""
     entry = about(name)
     lines = [f"Expected below {home} (set MMAD_DATA_HOME for another folder):"]
     lines += [f"  {line}" for line in entry["layout"]]
@@ -101,7 +101,7 @@ def how_to_get(name: str, home: Path) -> str:
 
 
 def one_class_split(y: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Half of the normal samples to train; the other half and every anomaly to test.
+    """Split at random: half of the normal samples for training; the other half and all anomalies for testing.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ def one_class_split(y: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
     Returns
     -------
-    train, test : sorted row numbers. Of an odd number of normals the smaller half trains.
+    train, test : sorted row numbers; for an odd number of normal samples, the smaller half is for training
     """
     normals = np.flatnonzero(np.asarray(y) == 0)
     shuffled = np.random.default_rng(seed).permutation(normals)
@@ -120,26 +120,28 @@ def one_class_split(y: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
-    """Normal samples to train on; normal and anomalous ones to test on.
+    """Data set with normal training samples, and normal and anomalous test samples.
 
     Attributes
     ----------
     name : as given to `load`
     modality : "tabular", "image" or "paired"
-    X_train : normal samples only: (n, d) float64, or (n, H, W, C) uint8, or a tuple of image paths; paired, a dict of
-        such arrays (or of texts, (n,) str) whose rows belong together
-    X_test : the same kind
+    X_train : normal samples only
+        (n, d) float64, or (n, H, W, C) uint8, or a tuple of image paths. For paired modalities, a dict of such arrays
+        (or of texts, (n,) str) whose rows belong together.
+    X_test : the same type
     y_test : (n,) int64, 0 normal, 1 anomaly
     masks_test : (n, H, W) bool, True on the anomalous pixels, or None
     feature_names : d names of the columns of a table, or None
-    source : what is known of the origin: "origin", "licence", "synthetic" (bool), "sha256" (of X_train,
-        X_test, y_test and the masks, computed here), and where known "kinds_test" (one word a test sample,
-        such as "good" or "crack") and "severity_test" (one float a test sample, 0 for normal ones)
+    source : dict
+        "origin", "licence", "synthetic" (bool), and "sha256", the hash of X_train, X_test, y_test and the masks.
+        Optionally "kinds_test" (one word per test sample, such as "good" or "crack") and "severity_test" (one float
+        per test sample, 0 for normal samples).
 
     Raises
     ------
     DatasetError
-        Lengths that differ, no training samples, a label other than 0 and 1, one class only.
+        Lengths differ, there are no training samples, a label is not 0 or 1, or there is only one class.
     """
 
     name: str
@@ -168,7 +170,7 @@ class Dataset:
             only = "normal samples (label 0)" if self.y_test[0] == 0 else "anomalies (label 1)"
             raise DatasetError(
                 f"{self.name}: the test set holds only {only}. "
-                "A detector is measured on both: add test samples of the other class."
+                "The metrics need both: add test samples of the other class."
             )
         digest = content_hash(self.X_train, self.X_test, self.y_test, self.masks_test)
         object.__setattr__(self, "source", {**self.source, "sha256": digest})
@@ -181,15 +183,15 @@ class Dataset:
         )
 
     def resplit(self, seed: int, anomalies: str = "all") -> Dataset:
-        """The normals of train and test pooled and redrawn into the same two sizes.
+        """Draw a new split: pool the normal samples and split them at random into sets of the same sizes.
 
-        The anomalies stay in the test set, and every test position keeps its label, mask, kind and
-        severity (these are the same for all normals).
+        The anomalies stay in the test set. Every test position keeps its label, mask, kind and severity, which are
+        the same for all normal samples.
 
         Parameters
         ----------
         seed : int >= 0
-            Of the permutation of the normals.
+            Seed of the permutation of the normal samples.
         anomalies : {"all", "select", "report"}, default="all"
             "select" and "report" keep one of two disjoint halves of the anomalies, as `half` does.
         """
@@ -205,18 +207,18 @@ class Dataset:
     def half(self, part: str) -> Dataset:
         """The data set with one of two disjoint halves of its anomalies, or with all of them.
 
-        Whoever chooses a parameter by the anomalies of "select" can report on those of "report". The halves are the
-        same for every seed of `resplit`, and each kind of anomaly is halved, where kinds are known.
+        Choose parameters on the anomalies of "select", and report results on those of "report". The halves are the
+        same for every seed of `resplit`. If the kinds of anomalies are known, each kind is divided into halves.
 
         Parameters
         ----------
         part : {"select", "report", "all"}
-            Of an odd number of anomalies "select" has one more.
+            If the number of anomalies is odd, "select" has one more.
 
         Raises
         ------
         DatasetError
-            Another part, or fewer than two anomalies.
+            ``part`` has another value, or there are fewer than two anomalies.
         """
         if part == "all":
             return self
@@ -224,7 +226,7 @@ class Dataset:
             raise DatasetError(f"anomalies={part!r}: give 'select', 'report' or 'all'.")
         anomalies = np.flatnonzero(self.y_test)
         if len(anomalies) < 2:
-            raise DatasetError(f"{self.name} has one anomaly; two are needed for two halves.")
+            raise DatasetError(f"{self.name} has one anomaly; two halves need at least two. Give anomalies='all'.")
         shuffled = np.random.default_rng(0).permutation(anomalies)
         if self.source.get("kinds_test") is not None:
             shuffled = shuffled[np.argsort(np.asarray(self.source["kinds_test"])[shuffled], kind="stable")]
@@ -239,12 +241,12 @@ class Dataset:
         )
 
     def as_table(self) -> Dataset:
-        """Array images flattened to (n, H*W*C) float64 in [0, 1]; a table is returned as it is.
+        """Flatten array images to a table, (n, H*W*C) float64 in [0, 1]; a table is returned unchanged.
 
         Raises
         ------
         DatasetError
-            If the images are files: they are too large for a table. If it holds several modalities.
+            The images are files, which are too large for a table, or there are several modalities.
         """
         if self.modality == "tabular":
             return self
@@ -255,7 +257,7 @@ class Dataset:
         if not isinstance(self.X_train, np.ndarray) or not isinstance(self.X_test, np.ndarray):
             raise DatasetError(
                 f"{self.name} is a list of image files, not a table. "
-                "Use a detector for images, or describe each file by an ImageEncoder first."
+                "Use a detector for images, or compute features with ImageEncoder first."
             )
         height, width, channels = self.X_train.shape[1:]
         return replace(
@@ -274,7 +276,7 @@ class Dataset:
 
 
 def count(X: Samples, where: str) -> int:
-    """Number of samples; of several modalities, the number that all of them must share."""
+    """Number of samples; several modalities must have the same number."""
     if not isinstance(X, Mapping):
         return len(X)
     lengths = {name: len(samples) for name, samples in X.items()}
@@ -284,7 +286,7 @@ def count(X: Samples, where: str) -> int:
 
 
 def _joined(first: Samples, second: Samples) -> Samples:
-    """All samples of both."""
+    """Concatenate two sets of samples."""
     if isinstance(first, Mapping) and isinstance(second, Mapping):
         return {name: np.concatenate([first[name], second[name]]) for name in first}
     if isinstance(first, np.ndarray) and isinstance(second, np.ndarray):
@@ -293,14 +295,14 @@ def _joined(first: Samples, second: Samples) -> Samples:
 
 
 def _taken(X: Samples, rows: np.ndarray) -> Samples:
-    """The samples in these places."""
+    """Select samples by their positions."""
     if isinstance(X, Mapping):
         return {name: samples[rows] for name, samples in X.items()}
     return X[rows] if isinstance(X, np.ndarray) else tuple(X[i] for i in rows)
 
 
 def check_labels(y: Any, where: str, first_row: int = 1) -> np.ndarray:
-    """Labels as (n,) int64; anything but 0 and 1 is refused with its row, counted from `first_row`."""
+    """Labels as (n,) int64; for values other than 0 and 1, the error contains the row, counted from `first_row`."""
     try:
         labels = np.asarray(y, dtype=np.float64).ravel()
     except (TypeError, ValueError) as error:
@@ -318,13 +320,13 @@ def check_labels(y: Any, where: str, first_row: int = 1) -> np.ndarray:
 
 @lru_cache(maxsize=100_000)
 def _bytes_hash(path: Path, size: int, modified_ns: int) -> bytes:
-    """SHA-256 of a file; its size and time are arguments so that a changed file is read again."""
+    """Hash (SHA-256) of a file; size and modification time are arguments, so that a changed file is read again."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").digest()
 
 
 def file_hash(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal; read once while the file does not change."""
+    """Hash (SHA-256, hexadecimal) of the bytes of a file; cached as long as the file does not change."""
     status = path.stat()
     return _bytes_hash(path, status.st_size, status.st_mtime_ns).hex()
 

@@ -1,4 +1,4 @@
-"""Samples of one's own, as the readers of tables and of image folders return them."""
+"""The samples that the readers of the user's tables and image folders return."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FEWEST = 20  # normal samples; half of them train, half set the threshold
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """What was read.
+    """Samples of a table or an image folder, with labels, names and notes.
 
     Attributes
     ----------
@@ -27,8 +27,8 @@ class Samples:
     modality : "tabular" or "image"
     X : (n, columns) DataFrame as pandas reads it, or tuple of n image paths
     y : (n,) int64, 0 normal, 1 anomaly, or None where there are no labels
-    names : (n,) array, the row in the file (the header is row 1), or the picture's path inside the folder
-    notes : tuple of str, what was mended, left out or assumed; one sentence each
+    names : (n,) array, the row in the file (the header is row 1), or the image path inside the folder
+    notes : tuple of str, what was corrected, omitted or assumed; one sentence each
     """
 
     path: Path
@@ -40,32 +40,34 @@ class Samples:
 
     @property
     def rate(self) -> float | None:
-        """Share of the anomalies, None without labels."""
+        """Share of anomalies; None without labels."""
         return None if self.y is None else float(self.y.mean())
 
 
 def find(path: str | Path) -> Path:
-    """A path of the user's: as given, or inside the project or the folder of the data, for a notebook runs elsewhere.
+    """Find a path given by the user: in the current folder, in the checkout, or in the data folder.
+
+    The last two are for notebooks, whose current folder is another one.
 
     Raises
     ------
     DatasetError
-        It is in none of them, or its name is none (a NUL in it, too long).
+        The path is in none of these folders, or its name is invalid (too long, or with a NUL).
     """
     folders = [user_path(), *filter(None, [CHECKOUT]), data_home()]
     try:
         given = Path(path).expanduser()
         found = next((folder / given for folder in folders if (folder / given).exists()), None)
-    except (OSError, TypeError, ValueError, RuntimeError) as error:  # RuntimeError: ~name of nobody
+    except (OSError, TypeError, ValueError, RuntimeError) as error:  # RuntimeError: ~name of an unknown user
         raise DatasetError(f"{printable(path)[:200]}: cannot be read ({error}).") from error
     if found is None:
         searched = ", ".join(map(str, folders))
-        raise DatasetError(f"{printable(path)}: no such file or folder in {searched}. Give its whole path.")
+        raise DatasetError(f"{printable(path)}: no such file or folder in {searched}. Give its full path.")
     return found
 
 
 def check_enough(normal: int, least: int, path: Path, what: str, note: str = "") -> None:
-    """Refuse fewer than ``least`` normal samples; ``note`` ends the message.
+    """Check that there are at least ``least`` normal samples; ``note`` is the end of the message.
 
     Raises
     ------
@@ -73,6 +75,6 @@ def check_enough(normal: int, least: int, path: Path, what: str, note: str = "")
     """
     if normal < least:
         raise DatasetError(
-            f"{printable(path)}: {normal} normal {what}; at least {least} are needed, half to learn from and half to "
-            f"set a threshold. {note}".rstrip()
+            f"{printable(path)}: {normal} normal {what}; at least {least} are needed, half to fit a detector and "
+            f"half to set the threshold. {note}".rstrip()
         )

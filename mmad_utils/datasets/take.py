@@ -8,7 +8,7 @@ __all__ = ["take"]
 
 
 def take(samples, rows):
-    """The samples of these rows (bool or int): a DataFrame or an array where they were one, else a list."""
+    """Select rows (bool or int) of samples; a DataFrame or an array keeps its type, other samples become a list."""
     if hasattr(samples, "iloc"):
         return samples.iloc[rows]
     if isinstance(samples, np.ndarray) and samples.dtype.kind != "O":

@@ -1,4 +1,4 @@
-"""Real photographs of brick, grass and gravel with a patch of another texture blended in."""
+"""Real images of brick, grass and gravel; anomalies contain a blended patch of another texture."""
 
 from __future__ import annotations
 
@@ -10,21 +10,22 @@ from .record import Dataset, DatasetError, origin
 NAMES = ("brick", "grass", "gravel")
 SIDE = 256  # pixels
 N_TRAIN, N_GOOD, N_BAD = 60, 40, 40
-EDGE = 8.0  # pixels over which a patch fades out
+EDGE = 8.0  # width in pixels of the soft edge of a patch
 
 
 def textures(name: str, seed: int = 0) -> Dataset:
-    """Crops of one photograph; the anomalies carry a soft-edged patch of one of the two other textures.
+    """Random crops of one image; the anomalies contain a soft-edged patch of one of the two other textures.
 
-    Each photograph is 512×512 grey. By the seed it is cut into two halves: the 60 training crops of 256×256
-    come from one, the 40 good and 40 bad test crops from the other, so that no pixel is seen in both. Within a
-    half the crops overlap heavily and are varied by mirroring and by brightness (up to 8%); they are far from
-    80 independent photographs, and `resplit` would mix the halves: take another seed of `load` instead.
+    Each image is grey and has 512×512 pixels. The seed chooses how it is cut into two halves. The 60 training crops
+    of 256×256 pixels are from one half, the 40 good and 40 bad test crops from the other half, so no pixel is in both
+    sets. Within a half, the crops overlap strongly; they are mirrored at random, and their brightness is changed by
+    up to 8%. They are therefore not independent images. `resplit` would mix the halves: use another seed of `load`
+    instead.
 
-    A patch has a random outline of 12 to 60 pixels' radius and is matched in mean and contrast to the pixels
-    that it covers, so that brightness alone does not give it away. The mask holds exactly the pixels under the
-    patch, its faded edge included; all others are untouched. Source: brick, grass and gravel of scikit-image
-    (CC0); kinds_test names the texture of the patch.
+    A patch has a random outline with a radius of 12 to 60 pixels. Its mean and contrast are matched to the pixels
+    that it covers, so that it cannot be detected by brightness alone. The mask contains exactly the pixels of the
+    patch, including its soft edge; all other pixels are unchanged. Source: brick, grass and gravel of scikit-image
+    (CC0). ``kinds_test`` contains the texture of the patch.
 
     Parameters
     ----------
@@ -38,8 +39,8 @@ def textures(name: str, seed: int = 0) -> Dataset:
     if name not in NAMES:
         raise DatasetError(f"textures/{name}: unknown; expected one of {', '.join(NAMES)}.")
     rng = np.random.default_rng([seed, NAMES.index(name)])
-    photographs = {other: getattr(skimage.data, other)() for other in NAMES}
-    whole = photographs.pop(name)
+    sources = {other: getattr(skimage.data, other)() for other in NAMES}
+    whole = sources.pop(name)
     halves = np.split(whole, 2, axis=int(rng.integers(2)))
     if rng.integers(2):
         halves.reverse()
@@ -48,8 +49,8 @@ def textures(name: str, seed: int = 0) -> Dataset:
     masks = np.zeros(X_test.shape, dtype=bool)
     kinds = ["good"] * N_GOOD
     for i in range(N_GOOD, N_GOOD + N_BAD):
-        foreign = sorted(photographs)[i % 2]
-        X_test[i], masks[i] = blend(X_test[i], crop(photographs[foreign], rng), rng)
+        foreign = sorted(sources)[i % 2]
+        X_test[i], masks[i] = blend(X_test[i], crop(sources[foreign], rng), rng)
         kinds.append(foreign)
     return Dataset(
         f"textures/{name}",
@@ -63,16 +64,16 @@ def textures(name: str, seed: int = 0) -> Dataset:
     )
 
 
-def crop(photograph: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A random 256×256 piece of a grey photograph, perhaps mirrored, its brightness changed by up to 8%."""
-    top, left = (int(rng.integers(side - SIDE + 1)) for side in photograph.shape)
-    piece = photograph[top : top + SIDE, left : left + SIDE]
+def crop(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A random 256×256 crop of a grey image, mirrored at random, with its brightness changed by up to 8%."""
+    top, left = (int(rng.integers(side - SIDE + 1)) for side in image.shape)
+    piece = image[top : top + SIDE, left : left + SIDE]
     piece = piece[:: 1 - 2 * int(rng.integers(2)), :: 1 - 2 * int(rng.integers(2))]
     return np.clip(np.round(piece * rng.uniform(0.92, 1.08)), 0, 255).astype(np.uint8)
 
 
 def patch(rng: np.random.Generator) -> np.ndarray:
-    """(256, 256) opacity in [0, 1] of a patch: a circle whose radius is a random Fourier series of the angle."""
+    """Opacity of a patch, (256, 256) in [0, 1]: a disc whose radius is a random Fourier series of the angle."""
     radius = np.exp(rng.uniform(np.log(12), np.log(60)))
     margin = min(1.3 * radius + EDGE, SIDE / 2)
     row, column = rng.uniform(margin, SIDE - margin, size=2)
@@ -84,7 +85,7 @@ def patch(rng: np.random.Generator) -> np.ndarray:
 
 
 def blend(piece: np.ndarray, foreign: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """A piece with a patch of a foreign texture, matched in mean and contrast, and the patch's exact mask."""
+    """Blend a patch of another texture into a crop, with matched mean and contrast; return image and exact mask."""
     opacity = patch(rng)
     mask = opacity > 0
     covered, covering = piece[mask].astype(np.float64), foreign[mask].astype(np.float64)

@@ -1,7 +1,7 @@
-"""Samples of one's own: a table or a folder of images, read and checked before any slow work.
+"""The user's own samples: a table or a folder of images, read and checked before any slow computation.
 
-What can be corrected is corrected and reported in `Samples.notes`. What cannot is one `DatasetError` that says where
-it is and what to do.
+Problems that can be corrected are corrected and reported in `Samples.notes`. Other problems raise a `DatasetError`
+that says where the problem is and what to do.
 """
 
 from mmad_utils.datasets.image_folders import read_pictures

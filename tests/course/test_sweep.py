@@ -162,7 +162,8 @@ def test_a_killed_and_a_failed_cell_are_named_and_lose_no_other(small, monkeypat
         run(sweep)
     assert str(caught.value).splitlines() == [
         "2 of 4 cells failed:",
-        "PCAResidual on breast_cancer, seed 0: its process ended with -9, a kill, most often for lack of memory.",
+        "PCAResidual on breast_cancer, seed 0: its process ended with exit status -9 "
+        "(it was killed, most often for lack of memory).",
         "PCAResidual on breast_cancer, seed 1: ZeroDivisionError: of a detector",
     ]
     before = records(sweep)

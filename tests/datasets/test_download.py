@@ -70,7 +70,7 @@ def test_a_file_arrives_whole_and_is_not_fetched_twice(server, tmp_path, known_h
 def test_a_broken_transfer_is_continued_where_it_ended(server, tmp_path):
     path = tmp_path / "data.bin"
     server.break_after = 120_000
-    with pytest.raises(DatasetError, match="bytes are kept; run again to go on"):
+    with pytest.raises(DatasetError, match="bytes are kept; run again to resume"):
         download.download(server.url + "/data.bin", path, known_hash=SHA256)
     assert _files(tmp_path) == ["data.bin.part"]
     kept = (tmp_path / "data.bin.part").stat().st_size
@@ -373,7 +373,7 @@ def test_a_category_of_each_family_is_fetched_and_loaded(family, server, tmp_pat
 
 def test_a_broken_transfer_of_an_archive_is_continued(family, server, tmp_path):
     server.break_after = 120_000
-    with pytest.raises(DatasetError, match="bytes are kept; run again to go on"):
+    with pytest.raises(DatasetError, match="bytes are kept; run again to resume"):
         download.fetch(f"{family}/nut", tmp_path)
     (part,) = (path for path in tmp_path.rglob("*") if path.is_file())
     kept = part.stat().st_size

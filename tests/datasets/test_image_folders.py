@@ -273,7 +273,7 @@ READ = {
 REFUSED = {
     "no image": (
         "readme.md : text",
-        "data: no picture among 1 files. Give a folder of PNG, JPEG, TIFF, BMP, GIF, PPM or WebP files. Passed over: "
+        "data: no image among 1 files. Give a folder of PNG, JPEG, TIFF, BMP, GIF, PPM or WebP files. Passed over: "
         "1 .md.",
     ),
     "only links that leave": ("good -> /usr", "links that leave the folder (good)"),
@@ -286,7 +286,7 @@ REFUSED = {
     ),
     "a product called mask": ("mask/good/{0..3}.png\nmask/bad/{0..1}.png", "give the inner folder"),
     "normal images behind a link that leaves": ("good -> /usr\nbad/0.png", "links that leave the folder (good)"),
-    "anomalies alone": ("bad/{0..3}.png", "data: 0 normal pictures"),
+    "anomalies alone": ("bad/{0..3}.png", "data: 0 normal images"),
     "several categories of MVTec AD": (
         "bottle/train/good/0.png\nbottle/test/broken/0.png\ncable/train/good/0.png\ncable/test/bent/0.png",
         "data: 2 data sets side by side: bottle, cable. Two readings: (1) each is a data set of its own: give the "
@@ -564,7 +564,7 @@ def test_a_list_of_words_has_commas_between_them():
 
 def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path):
     (tmp_path / "a.png").touch()
-    with pytest.raises(DatasetError, match=r"a\.png is a file; give the folder that holds the pictures\.$"):
+    with pytest.raises(DatasetError, match=r"a\.png is a file; give the folder that contains the images\.$"):
         read_pictures(tmp_path / "a.png")
 
 

@@ -241,7 +241,7 @@ def test_many_images_are_checked_and_the_first_bad_one_is_named(tmp_path):
     assert check_images(paths) == [(9, 10 + i) for i in range(40)]
     Image.new("RGB", (1, 1)).save(paths[17])
     paths[30].write_bytes(paths[30].read_bytes()[:40])
-    with pytest.raises(DatasetError, match=r"17\.png: 1×1 pixels; a picture needs at least 8"):
+    with pytest.raises(DatasetError, match=r"17\.png: 1×1 pixels; an image needs at least 8"):
         check_images(paths)
 
 
@@ -409,5 +409,5 @@ def test_a_name_that_is_no_digit_is_refused(name):
 def test_mnist_pictures_with_another_number_of_labels_are_refused(tmp_path, mnist):
     pictures, digits = mnist
     _write_idx(tmp_path / "mnist", "t10k", pictures, digits[:-1])
-    with pytest.raises(DatasetError, match="40 t10k pictures but 39 labels"):
+    with pytest.raises(DatasetError, match="40 t10k images but 39 labels"):
         load("mnist/7", data_home=tmp_path)

@@ -63,7 +63,7 @@ def test_a_link_may_not_leave_its_folder(tmp_path):
     check_inside(folder / "inside", folder)
     check_inside(tmp_path / "alias" / "a", folder)
     check_inside(folder / "a", tmp_path / "alias")
-    with pytest.raises(DatasetError, match=r"leaves: a link that leaves .*folder\. Copy what it leads to"):
+    with pytest.raises(DatasetError, match=r"leaves: a link that leaves .*folder\. Copy its target"):
         check_inside(folder / "leaves", folder)
 
 
@@ -73,7 +73,8 @@ def test_more_numbers_than_the_limit_are_refused(monkeypatch):
     check_numbers(7, "x", 7)
     for count, limit, most in ((50_000_001, None, "50,000,000"), (8, 7, "7")):
         with pytest.raises(
-            DatasetError, match=f"^x: {count:,} numbers; at most {most} are read.*MMAD_MAX_NUMBERS to more.$"
+            DatasetError,
+            match=f"^x: {count:,} numbers; at most {most} are read.*MMAD_MAX_NUMBERS to a larger number.$",
         ):
             check_numbers(count, "x", limit)
     monkeypatch.setenv("MMAD_MAX_NUMBERS", "60000000")

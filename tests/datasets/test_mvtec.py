@@ -172,7 +172,7 @@ def test_a_missing_data_folder_lists_what_is_expected(tmp_path):
 def test_an_empty_category_is_refused(category, part):
     for path in (category / part).rglob("*.png"):
         path.unlink()
-    with pytest.raises(DatasetError, match=r"no picture there|only anomalies"):
+    with pytest.raises(DatasetError, match=r"no image there|only anomalies"):
         _load(category)
 
 
@@ -383,5 +383,5 @@ def test_visa_without_its_table_says_what_belongs_where(visa):
 
 def test_two_folders_of_normal_pictures_are_refused(category):
     _picture(category / "train" / "ok" / "000.png")
-    with pytest.raises(DatasetError, match=r"two folders of normal pictures, good and ok\. Keep one"):
+    with pytest.raises(DatasetError, match=r"two folders of normal images, good and ok\. Keep one"):
         _load(category)

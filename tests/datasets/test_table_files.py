@@ -518,7 +518,7 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path, monkeypatch):
     monkeypatch.setenv("MMAD_CURRENT_FOLDER", "/a")
     monkeypatch.setenv("MMAD_DATA_HOME", "/b")
     monkeypatch.setattr(samples, "CHECKOUT", None)
-    with pytest.raises(DatasetError, match=r"^x\.csv: no such file or folder in /a, /b\. Give its whole path\.$"):
+    with pytest.raises(DatasetError, match=r"^x\.csv: no such file or folder in /a, /b\. Give its full path\.$"):
         find("x.csv")
     with pytest.raises(DatasetError, match=r"^a{200}: cannot be read \(.+\)\.$"):
         find("a" * 5000)
@@ -530,7 +530,7 @@ def test_too_few_normal_samples_are_refused_with_the_number_that_is_needed():
     samples.check_enough(20, 20, Path("x"), "rows")
     with pytest.raises(DatasetError) as caught:
         samples.check_enough(19, 20, Path("x"), "rows")
-    needed = "at least 20 are needed, half to learn from and half to set a threshold."
+    needed = "at least 20 are needed, half to fit a detector and half to set the threshold."
     assert str(caught.value) == f"x: 19 normal rows; {needed}"
 
 

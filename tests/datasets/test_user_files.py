@@ -33,12 +33,12 @@ def test_folders_label_their_pictures_and_masks_are_passed_by(pictures):
 
 def test_a_folder_without_pictures_a_damaged_one_and_too_few_are_refused(pictures, tmp_path):
     (tmp_path / "notes.txt").write_text("nothing")
-    with pytest.raises(DatasetError, match="no picture among 1 files"):
+    with pytest.raises(DatasetError, match="no image among 1 files"):
         read_pictures(tmp_path)
     pictures(".", 3)
-    with pytest.raises(DatasetError, match="3 normal pictures; at least 20"):
+    with pytest.raises(DatasetError, match="3 normal images; at least 20"):
         read_pictures(tmp_path)
     assert len(read_pictures(tmp_path, least=1).X) == 3
-    (tmp_path / "bad.png").write_bytes(b"no picture")
+    (tmp_path / "bad.png").write_bytes(b"no image")
     with pytest.raises(DatasetError, match=r"bad\.png: not a readable image"):
         read_pictures(tmp_path)

@@ -148,7 +148,7 @@ def test_the_map_of_an_image_is_the_absolute_difference_to_what_is_made_of_it(de
 
 @pytest.mark.parametrize("detector", DETECTORS, ids=["BiGAN", "GANomaly"])
 def test_a_code_of_no_numbers_is_refused(detector, rng):
-    with pytest.raises(DetectorError, match="latent_dim is 0: a code needs at least one number"):
+    with pytest.raises(DetectorError, match="latent_dim is 0: give at least 1"):
         clone(detector).set_params(latent_dim=0).fit(rng.normal(size=(20, 3)))
 
 

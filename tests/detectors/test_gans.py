@@ -267,7 +267,7 @@ def test_a_real_digit_is_told_from_others():
         ({"mapping": "zizi"}, "mapping is 'zizi'; choose one of izi_f, izi, ziz"),
         ({"n_critic": 0}, "n_critic is 0"),
         ({"averaging": 1.0}, "averaging is 1.0; give a decay of at least 0 and below 1"),
-        ({"latent_dim": 0}, "latent_dim is 0: a code needs at least one number"),
+        ({"latent_dim": 0}, "latent_dim is 0: give at least 1"),
     ],
 )
 def test_a_wrong_parameter_is_named_with_the_choices(parameters, message, ring):
