@@ -1,11 +1,11 @@
 """Reconstruction-based detectors: the score is the reconstruction error of an autoencoder.
 
 An encoder maps a sample x to a latent code f(x), and a decoder maps the latent code to the reconstruction g(f(x)).
-Both are trained on normal samples only, so the squared error ‖x − g(f(x))‖², which is the anomaly score, is small for
-normal samples and larger for most others. The variants differ in what prevents the network from learning the identity:
-a latent code of few dimensions, noise on the input, or a penalty on the latent code. In ``generative_autoencoders``
-the latent codes follow a known distribution. In ``robust_autoencoders`` a separate term holds the part of the data
-that the network cannot reconstruct.
+Both are trained on normal samples only. The anomaly score is the squared error ‖x − g(f(x))‖², which is small for
+normal samples and larger for most others. The variants prevent the network from learning the identity by different
+means: a latent code of few dimensions, noise on the input, or a penalty on the latent code. In
+``generative_autoencoders`` the latent codes follow a known distribution. In ``robust_autoencoders`` a separate term
+holds the part of the data that the network cannot reconstruct.
 """
 
 from __future__ import annotations

@@ -164,8 +164,8 @@ class DeepSVDD(DeepDetector):
     def _fit(self, X, y):
         if self.objective not in ("one-class", "soft-boundary") or not 0 < self.nu < 1:
             raise DetectorError(
-                f"objective is {self.objective!r} and nu {self.nu!r}; choose 'one-class' or 'soft-boundary', and give "
-                "nu, the share of training samples outside the boundary, in (0, 1)."
+                f"objective is {self.objective!r} and nu {self.nu!r}; choose 'one-class' or 'soft-boundary', and "
+                "give nu, the share of training samples outside the boundary, in (0, 1)."
             )
         if self.batch_size < 2:
             raise DetectorError("batch_size is 1: batch normalisation needs at least 2 samples; give at least 2.")

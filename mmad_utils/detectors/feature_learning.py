@@ -108,7 +108,7 @@ class REPEN(DeepDetector):
         any detector with scikit-learn's interface, which gets images as rows of pixels. It is not needed after
         ``fit``.
     cutoff : float, default=1.7321
-        Outlier candidates have a base score at least this many standard deviations above the mean. With √3 they are
+        Outlier candidates have a base score more than this many standard deviations above the mean. With √3 they are
         at most a quarter of the samples (Cantelli).
     margin : float, default=1.0
         In the units of the learned space, in which the distance of neighbours is about 1 before training.

@@ -136,9 +136,9 @@ class GenerativeDetector(DeepDetector):
 class AdversarialDetector(GenerativeDetector):
     """Base class of the detectors that train a generator, from random latent codes to samples, against a critic.
 
-    A subclass defines ``codes`` and ``parts``, and ``batch_score`` combines the parts. ``network_`` holds "generator",
-    from latent codes to samples, and "critic", from a sample to one number. The last hidden layer of the critic gives
-    the features.
+    A subclass defines ``codes`` and ``parts``, and ``batch_score`` combines the parts. ``network_`` holds two
+    networks: "generator", from latent codes to samples, and "critic", from a sample to one number. The last hidden
+    layer of the critic gives the features.
 
     Parameters
     ----------

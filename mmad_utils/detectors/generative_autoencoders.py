@@ -134,7 +134,7 @@ class VariationalAutoEncoder(AutoEncoder):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class AdversarialAutoEncoder(AutoEncoder):
-    """Adversarial autoencoder: a discriminator trains the encoder to give latent codes that are distributed as N(0, I).
+    """Adversarial autoencoder: adversarial training makes the distribution of the latent codes similar to N(0, I).
 
     Each step updates encoder and decoder by the reconstruction error, then the discriminator to separate latent codes
     from draws of N(0, I), then the encoder to make the two indistinguishable. The score is the squared reconstruction
