@@ -49,8 +49,8 @@ class CrossAttentionFusion(DeepFusion):
     Notes
     -----
     From the papers: attention layers with pre-norm (Vaswani et al., Xiong et al.), shuffled pairs as negatives
-    (Arandjelović and Zisserman), the contrastive loss before the fusion (Li et al.). Of this project: attention masked to the
-    other modalities, shuffled tokens instead of shuffled inputs, and the logit as an anomaly score. On
+    (Arandjelović and Zisserman), the contrastive loss before the fusion (Li et al.). Of this project: attention
+    masked to the other modalities, shuffled tokens instead of shuffled inputs, and the logit as an anomaly score. On
     ``paired_digits`` the contrastive loss contributes most, and the attention contributes nothing beyond the spread
     of seeds: benchmarks/README.md, "Fusion of paired modalities".
 

@@ -58,8 +58,8 @@ class GraphFusion(DeepFusion):
     -----
     The messages are an indexing operation and a mean, so no graph library is needed.
 
-    From the papers: mean aggregation (Hamilton et al.), the symmetric contrastive loss (Radford et al.). Of this
-    project: the graph of parts, and 1 − cos as an anomaly score. On ``paired_digits`` the edges between samples contribute nothing
+    From the papers: mean aggregation (Hamilton et al.), the symmetric contrastive loss (Radford et al.). Of this project: the
+    graph of parts, and 1 − cos as an anomaly score. On ``paired_digits`` the edges between samples contribute nothing
     beyond the spread of seeds: benchmarks/README.md, "Fusion of paired modalities".
 
     References
@@ -113,7 +113,7 @@ class GraphFusion(DeepFusion):
             wanted = min(k + itself, len(members))
             search = NearestNeighbors(n_neighbors=wanted).fit(bank[i].numpy()[members])
             found = members[search.kneighbors(x.cpu().numpy(), return_distance=False)]
-            if itself:  # a sample must not be its own neighbour, which would reveal the matching parts
+            if itself:  # a sample must not be its own neighbour: that would reveal its parts
                 rows = np.arange(len(found))[:, None]
                 others = np.argsort(found == rows, axis=1, kind="stable")[:, : max(wanted - 1, 1)]
                 found = np.take_along_axis(found, others, axis=1)
@@ -128,9 +128,7 @@ class GraphFusion(DeepFusion):
         g = [own(x) for own, x in zip(self.network_["own"], h)]
         if linked.shape[1] > sum(self.widths_) + m:
             neighbours = linked[:, sum(self.widths_) + m :].long().reshape(len(linked), m, -1)
-            bank, there = self.parts(
-                torch.tensor(self.bank_).to(linked)
-            )  # in aligned memory, for bitwise equal results
+            bank, there = self.parts(torch.tensor(self.bank_).to(linked))  # aligned: bitwise equal results
             states = torch.stack([network(x) for network, x in zip(self.network_["nodes"], bank)], dim=1)  # (N, m, h)
             for i in range(m):
                 others = there.clone()
@@ -147,7 +145,7 @@ class GraphFusion(DeepFusion):
         return contrastive_loss(self.nodes(batch), present, self.temperature)
 
     def batch_score(self, batch, generator):
-        """Mean of 1 − cos over the links between the present parts; 0 for a sample with one part."""
+        """Mean of 1 − cos over the links between the present parts; 0 if there is only one part."""
         _, present = self.parts(batch)
         g = self.nodes(self._linked(batch))
         score, links = torch.zeros(len(batch)).to(batch), torch.zeros(len(batch)).to(batch)

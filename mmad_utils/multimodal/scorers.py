@@ -66,7 +66,7 @@ class ModalityMixture(MultiModalDetector):
         return tuple(self.weights) if self.weights is not None else None
 
     def partial_fit(self, X, y=None):
-        """Update the components by a batch, {name: (n, d)}; a modality may be absent. The thresholds do not change."""
+        """Update the components by a batch, {name: (n, d)}; a modality may be absent. Thresholds do not change."""
         check_is_fitted(self)
         for name, latents in self._check(X, reset=False).items():
             self.components_[name].partial_fit(latents)
