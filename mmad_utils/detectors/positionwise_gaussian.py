@@ -168,9 +168,7 @@ class PositionwiseGaussian:
         batch = _as_tensor(embeddings)
         n, p, d = batch.shape
         if n == 0 or p == 0 or d == 0:
-            raise ValueError(
-                f"embeddings of shape {tuple(batch.shape)} are empty; give at least one of each dimension."
-            )
+            raise ValueError(f"embeddings of shape {tuple(batch.shape)} are empty; give at least one sample.")
         if self._chunks:
             self._check_shape(p, d)
         if factorise and n < 2:

@@ -26,8 +26,9 @@ class CrossModalTransformer(nn.Module):
     Parameters
     ----------
     shapes : {name: (p, d)}
-        Tokens of a sample, and numbers of a token. A token of one number is a column of a table: each column has its
-        own embedding and prediction. Wider tokens are positions of an image, which share one embedding and prediction.
+        Tokens of a sample, and length of a token. Tokens of length 1 are the columns of a table, and each column has
+        its own embedding and prediction. Longer tokens are the positions of an image, which share one embedding and
+        one prediction.
     width, depth, n_heads : int
         Length of a latent code; layers; attention heads, a divisor of ``width``.
     dropout : float in [0, 1)
