@@ -77,11 +77,11 @@ def _problem(kind: str, text: str) -> str:
 
 
 def _read(name: str) -> None:
-    """Load a data set, after fetching it where its files are not there; what needs no file is not looked at."""
+    """Load a data set, and download it first if its files are missing; data sets without files are not checked."""
     entry = describe(name, data_home())
     if name.startswith("injected/"):
         return _read(name.split("/", 2)[2])
-    if not entry["layout"]:  # made or embedded: always there
+    if not entry["layout"]:  # generated or embedded: always available
         if name not in concrete_names(data_home()):
             raise DatasetError("there is no such data set.")
         return None

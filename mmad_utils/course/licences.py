@@ -28,9 +28,9 @@ ALLOWED = {
     *("ISC", "LicenseRef-BSD", "LicenseRef-Public-Domain", "MIT", "MIT-0", "MIT-CMU", "MPL-2.0", "PSF-2.0", "Zlib"),
 }  # SPDX identifiers, and two own names: a BSD licence without the number of clauses, no rights reserved
 EXCEPTIONS = {
-    # NVIDIA's terms allow use; the wheels come from NVIDIA, as PyTorch requires them, and mmad holds no part of them.
+    # NVIDIA's terms allow use. PyTorch requires these wheels, NVIDIA publishes them, and mmad contains none of them.
     "LicenseRef-NVIDIA-Proprietary": r"nvidia-.*|cuda-toolkit",
-    # The pandoc of this package is run as a program of its own.
+    # The pandoc of this package is run as a separate program.
     "GPL-2.0-or-later": r"pypandoc-binary",
 }  # licence -> the packages that may have it
 STATED_ELSEWHERE = {
@@ -147,7 +147,7 @@ def licence_of(distribution: Distribution) -> str:
 
 
 def refused_licences(name: str, expression: str) -> list[str]:
-    """The licences of an SPDX expression that are not allowed for this package; of alternatives one must be allowed."""
+    """The licences of an SPDX expression that are not allowed for a package; of alternatives one must be allowed."""
     choices = [expression] if "(" in expression else expression.split(" OR ")
     refused = [
         [

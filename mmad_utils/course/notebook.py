@@ -1,11 +1,11 @@
-"""Start and end of a course notebook: check its parameters and record its results, with the same result in every runner.
+"""Start and end of a course notebook: check its parameters and record its results.
 
 In a notebook::
 
-    nb = notebook.start("01_task2_padim")              # reads and checks the parameters of the notebook
-    data = nb.load(dataset, seed=seed)                 # the hash of the data enters the provenance
+    nb = notebook.start("01_task2_padim")              # reads and checks the parameters of the notebook.
+    data = nb.load(dataset, seed=seed)                 # the hash of the data is stored in the provenance.
     fig = plots.score_histogram(evaluation)
-    nb.figure(fig, "padim_scores", data=scores)        # in the cell that drew fig
+    nb.figure(fig, "padim_scores", data=scores)        # in the cell that draws fig.
 
 and in its last code cell, which is tagged ``results``::
 
@@ -22,11 +22,11 @@ ran are the committed ones. With other parameters, edited cells, or in a student
 same results as the first of these commands::
 
     python -m mmad_utils.course run 01_task2_padim --profile smoke -p seed 3
-    python -m mmad_utils.course check     # the form of all notebooks and profiles
-    python -m mmad_utils.course sync      # notebooks and their percent-format sources
-    python -m mmad_utils.course student   # copies without solutions, to build/student
-    python -m mmad_utils.course compare   # differences between two folders of results
-    python -m mmad_utils.course accept    # replace the reference results by build/default
+    python -m mmad_utils.course check     # the form of all notebooks and profiles.
+    python -m mmad_utils.course sync      # notebooks and their percent-format sources.
+    python -m mmad_utils.course student   # copies without solutions, to build/student.
+    python -m mmad_utils.course compare   # differences between two folders of results.
+    python -m mmad_utils.course accept    # replace the reference results by build/default.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Notebook files: their parameters, whether those are right, and the pair of .ipynb and percent-format source.
+"""Notebook files: their parameters and the checks of these, and the pair of .ipynb and percent-format source.
 
 A notebook `notebooks/NAME.ipynb` (no outputs) is paired with `notebooks/src/NAME.py`. One cell is tagged
-`parameters` and holds typed, commented literals, ``seed: int = 0  # of every random draw``; these values are
-the default profile. A number whose comment says ``at least 2`` is refused below that.
-`python -m mmad_utils.course check` runs `problems`; `sync` makes each pair equal again; `student` writes copies
+`parameters`. It holds typed literals with comments, ``seed: int = 0  # of every random draw``, which are the default
+profile. If a comment contains ``at least 2``, smaller values raise an error.
+`python -m mmad_utils.course check` runs `problems`; `sync` makes each pair equal; `student` writes copies
 without solutions.
 """
 

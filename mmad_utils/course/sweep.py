@@ -3,8 +3,8 @@
 ``snakemake sweep --configfile sweep.yaml`` reads the settings (`read`), prepares the folder (`prepare`), runs
 ``python -m mmad_utils.course.sweep cells BATCH`` for each batch of cells that is incomplete, and then
 ``... table PLAN``. A cell holds the settings of a run of ``mmad_utils.benchmark``. Its record is
-``cells/<hash of the cell>.json``, which is written atomically: a killed sweep loses only the cells in measurement, and
-no cell has two records. Records are kept when the code changes, and contain the commit that made them.
+``cells/<hash of the cell>.json``, which is written atomically: a killed sweep loses only the cells in measurement,
+and no cell has two records. Records are kept when the code changes, and contain the commit that made them.
 
 ``mmad_utils.benchmark`` has its own loop over processes, because it must work in an installed wheel, without
 Snakemake and this checkout. Both measure by `benchmark.measure` in one process per cell.

@@ -16,8 +16,8 @@ from scipy.special import fdtri
 
 from mmad_utils.course.results import ResultsError, read
 
-# Runs on one machine are bitwise equal. On another processor the order of summation differs, and a forest or a network
-# may then resolve a tie differently. The report draws no conclusion from a difference below these tolerances.
+# Runs on one machine are bitwise equal. On another processor the order of summation differs, and a forest or a
+# network may then resolve a tie differently. The report draws no conclusion from a difference below these tolerances.
 TOLERANCE_RATIO = 0.02  # absolute, for numbers between -1 and 1: metrics, shares, correlations
 TOLERANCE_PERCENT = 100 * TOLERANCE_RATIO  # absolute, for numbers whose unit is "%"
 TOLERANCE_RELATIVE = 0.05  # for all other numbers
@@ -29,10 +29,10 @@ TOLERANCE_SPREADS = 2.0  # number of these standard deviations, if that is more 
 # The standard deviation of n seeds is an estimate as well. The ratio of two such variances has the F distribution
 # with n - 1 and n - 1 degrees of freedom; a ratio outside of its central 95% is a difference.
 TOLERANCE_F_LEVEL = 0.05
-TIMING_UNITS = frozenset({"s", "ms", "MB", "GB", "times"})  # belong to the machine: only presence is compared
+TIMING_UNITS = frozenset({"s", "ms", "MB", "GB", "times"})  # depend on the machine: only presence is compared
 
 _NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
-_SPREAD = re.compile(r"±\s*$")  # what stands before a number that is a standard deviation
+_SPREAD = re.compile(r"±\s*$")  # the text before a number that is a standard deviation
 _SPREAD_COLUMN = re.compile(r"(?:(?P<mean>.+)[ _])?(?:sd|std)")  # "AUROC sd" belongs to "AUROC", "sd" to its left
 _COLUMN_UNIT = re.compile(r"\(([^()]+)\)\s*$")
 
@@ -181,7 +181,7 @@ def _is_number(cell: Any) -> bool:
 
 
 def _as_number(cell: Any) -> float | None:
-    """The number in a cell of standard deviations; None if there is no number."""
+    """The number in a standard-deviation cell; None if there is no number."""
     try:
         return None if cell is None else float(cell)
     except ValueError:

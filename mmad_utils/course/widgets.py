@@ -61,7 +61,7 @@ class FigureSlider(ipywidgets.VBox):
         self.slider.observe(lambda change: self._show(change["new"]), "value")
 
     def _show(self, place: int) -> tuple[str, int, str]:
-        """Draw the figure of a value; returns its PNG in base64, its width in CSS pixels, and its text alternative."""
+        """Draw the figure of a value; returns a PNG in base64, its width in CSS pixels, and its text alternative."""
         value = self._values[place]
         fig = self._draw(value)
         png = png_bytes(fig)

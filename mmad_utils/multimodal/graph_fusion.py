@@ -59,8 +59,8 @@ class GraphFusion(DeepFusion):
     The messages are an indexing operation and a mean, so no graph library is needed.
 
     From the papers: mean aggregation (Hamilton et al.), the symmetric contrastive loss (Radford et al.). Of this
-    project: the graph of parts, and 1 − cos as an anomaly score. On ``paired_digits`` the edges between samples contribute nothing
-    beyond the spread of seeds: benchmarks/README.md, "Fusion of paired modalities".
+    project: the graph of parts, and 1 − cos as an anomaly score. On ``paired_digits`` the edges between samples
+    contribute nothing beyond the spread of seeds: benchmarks/README.md, "Fusion of paired modalities".
 
     References
     ----------
