@@ -1,13 +1,13 @@
-"""Sentences with alternatives: which of them stands in a report is decided by its recorded results.
+"""Sentences with alternatives: the recorded results select the text of the report.
 
     {{ if:CONDITION }} text {{ elif:CONDITION }} text {{ else }} text {{ end }}
 
-Without `else`, and where no condition holds, nothing stands there. A condition is one of these, or several joined by
-" and "; a block holds no other block::
+Without `else`, and if no condition holds, the text is empty. A condition has one of these forms, or joins several by
+" and ". A block cannot contain another block::
 
     01b_image_detectors.auroc_mild              the value was recorded
-    01_demo.a_auroc > 01_demo.b_auroc + 0.01    values, or cells of tables, are so; a side may be a number
-    01_task2_padim.dataset is synthetic/*       the parameter with which the notebook ran, or one of its list
+    01_demo.a_auroc > 01_demo.b_auroc + 0.01    a comparison of values, cells of tables, or numbers
+    01_task2_padim.dataset is synthetic/*       the parameter of the notebook's run, or one entry of its list
 
 `{{ name:01_task2_padim.dataset }}` is replaced by the name of the data set in `src/names.yaml`.
 """
@@ -26,7 +26,7 @@ BLOCK = re.compile(r"\{\{\s*if:(?P<condition>[^{}]*?)\s*\}\}(?P<body>.*?)\{\{\s*
 BRANCH = re.compile(r"\{\{\s*(?:elif:(?P<condition>[^{}]*?)|(?P<otherwise>else))\s*\}\}")
 NAME = re.compile(r"\{\{\s*name:(?P<parameter>[^{}]*?)\s*\}\}")
 MARK = re.compile(r"\{\{\s*(?:if:[^{}]*|elif:[^{}]*|else|end)\s*\}\}")
-NOTHING = "\0"  # in the position of a block of which nothing is shown
+NOTHING = "\0"  # replaces a block whose text is empty
 EMPTY_LINE = re.compile("^\0\n", re.MULTILINE)  # would end a table
 SEPARATORS = {"en": ", ", "zh": "、"}  # of the names of several data sets
 
@@ -38,7 +38,7 @@ def names() -> dict[str, dict[str, str]]:
 
 
 def branches(block: re.Match[str]) -> Iterator[tuple[str | None, str]]:
-    """Condition (None of `else`) and text of each alternative."""
+    """Condition (None for `else`) and text of each alternative."""
     condition: str | None = block["condition"]
     begin = 0
     for mark in BRANCH.finditer(block["body"]):
@@ -48,22 +48,22 @@ def branches(block: re.Match[str]) -> Iterator[tuple[str | None, str]]:
 
 
 def conditions(source: str) -> Iterator[str]:
-    """Every condition of the source, in the order of reading."""
+    """Every condition of the source, in reading order."""
     for block in BLOCK.finditer(source):
         yield from (condition for condition, _ in branches(block) if condition is not None)
 
 
 class Chooser:
-    """Decides the alternatives of a source by the results, and fills in the names of data sets.
+    """Selects the alternatives of a source by the results, and inserts the names of data sets.
 
     Parameters
     ----------
-    results : as `document.load_results` returns them
-    language : of the names
+    results : the return value of `document.load_results`
+    language : language of the names
 
     Attributes
     ----------
-    used : notebooks whose results decided something
+    used : notebooks whose results were used in a condition
     """
 
     def __init__(self, results: Mapping[str, Any], language: str) -> None:
@@ -71,7 +71,7 @@ class Chooser:
         self.used: set[str] = set()
 
     def choose(self, source: str, problem: Callable[[str], None]) -> str:
-        """The source as the results decide it; `problem` is called with a sentence for what cannot be decided."""
+        """The source with selected alternatives; `problem` is called with a sentence for each unknown condition."""
 
         def chosen(block: re.Match[str]) -> str:
             for condition, text in branches(block):
@@ -116,7 +116,7 @@ class Chooser:
         return False
 
     def _side(self, text: str) -> float:
-        """The number of a side of a comparison: a value's key or a number, and what is added to it."""
+        """The number of a side of a comparison: a value's key or a number, with an optional added number."""
         key, _, margin = text.partition(" + ")
         try:
             return float(key) + float(margin or 0)

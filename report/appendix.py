@@ -1,7 +1,8 @@
-"""The tables of the appendix, which no notebook records: what the results were made of, with what, and for how long.
+"""The tables of the appendix: data sets, versions, parameters, run times and the computer.
 
-They come from the provenance of the results, the manifest of the data sets, `requirements.lock`, the executed
-notebooks, and the computer that builds the report. A report places them like any other table.
+No notebook records them. They are computed from the provenance of the results, the manifest of the data sets,
+`requirements.lock`, the executed notebooks, and the computer that builds the report. A report contains them like any
+other table.
 """
 
 import hashlib
@@ -16,11 +17,11 @@ from typing import Any
 from mmad_utils.course.project import ROOT as PROJECT_ROOT
 from mmad_utils.datasets.record import manifest
 
-DIGITS = 12  # of a sha256: enough to tell files apart
+DIGITS = 12  # of a sha256: enough to distinguish files
 
 
 def tables(provenance: dict[str, dict[str, Any]], executed: Path) -> dict[str, dict[str, Any]]:
-    """Tables by id, as `Results` records them; cells that are sentences may wrap."""
+    """Tables by id, in the format of `Results`; cells with sentences may have line breaks."""
     found = {
         "appendix_data": (
             "Data sets of this report, from the manifest of mmad_utils.datasets.",
@@ -76,7 +77,7 @@ def _names(provenance: dict[str, dict[str, Any]]) -> dict[str, dict[str, str]]:
 
 
 def _data(provenance: dict[str, dict[str, Any]]) -> list[list[str]]:
-    """One row for each entry of the manifest that a data set of the report belongs to."""
+    """One row for each entry of the manifest with a data set of the report."""
     rows = []
     for entry in manifest():
         pattern = re.sub("<[a-z]+>", "[^ ]+", entry["name"])
@@ -93,7 +94,7 @@ def _hashes(provenance: dict[str, dict[str, Any]]) -> list[list[str]]:
 
 
 def _packages() -> list[list[str]]:
-    """The packages that pyproject.toml names, with the version that the lock holds."""
+    """The packages of pyproject.toml, with their versions in the lock file."""
     project = tomllib.loads((PROJECT_ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
     lines = [*project["dependencies"], *extras["course"], *extras["report"]]
@@ -108,7 +109,7 @@ def _listed(parameters: dict[str, Any]) -> str:
 
 
 def _seconds(notebook: Path) -> int | None:
-    """How long papermill took, or None if there is no executed copy."""
+    """Run time of papermill, or None if there is no executed copy."""
     if not notebook.exists():
         return None
     duration = json.loads(notebook.read_text(encoding="utf-8"))["metadata"].get("papermill", {}).get("duration")
@@ -133,7 +134,7 @@ def _computer() -> list[list[str]]:
 
 
 def _processor() -> str:
-    """The processor's own name, where the system tells it."""
+    """The processor's name, if the system provides it."""
     information = Path("/proc/cpuinfo")
     named = re.search(r"model name\s*: (.+)", information.read_text()) if information.exists() else None
     return named[1] if named else platform.processor() or platform.machine()

@@ -1,7 +1,7 @@
-"""A report as a document: its numbering, its cross-references, and what is wrong with it.
+"""A report as a document: its numbering, its cross-references, and its problems.
 
-`Report.collect` walks the Markdown of every cell once, numbers what it places and notes what is wrong;
-`Report.check` raises all of it at once. Then `page.py` writes each cell.
+`Report.collect` reads the Markdown of every cell once, numbers its figures, tables and sections, and collects
+problems. `Report.check` raises one error with all problems. Then `page.py` writes each cell.
 """
 
 import difflib
@@ -23,7 +23,7 @@ PLACED = ("figure", "table", "contents", "references")  # keys that stand alone 
 
 
 class ReportError(ConversionException):
-    """What keeps the report from being built: one line a problem."""
+    """The report cannot be built; the message has one line per problem."""
 
 
 def load_results(folder: Path) -> dict[str, Any]:
@@ -32,8 +32,8 @@ def load_results(folder: Path) -> dict[str, Any]:
     Raises
     ------
     ReportError
-        If a file is not one of results, a figure is that of another run, or two notebooks record a table or a figure
-        under one id.
+        If a file is not a results file, a figure is from another run, or two notebooks record a table or a figure
+        with the same id.
     """
     results: dict[str, Any] = {"values": {}, "tables": {}, "figures": {}, "provenance": {}}
     for path in sorted(folder.glob("*.json")):
@@ -62,8 +62,8 @@ def load_results(folder: Path) -> dict[str, Any]:
 def cells(table: str, columns: list[str], rows: list[list[Any]], notebook: str) -> dict[str, dict[str, Any]]:
     """The numbers of a recorded table as values, each named "table; row; column".
 
-    A row is named by its first cells, as many as tell it from every other row. A deviation in the next column comes
-    along, and a unit in the column's name.
+    The name of a row is its first cells, as many as distinguish it from every other row. A standard deviation in the
+    next column and a unit in the column's name are included.
     """
     depth = next(
         (n for n in range(1, len(columns)) if len({tuple(row[:n]) for row in rows}) == len(rows)), len(columns)
@@ -85,7 +85,7 @@ def cells(table: str, columns: list[str], rows: list[list[Any]], notebook: str) 
 
 
 class Report:
-    """What a report names, places and cites, in the order of reading."""
+    """Keys, figures, tables and citations of a report, in reading order."""
 
     def __init__(
         self, results: dict[str, Any], output: Path, bibliography: Path, language: str, profile: str = "default"
@@ -98,7 +98,7 @@ class Report:
         self.numbers: dict[str, tuple[str, str]] = {}  # "figure:id" -> ("fig-id", "Figure 1")
         self.cited: list[str] = []
         self.used: set[str] = set()  # notebooks whose results appear
-        self.figures: list[dict[str, Any]] = []  # as placed, in the language of the edition
+        self.figures: list[dict[str, Any]] = []  # in reading order, in the language of the edition
         self.references: list[tuple[str, str]] = []  # (cell, id) of every cross-reference
         self.problems: list[str] = []
         self.cell = ""
@@ -113,7 +113,7 @@ class Report:
         self.problem(f"no {what} '{key}'" + (f"; did you mean '{near[0]}'?" if near else "."), remedy)
 
     def collect(self, tokens: list[markup.Token]) -> None:
-        """Number what the tokens place and cite, and note what is wrong with them."""
+        """Number the figures, tables and citations of the tokens, and collect their problems."""
         for number in markup.typed_numbers(tokens):
             self.problem(
                 f"the number '{number}' is typed in the text.",
@@ -160,7 +160,7 @@ class Report:
                 case "block_html" | "inline_html" | "image":
                     self.problem(
                         f"{token.get('raw') or 'a Markdown image'} stands in the text.",
-                        "HTML and images would escape the checks: write Markdown, place figures by key.",
+                        "HTML and images are not checked: write Markdown, and insert figures by key.",
                     )
 
     def _collect_heading(self, token: markup.Token) -> None:
@@ -225,7 +225,7 @@ class Report:
                 self.problem(f"figure '{name}' has no text alternative.", "Give nb.figure(...) its alt.")
 
     def _translate_labels(self, name: str, entry: dict[str, Any]) -> None:
-        """Give the entry its drawing with labels in the language of the edition."""
+        """Add to the entry its drawing with labels in the language of the edition."""
         entry["drawing"], untranslated = labels.translate((self.output / entry["svg"]).read_bytes(), self.language)
         for line in untranslated:
             self.problem(
@@ -240,7 +240,7 @@ class Report:
         self.numbers[f"{kind}:{name}"] = (f"{kind[:3]}-{name}", self.words[kind].format(self._counts[kind]))
 
     def check(self) -> None:
-        """Raise one ReportError with all that is wrong, after the last cell was collected."""
+        """Raise one ReportError with all problems, after the last cell was collected."""
         for cell, name in self.references:
             self.cell = cell
             meant = self.named(name)
@@ -258,7 +258,7 @@ class Report:
             raise ReportError("\n  ".join([heading, *self.problems]))
 
     def _check_fresh(self, notebook: str) -> None:
-        """Compare the provenance with the files as they are now."""
+        """Compare the provenance with the current files."""
         try:
             reasons = stale_reasons(notebook, self.profile, self.output)
         except NotebookError as error:
@@ -267,5 +267,5 @@ class Report:
             self.problem(f"the results of {notebook} are stale: {reason}.", "Run `make report`.")
 
     def named(self, name: str) -> list[str]:
-        """What a reference may mean: "padim_roc" is "figure:padim_roc" if nothing else bears that name."""
+        """Possible targets of a reference: "padim_roc" is "figure:padim_roc" if no other object has that name."""
         return [key for key in self.numbers if name in (key, key.partition(":")[2])]

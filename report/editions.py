@@ -1,13 +1,13 @@
-"""The editions of the report and of the page "which detector when": their notebooks, and whether they say the same.
+"""The editions of the report and of the page "which detector when": their notebooks, and a check of the translation.
 
-    python -m report.editions sync              # report.*.ipynb from src/report.*.py, and so on
-    python -m report.editions check             # same sections, keys, figures, tables and citations, cell by cell
-    python -m report.editions accept [CELL ...] # these cells (or all) were read side by side and say the same;
-                                                # --document which_detector: those of the other document
+    python -m report.editions sync              # report.*.ipynb from src/report.*.py, and so on.
+    python -m report.editions check             # same sections, keys, figures, tables and citations, cell by cell.
+    python -m report.editions accept [CELL ...] # these cells (or all) were compared and are equivalent.
+                                                # --document which_detector: cells of the other document.
 
-Cell k of the Chinese source is the twin of cell k of the English one and carries `checked="..."`: short hashes of
-the two texts when somebody last read them side by side. After an edit on either side the pair is stale until it is
-accepted again.
+Cell k of the Chinese source is the translation of cell k of the English one. Its `checked="..."` holds short hashes
+of the two texts at the time of the last comparison by a person. After an edit of either text the pair is stale until
+it is accepted again.
 """
 
 import argparse
@@ -35,7 +35,7 @@ def source_path(language: str, document: str = "report") -> Path:
 
 
 def read(language: str, document: str = "report") -> nbformat.NotebookNode:
-    """The edition as its source says it, each cell named for its first line: the same source, the same notebook."""
+    """The notebook of an edition, made from its source; ids of cells are computed from their first lines."""
     notebook = jupytext.read(source_path(language, document), fmt="py:percent")
     names: Counter[str] = Counter()
     for cell in notebook.cells:
@@ -56,10 +56,9 @@ def sync() -> None:
 
 
 def skeleton(source: str) -> Counter[str]:
-    """What must be the same in both languages: sections, keys, citations, links, formulas, code, sizes of tables.
+    """The parts that must be equal in both languages: sections, keys, citations, links, formulas, code, table sizes.
 
-    Of sentences with alternatives the conditions must be the same, in the same order, and so must be what each of the
-    alternatives holds.
+    Sentences with alternatives must have the same conditions in the same order, and each alternative the same parts.
     """
     parts = _parts(alternatives.BLOCK.sub("", source))
     for number, block in enumerate(alternatives.BLOCK.finditer(source), start=1):
@@ -92,7 +91,7 @@ def fingerprint(english: str, other: str) -> str:
 
 
 def differences(english: list[nbformat.NotebookNode], other: list[nbformat.NotebookNode]) -> Iterator[str]:
-    """One sentence for each pair of cells that differs in its skeleton, or that nobody has read side by side."""
+    """One sentence for each pair of cells whose parts differ, or that was not compared after an edit."""
     for number, (cell, twin) in enumerate(zip(english, other), start=1):
         where = f"cell {number} ('{cell.source.strip().partition(chr(10))[0][:40]}')"
         first, second = skeleton(cell.source), skeleton(twin.source)
@@ -110,7 +109,7 @@ def differences(english: list[nbformat.NotebookNode], other: list[nbformat.Noteb
 
 
 def accept(language: str, numbers: list[int], document: str = "report") -> None:
-    """Write the fingerprints of these pairs (all, if none are given) into the translation's source."""
+    """Write the hashes of these pairs (of all, if none are given) into the translation's source."""
     english, other = read("en", document).cells, read(language, document).cells
     path = source_path(language, document)
     text = path.read_text(encoding="utf-8")
@@ -126,8 +125,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m report.editions")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("sync", help="write the notebooks from their sources")
-    commands.add_parser("check", help="print where the editions differ; exit 1 if anywhere")
-    command = commands.add_parser("accept", help="note that pairs of cells were read side by side")
+    commands.add_parser("check", help="print the differences between the editions; exit 1 if there are any")
+    command = commands.add_parser("accept", help="record that pairs of cells were compared")
     command.add_argument("cells", type=int, nargs="*", metavar="CELL")
     command.add_argument("--document", choices=DOCUMENTS, default="report")
     options = parser.parse_args(arguments)

@@ -1,7 +1,7 @@
-"""Chinese type: Noto Serif CJK SC (SIL Open Font License), from the package mplfonts.
+"""The Chinese font: Noto Serif CJK SC (SIL Open Font License), from the package mplfonts.
 
-The PDF takes the font file; the web page carries only the characters that it shows, so that it is whole on a
-computer without a Chinese font.
+The PDF uses the font file. The web page contains only the characters that it shows, so that it is displayed correctly
+on a computer without a Chinese font.
 """
 
 import base64
@@ -13,11 +13,11 @@ from pathlib import Path
 from fontTools import subset
 
 FAMILY = "Noto Serif CJK SC"
-RANGE = "U+2E80-9FFF, U+FF00-FFEF"  # what is_chinese says
+RANGE = "U+2E80-9FFF, U+FF00-FFEF"  # as in is_chinese
 
 
 def folder() -> Path:
-    """Where mplfonts keeps its fonts.
+    """The folder of the fonts of mplfonts.
 
     Raises
     ------
@@ -31,13 +31,13 @@ def folder() -> Path:
 
 
 def is_chinese(character: str) -> bool:
-    """Ideographs, and the punctuation that is set as wide as they are."""
+    """Whether a character is an ideograph or full-width punctuation."""
     return "\u2e80" <= character <= "\u9fff" or "\uff00" <= character <= "\uffef"
 
 
 @cache
 def part(characters: str) -> str:
-    """The font with these characters only, as WOFF in base64; the same bytes for the same characters."""
+    """The font with these characters only, as WOFF in base64; deterministic."""
     options = subset.Options(layout_features=[], hinting=False, notdef_outline=True, recalc_timestamp=False)
     options.flavor = "woff"
     font = subset.load_font(str(folder() / "NotoSerifCJKsc-Regular.otf"), options, lazy=True)
@@ -50,7 +50,7 @@ def part(characters: str) -> str:
 
 
 def face(text: str) -> str:
-    """A CSS rule with the Chinese characters of the text; nothing, if it has none."""
+    """A CSS rule with the Chinese characters of the text; empty if it has none."""
     characters = "".join(sorted(filter(is_chinese, set(text))))
     if not characters:
         return ""

@@ -1,7 +1,7 @@
-"""The first page of the site: what the course is, its notebooks as a gallery, and a search over all texts.
+"""The first page of the site: an introduction, the notebooks as a gallery, and a search over all texts.
 
 Its texts are in `src/front.yaml`: an introduction, and for each notebook a figure, a question and a finding, in both
-languages. A finding names its numbers by key, as the report does: ``{{ value:01_task2_padim.auroc }}``.
+languages. A finding contains numbers by key, as the report does: ``{{ value:01_task2_padim.auroc }}``.
 """
 
 import base64
@@ -39,7 +39,7 @@ def in_both(entry: Mapping[str, str]) -> Iterator[str]:
 
 
 def filled_in(text: str, values: Mapping[str, dict[str, Any]]) -> str:
-    """The text with its numbers.
+    """The text with numbers instead of keys.
 
     Raises
     ------
@@ -57,7 +57,7 @@ def filled_in(text: str, values: Mapping[str, dict[str, Any]]) -> str:
 
 
 def thumbnail(path: Path) -> str:
-    """The image as the address of a small PNG."""
+    """The image as a small PNG in a data URL."""
     with Image.open(path) as image:
         image = image.convert("RGB")
         image.thumbnail((THUMBNAIL, THUMBNAIL))
@@ -83,7 +83,7 @@ def card(name: str, title: str, times: str, results: dict[str, Any], folder: Pat
 
 
 def ways() -> str:
-    """The three ways in: to read, to learn, to use."""
+    """The three entry points: reading, learning, using."""
     items = [f"<li><h2>{way['title']}</h2>{''.join(in_both(way['text']))}</li>\n" for way in texts()["ways"]]
     return f'<ul class="ways">{"".join(items)}</ul>\n'
 
@@ -120,7 +120,7 @@ def of_reference() -> Iterator[dict[str, str]]:
 
 
 def search(found: Iterable[Mapping[str, str]]) -> str:
-    """The field, the list of results, and the texts that the page's script searches."""
+    """The search field, the list of results, and the texts that the page's script searches."""
     index = json.dumps(list(found), ensure_ascii=False, separators=(",", ":")).replace("</", "<\\/")
     return (
         '<p role="search"><label>Search all texts <span lang="zh">搜索全文</span> '

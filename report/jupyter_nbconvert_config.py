@@ -1,4 +1,4 @@
-"""Tells nbconvert (--config; Jupyter reads none from the current folder) to render reports with render.py."""
+"""Configuration of nbconvert (given by --config) that renders reports with render.py."""
 
 import sys
 from pathlib import Path

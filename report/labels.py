@@ -1,9 +1,9 @@
-"""The labels of a figure in the language of an edition.
+"""Translation of the labels of a figure.
 
 Notebooks label their figures in English. Matplotlib writes each line of a label into the SVG as a comment with its
-text and a group with its glyphs; here the glyphs are drawn anew, where the old ones stood, in the same size, turn and
-colour. `language.py` knows the words. Rows and legends keep the edge on which they are aligned, other labels their
-centre.
+text and a group with its glyphs. This module replaces the glyphs at the same position, with the same size, rotation
+and colour. `language.py` has the translations. Row labels and legends keep the edge on which they are aligned, other
+labels their centre.
 """
 
 from collections.abc import Iterator
@@ -20,14 +20,14 @@ from report import fonts
 from report.language import label
 
 SVG, XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
-STEADY = {"legend": 0.0, "ytick": 1.0}  # what stays in place: 0 the left edge, 0.5 the centre, 1 the right edge
+STEADY = {"legend": 0.0, "ytick": 1.0}  # the fixed point: 0 the left edge, 0.5 the centre, 1 the right edge
 COMMANDS = {Path.MOVETO: "M", Path.LINETO: "L", Path.CURVE3: "Q", Path.CURVE4: "C", Path.CLOSEPOLY: "Z"}
 
 
 def translate(drawing: bytes, language: str) -> tuple[bytes, list[str]]:
     """An SVG of Matplotlib in the language, and the lines of its labels that are not translated, in English.
 
-    A label with path effects is a mere shape: of these the id is among the lines.
+    A label with path effects has no text in the SVG; its id is among these lines.
     """
     ElementTree.register_namespace("", SVG)
     ElementTree.register_namespace("xlink", XLINK)
@@ -48,7 +48,7 @@ def translate(drawing: bytes, language: str) -> tuple[bytes, list[str]]:
 
 
 def raster(drawing: bytes) -> bytes:
-    """An SVG as PNG, in the resolution of the notebooks' own; the same bytes for the same drawing."""
+    """An SVG as PNG, in the resolution of the notebooks' PNG files; deterministic."""
     page = b"#set page(width: auto, height: auto, margin: 0pt)\n#image(bytes(sys.inputs.drawing))"
     return typst.compile(page, format="png", ppi=float(DOTS_PER_INCH), sys_inputs={"drawing": drawing.decode()})
 
@@ -67,7 +67,7 @@ def _parse(drawing: bytes) -> ElementTree.Element:
 def _labels(
     element: ElementTree.Element, steady: float = 0.5
 ) -> Iterator[tuple[ElementTree.Element, ElementTree.Element, float]]:
-    """(comment, group of glyphs, what stays in place) of every line of a label inside the element."""
+    """(comment, group of glyphs, fixed point) of every line of a label inside the element."""
     kind = element.get("id", "").rpartition("_")[0]
     steady = STEADY.get(kind, steady)
     children = list(element)
@@ -96,7 +96,7 @@ def _outlines(text: str) -> Path:
 
 @cache
 def _type() -> FontProperties:
-    """The type of the figures, and one for the Chinese characters that it lacks."""
+    """The font of the figures, and a font for Chinese characters."""
     file = fonts.folder() / "NotoSansCJKsc-Regular.otf"
     fontManager.addfont(file)
     return FontProperties(family=["DejaVu Sans", FontProperties(fname=file).get_name()])

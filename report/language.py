@@ -1,8 +1,8 @@
-"""What an edition says in its own language: its fixed words, and the captions of what the notebooks recorded.
+"""The texts of an edition in its language: fixed words, and the captions of recorded figures and tables.
 
 Notebooks record in English. `src/captions.<language>.yaml` maps each English caption, text alternative, column, cell
-and label of a figure to its translation, as gettext does: an English sentence that was changed is no longer found
-there, and the build asks for its translation again.
+and label of a figure to its translation, as gettext does. If an English sentence is changed, its translation is
+missing, and the build reports it.
 """
 
 import difflib
@@ -59,7 +59,7 @@ NUMBER = re.compile(r"\d+(?:\.\d+)?")
 DATA_SET = (
     r"\b(?:breast_cancer|thyroid|(?:synthetic|mvtec|textures|digits|digit_scenes|mnist|tables|injected)(?:/\w+)+)"
 )
-VARIABLE = re.compile(rf"{DATA_SET}|{NUMBER.pattern}")  # what a profile changes in a text
+VARIABLE = re.compile(rf"{DATA_SET}|{NUMBER.pattern}")  # the parts of a text that depend on the profile
 
 
 @cache
@@ -73,15 +73,15 @@ def captions(language: str) -> dict[str, str]:
 
 @cache
 def patterns(language: str) -> dict[str, str]:
-    """The texts that are translated, by what is left without data sets and numbers."""
+    """The translated texts, by their English text without data sets and numbers."""
     return {VARIABLE.sub("{}", text): text for text in captions(language)}
 
 
 def translation(text: str, language: str) -> str | None:
     """A text in the language; None if it is not translated.
 
-    A text that differs from a translated one only in data sets and numbers is translated like it: the same
-    replacements are made in its translation, if that has them.
+    A text that differs from a translated one only in data sets and numbers has the same translation, in which these
+    are replaced.
     """
     known = captions(language)
     if text in known:
@@ -103,7 +103,7 @@ def translation(text: str, language: str) -> str | None:
 def translate(entry: dict[str, Any], language: str) -> tuple[dict[str, Any], list[str]]:
     """A recorded table or figure in the language, and a sentence for each text that is not translated.
 
-    Names of columns and words in cells that have no translation stay: many are names of classes.
+    Names of columns and words in cells without a translation are not changed, because many are names of classes.
     """
     if language == "en":
         return entry, []
@@ -126,12 +126,13 @@ def translate(entry: dict[str, Any], language: str) -> tuple[dict[str, Any], lis
 def label(line: str, language: str) -> str | None:
     """A line of a figure's label in the language; None if it is not translated.
 
-    Numbers stay; in the translations "{}" stands for each: "threshold {}". A name that stays is its own translation.
+    Numbers are not translated; "{}" stands for each of them: "threshold {}". A name that is not translated is its own
+    translation.
     """
     known, pattern = captions(language), NUMBER.sub("{}", line)
     if not re.search(r"[^\W\d_]", re.sub(r"\\[a-z]+", "", line)):  # a number, or one as Matplotlib sets powers of ten
         return line
-    if re.fullmatch(rf"{DATA_SET}|feature_\d+", line):  # names stay
+    if re.fullmatch(rf"{DATA_SET}|feature_\d+", line):  # names are not translated
         return line
     if line in known:
         return known[line]

@@ -1,17 +1,17 @@
 """The report's Markdown: its grammar, the check for typed numbers, formulas and number formatting.
 
-To Markdown with tables and `$...$` formulas the report adds two marks, which read well in JupyterLab too::
+The report adds two marks to Markdown with tables and `$...$` formulas::
 
     {{ value:01b_image_detectors.auroc_mild }}         a number that a notebook recorded
     {{ value:one_class_comparison; breast_cancer; DeepSVDD; AUROC }}   a cell of a table: its row by the first columns
-    {{ figure:padim_heatmaps }}  {{ table:baselines }} alone in a paragraph: placed and numbered here
-    {{ caption:tasks }} Text.                          begins a paragraph: numbers the Markdown table below it
+    {{ figure:padim_heatmaps }}  {{ table:baselines }} alone in a paragraph: inserted and numbered here.
+    {{ caption:tasks }} Text.                          begins a paragraph: numbers the Markdown table below it.
     {{ ref:padim_heatmaps }}                           "Figure 1", "Table 2" or "Section 3.1", as a link;
-                                                       ref:figure:id or ref:table:id where both have that id
-    {{ contents }}  {{ references }}                   the contents list, the works cited
-    {{ name:01_task2_padim.dataset }}                  the name, from src/names.yaml, of the data set that a parameter
-                                                       of a notebook chose
-    {{ if:CONDITION }} text {{ else }} text {{ end }}  the text that the results decide for: see `alternatives.py`
+                                                       ref:figure:id or ref:table:id if both have that id.
+    {{ contents }}  {{ references }}                   the contents list, the works cited.
+    {{ name:01_task2_padim.dataset }}                  the name, from src/names.yaml, of the data set that is the
+                                                       parameter of a notebook.
+    {{ if:CONDITION }} text {{ else }} text {{ end }}  the text that the results select: see `alternatives.py`.
     [@defard2021padim; @roth2022patchcore]             numbered citations
     ## Tables {#task-4}                                the name of a section, for ref:task-4; without it, its words
 """
@@ -31,7 +31,7 @@ from mmad_utils.course.results import SPREADS
 
 
 def math_over_lines(markdown: mistune.Markdown) -> None:
-    """The mistune plugin that lets a formula in the text go on in the next line, as it may in JupyterLab."""
+    """The mistune plugin for a formula in the text that continues in the next line, as JupyterLab allows."""
     markdown.inline.specification["inline_math"] = INLINE_MATH_PATTERN.replace(r"[^$\\\n]", r"[^$\\]")
 
 
@@ -91,7 +91,7 @@ def parse(source: str) -> list[Token]:
 
 
 def _take_section_name(children: list[Token]) -> str:
-    """The `{#name}` at the end of a heading, which is cut off; else a name made of its words."""
+    """The `{#name}` at the end of a heading, which is removed; otherwise a name made of its words."""
     last = children[-1] if children else {}
     named = SECTION_NAME.search(last.get("raw", "")) if last.get("type") == "text" else None
     if named:
@@ -101,7 +101,7 @@ def _take_section_name(children: list[Token]) -> str:
 
 
 def parse_line(source: str) -> list[Token]:
-    """The inline tokens of one line: a caption, say."""
+    """The inline tokens of one line, such as a caption."""
     tokens = parse(" ".join(source.split()))
     return tokens[0].get("children", []) if tokens else []
 
@@ -114,7 +114,7 @@ def walk(tokens: Sequence[Token]) -> Iterator[Token]:
 
 
 def plain_text(tokens: Sequence[Token], hidden: str = "\0") -> str:
-    """The words as read; code, formulas, keys and citations become `hidden`."""
+    """The words of the text; code, formulas, keys and citations become `hidden`."""
     parts = []
     for token in tokens:
         if "children" in token:
@@ -147,14 +147,14 @@ def mathml(latex: str, display: str = "inline") -> str:
         for unknown, known in LATEX_SUBSTITUTIONS:
             said = re.sub(unknown, known, said)
         element = convert_to_element(said, display=display)
-    except Exception as error:  # latex2mathml raises a dozen unrelated kinds
+    except Exception as error:  # latex2mathml raises many unrelated types
         raise ValueError(f"the formula ${latex}$ is malformed ({type(error).__name__})") from error
     # latex2mathml names symbols by number (&#x0003C;); its own convert() would also unescape < and & of \text
     markup = re.sub("&amp;(#x[0-9A-Fa-f]+;)", r"&\1", ElementTree.tostring(element, encoding="unicode"))
     left = re.search(r">(\\[A-Za-z]+)<", markup)
     if left:
         raise ValueError(f"the formula ${latex}$ uses {left.group(1)}, which latex2mathml does not know")
-    # the bars of a norm would stretch to the exponent that stands beside them
+    # otherwise the bars of a norm would have the height of their exponent
     markup = re.sub(r"<mo[^>]*>(&#x02016;|‖)</mo>", '<mo stretchy="false">‖</mo>', markup)
     return markup.replace("<math ", f'<math alttext="{html.escape(latex)}" ', 1)
 
@@ -180,10 +180,10 @@ def format_number(number: float) -> str:
 
 
 def format_value(value: float, sd: float | None = None, unit: str = "") -> str:
-    """A recorded value as read in the text: 0.993 ± 0.004, 12.3 s, 4.9%.
+    """A recorded value in the format of the text: 0.993 ± 0.004, 12.3 s, 4.9%.
 
-    The standard deviation is shown to one digit, two where the first is a 1, and the value to the same
-    decimal: the third at most, unless the deviation would vanish there.
+    The standard deviation has one significant digit, or two if the first is a 1, and the value has the same number of
+    decimals. There are at most three decimals, unless the deviation would be rounded to 0.
     """
     if sd:
         first = float(f"{sd:.1g}")
@@ -221,10 +221,10 @@ def format_column(cells: Sequence[Any], words: Mapping[str, str] = NO_WORDS) -> 
 def format_table(
     columns: Sequence[str], rows: Sequence[Sequence[Any]], words: Mapping[str, str] = NO_WORDS
 ) -> tuple[list[str], list[list[str]], list[bool], set[tuple[int, int]]]:
-    """Heads, rows, whether each column is one of numbers, and the (row, column) of the cells that lead clearly.
+    """Heads, rows, whether each column is numeric, and the (row, column) of the best cells, see `leaders`.
 
-    A mean and the `SPREADS` beside it become one column. A first column that repeats itself divides the rows into
-    groups; see `leaders`.
+    A mean and the `SPREADS` beside it become one column. A first column with repeated values divides the rows into
+    groups.
     """
     heads: list[str] = []
     shown: list[list[str]] = []
@@ -248,9 +248,10 @@ def format_table(
 
 
 def leaders(groups: Sequence[Any], means: Sequence[Any], spreads: Sequence[Any]) -> list[int]:
-    """The row of each group whose mean is ahead of every other by more than the two standard deviations together.
+    """The row of each group whose mean exceeds every other by more than the sum of the two standard deviations.
 
-    Rows without a deviation, a ruler say, count with 0; a group of one has no leader.
+    Rows without a deviation, such as a deterministic baseline, have the deviation 0. A group of one row has no such
+    row.
     """
     found = []
     for group in dict.fromkeys(groups):

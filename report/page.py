@@ -1,6 +1,6 @@
 """A report's tokens as HTML, for a browser.
 
-Everything that the page shows is inside it: pictures, the numbers behind them, formulas. It asks for nothing.
+The page is self-contained: it includes its figures, their numbers and the formulas, and loads no other file.
 """
 
 import base64
@@ -125,7 +125,7 @@ class Page(Writer):
         return width, height
 
     def picture(self, entry: dict[str, Any]) -> str:
-        """The address of the smaller of PNG and SVG; of the PNG where the SVG only wraps photographs."""
+        """Data URL of the smaller of PNG and SVG; of the PNG if the SVG contains a bitmap."""
         picture, drawing = self.file(entry, "png"), self.file(entry, "svg")
         if "drawing" in entry:  # with its labels translated
             picture, drawing = labels.raster(entry["drawing"]), entry["drawing"]
@@ -156,7 +156,7 @@ class Page(Writer):
         )
 
     def cells(self, entry: dict[str, Any]) -> tuple[list[str], list[list[str]], list[bool], str]:
-        """Heads and rows in HTML, which columns are of numbers, and a sentence that explains bold cells, if any."""
+        """Heads and rows in HTML, which columns are numeric, and a sentence that explains bold cells, if any."""
         heads, rows, right, bold = markup.format_table(entry["columns"], entry["rows"], self.words["cells"])
         shown = [[html.escape(cell) for cell in row] for row in rows]
         for row, column in bold:

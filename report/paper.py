@@ -1,9 +1,9 @@
-"""The report as PDF, with no LaTeX: nbconvert gives the cells, pandoc makes Typst of them, Typst sets the pages.
+"""The report as PDF, without LaTeX: nbconvert writes HTML, pandoc converts it to Typst, and Typst writes the PDF.
 
     jupyter nbconvert --config report/jupyter_nbconvert_config.py --to report.paper.PaperExporter REPORT.ipynb
 
-Pictures come from the figures folder, as drawings where the SVG holds no photograph; those with translated labels
-are handed to Typst as they are. Chinese type comes from `fonts.py`.
+Figures are read from the figures folder, as SVG if it contains no bitmap. Figures with translated labels are passed
+to Typst as bytes. The Chinese font is that of `fonts.py`.
 """
 
 import html
@@ -27,12 +27,12 @@ from report.render import PROJECT_ROOT, ReportError, ReportPreprocessor
 
 TEMPLATE = PROJECT_ROOT / "report" / "templates" / "mmad" / "paper.typ"
 SCALE = 0.82  # of a figure, whose labels are then as large as the captions
-CONTENTS = "CONTENTS-OF-THE-REPORT"  # a mark that survives pandoc
+CONTENTS = "CONTENTS-OF-THE-REPORT"  # a mark that pandoc does not change
 IMAGE = re.compile(r'image\("(?P<path>[^"]+)"')
 
 
 class Paper(Page):
-    """HTML as pandoc reads it: formulas in LaTeX, pictures by path, tables with their captions inside."""
+    """HTML for pandoc: formulas in LaTeX, figures by path, tables with their captions inside."""
 
     held = ""  # the head of a table whose caption was read and whose rows come next
 
@@ -78,7 +78,7 @@ class Paper(Page):
         )
 
     def render_token(self, token: markup.Token, state: Any) -> str:
-        if token["type"] == "caption":  # held back until the table that follows
+        if token["type"] == "caption":  # kept until the table that follows
             caption = self.caption(f"table:{token['raw']}", {"caption": token["children"]})
             self.held = f'<table id="tab-{token["raw"]}"><caption>{caption}</caption>'
             return ""
@@ -91,7 +91,7 @@ class Paper(Page):
 
 
 class PaperPreprocessor(ReportPreprocessor):
-    """As for the web page, but for pandoc."""
+    """The preprocessor of the web page, with output for pandoc."""
 
     writer = Paper
 
@@ -108,12 +108,12 @@ class PaperExporter(Exporter):
     def from_notebook_node(
         self, nb: NotebookNode, resources: Any = None, **kwargs: Any
     ) -> tuple[bytes, ResourcesDict]:
-        """The PDF of the report; the same bytes for the same report.
+        """The PDF of the report; deterministic.
 
         Raises
         ------
         ReportError
-            As for the web page, or if pandoc or Typst cannot set the text.
+            As for the web page, or if pandoc or Typst fails.
         """
         cells, resources = super().from_notebook_node(nb, resources, **kwargs)
         source = typst_source("".join(cell.source for cell in cells.cells), resources["report"])
@@ -131,16 +131,16 @@ def typst_source(page: str, report: dict[str, Any]) -> str:
 
 
 def image(path: str, entry: dict[str, Any]) -> str:
-    """The beginning of a picture in Typst, with its text alternative."""
+    """The beginning of an image in Typst, with its text alternative."""
     picture = f'bytes(sys.inputs.at("{path}"))' if "drawing" in entry else f'"{path}"'
     return f"image({picture}, alt: {json.dumps(entry['alt'], ensure_ascii=False)}"
 
 
 def set_pages(source: str, report: dict[str, Any], form: str = "pdf") -> Any:
-    """The pages that Typst makes of the source: a PDF, or with ``form="png"`` one picture a page."""
+    """The output of Typst for the source: a PDF, or with ``form="png"`` one image per page."""
     output = Path(report["output"])
     drawings = {entry["svg"]: entry["drawing"].decode() for entry in report["figures"] if "drawing" in entry}
-    partial = output / f".report.{report['language']}.typ"  # Typst reads pictures from folders beside the source only
+    partial = output / f".report.{report['language']}.typ"  # Typst reads images from folders beside the source only
     with locked(partial):
         partial.write_text(source, encoding="utf-8")
         try:

@@ -2,7 +2,7 @@
 
     python -m report.reference    # build/default/report/reference/index.html
 
-Pages ask for nothing but files beside them; their theme is pydata-sphinx-theme, as in scikit-learn.
+Pages load only local files; their theme is pydata-sphinx-theme, as in scikit-learn.
 """
 
 import argparse
@@ -74,7 +74,9 @@ def page(title: str, introduction: str, names: list[str]) -> str:
 
 def sources(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
     """The sources of all pages, by name without extension."""
-    pages = {"core": page("mmad_utils", "Contract, training, networks, thresholds and measures.", modules(PACKAGE))}
+    pages = {
+        "core": page("mmad_utils", "Base classes, training, networks, thresholds and metrics.", modules(PACKAGE))
+    }
     for package in packages:
         folder = PACKAGE / package
         pages[package] = page(f"mmad_utils.{package}", summary(folder / "__init__.py"), modules(folder))

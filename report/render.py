@@ -1,13 +1,13 @@
-"""Turns a report notebook, which names results, into one self-contained HTML page, which shows them.
+"""Convert a report notebook, which contains the keys of results, into one self-contained HTML page.
 
-The notebook holds Markdown cells only, in the grammar of `markup.py`. Every number, table and figure comes
-from `build/<profile>/results/*.json`, which the course notebooks write; `document.py` numbers them, `page.py` writes
-them in their places, and the template in `templates/mmad` lays the page out. nbconvert finds both through
+The notebook has Markdown cells only, in the grammar of `markup.py`. Every number, table and figure is read from
+`build/<profile>/results/*.json`, which the course notebooks write. `document.py` numbers them, `page.py` writes
+them as HTML, and the template in `templates/mmad` defines the layout. nbconvert finds both through
 `jupyter_nbconvert_config.py`, from any folder::
 
     jupyter nbconvert --config report/jupyter_nbconvert_config.py --to html report/report.en.ipynb
 
-Whatever is unknown, stale or typed by hand is reported, all of it at once, and nothing is written.
+Unknown keys, stale results and typed numbers are reported in one message, and nothing is written.
 """
 
 import base64
@@ -35,7 +35,7 @@ SCRIPT = PROJECT_ROOT / "report" / "templates" / "mmad" / "script.js"
 
 
 class _MessageOnly(logging.Filter):
-    """Shows a ReportError as its message: its traceback says nothing to the author of a report."""
+    """Show a ReportError by its message only, without the traceback."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         if record.exc_info and isinstance(record.exc_info[1], ReportError):
@@ -48,7 +48,7 @@ class ReportPreprocessor(Preprocessor):
     """nbconvert preprocessor: Markdown cells with keys in, raw HTML cells with results out."""
 
     enabled = Bool(True).tag(config=True)
-    writer = Page  # what writes the tokens
+    writer = Page  # the class that writes the tokens
     profile = Unicode("default", help="The profile whose results are shown.").tag(config=True)
     output = Unicode(help="Folder that holds results and figures.").tag(config=True)
     bibliography = Unicode(str(PROJECT_ROOT / "report" / "references.bib")).tag(config=True)
@@ -58,7 +58,7 @@ class ReportPreprocessor(Preprocessor):
         return str(project.output_folder(self.profile))
 
     def preprocess(self, nb: NotebookNode, resources: ResourcesDict) -> tuple[NotebookNode, ResourcesDict]:
-        """Replace the cells; `resources["report"]` tells the template the title, the words and the sources.
+        """Replace the cells; `resources["report"]` has the title, the words and the sources for the template.
 
         Raises
         ------
@@ -75,7 +75,7 @@ class ReportPreprocessor(Preprocessor):
             first_line = cell.source.strip().partition("\n")[0][:40]
             report.cell = f"cell {index} ('{first_line}')"
             if cell.cell_type != "markdown":
-                report.problem("this is no Markdown cell.", "A report computes nothing: move it to a notebook.")
+                report.problem("this is not a Markdown cell.", "A report contains no code: move it to a notebook.")
             source = chooser.choose(cell.source, report.problem)
             trees.append(markup.parse(source) if cell.cell_type == "markdown" else [])
             report.collect(trees[-1])
@@ -96,7 +96,7 @@ class ReportPreprocessor(Preprocessor):
 
 
 def frame(language: str, body: str) -> dict[str, Any]:
-    """What the template needs besides the cells: words, the script with its hash, and type for Chinese characters."""
+    """Values for the template: words, the script with its hash, and the font of the Chinese characters."""
     script = SCRIPT.read_text(encoding="utf-8")
     words = WORDS[language]
     return {
@@ -118,7 +118,7 @@ def _digest(provenance: dict[str, Any]) -> str:
 
 
 class AtomicWriter(FilesWriter):
-    """Writes to a temporary name first: an interrupted build leaves the last report whole."""
+    """Writes atomically, so that an interrupted build does not change the last report."""
 
     def write(
         self, output: str | bytes, resources: ResourcesDict, notebook_name: str | None = None, **kwargs: Any

@@ -2,10 +2,10 @@
 
     python -m report.site    # build/default/report/{index,notebooks/*}.html from build/default
 
-A page is laid out by the report's own template: formulas are MathML, images and text alternatives are inside, and
-no other file is loaded. What a notebook printed is shown as text, a table of pandas as a table; other HTML is left
-out. Code is folded, but for cells tagged ``step``, which show the step of a method. Cells that check a statement are
-hidden until the reader asks for them. The first page is written by `front.py`.
+A page has the template of the report: formulas are MathML, images and text alternatives are included, and no other
+file is loaded. Printed output is shown as text, a pandas table as a table; other HTML is omitted. Code is folded,
+except cells tagged ``step``, which show the step of a method. Cells that check a statement are hidden by default. The
+first page is written by `front.py`.
 """
 
 import argparse
@@ -48,7 +48,7 @@ def slug_of(words: str) -> str:
 
 
 class Lesson(Writer):
-    """The Markdown of a notebook or of the glossary as HTML; its sections are collected on the way."""
+    """Writes the Markdown of a notebook or of the glossary as HTML, and collects its sections."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -80,14 +80,14 @@ class Lesson(Writer):
         return f"<p{language}>{text}</p>\n"
 
     def link(self, text: str, url: str, title: str | None = None) -> str:
-        """Links to notebooks, to the glossary and to their sections become links between the pages."""
+        """Convert links to notebooks, to the glossary and to their sections into links between the pages."""
         local = re.fullmatch(r"(?:\.\./notebooks/)?(\w+)\.(?:ipynb|md)(?:#(.+))?", url)
         if local:
             url = f"{local[1]}.html" + (f"#sec-{slug_of(local[2])}" if local[2] else "")
         return super().link(re.sub("</?a[^>]*>", "", text), url, title)
 
     def codespan(self, text: str) -> str:
-        """The first mention of a class of the library leads to its reference."""
+        """Link the first mention of a class of the library to its reference."""
         shown = super().codespan(text)
         if text not in mmad_utils.__all__ or text in self.linked:
             return shown
@@ -102,7 +102,7 @@ class Lesson(Writer):
 
 
 def code(cell: NotebookNode) -> str:
-    """The code of a cell: unfolded where it shows the step of a method, hidden where it checks a statement."""
+    """The code of a cell: unfolded if it shows the step of a method, hidden if it checks a statement."""
     kind, summary = "lesson", "Code"
     if is_solution(cell):
         kind, summary = "solution", "Solution"
@@ -117,7 +117,7 @@ def code(cell: NotebookNode) -> str:
 
 
 def output(item: NotebookNode, number: int) -> str:
-    """One output of a cell: a picture, a table, or text."""
+    """One output of a cell: an image, a table, or text."""
     data = item.get("data", {})
     if "image/png" in data:
         about = item.metadata.get("image/png", {})
@@ -151,7 +151,7 @@ def lesson(notebook: NotebookNode) -> tuple[Lesson, list[str]]:
 
 
 def steps(before: tuple[str, str] | None, after: tuple[str, str] | None) -> str:
-    """Links to the neighbours and to the index; each neighbour is (name, title)."""
+    """Links to the previous and next page and to the index; each page is (name, title)."""
     parts = ['<a href="../index.html">Index</a>']
     if before:
         parts.insert(0, f'<a rel="prev" href="{html.escape(before[0])}.html">← {html.escape(before[1])}</a>')
@@ -161,7 +161,7 @@ def steps(before: tuple[str, str] | None, after: tuple[str, str] | None) -> str:
 
 
 def tools(name: str) -> str:
-    """Above a notebook's page: its file, and what of it is shown."""
+    """The links above a notebook's page: its file, and buttons that show code and checks."""
     return (
         f'<p class="tools"><a download href="{html.escape(name)}.ipynb">Download the notebook</a>\n'
         '<button type="button" data-show="lesson" aria-pressed="false">Show all code</button>\n'
@@ -170,7 +170,7 @@ def tools(name: str) -> str:
 
 
 def as_written(executed: NotebookNode) -> NotebookNode:
-    """The notebook before it ran."""
+    """The notebook without outputs."""
     notebook = copy.deepcopy(executed)
     notebook.metadata.pop("papermill", None)
     notebook.cells = [c for c in notebook.cells if "injected-parameters" not in c.metadata.get("tags", [])]
@@ -186,7 +186,7 @@ def contents(sections: list[tuple[int, str, str]]) -> str:
 
 
 def layout(title: str, parts: list[str]) -> str:
-    """A whole page, by the template of the report."""
+    """A page in the template of the report."""
     config = Config({"HTMLExporter": {"template_name": "mmad", "preprocessors": []}})
     config.HTMLExporter.extra_template_basedirs = [str(PROJECT_ROOT / "report" / "templates")]
     cells = [raw_cell(f"part-{number}", part) for number, part in enumerate(parts)]
@@ -217,7 +217,7 @@ def terms(source: str) -> str:
 
 
 def times(executed: NotebookNode) -> str:
-    """How long the notebook takes to read and to run."""
+    """Reading time and run time of the notebook."""
     seconds = executed.metadata.get("papermill", {}).get("duration") or 0
     return f"{reading_of(executed).minutes:.0f} min to read, {seconds / 60:.1f} min to run"
 
@@ -239,19 +239,19 @@ def index(cards: Iterable[str], found: Iterable[Mapping[str, str]], glossary_sou
 
 
 def build(built: Path, target: Path) -> list[Path]:
-    """Write index.html and notebooks/*.html into ``target``, from what ``built`` holds.
+    """Write index.html and notebooks/*.html into ``target``, from the files in ``built``.
 
     Parameters
     ----------
     built : Path
-        ``build/<profile>``: executed notebooks, results and figures. Pages of the report that are in ``target`` are
-        found by the search.
+        ``build/<profile>``: executed notebooks, results and figures. The search includes the pages of the report in
+        ``target``.
     target : Path
 
     Raises
     ------
     FileNotFoundError, ReportError
-        No executed notebook; a formula that cannot be shown; a key without a result. Nothing is written then.
+        No executed notebook; a formula that cannot be shown; a key without a result. Nothing is written.
     """
     paths = sorted(path for path in (built / "notebooks").glob("[0-9]*.ipynb") if ".failed" not in path.name)
     if not paths:
@@ -262,7 +262,7 @@ def build(built: Path, target: Path) -> list[Path]:
         try:
             pages[name] = lesson(notebook)
         except ValueError as error:
-            raise ReportError(f"{name}: {error}: write it otherwise in notebooks/src/{name}.py.") from None
+            raise ReportError(f"{name}: {error}: change it in notebooks/src/{name}.py.") from None
     source = GLOSSARY.read_text(encoding="utf-8")
     titles = [(name, writer.title) for name, (writer, _) in pages.items()]
     rendered = {}

@@ -1,1 +1,1 @@
-"""What serves the notebooks: parameters, results, tolerances, exercises and sliders. Needs the repository."""
+"""Tools of the course notebooks: parameters, results, tolerances, exercises and sliders; they need the repository."""

@@ -17,32 +17,34 @@ from mmad_utils.files import write_atomic
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; 0 when it went well."""
+    """Run one command; returns the exit status, 0 without an error."""
     parser = argparse.ArgumentParser(prog="python -m mmad_utils.course", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     command = commands.add_parser("run", help="execute one notebook")
     command.add_argument("name", metavar="NAME", help="as in 01_task2_padim")
     command.add_argument("--profile", default="default", help="profiles/PROFILE.yaml")
     command.add_argument("-p", dest="parameters", nargs=2, action="append", default=[], metavar=("KEY", "VALUE"))
-    command.add_argument("--output", type=Path, metavar="DIR", help="for results, figures and executed copy")
+    command.add_argument("--output", type=Path, metavar="DIR", help="for results, figures and the executed copy")
     command = commands.add_parser("report", help="build the report of a profile, as `make report` does")
     command.add_argument("--profile", default="default", help="profiles/PROFILE.yaml")
     command.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="for all notebooks that have it"
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="for all notebooks with this parameter"
     )
     commands.add_parser("check", help="check the form of all notebooks and profiles")
-    commands.add_parser("sync", help="make notebooks and their sources equal; the one saved last wins")
-    command = commands.add_parser("student", help="write copies without solutions to build/student, unless there")
+    commands.add_parser("sync", help="make notebooks and their sources equal; the file saved last is kept")
+    command = commands.add_parser(
+        "student", help="write copies without solutions to build/student, unless they exist"
+    )
     command.add_argument("--claims", action="store_true", help="keep the cells that check statements of the text")
     command = commands.add_parser("compare", help="print differences beyond the tolerances; exit 1 if any")
     command.add_argument("old", type=Path, metavar="OLD_DIR")
     command.add_argument("new", type=Path, metavar="NEW_DIR")
-    commands.add_parser("accept", help="renew the reference results, figures and pages from build/default")
-    commands.add_parser("licences", help="renew the list of licences in NOTICE; exit 1 if one is refused")
+    commands.add_parser("accept", help="replace the reference results, figures and pages by build/default")
+    commands.add_parser("licences", help="update the list of licences in NOTICE; exit 1 if one is not allowed")
     command = commands.add_parser("portable", help="run the notebooks under other instruction sets, and compare")
     command.add_argument("names", nargs="*", metavar="NAME", help="default: all notebooks")
     command.add_argument("--settings", default=",".join(SETTINGS), help="default: %(default)s")
-    command.add_argument("--jobs", type=int, default=2, help="notebooks at once, default 2")
+    command.add_argument("--jobs", type=int, default=2, help="notebooks that run at the same time, default 2")
     options = parser.parse_args(arguments)
     try:
         if options.command == "compare":

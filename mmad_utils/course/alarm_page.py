@@ -1,7 +1,7 @@
-"""What a run on one's own samples leaves behind: scores.csv, why the first alarms were raised, and a page to hand on.
+"""Outputs of a run on the user's own samples: scores.csv, explanations of the first alarms, and an HTML page.
 
-Names of files and columns and the cells of a table are other people's text: on the page they are escaped, and its
-policy forbids scripts and addresses, so that nothing in them can act.
+Names of files and columns and the cells of a table are untrusted text. They are escaped on the page, and its content
+security policy forbids scripts and external addresses.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ Picture = tuple[bytes, str]
 
 
 def scores_table(judgement: CrossFittedScores, names, y=None) -> pd.DataFrame:
-    """``sample`` (row or picture), ``score``, ``p_value``, ``alarm`` (0 or 1) and, where known, ``label``.
+    """Table of ``sample`` (row or image), ``score``, ``p_value``, ``alarm`` (0 or 1) and, where known, ``label``.
 
-    A spreadsheet takes a cell that begins with = + - or @ for a formula: ./ before such a path leaves it a path.
+    A spreadsheet interprets a cell that begins with = + - or @ as a formula. Such a path gets the prefix ./ .
     """
     names = [f"./{name}" if str(name).startswith(("=", "+", "-", "@", "\t", "\r")) else name for name in names]
     columns = {"sample": names, "score": judgement.scores, "p_value": judgement.p_values}
@@ -49,7 +49,7 @@ def scores_table(judgement: CrossFittedScores, names, y=None) -> pd.DataFrame:
 def score_drop(
     judgement: CrossFittedScores, X: pd.DataFrame, rows, *, n_others: int = 30, seed: int = 0
 ) -> pd.DataFrame:
-    """By how much the score of a row falls when one of its values is taken from another row that raised no alarm.
+    """Decrease of the score of a row when one of its values is replaced by that of a row without alarm.
 
     See ``CalibratedDetector.score_drop``.
 
@@ -72,7 +72,7 @@ def score_drop(
 
 
 def first_alarms(judgement: CrossFittedScores, changes: pd.DataFrame, X, names, *, most: int = 3) -> pd.DataFrame:
-    """A line for each explained row: its name, score, p-value, and the values that raised the alarm."""
+    """One line for each explained row: its name, score, p-value, and the values that caused the alarm."""
     X, lines = as_table(X), []
     for row, change in changes.iterrows():
         largest = change.dropna().sort_values(ascending=False).head(most)
@@ -86,10 +86,10 @@ def write_page(path: Path, title: str, sections: Sequence[Sequence[str | pd.Data
 
     Parameters
     ----------
-    path : Path, is replaced whole
+    path : Path, is replaced atomically
     title : str
-    sections : of each its heading, then what it shows: paragraphs as plain text, tables, pictures (PNG as
-        ``results.png_bytes`` gives it, text alternative)
+    sections : the heading of each, then its content: paragraphs as plain text, tables, figures (a PNG by
+        ``results.png_bytes`` and its text alternative)
     """
     heading = html.escape(title)
     parts = [HEAD.format(title=heading, style=STYLE)]
@@ -112,7 +112,7 @@ def _item(item: str | pd.DataFrame | Picture, name: str) -> str:
 
 
 def _short(cell) -> str:
-    """A cell as a reader wants it: three digits, at most 200 characters, a dash for nothing."""
+    """A cell in short form: three digits, at most 200 characters, a dash for a missing value."""
     if isinstance(cell, (float, np.floating)):
         return "–" if np.isnan(cell) else f"{cell:.3g}"
     text = str(cell)

@@ -1,7 +1,7 @@
 """Exercises and checks of a notebook: their form, and the copy of the notebook for students.
 
-An exercise is a Markdown cell with one such head, numbered from 1, and a hint. Its solution follows in cells tagged
-``solution``; the code of the solution asserts the answer::
+An exercise is a Markdown cell with a head of the following form, numbered from 1, and a hint. Its solution follows in
+cells tagged ``solution``; the code of the solution asserts the answer::
 
     **2. Change: fewer training images.** Fit on 5 instead of 60. Which kind of defect is detected worse, and why?
 
@@ -14,8 +14,8 @@ An exercise is a Markdown cell with one such head, numbered from 1, and a hint. 
 Every notebook has each kind: *Predict* the result before running, *Change* a setting, *Build* something new, and
 solve something *On paper*.
 
-Cells tagged ``claim`` check a statement of the text, and the last code cell, tagged ``results``, records values and
-tables. Students' copies have neither: what these cells define is not used elsewhere.
+Cells tagged ``claim`` check a statement of the text. The last code cell, tagged ``results``, records values and
+tables. Students' copies have neither, so other cells must not use names that these cells define.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from dataclasses import dataclass, field
 import nbformat
 
 KINDS = ("Predict", "Change", "Build", "On paper")
-CHECKS = {"claim", "results"}  # tags of cells that serve the course, not the reader
+CHECKS = {"claim", "results"}  # tags of cells that are not shown to readers
 HINT = "<details><summary>Hint</summary>"
 HEAD = re.compile(rf"^\*\*(\d+)\. ({'|'.join(KINDS)}): (.+?)\*\*", flags=re.MULTILINE)
 
 
 @dataclass
 class Exercise:
-    """One task and the cells that solve it, in their order."""
+    """One task and the cells of its solution, in order."""
 
     number: int
     kind: str
@@ -76,7 +76,7 @@ def exercises_of(notebook: nbformat.NotebookNode) -> list[Exercise]:
 
 
 def exercise_problems(notebook: nbformat.NotebookNode) -> Iterator[str]:
-    """What is wrong with the exercises of a notebook whose code can be parsed, one sentence each."""
+    """The problems of the exercises of a notebook whose code can be parsed, one sentence each."""
     try:
         exercises = exercises_of(notebook)
     except ValueError as error:
@@ -99,7 +99,7 @@ def exercise_problems(notebook: nbformat.NotebookNode) -> Iterator[str]:
 
 
 def _names_only_in(notebook: nbformat.NotebookNode, hidden: Callable[[nbformat.NotebookNode], bool]) -> set[str]:
-    """Names that the notebook without the hidden cells would miss."""
+    """Names that only hidden cells define and other cells use."""
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     inside, outside = (
         [node for cell in code if hidden(cell) == wanted for node in ast.walk(ast.parse(cell.source))]
@@ -123,13 +123,14 @@ def _defined(nodes: Iterable[ast.AST]) -> set[str]:
 
 
 def student_copy(notebook: nbformat.NotebookNode, claims: bool = False) -> nbformat.NotebookNode:
-    """A copy without outputs and checks, with an empty cell to write in for each cell of a solution.
+    """The student copy of a notebook: without outputs and checks, with a cell to fill in for each solution cell.
 
-    Code becomes a cell that raises NotImplementedError and is tagged ``exercise`` and ``raises-exception``, so that
-    Run All continues below it; prose becomes "Your answer:". With ``claims`` the cells with that tag are kept.
+    A code cell of a solution becomes a cell that raises NotImplementedError. It is tagged ``exercise`` and
+    ``raises-exception``, so that Run All continues after it. A Markdown cell becomes "Your answer:". With ``claims``
+    the cells tagged ``claim`` are kept.
     """
     student = copy.deepcopy(notebook)
-    student.metadata.pop("jupytext", None)  # no paired source beside the copy
+    student.metadata.pop("jupytext", None)  # the copy has no paired source
     kept = {"claim"} if claims else set()
     student.cells = [c for c in student.cells if not is_check(c) or kept & set(c.metadata["tags"])]
     for cell in student.cells:

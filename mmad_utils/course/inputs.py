@@ -1,4 +1,4 @@
-"""What the notebooks of a profile need besides the repository: data sets, files and weights, checked before a run."""
+"""Check the inputs of a profile's notebooks before a run: data sets, files and weights."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from mmad_utils.datasets.record import FilesMissingError
 
 
 def require_inputs(names: Iterable[str], profile: str) -> None:
-    """Read every data set that a parameter of the notebooks names, and load every backbone; fetch what is missing.
+    """Read every data set and load every backbone that a parameter of the notebooks names; download missing ones.
 
     Raises
     ------
     NotebookError
-        One message that names all that is missing or damaged, the parameters that ask for it, and what to do.
+        One message with all missing or damaged inputs, the parameters that name them, and the remedy.
     """
     wanted: dict[tuple[str, str], list[str]] = {}
     for name in names:
@@ -38,7 +38,7 @@ def require_inputs(names: Iterable[str], profile: str) -> None:
 
 
 def _inputs(key: str, value: Any, default: Any) -> Iterator[tuple[str, str]]:
-    """Kind and name of what a parameter names: a data set where its default is one, a file, a backbone."""
+    """Kind and name of the input that a parameter names: a data set, a file or a backbone, by its default."""
     for text in value if isinstance(value, list) else [value]:
         if not isinstance(text, str) or not text:
             continue
@@ -59,7 +59,7 @@ def _is_data_set(text: Any) -> bool:
 
 
 def _problem(kind: str, text: str) -> str:
-    """What keeps an input from being used, or nothing."""
+    """The reason why an input cannot be used, or None."""
     from mmad_utils.encoders.backbones import BackboneError
     from mmad_utils.encoders.image import ImageEncoder
 
@@ -77,11 +77,11 @@ def _problem(kind: str, text: str) -> str:
 
 
 def _read(name: str) -> None:
-    """Load a data set, after fetching it where its files are not there; what needs no file is not looked at."""
+    """Load a data set, and download it first if its files are missing; data sets without files are not checked."""
     entry = describe(name, data_home())
     if name.startswith("injected/"):
         return _read(name.split("/", 2)[2])
-    if not entry["layout"]:  # made or embedded: always there
+    if not entry["layout"]:  # generated or embedded: always available
         if name not in concrete_names(data_home()):
             raise DatasetError("there is no such data set.")
         return None

@@ -1,6 +1,6 @@
-"""The kernel of `runner.run`: connected through Unix sockets in a private folder instead of TCP ports.
+"""The kernel of `runner.run`, which uses Unix sockets in a private folder instead of TCP ports.
 
-Every user of a machine can connect to its TCP ports. Windows has no such sockets and keeps the ports.
+Every user of a machine can connect to its TCP ports. On Windows, which has no Unix sockets, TCP ports are used.
 
 ``python -m mmad_utils.course.kernel`` starts IPython's kernel without the TCP port for the output of forked
 processes; that output is dropped.
@@ -43,9 +43,9 @@ class KernelManager(AsyncKernelManager):
 
 @contextmanager
 def runtime_folder(owner: Path) -> Iterator[Path]:
-    """An empty folder that only this user can enter, with a path that is short enough for sockets.
+    """An empty folder that only this user can open, with a path that is short enough for sockets.
 
-    Its name follows from ``owner``, whose lock the caller holds: the next run removes what a killed one left.
+    Its name is computed from ``owner``, whose lock the caller holds. The next run removes the files of a killed run.
     """
     name = f"mmad-{os.getuid() if HAS_UNIX_SOCKETS else ''}-{short_hash(str(owner), {})}"
     folder = Path(tempfile.gettempdir(), name)
@@ -63,7 +63,7 @@ def runtime_folder(owner: Path) -> Iterator[Path]:
 
 
 class _IOPubThread(iostream.IOPubThread):
-    """Publishes what this process prints."""
+    """The thread that publishes the output of this process."""
 
     def _setup_pipe_in(self) -> None:
         self._pipe_flag = False

@@ -1,7 +1,8 @@
 """The licences of the packages of ``requirements.lock``, which NOTICE lists by package and version.
 
-The lock file holds the packages of every platform and Python version, and so does NOTICE. The licence of an installed
-package is read from its metadata, that of another one from NOTICE, or, where NOTICE lacks it, from its wheel.
+The lock file and NOTICE have the packages of every platform and Python version. The licence of an installed package
+is read from its metadata. The licence of any other package is read from NOTICE, or from its wheel if NOTICE does not
+have it.
 """
 
 from __future__ import annotations
@@ -25,11 +26,11 @@ HEADING = "Packages of requirements.lock (written by `python -m mmad_utils.cours
 ALLOWED = {
     *("0BSD", "Apache-2.0", "Apache-2.0 WITH LLVM-exception", "BSD-2-Clause", "BSD-3-Clause", "BSL-1.0", "CC0-1.0"),
     *("ISC", "LicenseRef-BSD", "LicenseRef-Public-Domain", "MIT", "MIT-0", "MIT-CMU", "MPL-2.0", "PSF-2.0", "Zlib"),
-}  # SPDX identifiers, and names of ours: a BSD licence whose number of clauses is not stated, no rights reserved
+}  # SPDX identifiers, and two own names: a BSD licence without the number of clauses, no rights reserved
 EXCEPTIONS = {
-    # NVIDIA's terms allow use; the wheels come from NVIDIA, as PyTorch requires them, and mmad holds no part of them.
+    # NVIDIA's terms allow use. PyTorch requires these wheels, NVIDIA publishes them, and mmad contains none of them.
     "LicenseRef-NVIDIA-Proprietary": r"nvidia-.*|cuda-toolkit",
-    # The pandoc of this package is run as a program of its own.
+    # The pandoc of this package is run as a separate program.
     "GPL-2.0-or-later": r"pypandoc-binary",
 }  # licence -> the packages that may have it
 STATED_ELSEWHERE = {
@@ -45,7 +46,7 @@ STATED_ELSEWHERE = {
     "snakemake-interface-scheduler-plugins": "MIT",
     "snakemake-interface-storage-plugins": "MIT",
 }  # of packages whose metadata state no licence, or one that is too vague
-BUNDLED = {"pypandoc-binary": "GPL-2.0-or-later"}  # programs in a wheel that its metadata leave out
+BUNDLED = {"pypandoc-binary": "GPL-2.0-or-later"}  # programs in a wheel that its metadata do not mention
 SPDX = {
     "apache 2.0": "Apache-2.0",
     "apache license, version 2.0": "Apache-2.0",
@@ -62,7 +63,7 @@ SPDX = {
     "nvidia proprietary software": "LicenseRef-NVIDIA-Proprietary",
     "psfl": "PSF-2.0",
     "python software foundation license": "PSF-2.0",
-}  # by what metadata say, in lower case
+}  # keys: the licence in the metadata, in lower case
 PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "macosx_14_0_arm64", "win_amd64")
 LINE = re.compile(r"^- (\S+) (\S+): (.+)$", re.MULTILINE)
 
@@ -74,7 +75,7 @@ class LicenceError(ValueError):
 
 
 def notice(*, look_up: bool = False) -> str:
-    """The text of NOTICE as it ought to be; its first part is kept as it is.
+    """The expected text of NOTICE; its first part is not changed.
 
     Parameters
     ----------
@@ -127,7 +128,7 @@ def licence_of(distribution: Distribution) -> str:
     Raises
     ------
     LicenceError
-        They state none, or one that is not known here.
+        The metadata state no licence, or an unknown one.
     """
     metadata = cast(Message, distribution.metadata)
     name = canonicalize_name(metadata["Name"])
@@ -146,7 +147,7 @@ def licence_of(distribution: Distribution) -> str:
 
 
 def refused_licences(name: str, expression: str) -> list[str]:
-    """Those of the licences of an SPDX expression that are not allowed for this package; a choice needs one."""
+    """The licences of an SPDX expression that are not allowed for a package; of alternatives one must be allowed."""
     choices = [expression] if "(" in expression else expression.split(" OR ")
     refused = [
         [
@@ -174,7 +175,7 @@ def download_wheels(packages: Collection[Package], folder: Path) -> list[Path]:
 def _add(
     distribution: Distribution, pins: Collection[Package], licences: dict[Package, str], problems: list[str]
 ) -> None:
-    """Put the licence of one package into ``licences`` if the lock file holds it, what is wrong into ``problems``."""
+    """Add the licence of one package to ``licences`` if it is in the lock file, and its problems to ``problems``."""
     try:
         package = canonicalize_name(distribution.metadata["Name"]), distribution.version
         if package in pins:

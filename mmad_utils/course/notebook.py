@@ -1,11 +1,11 @@
-"""The frame of a course notebook: parameters in, results out, the same from every runner.
+"""Start and end of a course notebook: check its parameters and record its results.
 
 In a notebook::
 
-    nb = notebook.start("01_task2_padim")              # reads and checks the parameters of the notebook
-    data = nb.load(dataset, seed=seed)                 # the hash of the data enters the provenance
+    nb = notebook.start("01_task2_padim")              # reads and checks the parameters of the notebook.
+    data = nb.load(dataset, seed=seed)                 # the hash of the data is stored in the provenance.
     fig = plots.score_histogram(evaluation)
-    nb.figure(fig, "padim_scores", data=scores)        # in the cell that drew fig
+    nb.figure(fig, "padim_scores", data=scores)        # in the cell that draws fig.
 
 and in its last code cell, which is tagged ``results``::
 
@@ -15,17 +15,18 @@ and in its last code cell, which is tagged ``results``::
 
 Captions and text alternatives are in ``notebooks/captions/NAME.yaml``.
 
-Results go to $MMAD_OUTPUT if it is set; else to ``build/default`` if the cells that ran are the committed ones; else
-(other parameters, edited cells, a student's copy) to ``build/changed-<hash>``, and the report keeps its own results.
-Where the project's folder is not writable, ``build`` is in the user's cache folder, and `start` says so.
-``papermill`` and Run All in JupyterLab give the same results as::
+Results are written to $MMAD_OUTPUT if it is set. Otherwise they are written to ``build/default`` if the cells that
+ran are the committed ones. With other parameters, edited cells, or in a student's copy they are written to
+``build/changed-<hash>``, so that the results of the report do not change. If the project's folder is not writable,
+``build`` is in the user's cache folder, and `start` prints its path. ``papermill`` and Run All in JupyterLab give the
+same results as the first of these commands::
 
     python -m mmad_utils.course run 01_task2_padim --profile smoke -p seed 3
-    python -m mmad_utils.course check     # the form of all notebooks and profiles
-    python -m mmad_utils.course sync      # notebooks and their percent-format sources
-    python -m mmad_utils.course student   # copies without solutions, to build/student
-    python -m mmad_utils.course compare   # differences between two folders of results
-    python -m mmad_utils.course accept    # renew the reference results from build/default
+    python -m mmad_utils.course check     # the form of all notebooks and profiles.
+    python -m mmad_utils.course sync      # notebooks and their percent-format sources.
+    python -m mmad_utils.course student   # copies without solutions, to build/student.
+    python -m mmad_utils.course compare   # differences between two folders of results.
+    python -m mmad_utils.course accept    # replace the reference results by build/default.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ from mmad_utils.datasets.record import Dataset
 
 
 class Notebook:
-    """A running notebook; made by `start`."""
+    """A running notebook; created by `start`."""
 
     def __init__(self, name: str, parameters: dict[str, Any]):
         self.name = name
@@ -68,9 +69,9 @@ class Notebook:
     def table(
         self, frame: Any, id: str, *, texts: str = "", n: int | None = None, single_run: bool = False, **words: Any
     ) -> None:
-        """Record a table: see `Results.table`. Its caption is found and filled in as that of a figure.
+        """Record a table: see `Results.table`. Its caption is read in the same way as that of a figure.
 
-        `texts` is the entry that has the caption, where it is not `id`.
+        `texts` is the entry with the caption, if it is not `id`.
         """
         self.results.table(frame, id, n=n, single_run=single_run, **self._texts("tables", texts or id, words))
 
@@ -79,8 +80,8 @@ class Notebook:
     ) -> None:
         """Record a figure, show it with its text alternative, and close it.
 
-        Call it in the cell that draws the figure: the notebook then shows the recorded image, once. A figure that is
-        left open at the end of a cell is shown by Jupyter itself.
+        Call it in the cell that draws the figure, so that the notebook shows the recorded image once. Jupyter shows a
+        figure that is still open at the end of a cell.
 
         Parameters
         ----------
@@ -131,13 +132,12 @@ class Notebook:
 
 
 def start(name: str) -> Notebook:
-    """Begin a notebook: check its parameters, fix the number of threads, set the style of the figures.
+    """Start a notebook: check its parameters, fix the number of threads, set the style of the figures.
 
     Parameters
     ----------
     name : str
-        The notebook's name without extension. The values of its parameters are the variables of the caller with
-        their names.
+        The notebook's name without extension. The values of its parameters are read from the caller's variables.
 
     Raises
     ------
@@ -165,7 +165,7 @@ def start(name: str) -> Notebook:
 
 
 def use_threads(count: int) -> None:
-    """Fix the number of threads, for sums are taken in another order with another number."""
+    """Fix the number of threads, because it changes the order of summation and so the rounding."""
     import sklearn  # noqa: F401  loads the OpenMP and BLAS libraries that are limited here
     import torch
     from threadpoolctl import threadpool_limits
@@ -177,7 +177,7 @@ def use_threads(count: int) -> None:
 
 
 def _ran_as_committed(name: str) -> bool:
-    """Whether this kernel has run the code cells of the notebook's source, all of them and no others."""
+    """Whether this kernel has run exactly the code cells of the notebook's source."""
     from IPython import get_ipython
 
     shell = get_ipython()

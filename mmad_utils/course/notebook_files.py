@@ -1,9 +1,9 @@
-"""Notebook files: their parameters, whether those are right, and the pair of .ipynb and percent-format source.
+"""Notebook files: their parameters and the checks of these, and the pair of .ipynb and percent-format source.
 
 A notebook `notebooks/NAME.ipynb` (no outputs) is paired with `notebooks/src/NAME.py`. One cell is tagged
-`parameters` and holds typed, commented literals, ``seed: int = 0  # of every random draw``; these values are
-the default profile. A number whose comment says ``at least 2`` is refused below that.
-`python -m mmad_utils.course check` runs `problems`; `sync` makes each pair equal again; `student` writes copies
+`parameters`. It holds typed literals with comments, ``seed: int = 0  # of every random draw``, which are the default
+profile. If a comment contains ``at least 2``, smaller values raise an error.
+`python -m mmad_utils.course check` runs `problems`; `sync` makes each pair equal; `student` writes copies
 without solutions.
 """
 
@@ -31,15 +31,15 @@ from jupytext.paired_paths import InconsistentPath, paired_paths
 from mmad_utils.course import project
 from mmad_utils.course.exercises import exercise_problems, is_check, is_solution, student_copy
 
-MAXIMAL_CELL_LINES = 15  # what a reader sees at once beside the prose
-RECORDING = ("nb.value", "nb.table", "nb.finish")  # calls that stand in the cell tagged "results" only
+MAXIMAL_CELL_LINES = 15  # longest cell that fits on a screen together with its text
+RECORDING = ("nb.value", "nb.table", "nb.finish")  # calls that are allowed in the cell tagged "results" only
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 LEAST = re.compile(r"#.*\bat least (\d+(?:\.\d+)?)")  # of a parameter, in its comment
 SCALARS: dict[str, Any] = {"int": int, "float": (float, int), "str": str, "bool": bool}
 
 
 class NotebookError(ValueError):
-    """A notebook or a parameter that is not as it must be, or a notebook that failed."""
+    """A notebook or a parameter is invalid, or the execution of a notebook failed."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Parameter:
     minimum: float | None = None
 
     def accepts(self, value: Any) -> bool:
-        """Whether the value is of the annotated type; an int will do for a float."""
+        """Whether the value is of the annotated type; an int is accepted as a float."""
         return _is_of_type(value, self.annotation)
 
 
@@ -70,7 +70,7 @@ def _is_of_type(value: Any, annotation: ast.expr) -> bool:
         case ast.Subscript(value=ast.Name(id="list"), slice=item):
             return isinstance(value, list) and all(_is_of_type(element, item) for element in value)
     raise NotebookError(
-        f"{ast.unparse(annotation)!r} is no type for a parameter; "
+        f"{ast.unparse(annotation)!r} is not a type of a parameter; "
         "use int, float, str, bool, list[...], dict or a union of them with None."
     )
 
@@ -130,12 +130,12 @@ def read_notebook(path: Path) -> nbformat.NotebookNode:
     except FileNotFoundError:
         names = sorted(other.stem for other in path.parent.glob(f"*{path.suffix}"))
         raise NotebookError(f"there is no notebook {path}.{_nearest(path.stem, names)}") from None
-    except Exception as error:  # nbformat and jupytext raise many kinds; all mean an unreadable file
+    except Exception as error:  # nbformat and jupytext raise many types for an unreadable file
         raise NotebookError(f"{path} is not a readable notebook: {error}") from error
 
 
 def _nearest(name: str, names: Iterable[str]) -> str:
-    """A sentence that names what was probably meant."""
+    """A sentence with the nearest known name."""
     names = list(names)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     return f" Did you mean {near[0]!r}?" if near else f" There are: {', '.join(names) or 'none'}."
@@ -197,22 +197,22 @@ def defaults(name: str) -> dict[str, Any]:
 
 
 def parameter_values(name: str, profile: str) -> dict[str, Any]:
-    """Every parameter of a notebook as a profile sets it."""
+    """Every parameter of a notebook with its value in a profile."""
     return {**defaults(name), **changed_values(name, profile)}
 
 
 def changed_values(name: str, profile: str) -> dict[str, Any]:
-    """The parameters that a profile sets, those of $MMAD_SET before them."""
+    """The parameters that a profile sets; those of $MMAD_SET take precedence."""
     return {**profile_values(profile).get(name, {}), **overrides(name)}
 
 
 def check_values(values: Mapping[str, Any], parameters: Mapping[str, Parameter], where: str) -> None:
-    """Refuse a value for an unknown parameter, of the wrong type, or below the minimum.
+    """Check that parameters are known, have the right type, and are not below their minimum.
 
     Raises
     ------
     NotebookError
-        With the nearest right name, or with the type that was expected and the one that was given.
+        With the nearest known name, or with the expected and the given type.
     """
     for key, value in values.items():
         if key not in parameters:
@@ -242,7 +242,7 @@ def _is_start(node: ast.AST) -> TypeGuard[ast.Call]:
 
 
 def check_parameters(notebook: nbformat.NotebookNode, name: str, values: Mapping[str, Any]) -> None:
-    """All that can be known of the parameters before a kernel starts; raises `NotebookError`."""
+    """Check the parameters before a kernel starts; raises `NotebookError`."""
     check_values(values, parameters_of(notebook, name), name)
     unread = unread_parameters(notebook, name)
     if unread:
@@ -250,7 +250,7 @@ def check_parameters(notebook: nbformat.NotebookNode, name: str, values: Mapping
 
 
 def value_from_text(text: str, parameter: Parameter | None) -> Any:
-    """A value of the command line as its parameter's type wants it: 3, 1e-3, true, words, [a, b]."""
+    """A value of the command line, converted to the parameter's type: 3, 1e-3, true, words, [a, b]."""
     if parameter is not None and parameter.accepts(text):
         return text
     words = {"true": True, "false": False, "none": None, "null": None}
@@ -272,11 +272,12 @@ def overrides(name: str) -> dict[str, Any]:
 
 
 def check_overrides(names: Iterable[str]) -> None:
-    """Refuse a parameter in $MMAD_SET that no notebook has, and a value that a notebook does not take.
+    """Check that every parameter in $MMAD_SET exists in a notebook, and that its value is valid.
 
     Raises
     ------
     NotebookError
+        The parameter is in no notebook, or its value is not valid.
     """
     known = {name: parameters_of(read_notebook(source_path(name)), name) for name in names}
     every = {key for parameters in known.values() for key in parameters}
@@ -303,7 +304,7 @@ def profile_values(profile: str) -> dict[str, dict[str, Any]]:
 
 
 def first_difference(name: str) -> str | None:
-    """Where the notebook and its source differ, or None where they do not."""
+    """The first difference between the notebook and its source, or None."""
     pair = [read_notebook(source_path(name)), read_notebook(notebook_path(name))]
     cells = [[(c.cell_type, c.source.strip(), sorted(_tags(c))) for c in notebook.cells] for notebook in pair]
     for number, (source, executed) in enumerate(zip(*cells), start=1):
@@ -328,7 +329,7 @@ def is_paired(name: str) -> bool:
 
 
 def require_in_step(name: str) -> None:
-    """Raise `NotebookError` where the notebook and its source differ."""
+    """Raise `NotebookError` if the notebook and its source differ."""
     difference = first_difference(name)
     if difference:
         raise NotebookError(
@@ -337,7 +338,7 @@ def require_in_step(name: str) -> None:
 
 
 def sync(name: str) -> str | None:
-    """Make notebook and source equal again, the one saved last giving the content; says what it wrote."""
+    """Make notebook and source equal, with the content of the file saved last; returns what was written."""
     notebook, source = notebook_path(name), source_path(name)
     if notebook.exists() and source.exists() and first_difference(name) is None:
         return None
@@ -346,17 +347,17 @@ def sync(name: str) -> str | None:
         return f"{source.name} written from {notebook.name}"
     combined = read_notebook(source)
     combined.metadata["kernelspec"] = KERNEL
-    if notebook.exists():  # keeps the ids of the cells that are still there
+    if notebook.exists():  # keeps the ids of unchanged cells
         combined = combine_inputs_with_outputs(combined, read_notebook(notebook), fmt="ipynb")
     nbformat.write(combined, notebook)
     return f"{notebook.name} written from {source.name}"
 
 
 def write_student_copy(name: str, claims: bool = False) -> str:
-    """Write ``build/student/<name>.ipynb``, the notebook without solutions, unless it is there; says which.
+    """Write ``build/student/<name>.ipynb``, the notebook without solutions, unless it exists; returns what was done.
 
-    The glossary, to which it links, is copied to the same folder. With ``claims`` the copy has the cells that check
-    statements.
+    The glossary, to which it links, is copied to the same folder. With ``claims`` the copy also has the cells that
+    check statements.
     """
     path = project.build_home() / "student" / f"{name}.ipynb"
     if path.exists():
@@ -372,7 +373,7 @@ def write_student_copy(name: str, claims: bool = False) -> str:
 
 
 def problems() -> Iterator[str]:
-    """Everything that is wrong with the notebooks and profiles, one sentence each."""
+    """All problems of the notebooks and profiles, one sentence each."""
     names = profile_values("default")
     files = {
         path.stem for path in [*notebook_path("x").parent.glob("*.ipynb"), *source_path("x").parent.glob("*.py")]
@@ -404,7 +405,9 @@ def _problems_of(name: str) -> Iterator[str]:
         if not parameter.commented:
             yield f"{name}: parameter {key!r} has no comment"
     saved = json.loads(notebook_path(name).read_text(encoding="utf-8"))
-    ids = [cell.get("id") for cell in saved["cells"]]  # as saved: nbformat repairs them when it reads
+    ids = [
+        cell.get("id") for cell in saved["cells"]
+    ]  # from the file itself, because nbformat repairs them on reading
     if None in ids or len(set(ids)) < len(ids):
         yield f"{name}: every cell needs an id of its own (nbformat 4.5)"
     starts = []
@@ -429,7 +432,7 @@ def _problems_of(name: str) -> Iterator[str]:
 
 
 def _problems_of_cell(cell: nbformat.NotebookNode, nodes: Iterable[ast.AST]) -> Iterator[str]:
-    """What is wrong with a cell of code for somebody who reads the notebook."""
+    """The problems of a code cell for readers of the notebook."""
     if not is_check(cell) and len(cell.source.splitlines()) > MAXIMAL_CELL_LINES:
         yield f"more than {MAXIMAL_CELL_LINES} lines of code"
     asserts = any(isinstance(node, ast.Assert) for node in nodes)
@@ -442,7 +445,7 @@ def _problems_of_cell(cell: nbformat.NotebookNode, nodes: Iterable[ast.AST]) -> 
 
 
 def _caption_problems(name: str, notebook: nbformat.NotebookNode) -> Iterator[str]:
-    """Captions without their figure or table, and the reverse."""
+    """Captions without their figure or table, and figures or tables without a caption."""
     written = captions(name)
     unused = {(kind, id) for kind, texts in written.items() for id in texts}
     for cell in notebook.cells:

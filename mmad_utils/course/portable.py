@@ -1,8 +1,8 @@
-"""Other processors on this one: all notebooks under restricted instruction sets, compared with the natural results.
+"""Emulation of other processors: run the notebooks with restricted instruction sets, and compare the results.
 
-The libraries choose their routines by the processor's instruction set and sum in another order with each. The
-settings below make them choose those of other processors; a build under them shows what a reader with such a
-processor gets.
+The libraries select their routines by the processor's instruction set, and the order of summation differs between
+routines. The settings below select the routines of other processors. A build with such a setting gives the results of
+a reader with this processor.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ print(json.dumps({
 
 
 def probe(setting: dict[str, str]) -> dict[str, object]:
-    """What the libraries choose in a process of this setting, and hashes of a few of their results."""
+    """The routines that the libraries select under this setting, and hashes of some of their results."""
     ran = subprocess.run([sys.executable, "-c", PROBE], env={**os.environ, **setting}, capture_output=True, text=True)
     if ran.returncode:
         raise NotebookError(f"the setting {setting} does not work on this computer:\n{ran.stderr.strip()}")
@@ -55,7 +55,7 @@ def probe(setting: dict[str, str]) -> dict[str, object]:
 
 
 def run_all(setting: str, names: list[str], jobs: int) -> list[str]:
-    """Execute notebooks under a setting into ``build/portable/<setting>``; returns what failed."""
+    """Execute notebooks under a setting into ``build/portable/<setting>``; returns the failures."""
     folder = project.build_home() / "portable" / setting
 
     def run(name: str) -> str:
@@ -79,7 +79,7 @@ def portable(settings: list[str], names: list[str] | None = None, jobs: int = 2)
     settings : keys of `SETTINGS`
     names : notebooks; default all
     jobs : int
-        Notebooks at once.
+        Number of notebooks that run at the same time.
 
     Yields
     ------
@@ -89,7 +89,7 @@ def portable(settings: list[str], names: list[str] | None = None, jobs: int = 2)
     Raises
     ------
     NotebookError
-        If the processor is no x86, a setting changes nothing here, or the natural results are missing.
+        If the processor is not x86, a setting has no effect on it, or the results without restriction are missing.
     """
     if platform.machine().lower() not in ("x86_64", "amd64"):
         raise NotebookError(f"make portable restricts x86 instruction sets; this is a {platform.machine()}.")

@@ -1,4 +1,4 @@
-"""The folder of the project, and the folders below it that the course writes to."""
+"""Paths: the folder of the project, and the folders below it to which the course writes."""
 
 from __future__ import annotations
 
@@ -36,5 +36,5 @@ def is_writable(folder: Path) -> bool:
 
 
 def output_folder(profile: str = "default") -> Path:
-    """Where the results of a profile belong: $MMAD_OUTPUT, else ``build/<profile>``."""
+    """The folder of the results of a profile: $MMAD_OUTPUT, else ``build/<profile>``."""
     return Path(os.environ.get("MMAD_OUTPUT") or build_home() / profile).absolute()

@@ -1,7 +1,7 @@
-"""What made a notebook's results: hashes of its files, and whether recorded results are still those of the files.
+"""Provenance of a notebook's results: hashes of its inputs, and a check whether recorded results are up to date.
 
 Results depend on the notebook's source, its parameters, its data, the lock file and the modules of ``mmad_utils``
-that its kernel loaded, not on the other modules.
+that its kernel loaded. They do not depend on the other modules.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ def loaded_modules() -> list[str]:
 
 
 def module_hashes(modules: Iterable[str]) -> dict[str, str | None]:
-    """The sha256 of each module's file, None where there is no such file now."""
+    """The sha256 of each module's file, None if the file does not exist."""
     return {name: _sha256(path) if (path := _module_path(name)) else None for name in modules}
 
 
 def current_provenance(name: str, parameters: Mapping[str, Any], modules: Iterable[str] = ()) -> dict[str, Any]:
-    """What makes a notebook's results, as the files are now (all but the data, known when loaded).
+    """The current provenance of a notebook, without the data, whose hash is known when they are loaded.
 
     Returns
     -------
@@ -49,21 +49,21 @@ def current_provenance(name: str, parameters: Mapping[str, Any], modules: Iterab
 
 
 def stale_reasons(name: str, profile: str = "default", output: Path | None = None) -> list[str]:
-    """Why the results of a notebook are not those of the files as they are now; empty if they are.
+    """Reasons why the results of a notebook are not up to date; empty if they are.
 
     Parameters
     ----------
     name : str
         The notebook's name without extension.
     profile : str
-        Gives the parameters that the results must have been made with.
+        It defines the parameters with which the results must have been made.
     output : path, optional
         The folder that holds ``results``; default: the one of the profile.
 
     Returns
     -------
     list of str
-        One sentence per reason. The data follow from the parameters and the modules.
+        One sentence per reason. The data are determined by the parameters and the modules, and are not checked.
     """
     path = (output or project.output_folder(profile)) / "results" / f"{name}.json"
     if not path.exists():
@@ -80,7 +80,7 @@ def stale_reasons(name: str, profile: str = "default", output: Path | None = Non
 
 
 def refresh_state(name: str, profile: str) -> Path:
-    """The file that Snakemake compares: it changes if and only if the results of a notebook are stale.
+    """Update the file that Snakemake compares: it changes if and only if the results of a notebook are stale.
 
     Returns
     -------

@@ -1,7 +1,7 @@
-"""Results that others published on the data sets of the course, each with its protocol and source.
+"""Published results of other authors on the data sets of the course, each with its protocol and source.
 
-The protocols differ from each other and from ours. A value says what was reached under its protocol, not which method
-is better.
+The protocols differ from each other and from the protocol of this project. A value holds for its protocol only and
+does not show which method is better.
 """
 
 from typing import NamedTuple
@@ -84,7 +84,7 @@ PUBLISHED = (
 
 
 def published(*data: str) -> pd.DataFrame:
-    """The published values on some data sets, a row for each method, protocol and source.
+    """The published values on some data sets, one row for each method, protocol and source.
 
     Parameters
     ----------
@@ -94,8 +94,8 @@ def published(*data: str) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        Columns "method", a column for each metric (preceded by the data set where there are several), "–" where
-        nothing was published, "protocol" and "reported by".
+        Columns "method", one column for each metric (with the data set in its name if there are several), "protocol"
+        and "reported by". A missing value is "–".
     """
     rows = pd.DataFrame([row for row in PUBLISHED if row.data in data]).rename(columns={"source": "reported by"})
     rows["column"] = rows["data"] + " " + rows["metric"] if len(data) > 1 else rows["metric"]

@@ -1,4 +1,4 @@
-"""How much there is to read in a notebook: words, lines of code, and the minutes that they take."""
+"""Length of a notebook: words, lines of code, and the reading time in minutes."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ NOT_WORDS = re.compile(r"\$\$.*?\$\$|\$[^$]*\$|\]\([^)]*\)|<[^>]*>|```.*?```", r
 
 @dataclass(frozen=True)
 class Reading:
-    """What a learner sees of a notebook; checks, recorded results and solutions are left out.
+    """Length of the visible part of a notebook; checks, recorded results and solutions are not counted.
 
     Attributes
     ----------
     words : int
-        Of the Markdown, without formulas and addresses.
+        Words of the Markdown, without formulas and addresses.
     cell_lines : tuple of int
         Lines of code of each cell, without empty ones.
     bookkeeping : int
-        Lines of code that serve the course: ``nb.figure``, and the start of the notebook.
+        Lines of code of the course's own functions: ``nb.figure``, and the start of the notebook.
     """
 
     words: int

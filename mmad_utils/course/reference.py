@@ -13,12 +13,12 @@ PAGES = ("report.en.html", "report.zh.html")
 
 
 def accept() -> list[Path]:
-    """Copy results, figures and pages of ``build/default`` over the reference; returns the three folders.
+    """Replace the reference by the results, figures and pages of ``build/default``; returns the three folders.
 
     Raises
     ------
     ResultsError
-        If a result or a page is missing or stale. Nothing is copied then.
+        If a result or a page is missing or stale; nothing is replaced.
     """
     build = project.build_home() / "default"
     for name in notebook_files.profile_values("default"):

@@ -1,10 +1,10 @@
-"""What a notebook found: numbers, tables and figures in files, with the provenance of each.
+"""Results of a notebook: numbers, tables and figures in files, with their provenance.
 
 `Results` writes one JSON file per notebook, `<output>/results/<name>.json`, and for every figure
 `<output>/figures/<id>.png`, `.svg` and `.csv`. The report reads only these files. Nothing is written before
-`save()`, so a run that fails leaves the earlier results as they were. `save()` writes all files to one folder,
-``results/.<name>.commit``, and moves them to their places, the JSON last. Where a process is killed in between, the
-next `read` or `save` moves the rest.
+`save()`, so a run that fails does not change the earlier results. `save()` writes all files to one folder,
+``results/.<name>.commit``, and moves them to their final paths, the JSON last. If the process is killed in between,
+the next `read` or `save` moves the remaining files.
 
 The JSON (sorted keys, UTF-8, floats rounded to 6 significant digits, no NaN and no infinity)::
 
@@ -29,8 +29,8 @@ The JSON (sorted keys, UTF-8, floats rounded to 6 significant digits, no NaN and
 
 Paths are relative to the output folder. Cells of a table are
 strings, numbers, booleans or null. Keys and ids match [a-z0-9_]+; a figure's id belongs to one notebook.
-Whether a file is up to date is answered by `mmad_utils.course.provenance.stale_reasons(name)`: a list of sentences,
-empty when it is. The repository keeps reference results in ``report/results`` and ``figures``;
+``mmad_utils.course.provenance.stale_reasons(name)`` lists the reasons why a file is not up to date; the list is empty
+if it is. The repository keeps reference results in ``report/results`` and ``figures``;
 `python -m mmad_utils.course compare report/results build/default/results` compares two folders of such files.
 """
 
@@ -54,11 +54,11 @@ import pandas as pd
 from mmad_utils.course import project
 from mmad_utils.files import atomic_path, locked, png_size
 
-SIGNIFICANT_DIGITS = 6  # enough for any reader; the last bits of a double differ between processors
+SIGNIFICANT_DIGITS = 6  # the last digits of a double differ between processors
 KINDS = ("png", "svg", "csv")  # of files of a figure
 SPREADS = ("sd", "std")  # the last word of a column of standard deviations
-FORMAT = 2  # of the JSON; a change that older code cannot read raises it
-DOTS_PER_INCH = 150  # sharp on a high-density screen, and a page of figures still loads at once
+FORMAT = 2  # of the JSON; increased by a change that older code cannot read
+DOTS_PER_INCH = 150  # a compromise between sharpness and the size of a page
 
 
 class ResultsError(ValueError):
@@ -75,7 +75,7 @@ class Results:
     output : str or Path, optional
         Folder that gets ``results`` and ``figures``; default $MMAD_OUTPUT, else ``build/default``.
     provenance : mapping
-        What made the results: see `current_provenance`. ``provenance["data"]`` may grow until `save`.
+        See `current_provenance`. Entries may be added to ``provenance["data"]`` until `save`.
     """
 
     def __init__(self, name: str, *, output: str | Path | None = None, provenance: Mapping[str, Any]):
@@ -90,7 +90,7 @@ class Results:
 
     @property
     def path(self) -> Path:
-        """Where `save` writes the JSON."""
+        """The path of the JSON file."""
         return self.output / "results" / f"{self.name}.json"
 
     def value(self, key: str, mean: float, sd: float | None = None, n: int | None = None, unit: str = "") -> None:
@@ -101,17 +101,17 @@ class Results:
         key : str
         mean : float
         sd : float, optional
-            Standard deviation. Without `n` it is shown, and gives `compare` no tolerance. One of a single seed
-            (`n=1`) is not recorded, for it is not defined.
+            Standard deviation. Without `n` it is shown, but gives `compare` no tolerance. With a single seed (`n=1`)
+            it is not defined and not recorded.
         n : int, optional
-            Number of seeds behind `mean` and `sd`, or of measurements behind a mean without `sd`. Leave it out where
-            `sd` is a spread between classes, folds or data sets.
+            Number of seeds of `mean` and `sd`, or number of measurements of a mean without `sd`. Omit it if `sd` is a
+            spread between classes, folds or data sets.
         unit : str, default=""
 
         Raises
         ------
         ResultsError
-            If the key is malformed or taken, or a number is NaN, infinite or no number.
+            If the key is malformed or already used, or a number is NaN, infinite or not a number.
         """
         _check_id(key, self.values, "value")
         _check_count(n, f"value {key!r}")
@@ -132,18 +132,18 @@ class Results:
         frame : pandas.DataFrame
         id, caption : str
         n : int, optional
-            Number of seeds behind each spread of the table: "0.91 ± 0.03", or a column "sd" or "AUROC sd". `compare`
-            then lets the means move accordingly. Leave it out where a spread is not one of seeds. With `n=1` the
-            columns "sd", "std", "AUROC sd" and so on may hold NaN, which is recorded as null.
+            Number of seeds of each spread in the table: "0.91 ± 0.03", or a column "sd" or "AUROC sd". It gives
+            `compare` the tolerance of the means. Omit it if the spread is not one of seeds. With `n=1` the columns
+            "sd", "std", "AUROC sd" and so on may hold NaN, which is recorded as null.
         single_run : bool, default=False
-            Whether the table shows a single run of a chaotic training, which comes out otherwise on another
-            processor. `compare` then looks at the columns and the number of rows only.
+            Whether the table shows a single run of a chaotic training, whose result differs between processors.
+            `compare` then checks the columns and the number of rows only.
 
         Raises
         ------
         ResultsError
-            If the id is malformed or taken, the caption or the table is empty, two columns share a name, or a
-            cell is NaN or infinite (write the string "–" where there is nothing to say).
+            If the id is malformed or already used, the caption or the table is empty, or two columns have the same
+            name. Also if a cell is NaN or infinite; give the string "–" for a missing value.
         """
         _check_id(id, self.tables, "table")
         _check_text(caption, f"table {id!r}", "caption")
@@ -183,13 +183,13 @@ class Results:
         Parameters
         ----------
         fig : matplotlib.figure.Figure
-            Artists with very many points should be rasterised by the caller, to keep the SVG small.
+            The caller should rasterise artists with very many points, to keep the SVG small.
         caption, alt : str
-            What the figure is, and what a reader who cannot see it should know. Neither may be empty.
+            The caption, and a description for readers who cannot see the figure. Neither may be empty.
         data : pandas.DataFrame or mapping of columns
-            Becomes the CSV beside the picture. An empty cell stands for a missing number.
+            The numbers of the figure, written as CSV. An empty cell stands for a missing number.
         n, single_run
-            What `compare` may expect of the CSV: as for `table`.
+            Tolerance of `compare` for the CSV, as for `table`.
 
         Returns
         -------
@@ -199,8 +199,8 @@ class Results:
         Raises
         ------
         ResultsError
-            If the id is malformed, taken here or by another notebook, or caption, alt text or data
-            are missing.
+            If the id is malformed or already used by this or another notebook, or caption, alt text or data are
+            missing.
         """
         _check_id(id, self.figures, "figure")
         _check_text(caption, f"figure {id!r}", "caption")
@@ -208,7 +208,7 @@ class Results:
         self._check_owner(id)
         frame = data if isinstance(data, pd.DataFrame) or data is None else pd.DataFrame(data)
         if frame is None or frame.empty:
-            raise ResultsError(f"figure {id!r}: give the numbers behind the picture as data=DataFrame.")
+            raise ResultsError(f"figure {id!r}: give the numbers of the figure as data=DataFrame.")
         named = any(name is not None for name in frame.index.names)
         csv = frame.to_csv(index=named, float_format=f"%.{SIGNIFICANT_DIGITS}g", lineterminator="\n")
         record: dict[str, Any] = {"caption": caption.strip(), "alt": alt.strip()}
@@ -248,7 +248,7 @@ class Results:
         }
 
     def _check_owner(self, id: str) -> None:
-        """Refuse a figure id that another notebook's results already hold: its files would be overwritten."""
+        """Raise an error for a figure id of another notebook, whose files would be overwritten."""
         for other in sorted(self.path.parent.glob("*.json")):
             if other != self.path and id in _figures_of(other):
                 raise ResultsError(
@@ -270,7 +270,7 @@ def _check_count(n: Any, where: str) -> None:
 
 
 def _comparison(n: int | None, single_run: bool, where: str) -> dict[str, Any]:
-    """What the record of a table or figure says about its comparison, only where there is something to say."""
+    """The entries ``n`` and ``single_run`` of a table or figure, without default values."""
     _check_count(n, where)
     return ({} if n is None else {"n": int(n)}) | ({"single_run": True} if single_run else {})
 
@@ -281,7 +281,7 @@ def _check_text(text: str, where: str, what: str) -> None:
 
 
 def _number(number: Any, where: str) -> int | float:
-    """The number rounded to the significant digits; integers stay as they are."""
+    """The number rounded to the significant digits; integers are not changed."""
     if isinstance(number, np.ndarray) and number.ndim == 0:
         number = number[()]
     if isinstance(number, bool | np.bool_) or not isinstance(number, numbers.Real):
@@ -294,7 +294,7 @@ def _number(number: Any, where: str) -> int | float:
 
 
 def _cell(cell: Any, where: str) -> str | bool | int | float | None:
-    """One cell of a table as JSON knows it."""
+    """One cell of a table as a JSON value."""
     if cell is None or isinstance(cell, str):
         return cell
     if isinstance(cell, bool | np.bool_):
@@ -303,21 +303,21 @@ def _cell(cell: Any, where: str) -> str | bool | int | float | None:
 
 
 def png_bytes(fig: Any) -> bytes:
-    """The figure as PNG bytes without the version of the software that drew it."""
+    """The figure as PNG bytes, without the software version in its metadata."""
     buffer = io.BytesIO()
     fig.savefig(buffer, format="png", dpi=DOTS_PER_INCH, bbox_inches="tight", metadata={"Software": None})
     return buffer.getvalue()
 
 
 def css_width(png: bytes) -> int:
-    """The width at which a page shows a picture of `png_bytes`, in CSS pixels of 1/96 inch."""
+    """The width at which a page shows the PNG of `png_bytes`, in CSS pixels of 1/96 inch."""
     return png_size(png)[0] * 96 // DOTS_PER_INCH
 
 
 def _svg(fig: Any) -> bytes:
     """The figure as SVG bytes without date and creator, with ids that depend on the content only.
 
-    Each image stands alone: Matplotlib applies the opacity of images that it composes twice.
+    Images are not combined into one, because Matplotlib then applies their opacity twice.
     """
     import matplotlib
 
@@ -329,7 +329,7 @@ def _svg(fig: Any) -> bytes:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """One results file; a save that was killed half-way is completed first.
+    """Read one results file; an interrupted save is completed first.
 
     Raises
     ------
@@ -343,11 +343,11 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def mixed_figures(record: Mapping[str, Any], output: Path) -> list[Path]:
-    """The files of figures that are there and do not have the hash of the record: another run wrote them.
+    """The existing files of figures whose hash differs from the record, because another run wrote them.
 
     Parameters
     ----------
-    record : as `read` returns it; figures of an earlier version, without hashes, are not looked at
+    record : the result of `read`; figures of an earlier version, without hashes, are not checked
     output : Path, the folder to which the paths of the record are relative
     """
     hashes = {
@@ -390,7 +390,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _figures_of(path: Path) -> dict[str, Any]:
-    """The figures of a results file, none where there is no such file or another version wrote it."""
+    """The figures of a results file; empty if the file does not exist or has another format."""
     try:
         return _read(path)["figures"]
     except (ResultsError, FileNotFoundError):
@@ -403,7 +403,7 @@ def _commit_folder(path: Path) -> Path:
 
 
 def _finish_save(path: Path) -> None:
-    """Move the files of a save that has begun to their places, the JSON last; the caller holds the lock."""
+    """Move the files of an interrupted save to their final paths, the JSON last; the caller holds the lock."""
     commit, figures = _commit_folder(path), path.parent.parent / "figures"
     if (commit / path.name).is_file():
         figures.mkdir(exist_ok=True)

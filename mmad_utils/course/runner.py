@@ -18,7 +18,7 @@ from mmad_utils.course.notebook import short_hash
 from mmad_utils.course.notebook_files import NotebookError
 from mmad_utils.files import locked, remove
 
-SECONDS_BETWEEN_LINES = 5.0  # of progress; a shorter time would drown a log of several notebooks
+SECONDS_BETWEEN_LINES = 5.0  # of progress; a shorter time would give too many lines in a log of several notebooks
 LINES_OF_CELL = 12  # shown of a cell that failed, so that the message stays on one screen
 
 
@@ -37,10 +37,10 @@ def run(
     profile : str
         ``profiles/<profile>.yaml`` gives the parameters that differ from the notebook's own.
     parameters : mapping, optional
-        Values that go before those of the profile.
+        Values that take precedence over those of the profile.
     output : path, optional
         Folder that gets ``results``, ``figures`` and the executed copy in ``notebooks``. Default:
-        ``build/<profile>``, with a hash where parameters are given.
+        ``build/<profile>``, with a hash if parameters are given.
 
     Returns
     -------
@@ -50,8 +50,8 @@ def run(
     Raises
     ------
     NotebookError
-        Before a kernel starts if the notebook, the profile or a parameter is not right; after a cell has failed
-        with one screen that says where, why, with which parameters, and how to run just this again.
+        Before a kernel starts, if the notebook, the profile or a parameter is invalid. After a cell has failed, with
+        the cell, the error, the parameters, and the command that runs the notebook again.
     """
     given = dict(parameters or {})
     notebook = notebook_files.read_notebook(notebook_files.notebook_path(name))
@@ -68,27 +68,28 @@ def run(
         _execute(notebook, name, values, copy, folder, _command(name, profile, given, output))
     results = folder / "results" / f"{name}.json"
     if not results.exists() or results.stat().st_mtime_ns < started:
-        raise NotebookError(f"{name} ran to its end but wrote no {results}; nb.finish() must be its last code.")
+        raise NotebookError(f"{name} ran without error but wrote no {results}; nb.finish() must be its last code.")
     return copy
 
 
 def build_report(profile: str, values: Iterable[str] = ()) -> None:
-    """Replace this process by Snakemake, which builds the report; a second one in the same checkout waits.
+    """Replace this process by Snakemake, which builds the report; a second build in the same checkout waits.
 
-    The lock is one on the Snakefile, which ends with the process. Snakemake's own lock would outlive a killed one.
+    The lock is a lock of the Snakefile, which ends with the process. Snakemake's own lock remains after a killed
+    process.
 
     Parameters
     ----------
     profile : str
         ``profiles/<profile>.yaml``
     values : iterable of "parameter=value"
-        Go before those of the profile, in every notebook that has the parameter.
+        They take precedence over those of the profile, in every notebook that has the parameter.
 
     Raises
     ------
     NotebookError
         Before anything is built: a parameter that no notebook has, a value of the wrong type, data sets or weights
-        that are not there and cannot be fetched.
+        that are missing and cannot be downloaded.
     """
     import fcntl
 
@@ -110,7 +111,7 @@ def build_report(profile: str, values: Iterable[str] = ()) -> None:
 
 
 def _execute(notebook: Any, name: str, values: dict[str, Any], copy: Path, target: Path, command: str) -> None:
-    """Execute by papermill into `copy`, written whole; a failed one stays beside it as NAME.failed.ipynb."""
+    """Execute by papermill into `copy`, written atomically; a failed copy is kept as NAME.failed.ipynb."""
     import papermill
     from nbclient.exceptions import DeadKernelError
 
@@ -136,7 +137,7 @@ def _execute(notebook: Any, name: str, values: dict[str, Any], copy: Path, targe
                 cwd=notebook_files.notebook_path(name).parent,
                 progress_bar=progress,
                 request_save_on_cell_execute=False,
-                store_widget_state=False,  # a page shows the picture that every widget brings
+                store_widget_state=False,  # a page shows the image that every widget contains
             )
         os.replace(partial, copy)
         failed.unlink(missing_ok=True)
@@ -144,7 +145,7 @@ def _execute(notebook: Any, name: str, values: dict[str, Any], copy: Path, targe
         os.replace(partial, failed)
         screen = _screen(error, notebook, name)
     except DeadKernelError:
-        screen = f"{name}: the kernel died without a message, most often for lack of memory."
+        screen = f"{name}: the kernel ended without a message, most often for lack of memory."
     else:
         return
     finally:
@@ -158,7 +159,7 @@ _COPIES = ((".", ".partial"), ("", ".failed"))
 
 
 class _Lines:
-    """A stream for tqdm that ends every state of the progress with a newline, readable in a log."""
+    """A stream for tqdm that ends every progress message with a newline, for log files."""
 
     def write(self, text: str) -> None:
         line = text.strip()
@@ -171,9 +172,9 @@ class _Lines:
 
 @contextmanager
 def _kernel_environment(target: Path, ipython: Path, runtime: Path) -> Iterator[None]:
-    """What the kernel inherits: this package, this interpreter's kernel, no start-up files of the user.
+    """Environment of the kernel: this package, this interpreter's kernel, no start-up files of the user.
 
-    ``ipython`` is an empty folder in this block; a killed run may have left it.
+    ``ipython`` is an empty folder inside this block; a killed run may have left it.
     """
     before = dict(os.environ)
     remove(ipython)
@@ -198,7 +199,7 @@ def _kernel_environment(target: Path, ipython: Path, runtime: Path) -> Iterator[
 
 
 def _screen(error: Any, notebook: Any, name: str) -> str:
-    """Where and why a cell failed, in a few lines."""
+    """The cell that failed, its error and its position, in a few lines."""
     sources = [cell.source for cell in notebook.cells]
     number = f"cell {sources.index(error.source) + 1} of {len(sources)}" if error.source in sources else "a cell"
     lines = error.source.splitlines()

@@ -1,13 +1,13 @@
-"""Sweeps: data sets × detectors × parameters × seeds, one record per cell; Snakemake runs them, here or on a cluster.
+"""Sweeps: data sets × detectors × parameters × seeds, one record per cell; Snakemake runs them, also on a cluster.
 
 ``snakemake sweep --configfile sweep.yaml`` reads the settings (`read`), prepares the folder (`prepare`), runs
 ``python -m mmad_utils.course.sweep cells BATCH`` for each batch of cells that is incomplete, and then
-``... table PLAN``. A cell is what identifies a run of ``mmad_utils.benchmark``; its record lies in
-``cells/<hash of the cell>.json`` and is written whole, so that a killed sweep loses only the cells that it was
-measuring, and no cell has two records. A record stays when the code changes: it names the commit that made it.
+``... table PLAN``. A cell holds the settings of a run of ``mmad_utils.benchmark``. Its record is
+``cells/<hash of the cell>.json``, which is written atomically: a killed sweep loses only the cells in measurement,
+and no cell has two records. Records are kept when the code changes, and contain the commit that made them.
 
-``mmad_utils.benchmark`` keeps its own loop over processes: it works in an installed wheel, without Snakemake and this
-checkout. Both measure by `benchmark.measure` in one process per cell.
+``mmad_utils.benchmark`` has its own loop over processes, because it must work in an installed wheel, without
+Snakemake and this checkout. Both measure by `benchmark.measure` in one process per cell.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from mmad_utils.files import atomic_path, locked, write_atomic
 __all__ = ["Sweep", "SweepError", "measure_cells", "prepare", "read", "write_table"]
 
 DEFAULTS: dict[str, Any] = {
-    "folder": "build/sweep",  # of everything that is written
+    "folder": "build/sweep",  # for all files that are written
     "datasets": None,
-    "detectors": None,  # name -> grid: parameter -> one value or a list of values; several grids are a list
+    "detectors": None,  # name -> grid (parameter -> one value or a list of values), or a list of grids
     "seeds": 5,
     "first_seed": 0,
     "anomalies": "all",
@@ -47,12 +47,12 @@ START_METHOD = "fork" if sys.platform == "linux" else "spawn"  # of a job, which
 
 
 class SweepError(ValueError):
-    """Settings, a folder or a record that is not as it must be, or cells that failed."""
+    """Settings, a folder or a record are invalid, or cells failed."""
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """The cells of a sweep, in the order of its table, and how they are run."""
+    """The cells of a sweep, in the order of its table, and the settings of its jobs."""
 
     folder: Path
     cells: list[dict[str, Any]]
@@ -72,12 +72,12 @@ class Sweep:
 
 
 def read(config: Mapping[str, Any]) -> Sweep:
-    """The sweep of a configuration file; the names in it are looked up by `prepare`.
+    """Read the sweep of a configuration file; `prepare` checks the names in it.
 
     Parameters
     ----------
     config : mapping
-        ``datasets`` and ``detectors``, and what differs from ``DEFAULTS``.
+        ``datasets`` and ``detectors``, and the entries that differ from ``DEFAULTS``.
 
     Raises
     ------
@@ -123,7 +123,7 @@ def _settings(detector: str, grids: Any) -> Iterator[dict[str, Any]]:
             json.dumps(grid, allow_nan=False)
         except (TypeError, ValueError) as error:
             raise SweepError(
-                f"{detector}: a value is no text, finite number, truth value or list ({error})."
+                f"{detector}: a value is not a text, finite number, truth value or list ({error})."
             ) from None
         values = {key: value if isinstance(value, list) else [value] for key, value in (grid or {}).items()}
         empty = [key for key, value in values.items() if not value]
@@ -133,20 +133,20 @@ def _settings(detector: str, grids: Any) -> Iterator[dict[str, Any]]:
 
 
 def prepare(sweep: Sweep) -> FileLock:
-    """Check names and folder before anything is measured, and write the lists of cells that the jobs read.
+    """Check names and folder before the measurements, and write the lists of cells that the jobs read.
 
-    A batch is complete if ``batches/<name>.done`` exists, which is made or removed here to agree with the records.
+    A batch is complete if ``batches/<name>.done`` exists. This file is created or removed here by the records.
 
     Returns
     -------
     FileLock
-        Held by this process until it ends: one sweep at a time works in a folder.
+        The process holds it until it ends, so that only one sweep at a time uses a folder.
 
     Raises
     ------
     SweepError
-        The folder cannot be written or another sweep works in it; a detector, data set or parameter does not exist,
-        or they do not fit one another.
+        The folder cannot be written or another sweep uses it; a detector, data set or parameter does not exist, or
+        they cannot be combined.
     """
     lock = FileLock(sweep.folder / ".sweep.lock", blocking=False)
     try:
@@ -185,7 +185,7 @@ def _check_names(cells: Iterable[Mapping[str, Any]]) -> None:
 
 
 def _detectors(cells: Iterable[Mapping[str, Any]]) -> list[Any]:
-    """One detector of each setting."""
+    """One detector for each setting."""
     from mmad_utils.benchmark import make_detector
 
     settings = {_hash([cell["detector"], cell["parameters"]]): cell for cell in cells}
@@ -193,7 +193,7 @@ def _detectors(cells: Iterable[Mapping[str, Any]]) -> list[Any]:
 
 
 def measure_cells(batch: Path) -> None:
-    """Measure the cells of a batch that have no record; a second job of the same batch waits, and finds none.
+    """Measure the cells of a batch that have no record; a second job of the same batch waits for the first.
 
     Raises
     ------
@@ -230,7 +230,7 @@ def measure_cells(batch: Path) -> None:
 
 
 def write_table(plan: Path) -> None:
-    """Write runs.jsonl, table.csv and, where the data sets suffice, the critical-difference figure with its numbers.
+    """Write runs.jsonl, table.csv and, with enough data sets, the critical-difference figure and its numbers.
 
     Raises
     ------
@@ -303,14 +303,14 @@ def _label(cell: Mapping[str, Any]) -> str:
 
 
 def _write_changed(path: Path, content: Any) -> None:
-    """Write JSON, unless the file has it: Snakemake compares times."""
+    """Write JSON, unless the file is equal, because Snakemake compares modification times."""
     text = json.dumps(content).encode()
     if not path.is_file() or path.read_bytes() != text:
         write_atomic(path, text)
 
 
 def main(arguments: list[str]) -> int:
-    """``cells BATCH`` or ``table PLAN``; returns the exit status."""
+    """Run ``cells BATCH`` or ``table PLAN``; returns the exit status."""
     command, path = arguments
     try:
         {"cells": measure_cells, "table": write_table}[command](Path(path))

@@ -1,6 +1,6 @@
-"""Compare two sets of results files within stated tolerances.
+"""Compare two sets of results files within tolerances.
 
-`make report` rebuilds the committed results; `compare` says whether they are still the same.
+`make report` rebuilds the committed results; `compare` lists their differences.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from scipy.special import fdtri
 
 from mmad_utils.course.results import ResultsError, read
 
-# One machine repeats a run to the bit. Another processor sums in another order, and a forest or a network
-# then takes another turn at a tie. The report draws no conclusion from a difference smaller than these.
+# Runs on one machine are bitwise equal. On another processor the order of summation differs, and a forest or a
+# network may then resolve a tie differently. The report draws no conclusion from a difference below these tolerances.
 TOLERANCE_RATIO = 0.02  # absolute, for numbers between -1 and 1: metrics, shares, correlations
 TOLERANCE_PERCENT = 100 * TOLERANCE_RATIO  # absolute, for numbers whose unit is "%"
 TOLERANCE_RELATIVE = 0.05  # for all other numbers
-# Training a network is chaotic: after some hundred steps the smallest difference of rounding gives another network,
-# as another seed would. A mean over n seeds may therefore move as it would with n other seeds: the difference of
-# two such means has the standard deviation sd * sqrt(2 / n). A spread between classes or data sets says nothing of
-# this, and gives no tolerance: only a spread that is recorded with its number of seeds n does.
-TOLERANCE_SPREADS = 2.0  # of these standard deviations, where that is more than the tolerances above
+# The training of a network is chaotic: after some hundred steps the smallest difference of rounding has the effect of
+# another seed. A mean over n seeds may therefore change as it would with n other seeds. The difference of two such
+# means has the standard deviation sd * sqrt(2 / n). A spread between classes or data sets is not related to this
+# change. It gives no tolerance; only a spread that is recorded with its number of seeds n does.
+TOLERANCE_SPREADS = 2.0  # number of these standard deviations, if that is more than the tolerances above
 # The standard deviation of n seeds is an estimate as well. The ratio of two such variances has the F distribution
 # with n - 1 and n - 1 degrees of freedom; a ratio outside of its central 95% is a difference.
 TOLERANCE_F_LEVEL = 0.05
-TIMING_UNITS = frozenset({"s", "ms", "MB", "GB", "times"})  # belong to the machine: only presence is compared
+TIMING_UNITS = frozenset({"s", "ms", "MB", "GB", "times"})  # depend on the machine: only presence is compared
 
 _NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
-_SPREAD = re.compile(r"±\s*$")  # what stands before a number that is a standard deviation
+_SPREAD = re.compile(r"±\s*$")  # the text before a number that is a standard deviation
 _SPREAD_COLUMN = re.compile(r"(?:(?P<mean>.+)[ _])?(?:sd|std)")  # "AUROC sd" belongs to "AUROC", "sd" to its left
 _COLUMN_UNIT = re.compile(r"\(([^()]+)\)\s*$")
 
@@ -40,22 +40,22 @@ _COLUMN_UNIT = re.compile(r"\(([^()]+)\)\s*$")
 def compare(old: str | Path, new: str | Path) -> list[str]:
     """Differences between two folders of results files beyond the tolerances at the top of this module.
 
-    A file, key, table, figure, row or column that appears or vanishes is a difference, and so are a changed
-    unit, count or text. Numbers inside text are held to the same tolerances, and so are the numbers behind a figure
-    (its CSV). A mean whose standard deviation over n seeds is recorded may move by what n other seeds would change.
-    Of a table or figure of a single run (``single_run``) only columns and the number of rows are compared. Timings
-    (unit or column in `TIMING_UNITS`), captions, alt texts, pictures and provenance are not compared.
+    An added or removed file, key, table, figure, row or column is a difference, and so is a changed unit, count or
+    text. The same tolerances apply to numbers in a text and to the numbers of a figure (its CSV). If the standard
+    deviation over n seeds is recorded, the tolerance of a mean is the change that n other seeds would cause. Of a
+    table or figure of a single run (``single_run``) only columns and the number of rows are compared. Timings (unit
+    or column in `TIMING_UNITS`), captions, alt texts, images and provenance are not compared.
 
     Parameters
     ----------
     old, new : str or Path
-        Folders of results files. The figures are looked for where these files say, relative to the output folder:
-        the parent of ``results``, or of ``report/results``.
+        Folders of results files. The paths of figures in these files are relative to the output folder: the parent of
+        ``results``, or of ``report/results``.
 
     Returns
     -------
     list of str
-        One sentence a difference, empty when there is none.
+        One sentence per difference; empty if there is none.
     """
     folders = [Path(old), Path(new)]
     for folder in folders:
@@ -88,7 +88,7 @@ def _compare_files(old: dict[str, Any], new: dict[str, Any], old_output: Path, n
 
 
 def _with_numbers(figure: dict[str, Any], output: Path) -> dict[str, Any]:
-    """The record of a figure with the columns and rows of its CSV."""
+    """The record of a figure, with the columns and rows of its CSV."""
     path = output / figure["csv"]
     try:
         with path.open(encoding="utf-8", newline="") as stream:
@@ -151,9 +151,9 @@ def _spread_columns(columns: list[str]) -> dict[int, int]:
 
 
 def _cells_alike(old: Any, new: Any, unit: str, n: int, sds: tuple[Any, Any], is_spread: bool = False) -> bool:
-    """Numbers and numbers in text within tolerance, all else equal.
+    """Whether numbers, also those in a text, are equal within the tolerance, and everything else is equal.
 
-    `sds` are the standard deviations of the two cells, where a column holds them; "0.91 ± 0.03" says its own.
+    `sds` are the standard deviations of the two cells if a column holds them; "0.91 ± 0.03" contains its own.
     """
     if isinstance(old, str) and isinstance(new, str):
         if _NUMBER.sub("#", old) != _NUMBER.sub("#", new):
@@ -181,7 +181,7 @@ def _is_number(cell: Any) -> bool:
 
 
 def _as_number(cell: Any) -> float | None:
-    """The number in a cell of a column of standard deviations; None where there is none."""
+    """The number in a standard-deviation cell; None if there is no number."""
     try:
         return None if cell is None else float(cell)
     except ValueError:
@@ -189,7 +189,7 @@ def _as_number(cell: Any) -> float | None:
 
 
 def _tolerance(old: float, new: float, unit: str) -> float:
-    """The absolute tolerance for two numbers of this unit, whatever their spread."""
+    """The absolute tolerance for two numbers of this unit, independent of their spread."""
     if unit in TIMING_UNITS:
         return math.inf
     size = max(abs(old), abs(new))
@@ -200,7 +200,7 @@ def _tolerance(old: float, new: float, unit: str) -> float:
 def _means_alike(
     old: float, new: float, old_sd: float | None, new_sd: float | None, n: int, tolerance: float
 ) -> bool:
-    """Whether two means of n seeds differ by no more than n other seeds would change."""
+    """Whether two means of n seeds differ by at most the change that n other seeds would cause."""
     if n > 1 and old_sd is not None and new_sd is not None:
         pooled = math.sqrt((old_sd**2 + new_sd**2) / 2)
         tolerance = max(tolerance, TOLERANCE_SPREADS * pooled * math.sqrt(2 / n))
@@ -208,7 +208,7 @@ def _means_alike(
 
 
 def _spreads_alike(old: float | None, new: float | None, n: int, tolerance: float, rounding: float = 0.0) -> bool:
-    """Whether two standard deviations of n seeds can be estimates of one; each may be off by its rounding."""
+    """Whether two standard deviations of n seeds can be estimates of the same value, within their rounding."""
     if old is None or new is None:
         return old is new
     if n > 1:

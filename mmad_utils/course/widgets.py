@@ -1,6 +1,6 @@
-"""A dial: a slider above the picture that it changes; a plain picture where nothing can be moved.
+"""A slider above a figure: it selects one of several figures; without interaction the first figure is shown.
 
-In a notebook, as the last line of a cell; `draw` must only draw, all that takes time is computed before::
+Use it as the last line of a cell. `draw` must only draw, and slow computations belong before it::
 
     FigureSlider(lambda k: plots.image_row(walk[k]), range(9), label="step", alt=lambda k: f"Step {k} of the walk.")
 """
@@ -19,25 +19,25 @@ from mmad_utils.course.results import css_width, png_bytes
 
 
 class FigureSlider(ipywidgets.VBox):
-    """Moves through the pictures of a list of values.
+    """A slider that selects the figure of one of a list of values.
 
-    JupyterLab shows the slider, which the arrow keys move; a page or a printed notebook shows the first picture
-    with its text alternative.
+    JupyterLab shows the slider, which the arrow keys move. A page or a printed notebook shows the first figure with
+    its text alternative.
 
     Parameters
     ----------
     draw : callable
-        ``draw(value) -> matplotlib Figure``; called at every move, so it should take less than 0.3 s.
+        ``draw(value) -> matplotlib Figure``; called at every change, so it should take less than 0.3 s.
     values : sequence
-        What the slider moves through, in its order.
+        The values of the slider, in order.
     label : str
-        Beside the slider.
+        Label of the slider.
     alt : callable
-        ``alt(value) -> str``, the picture in words.
+        ``alt(value) -> str``, the text alternative of the figure.
     start : int, default=0
         Index of the value that is shown first.
     text : callable, default=str
-        ``text(value) -> str``, how a value is written beside the slider; no two values the same.
+        ``text(value) -> str``, the text of a value beside the slider; the texts must differ.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class FigureSlider(ipywidgets.VBox):
         self.slider.observe(lambda change: self._show(change["new"]), "value")
 
     def _show(self, place: int) -> tuple[str, int, str]:
-        """Draw the picture of a value; returns it in base64, its width in CSS pixels, and its words."""
+        """Draw the figure of a value; returns a PNG in base64, its width in CSS pixels, and its text alternative."""
         value = self._values[place]
         fig = self._draw(value)
         png = png_bytes(fig)

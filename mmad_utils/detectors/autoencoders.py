@@ -1,10 +1,11 @@
-"""Detectors that learn to copy normal samples, and distrust what they cannot copy.
+"""Reconstruction-based detectors: the score is the reconstruction error of an autoencoder.
 
-An encoder maps a sample x to a code f(x), a decoder maps the code back to g(f(x)). Trained on normal samples only,
-the pair copies them well and other samples badly: the squared error ‖x − g(f(x))‖² is the anomaly score. The
-variants differ in what keeps the pair from learning to copy everything: a narrow code, noise on the input, a penalty
-on the code; in ``generative_autoencoders`` a distribution of codes; in ``robust_autoencoders`` a second place for
-what does not fit.
+An encoder maps a sample x to a latent code f(x), and a decoder maps the latent code to the reconstruction g(f(x)).
+Both are trained on normal samples only. The anomaly score is the squared error ‖x − g(f(x))‖², which is small for
+normal samples and larger for most others. The variants prevent the network from learning the identity by different
+means: a latent code of few dimensions, noise on the input, or a penalty on the latent code. In
+``generative_autoencoders`` the latent codes follow a known distribution. In ``robust_autoencoders`` a separate term
+holds the part of the data that the network cannot reconstruct.
 """
 
 from __future__ import annotations
@@ -34,22 +35,23 @@ __all__ = [
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class AutoEncoder(DeepDetector):
-    """Copies samples through a narrow code; the score is the squared error of the copy.
+    """Reconstructs samples from a latent code of few dimensions; the score is the squared reconstruction error.
 
-    Loss and score are Σ_j (x_j − g(f(x))_j)², over all features, or all pixels and channels.
+    Loss and score are Σ_j (x_j − g(f(x))_j)², summed over all features, or over all pixels and channels.
 
     Parameters
     ----------
     latent_dim : int or None, default=None
-        Length of the code. None is the square root of the number of features, rounded up.
+        Length of the latent code. None is the square root of the number of features, rounded up.
     hidden : sequence of int, default=(128, 64)
         Widths of the encoder's hidden layers for tables; the decoder has them in reverse.
     dropout : float in [0, 1), default=0.1
-        Of the hidden units of tables, in training: it keeps a few extreme training rows from a code of their own.
+        Share of the hidden units that are set to 0 during training, for tables. Without it the network can use a
+        latent dimension for a few extreme training rows.
     network : callable(shape, latent_dim) -> (encoder, decoder), or None, default=None
         Your own pair of modules, for samples of shape (d,) or (C, H, W): ``(n, *shape) -> (n, latent_dim)`` and back.
-        None takes those of ``mmad_utils.networks``. A function cannot be written to a file: to keep such a detector,
-        keep ``network_.state_dict()``.
+        None takes those of ``mmad_utils.networks``. A function cannot be written to a file: to save such a detector,
+        save ``network_.state_dict()``.
 
     The other parameters are those of ``DeepDetector``; the defaults of learning_rate and epochs are 3e-3 and 100.
 
@@ -70,7 +72,7 @@ class AutoEncoder(DeepDetector):
     True
     """
 
-    sigmoid_code = False  # whether codes are squashed into (0, 1)
+    sigmoid_code = False  # whether a sigmoid maps the latent code into (0, 1)
 
     latent_dim: int | None = None
     hidden: Sequence[int] = (128, 64)
@@ -86,15 +88,15 @@ class AutoEncoder(DeepDetector):
         return nn.ModuleDict({"encoder": encoder, "decoder": decoder})
 
     def corrupt(self, batch: Tensor, generator: torch.Generator) -> Tensor:
-        """What the network sees of a batch in training; here the batch itself."""
+        """The input of the network for a training batch; in this class the batch itself."""
         return batch
 
     def code_penalty(self, batch: Tensor, code: Tensor) -> Tensor | float:
-        """Is added to the loss; here nothing."""
+        """The penalty that is added to the loss; in this class 0."""
         return 0.0
 
     def loss(self, batch, generator):
-        """Mean squared error of the copies of the corrupted samples, summed over features, plus the penalty."""
+        """Squared error of the reconstruction from the corrupted samples, summed over features, plus the penalty."""
         code = self.network_["encoder"](self.corrupt(batch, generator))
         error = squared_error(self.network_["decoder"](code), batch).flatten(1).sum(1)
         return error.mean() + self.code_penalty(batch, code)
@@ -104,23 +106,23 @@ class AutoEncoder(DeepDetector):
         return self.network_["decoder"](self.network_["encoder"](batch))
 
     def batch_score(self, batch, generator):
-        """Squared error of the copy, summed over features."""
+        """Squared reconstruction error, summed over features."""
         return squared_error(self.reconstruction(batch), batch).flatten(1).sum(1)
 
     def batch_map(self, batch, generator):
-        """Squared error of the copy, summed over channels; its sum is the score."""
+        """Squared reconstruction error, summed over channels; the sum over the map is the score."""
         return squared_error(self.reconstruction(batch), batch).sum(1)
 
     def encode(self, X) -> np.ndarray:
-        """Code of each sample, (n, latent_dim) float64."""
+        """Latent code of each sample, (n, latent_dim) float64."""
         return self._apply(lambda batch, generator: self.network_["encoder"](batch), X)
 
     def reconstruct(self, X) -> np.ndarray:
-        """Copy of each sample, in the shape and the units of X (images as uint8)."""
+        """Reconstruction of each sample, in the shape and the units of X (images as uint8)."""
         return self._as_input(self._apply(lambda batch, generator: self.reconstruction(batch), X))
 
     def decode(self, codes) -> np.ndarray:
-        """The sample of each code, (n, latent_dim) -> in the shape and the units of X (images as uint8)."""
+        """The decoded sample of each latent code, (n, latent_dim) -> shape and units of X (images as uint8)."""
         check_is_fitted(self)
         codes = np.asarray(codes, dtype=np.float64 if len(self.input_shape_) == 1 else np.float32)
         return self._as_input(
@@ -139,7 +141,7 @@ class AutoEncoder(DeepDetector):
             code = encoder.eval()(torch.zeros(2, *shape))
         if code.shape != (2, latent_dim):
             raise DetectorError(
-                f"the encoder of `network` maps samples of shape {tuple(shape)} to codes of shape "
+                f"the encoder of `network` maps samples of shape {tuple(shape)} to latent codes of shape "
                 f"{tuple(code.shape[1:])}; expected ({latent_dim},)."
             )
         return encoder.train(), decoder
@@ -150,7 +152,10 @@ class AutoEncoder(DeepDetector):
     def _apply(self, function, X, check=True) -> np.ndarray:
         check_is_fitted(self)
         if self.n_estimators > 1:
-            raise DetectorError("several networks share no code: ask one of estimators_.")
+            raise DetectorError(
+                f"n_estimators is {self.n_estimators}: each network has its own latent codes; call the method of one "
+                "of estimators_."
+            )
         return self._batches(function, self._check(X, reset=False) if check else X)
 
     def _as_input(self, outputs: np.ndarray) -> np.ndarray:
@@ -161,20 +166,22 @@ class AutoEncoder(DeepDetector):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class DenoisingAutoEncoder(AutoEncoder):
-    """Sees a corrupted sample and must give back the clean one.
+    """Reconstructs the clean input from a corrupted one.
 
-    Copying the input no longer helps, so the code may even be wide: to undo the noise, the network must know where
-    normal samples lie. For Gaussian noise of small variance s², the best g(f(x)) − x is s² times the gradient of the
-    log-density of normal samples (Alain and Bengio 2014): a step back to them, whose squared length is the score.
+    The identity does not minimise this loss, so the latent code may have many dimensions. To remove the noise, the
+    network must learn where normal samples lie. For Gaussian noise of small variance s², the optimal g(f(x)) − x is
+    s² times the gradient of the log-density of normal samples (Alain and Bengio 2014). It is a step towards normal
+    samples, and its squared length is the score.
 
     Parameters
     ----------
     noise : {"gaussian", "masking"}, default="gaussian"
-        "masking" sets each feature or pixel to 0 with probability ``corruption``, independently: a binomial number of
-        them. "gaussian" adds noise of mean 0.
+        "masking" sets each feature or pixel to 0 with probability ``corruption``, independently of the others.
+        "gaussian" adds noise of mean 0.
     corruption : float, default=0.3
-        That probability; or the noise's standard deviation, for columns, which should be standardised, and for images
-        its ratio to the standard deviation of all pixels of the batch. Scoring corrupts nothing.
+        For "masking" this probability. For "gaussian" the standard deviation of the noise: in the units of the
+        columns, which should be standardised, and for images as a ratio to the standard deviation of all pixels of
+        the batch. Samples are not corrupted when they are scored.
     dropout, epochs : 0.0, 50
 
     The other parameters are those of ``AutoEncoder``.
@@ -211,16 +218,17 @@ class DenoisingAutoEncoder(AutoEncoder):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class StackedDenoisingAutoEncoder(DenoisingAutoEncoder):
-    """Denoising autoencoders, each trained on the codes of the one below; then the whole stack is fine-tuned.
+    """Denoising autoencoders, each trained on the output of the previous one; then all layers are fine-tuned.
 
-    Layer k and its mirror image in the decoder learn to give back h_{k−1}, the output of the layers below for *clean*
-    samples, from a corrupted h_{k−1}. Only the layer in training sees noise. In the end all layers are trained
-    together to copy clean samples, without noise.
+    Layer k of the encoder and the corresponding layer of the decoder learn to reconstruct h_{k−1} from a corrupted
+    h_{k−1}, where h_{k−1} is the output of the layers below for *clean* samples. Only the input of the layer in
+    training is corrupted. In the end all layers are trained together to reconstruct clean samples, without noise.
 
     Parameters
     ----------
     pretraining_epochs : int, default=10
-        For each layer, before the ``epochs`` of fine-tuning. ``epochs=0`` leaves out both: the untrained control.
+        For each layer, before the ``epochs`` of fine-tuning. ``epochs=0`` leaves out both and gives the untrained
+        network.
     dropout : float, default=0.1
 
     The other parameters are those of ``DenoisingAutoEncoder``. Encoder and decoder of your own ``network`` must be
@@ -236,7 +244,7 @@ class StackedDenoisingAutoEncoder(DenoisingAutoEncoder):
     dropout: float = 0.1
 
     def loss(self, batch, generator):
-        """Of fine-tuning: the error for clean samples."""
+        """Loss of fine-tuning: the reconstruction error of clean samples."""
         return self.batch_score(batch, generator).mean()
 
     def optimise(self, data, generator):
@@ -250,8 +258,8 @@ class StackedDenoisingAutoEncoder(DenoisingAutoEncoder):
             optimizer = Adam([*layer.parameters(), *mirror.parameters()], lr=self.learning_rate)
 
             def step(batch, layer=layer, mirror=mirror, optimizer=optimizer):
-                copy = mirror(layer(self.corrupt(batch, generator)))
-                loss = squared_error(copy, batch).flatten(1).sum(1).mean()
+                reconstructed = mirror(layer(self.corrupt(batch, generator)))
+                loss = squared_error(reconstructed, batch).flatten(1).sum(1).mean()
                 update(optimizer, loss)
                 return {"loss": loss.detach()}
 
@@ -261,30 +269,32 @@ class StackedDenoisingAutoEncoder(DenoisingAutoEncoder):
         return history
 
     def _levels(self) -> list[tuple[nn.Sequential, nn.Sequential]]:
-        """Each layer of the encoder, its activation after it, with its mirror, the activation before it."""
+        """Each layer of the encoder with its activation, and the corresponding layer of the decoder."""
         encoder, decoder = self.network_["encoder"], self.network_["decoder"]
         down, up = _layers(encoder), [part[::-1] for part in _layers(decoder[::-1])]
         if len(down) != len(up):
             raise DetectorError(
-                f"the encoder has {len(down)} layers with weights and the decoder {len(up)}: mirror it."
+                f"the encoder has {len(down)} layers with weights and the decoder {len(up)}: give both "
+                "the same number of layers."
             )
         return list(zip(down, up))
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class SparseAutoEncoder(AutoEncoder):
-    """Keeps most code units silent for most samples, so that the code may be wide.
+    """Penalises latent units that are active for many samples, so that the latent code may have many dimensions.
 
-    The code is a = sigmoid(f(x)). With the mean activation p̂_j of unit j over the batch, the loss is
-    ‖x − g(a)‖² + λ Σ_j KL(p ‖ p̂_j), where KL(p ‖ q) = p log(p/q) + (1 − p) log((1 − p)/(1 − q)).
+    The latent code is a = sigmoid(f(x)), and p̂_j is the mean activation of unit j over the batch. The loss is
+
+        ‖x − g(a)‖² + λ Σ_j KL(p ‖ p̂_j),    KL(p ‖ q) = p log(p/q) + (1 − p) log((1 − p)/(1 − q)).
 
     Parameters
     ----------
     latent_dim : int, default=64
     activity : float in (0, 1), default=0.05
-        p, the mean activation that is wished for.
+        p, the target of the mean activation.
     sparsity_weight : float, default=0.3
-        λ. With 0 and a ``weight_decay`` this is the simpler form, a penalty on Σ W².
+        λ. With 0 and a ``weight_decay`` only the squared weights Σ W² are penalised.
     epochs : int, default=50
 
     The other parameters are those of ``AutoEncoder``.
@@ -304,30 +314,32 @@ class SparseAutoEncoder(AutoEncoder):
     def build(self, shape):
         """As for ``AutoEncoder``."""
         if not 0 < self.activity < 1:
-            raise DetectorError(f"activity is {self.activity!r}; a mean of sigmoids lies in (0, 1).")
+            raise DetectorError(f"activity is {self.activity!r}; give a mean activation in (0, 1).")
         return super().build(shape)
 
     def code_penalty(self, batch, code):
-        """λ Σ_j KL(p ‖ p̂_j), with p̂_j the mean of column j of the code, in nats."""
-        p, q = self.activity, code.mean(0).clamp(1e-6, 1 - 1e-6)  # a silent unit must cost much, not infinitely much
+        """λ Σ_j KL(p ‖ p̂_j), with p̂_j the mean of column j of the latent code, in nats."""
+        p, q = self.activity, code.mean(0).clamp(1e-6, 1 - 1e-6)  # the penalty of an inactive unit is finite
         divergence = p * torch.log(p / q) + (1 - p) * torch.log((1 - p) / (1 - q))
         return self.sparsity_weight * divergence.sum()
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class ContractiveAutoEncoder(AutoEncoder):
-    """Makes the code insensitive to small changes of the input.
+    """Penalises the sensitivity of the latent code to small changes of the input.
 
-    The code is a = sigmoid(f(x)), and the loss ‖x − g(a)‖² + λ ‖J(x)‖²_F with the Jacobian J = ∂a/∂x. The copy asks
-    for sensitivity in the directions in which normal samples vary, the penalty allows it in no other.
+    The latent code is a = sigmoid(f(x)), and the loss is ‖x − g(a)‖² + λ ‖J(x)‖²_F with the Jacobian J = ∂a/∂x. The
+    reconstruction error keeps the latent code sensitive in the directions in which normal samples vary. The penalty
+    reduces its sensitivity in all other directions.
 
     Parameters
     ----------
     latent_dim : int, default=64
     hidden : sequence of int, default=()
-        None, as in the paper: encoder and decoder are one layer with weights W and Wᵀ, also for images as rows of
-        pixels, and the penalty has a closed form. (A decoder with weights of its own could undo any shrinking of the
-        encoder's.) With hidden layers, or a ``network`` of your own, the exact penalty costs a backward pass a unit.
+        By default there is no hidden layer, as in the paper: encoder and decoder are one layer with weights W and Wᵀ,
+        also for images (as rows of pixels), and the penalty has a closed form. A decoder with separate weights could
+        compensate for small weights of the encoder. With hidden layers, or a ``network`` of your own, the exact
+        penalty needs one backward pass per latent unit.
     dropout, epochs : 0.0, 50
     contraction : float, default=1.0
         λ.
@@ -378,10 +390,16 @@ class _Transposed(nn.Module):
 def squared_jacobian_norm(encoder: nn.Module, batch: Tensor, code: Tensor | None = None) -> Tensor:
     """‖∂a/∂x‖²_F of an encoder at each sample, (n,), differentiable in its weights.
 
-    For one linear layer and a sigmoid it is Σ_j (a_j (1 − a_j))² Σ_i W_ji², which costs no more than the code. For
-    any other network, which must treat each sample alone, it takes one backward pass a code unit.
+    For one linear layer and a sigmoid it is Σ_j (a_j (1 − a_j))² Σ_i W_ji², which costs no more than the latent code.
+    Any other network needs one backward pass per latent unit; its output for a sample must not depend on the rest of
+    the batch.
 
-    Encoder: ``(n, *shape) -> (n, k)``, batch: ``(n, *shape)``, code: its output for the batch, where it is known.
+    Parameters
+    ----------
+    encoder : ``(n, *shape) -> (n, k)``
+    batch : ``(n, *shape)``
+    code : (n, k), optional
+        The encoder's output for the batch, where it was computed before.
     """
     leaves = [module for module in encoder.modules() if not any(True for _ in module.children())]
     match [leaf for leaf in leaves if not isinstance(leaf, nn.Flatten)]:
@@ -392,16 +410,17 @@ def squared_jacobian_norm(encoder: nn.Module, batch: Tensor, code: Tensor | None
     return torch.func.vmap(jacobian, randomness="different")(batch).flatten(1).square().sum(1)
 
 
-def squared_error(copy: Tensor, batch: Tensor) -> Tensor:
-    """Of each entry, ``(n, *shape)``; the shapes are compared, for the decoder may be a caller's."""
-    if copy.shape != batch.shape:
+def squared_error(reconstructed: Tensor, batch: Tensor) -> Tensor:
+    """Squared error of each entry, ``(n, *shape)``; an error where the decoder of a caller gives another shape."""
+    if reconstructed.shape != batch.shape:
         raise DetectorError(
-            f"the decoder gives samples of shape {tuple(copy.shape[1:])} for inputs of {tuple(batch.shape[1:])}."
+            f"the decoder gives samples of shape {tuple(reconstructed.shape[1:])} for inputs of "
+            f"{tuple(batch.shape[1:])}; give a decoder whose output has the shape of the input."
         )
-    return (copy - batch).square()
+    return (reconstructed - batch).square()
 
 
 def _layers(network: Sequence[nn.Module]) -> list[nn.Sequential]:
-    """A sequence of modules cut before each that has weights."""
+    """A sequence of modules split before each module that has weights."""
     starts = [i for i, module in enumerate(network) if any(True for _ in module.parameters())]
     return [nn.Sequential(*network[start:end]) for start, end in zip(starts, [*starts[1:], len(network)])]

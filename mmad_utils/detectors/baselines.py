@@ -1,4 +1,4 @@
-"""The rulers that every detector is held against: chance, distance to the centre, neighbours, a linear model."""
+"""Baselines: random scores, distance to the centre, nearest neighbours, and principal components."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["DistanceToCenter", "KNNDistance", "PCAResidual", "RandomScore"]
 
 @dataclass(eq=False, repr=False)
 class RandomScore(Detector):
-    """Uniform random scores: what chance reaches on a test set.
+    """Uniform random scores: the random baseline of a test set.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ class RandomScore(Detector):
 class DistanceToCenter(Detector):
     """Squared distance to the mean of the normal samples, ‖z‖², where z is the scaled row.
 
-    It looks at each column alone, so it sees no anomaly that breaks only the relation between columns.
+    Each column contributes separately, so an anomaly that differs only in the relation between columns is not found.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ class DistanceToCenter(Detector):
 
 @dataclass(eq=False, repr=False)
 class KNNDistance(Detector):
-    """Distance to the nearest normal samples. Columns should be scaled alike before.
+    """Distance to the nearest normal samples. Columns should be scaled to equal spread before.
 
     Parameters
     ----------
@@ -92,14 +92,14 @@ class KNNDistance(Detector):
     method : {"largest", "mean"}, default="largest"
         Distance to the k-th neighbour (Ramaswamy et al.), or the mean of the k distances (Angiulli and Pizzuti).
     contamination : float in (0, 0.5], default=0.05
-        Share of the kept training samples above the threshold, each without itself among its neighbours: counted as
-        its own nearest neighbour it would look too normal, and new normal samples would raise many alarms.
+        Share of the kept training samples above the threshold. No sample counts as its own neighbour: the distances
+        of training samples would then be too small, and the false-alarm rate of new normal samples too high.
     max_samples : int >= 2 or None, default=None
-        Training samples that are kept: a uniform random subset, of a stream too (Sugiyama and Borgwardt; Vitter).
-        Memory, and the time to score a row, then stop growing with the training set; distances become larger and the
-        ranking may lose accuracy. None keeps all.
+        Number of training samples that are kept, a uniform random subset also of a stream (Sugiyama and Borgwardt;
+        Vitter). It bounds the memory and the time to score a row. Distances become larger, and the ranking may lose
+        accuracy. None keeps all samples.
     random_state : int or None, default=None
-        Seed of the subset; an int gives the same subset however the stream is cut into batches.
+        Seed of the subset. The subset for an int does not depend on how the stream is divided into batches.
 
     Attributes
     ----------
@@ -181,9 +181,10 @@ class KNNDistance(Detector):
 
 @dataclass(eq=False, repr=False)
 class PCAResidual(Detector):
-    """Squared distance to the subspace of the first principal components. Columns should be scaled alike before.
+    """Squared distance to the subspace of the first principal components.
 
-    It sees a sample that breaks the linear relations between the columns, and none that keeps them, however far.
+    Columns should be scaled to equal spread before. The score is large where a sample violates the linear relations
+    between the columns. It is small for a sample that satisfies them, at any distance from the training samples.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Adversarial detectors whose encoder is trained against the critic: BiGAN, and GANomaly, which encodes twice."""
+"""Adversarial detectors whose encoder is trained against the critic: BiGAN and GANomaly."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ class GANomaly(GenerativeDetector):
         return nn.ModuleDict({"players": nn.ModuleDict(adversaries), "critic": self.build_critic(shape)})
 
     def cycle(self, batch: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """First code, (n, latent_dim), decoded sample, (n, ...), second code, (n, latent_dim)."""
+        """First latent code, (n, latent_dim), decoded sample, (n, ...), second latent code, (n, latent_dim)."""
         adversaries = self.network_["players"]
         first = adversaries["encoder"](batch)
         made = adversaries["decoder"](first)

@@ -1,4 +1,4 @@
-"""Features learned together with their clusters: the deep autoencoding Gaussian mixture model."""
+"""The deep autoencoding Gaussian mixture model (DAGMM): an autoencoder and a mixture that are trained together."""
 
 from __future__ import annotations
 
@@ -44,10 +44,11 @@ def mixture_statistics(z: Tensor, membership: Tensor, regularization: float) -> 
 def sample_energy(z: Tensor, weights: Tensor, means: Tensor, covariances: Tensor) -> Tensor:
     """Negative log-likelihood of each row under a Gaussian mixture, (n, d) -> (n,).
 
-    By Cholesky factors: a component's share of log p is log w − ½‖L⁻¹(z − μ)‖² − log|L| − (d/2) log 2π, and the
-    shares are added in the logarithm, so that nothing underflows far from every component (Zong et al. 2018, eq. 6).
+    The logarithm of a weighted component density is log w − ½‖L⁻¹(z − μ)‖² − log|L| − (d/2) log 2π, with L the
+    Cholesky factor of the covariance. The sum over components is computed by log-sum-exp, which does not underflow
+    far from all components (Zong et al. 2018, eq. 6).
     """
-    factors = torch.linalg.cholesky_ex(covariances).L  # does not raise on NaN: the training loop says more about it
+    factors = torch.linalg.cholesky_ex(covariances).L  # does not raise on NaN; the training loop does
     centred = (z - means[:, None]).mT  # (k, d, n)
     squared = torch.linalg.solve_triangular(factors, centred, upper=False).square().sum(dim=1)
     log_scale = factors.diagonal(dim1=1, dim2=2).log().sum(dim=1) + z.shape[1] / 2 * math.log(2 * math.pi)
@@ -56,23 +57,24 @@ def sample_energy(z: Tensor, weights: Tensor, means: Tensor, covariances: Tensor
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class DAGMM(DeepDetector):
-    """Deep autoencoding Gaussian mixture: rare is what is unlikely in code *and* reconstruction error together.
+    """Deep autoencoding Gaussian mixture: the likelihood of the latent code and the reconstruction error together.
 
-    A compression network (autoencoder) turns a sample x into z = [z_c, z_r]: its code, and two features of its
-    reconstruction x', the relative Euclidean error ‖x − x'‖ / ‖x‖ and the cosine of x and x'. An estimation network
-    turns z into soft memberships of k Gaussian components, and these define weights, means and covariances. The
-    score is the energy of z, its negative log-likelihood. All is trained together to minimise
+    A compression network (autoencoder) maps a sample x to z = [z_c, z_r]. z_c is the latent code. z_r holds two
+    features of the reconstruction x': the relative Euclidean error ‖x − x'‖ / ‖x‖ and the cosine of x and x'. An
+    estimation network maps z to soft memberships of k Gaussian components, which define weights, means and
+    covariances. The score is the energy of z, its negative log-likelihood. Both networks are trained together to
+    minimise
 
         mean ‖x − x'‖²  +  energy_weight · mean energy  +  covariance_weight · Σ_k Σ_j 1 / Σ̂_kjj
 
-    The last term keeps components from collapsing to a point. Here the autoencoder is trained alone first (the
-    paper's variant DAGMM-p; ``pretrain_epochs=0`` is its DAGMM), and z is standardised with the mean and spread that
-    it then has. The mixture that scores is that of the whole training set.
+    The last term keeps components from collapsing to a point. Here the autoencoder is trained alone first: this is
+    the paper's variant DAGMM-p, and ``pretrain_epochs=0`` is its DAGMM. z is then standardised with its mean and
+    standard deviation after this pretraining. The scores use the mixture of the whole training set.
 
     Parameters
     ----------
     latent_dim : int, default=4
-        Of z_c; z has two more.
+        Length of z_c; z has two more entries.
     hidden : sequence of int, default=(64, 32)
         Hidden layers of the encoder, for tables; the decoder has them in reverse.
     n_components : int, default=2
@@ -81,9 +83,9 @@ class DAGMM(DeepDetector):
     estimation_hidden : int, default=10
         Width of the estimation network.
     pretrain_epochs : int, default=50
-        Of the autoencoder alone. With ``epochs=0`` nothing is trained, whatever this is.
+        Epochs of the autoencoder alone. With ``epochs=0`` nothing is trained, whatever this value is.
     regularization : float, default=1e-3
-        On the diagonal of every covariance, in the units of the standardised z.
+        Added to the diagonal of every covariance, in the units of the standardised z.
 
     The other parameters are those of ``DeepDetector``; the default of epochs is 50, of batch_size 256, of
     learning_rate 3e-3, of n_estimators 3.
@@ -141,7 +143,7 @@ class DAGMM(DeepDetector):
         return (z - network.mean) / network.scale, (x - reconstruction).square().sum(dim=1)
 
     def mixture(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Weights, means and covariances that the estimation network gives to z, in float64."""
+        """Weights, means and covariances of the mixture that the estimation network gives for z, in float64."""
         membership = self.network_["estimation"](z).softmax(dim=1)
         return mixture_statistics(z.double(), membership.double(), self.regularization)
 
@@ -149,13 +151,13 @@ class DAGMM(DeepDetector):
         X = super()._check(X, reset=reset)
         if reset and not 1 <= self.n_components <= len(X):
             raise DetectorError(
-                f"n_components is {self.n_components} and there are {len(X)} training samples: give between one "
-                "component and one for each sample."
+                f"n_components is {self.n_components} and there are {len(X)} training samples: give at least 1 "
+                "component and at most as many as samples."
             )
         return X
 
     def optimise(self, data, generator):
-        """Train the autoencoder alone, standardise z, train all together, keep the mixture of the training set."""
+        """Train the autoencoder, standardise z, train both networks, keep the mixture of the training set."""
         network = self.network_
         optimizer = Adam(network.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
 
@@ -180,7 +182,7 @@ class DAGMM(DeepDetector):
             z = self.represent(data)[0]
         network.mean, network.scale = z.mean(dim=0), z.std(dim=0).clamp_min(1e-6)
         history = self.run(step, data, generator)
-        network.eval()  # the mixture that scores is made without dropout
+        network.eval()  # the mixture for the scores is computed without dropout
         with torch.no_grad():
             network.weights, network.means, network.covariances = self.mixture(self.represent(data)[0])
         return history

@@ -1,8 +1,8 @@
-"""One-class classification in a learned space: pull the normal samples to a centre, push labelled anomalies away.
+"""One-class classification by the distance to a centre in a learned space: Deep SVDD and Deep SAD.
 
-Deep SVDD learns a mapping φ whose images of the normal samples lie close to a fixed centre c; the distance to c is
-the score. The mapping φ = c, the same for every input, would solve that task and score nothing. Three things keep it
-out of reach: no layer has a bias, no activation is bounded, and no coordinate of c is near 0.
+Deep SVDD learns a mapping φ with φ(x) close to a fixed centre c for normal samples x; the distance to c is the score.
+The constant mapping φ = c would minimise the loss, and all scores would be 0. Three choices prevent this solution: no
+layer has a bias, no activation is bounded, and no coordinate of c is near 0.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class DeepSVDD(DeepDetector):
 
         R² + 1/(ν n) Σ max(0, d(x) − R²)
 
-    and scores d − R². For a given φ its best R² is the (1 − ν) quantile of d. It is set to that, exactly, in every
-    batch, so that the loss is the mean of the largest share ν of the distances.
+    and its score is d − R². For a given φ the optimal R² is the (1 − ν) quantile of d. R² is set to this quantile in
+    every batch, so the loss is the mean of the largest share ν of the distances.
 
     The network is a perceptron for tables and strided convolutions for images. Its hidden layers are normalised over
     the batch without learned scale and shift, as in the authors' code. c is the mean output of the initial network.
@@ -51,7 +51,8 @@ class DeepSVDD(DeepDetector):
     width : int, default=16
         Channels after the first convolution, for images.
     center_margin : float >= 0, default=0.1
-        Coordinates of c that are closer to 0 are moved to this distance: a weight that goes to zero could reach 0.
+        Coordinates of c that are closer to 0 are moved to this distance, because a network whose weights go to zero
+        has the output 0.
     pretraining_epochs : int, default=0
         Epochs in which the network is first trained as the encoder of an autoencoder.
     epochs, batch_size, weight_decay, n_estimators : 30, 128, 1e-6, 5
@@ -59,9 +60,9 @@ class DeepSVDD(DeepDetector):
 
     Notes
     -----
-    The paper trains one network, ``n_estimators=1``, after it was pretrained as the encoder of an autoencoder. That
-    five are averaged, and that pretraining is off by default, are ours. The paper finds R² by a line search after
-    every few epochs.
+    The paper trains one network, ``n_estimators=1``, which is pretrained as the encoder of an autoencoder. The
+    average of five networks and the default without pretraining are choices of this project. The paper finds R² by a
+    line search after every few epochs.
 
     Attributes
     ----------
@@ -106,7 +107,7 @@ class DeepSVDD(DeepDetector):
                 layers.append(nn.BatchNorm1d(layer.out_features, affine=False))
             elif isinstance(layer, nn.Conv2d):
                 layers.append(nn.BatchNorm2d(layer.out_channels, affine=False))
-        network = nn.Sequential(*layers[:-1])  # the codes themselves are not normalised
+        network = nn.Sequential(*layers[:-1])  # the latent codes are not normalised
         network.register_buffer("center", torch.zeros(self.latent_dim))
         network.register_buffer("radius", torch.zeros(()))
         return network
@@ -142,13 +143,13 @@ class DeepSVDD(DeepDetector):
         return history
 
     def place_center(self, data: Tensor) -> Tensor:
-        """c, (latent_dim,): the mean output of the network as it is, kept away from 0."""
+        """c, (latent_dim,): the mean output of the current network, with no coordinate near 0."""
         center = self.network_(data).mean(0)
         away = torch.where(center < 0, -self.center_margin, self.center_margin)
         return torch.where(center.abs() < self.center_margin, away, center)
 
     def _pretrain(self, data, generator):
-        """Train the network as an encoder; the decoder is thrown away."""
+        """Train the network as the encoder of an autoencoder; the decoder is not kept."""
         decoder = networks.decoder(self.input_shape_, self.latent_dim, hidden=self.hidden[::-1], width=self.width)
         both = nn.Sequential(self.network_, decoder.to(data.device))
         optimizer = Adam(both.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
@@ -163,37 +164,37 @@ class DeepSVDD(DeepDetector):
     def _fit(self, X, y):
         if self.objective not in ("one-class", "soft-boundary") or not 0 < self.nu < 1:
             raise DetectorError(
-                f"objective is {self.objective!r} and nu {self.nu!r}; choose 'one-class' or 'soft-boundary', and the "
-                "share of training samples outside the boundary, in (0, 1)."
+                f"objective is {self.objective!r} and nu {self.nu!r}; choose 'one-class' or 'soft-boundary', and "
+                "give nu, the share of training samples outside the boundary, in (0, 1)."
             )
         if self.batch_size < 2:
-            raise DetectorError("batch_size is 1: a batch is normalised over its samples; give at least 2.")
+            raise DetectorError("batch_size is 1: batch normalisation needs at least 2 samples; give at least 2.")
         super()._fit(X, y)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class DeepSAD(DeepSVDD):
-    """Deep SVDD that also knows a few anomalies, and pushes them away from the centre.
+    """Deep SVDD that also maximises the distance of a few labelled anomalies to the centre.
 
     With d(x) = ‖φ(x) − c‖², the loss is
 
         mean of d over the unlabelled samples  +  η · mean of 1/d over the labelled anomalies
 
-    (equation 7 of the paper, for which the labelled samples are anomalies; there both are sums over all n + m
-    samples, so that its η is ours times n/m: five anomalies among a thousand samples would otherwise weigh next to
-    nothing). Every batch holds the labelled anomalies, at most ``batch_size`` of them, drawn anew. Without any, this
-    is Deep SVDD.
+    (equation 7 of the paper, where the labelled samples are anomalies). In the paper both terms are sums over all
+    n + m samples, so its η is n/m times the η of this class. With the paper's scale, five anomalies among a thousand
+    samples would have almost no weight. Every batch holds the labelled anomalies, or a new random subset of
+    ``batch_size`` of them where there are more. Without labelled anomalies this is Deep SVDD.
 
     Parameters
     ----------
     eta : float >= 0, default=1.0
         Weight of the labelled anomalies.
     objective : as in DeepSVDD, for the unlabelled samples
-        The other parameters are those of ``DeepSVDD`` too; five networks are averaged, the paper trains one.
+        The other parameters are those of ``DeepSVDD`` too. Five networks are averaged; the paper trains one.
 
     Attributes
     ----------
-    anomalous_ : (n,) bool, which training samples were labelled anomalies. They do not set the threshold.
+    anomalous_ : (n,) bool, whether a training sample is a labelled anomaly; these do not influence the threshold
 
     References
     ----------
@@ -210,8 +211,8 @@ class DeepSAD(DeepSVDD):
         ----------
         X : (n, d) table or (n, H, W, C) uint8 images
         y : (n,) of 0 and 1, or None
-            1 is a labelled anomaly, 0 an unlabelled or normal sample. None: nothing is labelled. Any other label
-            counts as 0, with a warning.
+            1 is a labelled anomaly, 0 an unlabelled or normal sample. With None no sample is labelled. Any other
+            label counts as 0, with a warning.
 
         Returns
         -------
@@ -220,7 +221,7 @@ class DeepSAD(DeepSVDD):
         Raises
         ------
         DetectorError
-            No unlabelled sample is left.
+            All samples are labelled anomalies.
         ValueError
             y has another length, or a missing value.
         """
@@ -255,10 +256,10 @@ class DeepSAD(DeepSVDD):
         assert_all_finite(y, input_name="y")
         if not np.isin(y, (0, 1)).all():
             warnings.warn(
-                f"y holds labels other than 0 and 1: {np.setdiff1d(y, (0, 1))[:5]}. Only 1 marks a labelled anomaly; "
-                "the others are taken as unlabelled.",
+                f"y holds labels other than 0 and 1: {np.setdiff1d(y, (0, 1))[:5]}. Only the label 1 is an anomaly; "
+                "all others are treated as unlabelled.",
                 stacklevel=4,
             )
         if (y == 1).all():
-            raise DetectorError("y marks every sample as an anomaly: give unlabelled or normal samples too, as 0.")
+            raise DetectorError("y labels all samples as anomalies: give unlabelled or normal samples (0) too.")
         return y == 1

@@ -1,6 +1,6 @@
-"""Features learned from distances, for the sake of detection: REPEN and random distance prediction.
+"""Detectors that learn features from distances: REPEN and random distance prediction (RDP).
 
-Both work on tables and on small images. Their cousin that learns from clusters is in ``dagmm``.
+Both work on tables and on small images. A related method that learns features and clusters together is in ``dagmm``.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ def random_neighbour_distance(points: Tensor, subsamples: Tensor, own_rows: Tens
     ----------
     points : (n, d)
     subsamples : (m, s, d)
-        m subsamples of s points; a small s (8 in the papers) already tells a sparse region from a dense one.
+        m subsamples of s points. A small s (8 in the papers) suffices to separate sparse from dense regions.
     own_rows : (m, s) int, optional
-        Which rows of ``points`` the subsamples hold; a point is then not its own neighbour.
+        Rows of ``points`` that the subsamples hold. No point is then its own neighbour.
 
     Returns
     -------
@@ -56,14 +56,14 @@ def random_neighbour_distance(points: Tensor, subsamples: Tensor, own_rows: Tens
 
 
 def outlier_candidates(scores: Tensor, cutoff: float) -> Tensor:
-    """Which scores lie above mean + cutoff · standard deviation, (n,) -> (n,) bool.
+    """Mask of the scores above mean + cutoff · standard deviation, (n,) -> (n,) bool.
 
-    Cantelli's inequality bounds their share for every distribution of scores by 1 / (1 + cutoff²).
+    By Cantelli's inequality their share is at most 1 / (1 + cutoff²) for every distribution of scores.
 
     Raises
     ------
     DetectorError
-        There is none, or hardly anything else: no triplet can be drawn.
+        There is no candidate, or fewer than two other samples, so that no triplet can be drawn.
     """
     candidates = scores > scores.mean() + cutoff * scores.std()
     if not 1 <= candidates.sum() <= len(scores) - 2:
@@ -76,7 +76,7 @@ def outlier_candidates(scores: Tensor, cutoff: float) -> Tensor:
 
 
 def _subsample_rows(n: int, count: int, size: int, generator: torch.Generator) -> Tensor:
-    """(count, size) row numbers, none twice in a subsample unless there are fewer rows than that."""
+    """(count, size) row numbers, distinct within a subsample unless there are fewer than ``size`` rows."""
     if size > n:
         return torch.randint(n, (count, size), generator=generator)
     return torch.rand(count, n, generator=generator).topk(size, dim=1).indices
@@ -87,43 +87,45 @@ class REPEN(DeepDetector):
     """Representation for random-neighbour distances, learned from the candidates of a base detector.
 
     A base detector scores the training samples. Those with extreme scores are outlier candidates x⁻, the others
-    inlier candidates x⁺. The network φ is trained so that in its space a candidate outlier lies farther than a
-    candidate inlier from its nearest neighbour in a set Q of inlier candidates that is drawn anew for each step:
+    inlier candidates x⁺. Each step draws a set Q of inlier candidates and takes the distance of a sample to its
+    nearest neighbour in Q, in the space of the network φ. φ is trained so that this distance is larger for an outlier
+    candidate than for an inlier candidate:
 
         max(0, margin + f(x⁺, Q) − f(x⁻, Q)),   f(x, Q) = min_{q ∈ Q} ‖φ(x) − φ(q)‖₂
 
-    Outlier candidates are drawn with a probability that grows with their base score, members of Q with one that
-    falls. The score is f with respect to random subsamples of the training set, averaged over these.
+    Outlier candidates are drawn with a probability that increases with their base score, and members of Q with one
+    that decreases with it. The score is the mean of f over random subsamples of the training set.
 
-    With normal samples only, the candidates are the most extreme *normal* samples, and what the base detector gets
-    wrong, the network learns. The paper's base, Sp, finds those far from all others, in columns of long tails above
-    all. The default here is the local outlier factor: it compares a sample with its own neighbourhood, and so finds
-    candidates around every part of the data.
+    With normal samples only, the candidates are the most extreme *normal* samples, and the network learns the errors
+    of the base detector. The paper's base detector, Sp, selects the samples that are far from all others, mainly in
+    columns with long tails. The default here is the local outlier factor: it compares a sample with its own
+    neighbourhood, and so selects candidates in every region of the data.
 
     Parameters
     ----------
     base_detector : "lof", "sp" or an estimator with fit and score_samples, default="lof"
         Local outlier factor with 20 neighbours; average distance to the nearest neighbour in random subsamples; or
-        any detector in scikit-learn's manner; images reach it as rows of pixels. It is not needed after ``fit``.
+        any detector with scikit-learn's interface, which gets images as rows of pixels. It is not needed after
+        ``fit``.
     cutoff : float, default=1.7321
-        Outlier candidates have a base score more than so many standard deviations above the mean; at √3 they are at
-        most a quarter (Cantelli).
+        Outlier candidates have a base score more than this many standard deviations above the mean. With √3 they are
+        at most a quarter of the samples (Cantelli).
     margin : float, default=1.0
-        In the units of the learned space, where neighbours are about one apart at first.
+        In the units of the learned space, in which the distance of neighbours is about 1 before training.
     latent_dim : int, default=64
     hidden : sequence of int, default=()
         Widths of the hidden layers, for tables.
     n_queries : int, default=64
         Size of Q.
     subsample_size, n_subsamples : int, default=64 and 20
-        Of the score, and of "sp".
+        Size and number of the random subsamples, for the score and for "sp".
 
     The other parameters are those of ``DeepDetector``; the default of epochs is 30, of batch_size 256.
 
     Notes
     -----
-    The base detector "lof" and the 64 rows of a subsample are ours. The paper's base detector is "sp", and its
-    subsamples have 8 rows.
+    The base detector "lof" and the 64 rows of a subsample are choices of this project. The paper's base detector is
+    "sp", and its subsamples have 8 rows.
 
     References
     ----------
@@ -143,7 +145,7 @@ class REPEN(DeepDetector):
     batch_size: int = 256
 
     def build(self, shape):
-        """φ, and the embedded subsamples of the score as its buffer."""
+        """φ, with the embedded subsamples for the score as a buffer."""
         phi = nn.Sequential(*encoder(shape, self.latent_dim, hidden=self.hidden), nn.ReLU())
         phi.register_buffer("subsamples", torch.zeros(self.n_subsamples, self.subsample_size, self.latent_dim))
         return phi
@@ -198,25 +200,25 @@ class REPEN(DeepDetector):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class RDP(DeepDetector):
-    """Random distance prediction: a network learns to see pairs of samples as a fixed random network sees them.
+    """Random distance prediction: a network learns to predict the outputs and inner products of a random network.
 
-    η is a random map that is never trained, with its outputs standardised over the training set; φ is trained to
-    have its inner products, and its outputs themselves:
+    η is a random network that is not trained; its outputs are standardised over the training set. φ is trained to
+    predict the inner products of η and its outputs:
 
         relation  (⟨φ(x), φ(x')⟩ / m − ⟨η(x), η(x')⟩ / m)²      novelty  ‖φ(x) − η(x)‖² / m
 
-    with m the number of outputs and x' another sample of the batch. φ learns it where it has seen samples, so both
-    deviations are large elsewhere: their weighted sum is the score, the relation averaged over reference samples x'
-    of the training set. Several networks with targets of their own are averaged.
+    with m the number of outputs and x' another sample of the batch. φ learns the prediction near the training
+    samples, so both deviations are larger elsewhere. The score is their weighted sum, with the relation averaged over
+    reference samples x' of the training set. The scores of several networks, each with its own η, are averaged.
 
     Parameters
     ----------
     latent_dim : int, default=32
         m.
     hidden, target_hidden : sequences of int, default=(64,) and (64,)
-        Widths of the hidden layers of φ and of η, for tables. Without any, η is a linear random projection.
+        Widths of the hidden layers of φ and of η, for tables. Without hidden layers, η is a linear random projection.
     relation_weight, novelty_weight : float, default=1 and 1
-        Of the two terms, in the loss and in the score.
+        Weights of the two terms, in the loss and in the score.
     n_references : int, default=64
 
     The other parameters are those of ``DeepDetector``; the default of epochs is 50, of batch_size 256, of
@@ -225,16 +227,16 @@ class RDP(DeepDetector):
     Notes
     -----
     The paper averages several networks too. The authors' code (github.com/billhhh/RDP) averages 30, each the last of
-    8 levels: every level trains new networks on the rows that are left after the most novel 5% were removed, because
-    the paper's training data are contaminated. It scores by the novelty alone and trains with inner products of
-    outputs of unit ℓ1 norm. Here all training rows are kept, both terms score, and outputs are standardised. The
-    relation changes the AUROC by less than the spread over seeds; the novelty alone does as well
+    8 levels. Every level removes the 5% of the rows with the largest novelty and trains new networks on the others,
+    because the paper's training data are contaminated. The authors' score is the novelty alone, and their loss uses
+    inner products of outputs of unit ℓ1 norm. Here all training rows are kept, the score has both terms, and outputs
+    are standardised. The relation changes the AUROC by less than the spread over seeds; the novelty alone is as good
     (``benchmarks/ablations.py``, which also compares the authors' levels).
 
     References
     ----------
     H. Wang, G. Pang, C. Shen, C. Ma (2020), Unsupervised representation learning by predicting random distances,
-    IJCAI: eq. 2 (relation) and 4 (novelty). The division by m keeps the two terms on one scale.
+    IJCAI: eq. 2 (relation) and 4 (novelty). Both terms are divided by m to have the same scale.
     Y. Burda, H. Edwards, A. Storkey, O. Klimov (2019), Exploration by random network distillation, ICLR: the novelty.
     """
 
@@ -259,13 +261,13 @@ class RDP(DeepDetector):
         )
         network.register_buffer("mean", torch.zeros(self.latent_dim))
         network.register_buffer("scale", torch.ones(self.latent_dim))
-        # Images reach the network with their channels last in memory; convolutions may round differently otherwise.
+        # Images have their channels last in memory; in another layout convolutions may round differently.
         references = torch.zeros(self.n_references, *shape[1:], shape[0]).movedim(-1, 1)
         network.register_buffer("references", references)
         return network
 
     def optimise(self, data, generator):
-        """Measure η on the training set, draw the references, train φ."""
+        """Compute mean and scale of η on the training set, draw the references, train φ."""
         network = self.network_
         target = network["eta"](data)
         network.mean, network.scale = target.mean(dim=0), target.std(dim=0).clamp_min(1e-6)
@@ -278,7 +280,7 @@ class RDP(DeepDetector):
         return network["phi"](batch), (network["eta"](batch) - network.mean) / network.scale
 
     def loss(self, batch, generator):
-        """Both deviations; the partners x' are the batch in another order."""
+        """Weighted sum of both deviations; the samples x' are a random permutation of the batch."""
         phi, eta = self.embed(batch)
         partners = torch.randperm(len(batch), generator=generator)
         relation = (phi * phi[partners]).mean(dim=1) - (eta * eta[partners]).mean(dim=1)
@@ -286,7 +288,7 @@ class RDP(DeepDetector):
         return self.relation_weight * relation.square().mean() + self.novelty_weight * novelty
 
     def batch_score(self, batch, generator):
-        """The same deviations for each sample, with the reference samples as partners."""
+        """The same deviations for each sample, with the reference samples as x'."""
         phi, eta = self.embed(batch)
         phi_references, eta_references = self.embed(self.network_.references)
         relation = (phi @ phi_references.T - eta @ eta_references.T) / self.latent_dim

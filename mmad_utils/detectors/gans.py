@@ -1,9 +1,9 @@
 """Detectors based on generative adversarial networks: the score is the difference to the nearest generated sample.
 
-``AdversarialDetector`` trains generator and critic with one of three losses. AnoGAN and f-AnoGAN add what a detector
-needs: the latent code from which the generator comes nearest to a given sample. AnoGAN searches it for every sample,
-f-AnoGAN trains an encoder once. BiGAN and GANomaly, whose encoders are trained against the critic, are in
-``bidirectional_gans``.
+``AdversarialDetector`` trains generator and critic with one of three losses. AnoGAN and f-AnoGAN add the latent code
+for which the generated sample is nearest to a given sample. AnoGAN finds it by an optimisation for every sample,
+f-AnoGAN by an encoder that is trained once. BiGAN and GANomaly, whose encoders are trained against the critic, are
+in ``bidirectional_gans``.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ LeakyReLU = partial(nn.LeakyReLU, 0.2)
 
 
 def critic_loss(adversarial: str, real: Tensor, fake: Tensor) -> Tensor:
-    """What the critic minimises, given its outputs for real and for generated samples, (n, 1) each.
+    """Loss of the critic from its outputs for real and for generated samples, (n, 1) each.
 
-    The original GAN takes the outputs as logits: −log σ(real) − log(1 − σ(fake)). Both Wasserstein versions take them
-    as they are: mean(fake) − mean(real), which estimates minus the distance between the two distributions.
+    For the original GAN the outputs are logits: −log σ(real) − log(1 − σ(fake)). Both Wasserstein versions use the
+    outputs directly: mean(fake) − mean(real), an estimate of the negative distance between the two distributions.
 
-    With real and fake exchanged it is the loss of the generator (and of an encoder that is trained with it). In the
-    original GAN this is the loss that does not saturate, −log σ(fake), plus a term of the real samples. For a
-    generator alone that term is constant.
+    With real and fake exchanged it is the loss of the generator, and of an encoder that is trained with it. In the
+    original GAN this is the non-saturating loss −log σ(fake) plus a term of the real samples. The second term is
+    constant if only a generator is trained.
     """
     if adversarial == "gan":
         return functional.softplus(-real).mean() + functional.softplus(fake).mean()
@@ -60,7 +60,7 @@ def gradient_penalty(
     ----------
     critic : ``callable(*inputs) -> (n, 1)``
     real, fake : sequences of tensors (n, ...), the inputs of the critic; the norm is over all of them together
-    generator : torch.Generator, draws one point on each line
+    generator : torch.Generator, draws one point between each pair of samples
     """
     share = torch.rand(len(real[0]), generator=generator).to(real[0])
     between = [
@@ -69,15 +69,16 @@ def gradient_penalty(
     ]
     gradients = torch.autograd.grad(critic(*between).sum(), between, create_graph=True)
     square = torch.cat([gradient.flatten(1) for gradient in gradients], 1).square().sum(1)
-    return (square.add(1e-12).sqrt() - 1).square().mean()  # the root of exactly 0 has no gradient
+    return (square.add(1e-12).sqrt() - 1).square().mean()  # the square root has no gradient at 0
 
 
 def generator_network(shape: Sequence[int], latent_dim: int, *, hidden: Sequence[int], width: int) -> nn.Sequential:
-    """Latent codes to samples: ``networks.decoder`` with what both kinds of sample need.
+    """The generator, from latent codes to samples: ``networks.decoder`` with the last layer and initial weights set.
 
-    Pixels lie in [0, 1], so they end in a sigmoid. Columns are scaled to variance one, and the layers are initialised
-    to keep that of the latent codes (He et al. 2015). PyTorch's own initialisation reduces it in every layer, so all
-    samples of an untrained generator would lie near one point.
+    For images the last layer is a sigmoid, because pixels lie in [0, 1]. For tables, whose columns have variance 1,
+    the layers are initialised so that the variance of the latent codes is preserved (He et al. 2015). PyTorch's
+    default initialisation reduces the variance in every layer, and all samples of an untrained generator would lie
+    near one point.
     """
     network = decoder(shape, latent_dim, hidden=tuple(hidden)[::-1], width=width, activation=LeakyReLU)
     if len(shape) > 1:
@@ -91,19 +92,19 @@ def generator_network(shape: Sequence[int], latent_dim: int, *, hidden: Sequence
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class GenerativeDetector(DeepDetector):
-    """What all detectors of this family share: the shapes of their networks, and patience on small data.
+    """Base class of the detectors with a generator: the networks and the least number of training steps.
 
     Parameters
     ----------
     latent_dim : int or None, default=16
         Length of a latent code. None is the square root of the number of features, rounded up, at most 32.
     hidden : sequence of int, default=(128, 128)
-        Widths of the hidden layers of critics and encoders, for tables; those of generators, reversed.
+        Widths of the hidden layers of critics and encoders, for tables. Generators have them in reverse.
     width : int, default=32
         Channels after the first convolution, for images.
     min_steps : int, default=1500
-        Least number of batches. Adversarial training needs many steps, however few samples there are, so ``epochs``
-        is raised on small data until there are so many batches. Only ``epochs=0`` stays as it is.
+        Least number of batches. Adversarial training needs many steps also on few samples, so ``epochs`` is increased
+        until there are this many batches. ``epochs=0`` is not changed.
     """
 
     latent_dim: int | None = 16
@@ -113,15 +114,15 @@ class GenerativeDetector(DeepDetector):
     epochs: int = 40
 
     def build_generator(self, shape) -> nn.Module:
-        """Latent codes to samples."""
+        """The network from latent codes to samples."""
         return generator_network(shape, self._code_length(shape), hidden=self.hidden, width=self.width)
 
     def build_encoder(self, shape) -> nn.Module:
-        """Samples to latent codes."""
+        """The network from samples to latent codes."""
         return encoder(shape, self._code_length(shape), hidden=self.hidden, width=self.width, activation=LeakyReLU)
 
     def build_critic(self, shape) -> nn.Module:
-        """Samples to one number."""
+        """The network from a sample to one number."""
         return encoder(shape, 1, hidden=self.hidden, width=self.width, activation=LeakyReLU)
 
     def _code_length(self, shape) -> int:
@@ -133,27 +134,28 @@ class GenerativeDetector(DeepDetector):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class AdversarialDetector(GenerativeDetector):
-    """Base of the detectors whose generator makes samples from random latent codes, against a critic.
+    """Base class of the detectors that train a generator, from random latent codes to samples, against a critic.
 
-    A variant defines ``codes`` and ``parts``; ``batch_score`` joins the parts. ``network_`` holds "generator", latent
-    codes to samples, and "critic", samples to one number, whose last hidden layer gives the features.
+    A subclass defines ``codes`` and ``parts``, and ``batch_score`` combines the parts. ``network_`` holds two
+    networks: "generator", from latent codes to samples, and "critic", from a sample to one number. The last hidden
+    layer of the critic gives the features.
 
     Parameters
     ----------
     adversarial : {"gan", "wgan", "wgan-gp"}, default="wgan-gp"
-        The original GAN (Goodfellow et al. 2014) with the loss of the generator that does not saturate; the
-        Wasserstein GAN with clipped weights (Arjovsky et al. 2017: no sigmoid, no logarithm, RMSProp); the same with
-        a gradient penalty instead of the clipping (Gulrajani et al. 2017). Each has its own optimiser.
+        The original GAN (Goodfellow et al. 2014) with the non-saturating loss of the generator; the Wasserstein GAN
+        with clipped weights (Arjovsky et al. 2017: no sigmoid, no logarithm, RMSProp); the same with a gradient
+        penalty instead of the clipping (Gulrajani et al. 2017). Each has its own optimiser.
     n_critic : int, default=5
-        Batches on which the critic learns for each one on which the generator does.
+        Number of batches on which the critic is trained for each one on which the generator is trained.
     penalty : float, default=10
         Weight of the gradient penalty of "wgan-gp".
     clip : float, default=0.01
         Largest absolute weight of the critic of "wgan".
     averaging : float in [0, 1), default=0
-        Decay of a moving average of the weights of `adversaries`, updated at each of their steps. The averaged
-        weights give the scores: in adversarial training the weights circle around the equilibrium, and their average
-        is nearer to it than the last weights (Yazıcı et al. 2019). 0 keeps the last weights.
+        Decay of a moving average of the weights of `adversaries`, updated at each of their steps. The scores use the
+        averaged weights. In adversarial training the weights move around the equilibrium, and their average is nearer
+        to it than the last weights (Yazıcı et al. 2019). 0 keeps the last weights.
 
     References
     ----------
@@ -184,11 +186,11 @@ class AdversarialDetector(GenerativeDetector):
         return torch.randn(len(batch), self._code_length(batch.shape[1:]), generator=generator).to(batch)
 
     def real(self, batch: Tensor) -> tuple[Tensor, ...]:
-        """What the critic is shown of samples."""
+        """The inputs of the critic for real samples."""
         return (batch,)
 
     def fake(self, codes: Tensor) -> tuple[Tensor, ...]:
-        """What the critic is shown of generated samples."""
+        """The inputs of the critic for generated samples."""
         return (self.network_["generator"](codes),)
 
     def adversaries(self) -> nn.Module:
@@ -230,11 +232,11 @@ class AdversarialDetector(GenerativeDetector):
 
     @abc.abstractmethod
     def codes(self, batch: Tensor) -> Tensor:
-        """Latent codes from which the generator comes near to the samples, (n, ...) -> (n, latent_dim)."""
+        """Latent codes whose generated samples are near to the given ones, (n, ...) -> (n, latent_dim)."""
 
     @abc.abstractmethod
     def parts(self, batch: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
-        """How far the generated samples are from the real ones in pixels and in the critic's features, (n,) each."""
+        """Distance of generated to real samples in the values and in the critic's features, (n,) each."""
 
     def encode(self, X) -> np.ndarray:
         """The latent code of each sample, (n, latent_dim) float64."""
@@ -252,15 +254,16 @@ class AdversarialDetector(GenerativeDetector):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class AnoGAN(AdversarialDetector):
-    """Searches, for each sample, the code from which the generator comes nearest to it (Schlegl et al. 2017).
+    """Optimises, for each sample, the latent code whose generated sample is nearest to it (Schlegl et al. 2017).
 
-    The score is the loss that the search ends with, A = (1 − λ) R + λ D (eq. 6): R = Σ|x − G(z)| the residual loss
-    (eq. 3) and D = Σ|f(x) − f(G(z))| the discrimination loss (eq. 5), with the critic's last hidden layer as f. Adam
-    moves z; its step falls to zero along a cosine, so that the search settles. Every search starts from the same few
-    latent codes and keeps the best end, so that a score does not depend on the other rows.
+    The score is the final loss of this search, A = (1 − λ) R + λ D (eq. 6). R = Σ|x − G(z)| is the residual loss
+    (eq. 3) and D = Σ|f(x) − f(G(z))| the discrimination loss (eq. 5), with the critic's last hidden layer as f. The
+    optimiser is Adam, whose step size decreases to 0 on a cosine schedule. Every search starts from the same few
+    latent codes and keeps the best result, so a score does not depend on the other rows.
 
-    The search stays where the generator was trained. Far from all latent codes that were drawn, the generator makes
-    anomalies, too, and the longer an unbounded search is, the smaller the residuals of anomalies are.
+    The search is limited to the region in which the generator was trained. For latent codes far from all that were
+    drawn in training, the generator produces anomalies too. Without the limit, the residuals of anomalies become
+    smaller with every step of the search.
 
     Parameters
     ----------
@@ -269,12 +272,12 @@ class AnoGAN(AdversarialDetector):
     n_steps : int, default=200
         Steps of a search.
     n_starts : int, default=1
-        Latent codes to start from.
+        Number of initial latent codes.
     search_rate : float, default=0.1
-        Adam's first step on z.
+        Initial learning rate of Adam for z.
     radius : float or None, default=1
-        Largest length of a code, in units of √latent_dim, the typical length of a random one; None does not bound it.
-        Where a code has only one or two numbers, lengths vary more: give 2.
+        Largest norm of a latent code, in units of √latent_dim, the typical norm of a random one. None sets no limit.
+        For a latent_dim of 1 or 2 norms vary more, and 2 is a better value.
 
     Other parameters are those of AdversarialDetector, GenerativeDetector and DeepDetector. The paper trains the
     original GAN and does not bound the search, ``adversarial="gan", radius=None``; the default loss is that of the
@@ -296,7 +299,7 @@ class AnoGAN(AdversarialDetector):
         if self.n_starts < 1:
             raise DetectorError(f"n_starts is {self.n_starts!r}; give at least 1.")
         if self.radius is not None and self.radius <= 0:
-            raise DetectorError(f"radius is {self.radius!r}; give a positive number, or None for a free search.")
+            raise DetectorError(f"radius is {self.radius!r}; give a positive number, or None for no limit.")
         networks = super().build(shape)
         networks.register_buffer("starts", torch.randn(self.n_starts, self._code_length(shape)))
         return networks
@@ -338,19 +341,19 @@ class AnoGAN(AdversarialDetector):
 class FAnoGAN(AdversarialDetector):
     """Trains a GAN, then an encoder for the frozen generator (f-AnoGAN, Schlegl et al. 2019).
 
-    The score is A = R + κ D (eq. 4): R the mean squared residual x − G(E(x)), D that of the critic's features f.
+    The score is A = R + κ D (eq. 4). R is the mean square of the residual x − G(E(x)), and D the mean square of the
+    difference of the critic's features f.
 
     Parameters
     ----------
     mapping : {"izi_f", "izi", "ziz"}, default="izi_f"
-        How the encoder learns. "izi" (image to z to image, eq. 2): R of the training samples; "izi_f" (eq. 3):
-        R + κ D; "ziz" (eq. 1): the squared error of latent codes, E(G(z)) against z, for
-        random z, without any sample.
+        Loss of the encoder. "izi" (image to z to image, eq. 2): R of the training samples. "izi_f" (eq. 3): R + κ D.
+        "ziz" (eq. 1): the squared difference of E(G(z)) and z for random z, without training samples.
     kappa : float, default=1
         κ.
 
-    Other parameters are those of AdversarialDetector, GenerativeDetector and DeepDetector; ``epochs`` and
-    ``min_steps`` hold for the GAN, and again for the encoder.
+    Other parameters are those of AdversarialDetector, GenerativeDetector and DeepDetector. ``epochs`` and
+    ``min_steps`` apply to the GAN and to the encoder separately.
 
     References
     ----------

@@ -1,8 +1,8 @@
-"""One Gaussian of all rows: statistics that stream, merge and forget, and the Mahalanobis distance to them.
+"""A Gaussian model of rows: statistics that can be updated, merged and discounted, and the Mahalanobis distance.
 
-A Gaussian needs the sum of weights, the mean and the scatter. The Ledoit-Wolf shrinkage needs one number more, the
-sum of ‖x − mean‖⁴, and that number follows the mean when rows are added only if the vector Σ‖x − mean‖²(x − mean) is
-kept beside it. With these five, statistics of parts add up to those of the whole, exactly, for both estimators.
+A Gaussian needs the sum of weights, the mean and the scatter. The Ledoit-Wolf shrinkage also needs the sum of
+‖x − mean‖⁴. To update this sum when the mean changes, the vector Σ‖x − mean‖²(x − mean) is needed as well. With these
+five statistics, the sum of the statistics of parts equals those of the whole, for both estimators.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from mmad_utils.detector import Detector, DetectorError, clear_errors
 
 __all__ = ["GaussianAnomalyScorer", "GaussianStatistics"]
 
-CHUNK_ELEMENTS = 2**20  # numbers of a table that are worked on at a time, so that copies take little memory
-LEAST_ROWS = 256  # of such a part: to add its statistics takes d² operations
+CHUNK_ELEMENTS = 2**20  # table entries that are processed together; limits the memory of temporary arrays
+LEAST_ROWS = 256  # least rows processed together: to add the statistics of a part takes d² operations
 
 
 class GaussianStatistics:
@@ -29,7 +29,7 @@ class GaussianStatistics:
 
     Attributes
     ----------
-    n : float, sum of the weights (the number of rows where nothing is forgotten)
+    n : float, sum of the weights (the number of rows without a half-life)
     mean : (d,)
     scatter : (d, d), Σ w c cᵀ with c = x − mean
     third : (d,), Σ w ‖c‖² c
@@ -53,11 +53,11 @@ class GaussianStatistics:
     @classmethod
     def _of_chunk(cls, X: np.ndarray, weights: np.ndarray) -> GaussianStatistics:
         n = float(weights.sum())
-        if n == 0:  # all faded
+        if n == 0:  # all weights have become 0
             return cls()
         mean = weights @ X / n
         centred = X - mean
-        mean = mean + weights @ centred / n  # what the first sum lost by rounding
+        mean = mean + weights @ centred / n  # corrects the rounding error of the first sum
         centred = X - mean
         squares = np.square(centred).sum(axis=1)
         return cls(
@@ -74,20 +74,20 @@ class GaussianStatistics:
         return GaussianStatistics(n, mean, *(first + second for first, second in zip(a, b)))
 
     def scale_weights(self, factor: float) -> GaussianStatistics:
-        """The same with every weight multiplied by ``factor``."""
+        """The statistics with every weight multiplied by ``factor``."""
         if not self.n:
             return self
         parts = (self.scatter, self.third, self.fourth)
         return GaussianStatistics(self.n * factor, self.mean, *(part * factor for part in parts))
 
     def covariance(self, estimator: str) -> np.ndarray:
-        """(d, d) covariance, divided by n: ``"empirical"`` or ``"ledoit_wolf"``, which shrinks it to a sphere."""
+        """Covariance, (d, d), normalised by n: ``"empirical"``, or ``"ledoit_wolf"``, shrunk to a multiple of I."""
         covariance = self.scatter / self.n
         if estimator == "empirical":
             return covariance
         d = len(self.mean)
         sphere = np.trace(covariance) / d
-        # Ledoit and Wolf (2004), lemma 3.2 to 3.4: squared distance to the sphere, and the noise in it.
+        # Ledoit and Wolf (2004), lemmas 3.2 to 3.4: squared distance to the multiple of I, and its variance.
         distance = (np.square(covariance).sum() - d * sphere**2) / d
         noise = (self.fourth / self.n - np.square(covariance).sum()) / (d * self.n)
         shrinkage = min(max(noise, 0.0), distance) / distance if distance > 0 else 0.0
@@ -118,9 +118,9 @@ class GaussianStatistics:
 class GaussianAnomalyScorer(Detector):
     """Mahalanobis distance to the normal samples.
 
-    Learns at once (``fit``), batch by batch (``partial_fit``) or from parts that others have learned (``merge``),
-    with the same result. With a ``half_life`` it follows a drift: rows count less the more rows came after them,
-    however the stream is cut into batches.
+    The model is fitted on all rows (``fit``), on successive batches (``partial_fit``), or merged from models of parts
+    (``merge``), with the same result. With a ``half_life`` it adapts to a drift: the weight of a row decreases with
+    the number of later rows, independently of the division into batches.
 
     Parameters
     ----------
@@ -129,9 +129,10 @@ class GaussianAnomalyScorer(Detector):
     contamination : float in (0, 0.5], default=0.05
         Share of the training scores above the threshold; after ``partial_fit`` those of the last batch.
     half_life : float > 0 or None, default=None
-        Number of later rows after which a row counts half; rows are in the order of time. None forgets nothing.
+        Number of later rows after which a row has half its weight; rows are in the order of time. With None all rows
+        have the same weight.
     regularization : float >= 0, default=0
-        ε in Σ + εI, in squared units of X; the estimate of the covariance itself has none.
+        ε in Σ + εI, in squared units of X. The covariance in ``statistics_`` does not contain it.
 
     Attributes
     ----------
@@ -156,7 +157,7 @@ class GaussianAnomalyScorer(Detector):
     half_life: float | None = None
     regularization: float = 0.0
 
-    _cholesky: np.ndarray | None = field(init=False, default=None)  # no parameter; computed when first needed
+    _cholesky: np.ndarray | None = field(init=False, default=None)  # not a parameter; computed on first use
 
     def partial_fit(self, X, y=None):
         """Learn from one more batch of normal rows."""
@@ -173,12 +174,15 @@ class GaussianAnomalyScorer(Detector):
         return self
 
     def merge(self, other: GaussianAnomalyScorer):
-        """Take in what ``other`` has learned, as if its rows had been among those of this one; the threshold stays.
+        """Add the statistics of ``other``, as if this model had been fitted on its rows too.
 
-        Where rows fade, those of ``other`` count as given at the same time.
+        The threshold does not change. With a ``half_life`` the rows of ``other`` keep the weights that they have
+        there.
         """
         if len(other.mean_) != len(self.mean_):
-            raise DetectorError(f"cannot merge {len(other.mean_)} columns into {len(self.mean_)}: fit both alike.")
+            raise DetectorError(
+                f"cannot merge {len(other.mean_)} columns into {len(self.mean_)}: fit both on the same columns."
+            )
         self._learn(self.statistics_ + other.statistics_)
         return self
 
@@ -203,7 +207,7 @@ class GaussianAnomalyScorer(Detector):
         return -0.5 * self._score(X) ** 2 - log_volume
 
     def gradient(self, X) -> np.ndarray:
-        """Σ⁻¹(x − mean), (n, d); its scalar product with x − mean is the distance squared, to be shared among d."""
+        """Σ⁻¹(x − mean), (n, d). Its products with x − mean, per column, sum to the squared distance."""
         X = self._check(X, reset=False)
         whitened = self._whitened(X)
         return solve_triangular(self.cholesky_, whitened, lower=True, trans="T").T
@@ -240,6 +244,6 @@ class GaussianAnomalyScorer(Detector):
 
 
 def _chunks(X: np.ndarray) -> Iterator[slice]:
-    """Slices of the rows of a table (n, d), of about ``CHUNK_ELEMENTS`` numbers."""
+    """Slices of the rows of a table (n, d), of about ``CHUNK_ELEMENTS`` entries each."""
     size = max(LEAST_ROWS, CHUNK_ELEMENTS // X.shape[1])
     return (slice(start, start + size) for start in range(0, len(X), size))

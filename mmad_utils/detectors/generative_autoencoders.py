@@ -1,4 +1,4 @@
-"""Autoencoders whose codes follow a known distribution, so that a code drawn from it decodes to a new sample."""
+"""Autoencoders whose latent codes follow a known distribution: variational and adversarial autoencoders."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ SMALLEST_VARIANCE = 1e-5  # of the residuals of a VAE: about the rounding of an 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class VariationalAutoEncoder(AutoEncoder):
-    """Maps a sample to a distribution of codes, all of which must decode to it, and keeps it close to N(0, I).
+    """Variational autoencoder: maps a sample to a normal distribution of latent codes that is kept close to N(0, I).
 
-    The encoder gives μ and log σ²; a code z = μ + σ ε with ε ~ N(0, I) is drawn anew at every step (the
-    reparametrisation, through which gradients reach μ and σ). The decoder gives the mean of x | z ~ N(g(z), v I).
-    The loss is the negative evidence lower bound with weight β,
+    The encoder gives μ and log σ². Each step draws a latent code z = μ + σ ε with ε ~ N(0, I); by this
+    reparametrisation the loss is differentiable in μ and σ. The decoder gives the mean of x | z ~ N(g(z), v I). The
+    loss is the negative evidence lower bound with weight β,
 
         E_z[−log p(x | z)] + β KL(N(μ, diag(σ²)) ‖ N(0, I)),    KL = ½ Σ_k (μ_k² + σ_k² − log σ_k² − 1).
 
-    The variance v takes its best value for the current network, the mean squared residual of the batch, as Rybkin et
-    al. do; a fixed v would be a hidden second β.
+    The variance v is set to its optimal value for the current network, the mean squared residual of the batch
+    (Rybkin et al. 2021). A fixed v would have the same effect as another β.
 
     Parameters
     ----------
     beta : float, default=1.0
-        β: 1 is the bound of the paper, 0 leaves the codes free.
+        β: 1 is the bound of the paper; with 0 the distribution of latent codes is not constrained.
     scoring : {"reconstruction", "probability"}, default="reconstruction"
-        ‖x − g(μ)‖²; or −E_z[log p(x | z)], An and Cho's reconstruction probability, from ``n_samples`` codes.
+        ‖x − g(μ)‖²; or −E_z[log p(x | z)], An and Cho's reconstruction probability, from ``n_samples`` latent codes.
     n_samples, epochs : int, default=10 and 50
 
     The other parameters are those of ``AutoEncoder``. Your own ``network`` is called for its encoder with twice the
@@ -62,7 +62,7 @@ class VariationalAutoEncoder(AutoEncoder):
     epochs: int = 50
 
     def build(self, shape):
-        """Encoder and decoder, and the variance of the residuals, 1 until the network is trained."""
+        """Encoder, decoder and the variance of the residuals, which is 1 before training."""
         if self.scoring not in ("reconstruction", "probability") or self.n_samples < 1:
             raise DetectorError(
                 f"scoring is {self.scoring!r} with {self.n_samples} samples; choose 'reconstruction', or "
@@ -89,21 +89,21 @@ class VariationalAutoEncoder(AutoEncoder):
         )
 
     def optimise(self, data, generator):
-        """Adam on the loss; the variance of the residuals of all training samples is then kept for scoring."""
+        """Minimise the loss by Adam, then store the variance of the residuals of all training samples for scoring."""
         history = super().optimise(data, generator)
         if history:
             with torch.no_grad():
                 draws = [self._draw(*self.distribution(batch), generator) for batch in data.split(1024)]
-                copies = torch.cat([self.network_["decoder"](codes) for codes in draws])
-                self.network_.variance.copy_(self._best_variance(squared_error(copies, data)))
+                reconstructed = torch.cat([self.network_["decoder"](codes) for codes in draws])
+                self.network_.variance.copy_(self._best_variance(squared_error(reconstructed, data)))
         return history
 
     def reconstruction(self, batch):
-        """The copy g(μ)."""
+        """The reconstruction g(μ)."""
         return self.network_["decoder"](self.distribution(batch)[0])
 
     def batch_score(self, batch, generator):
-        """By ``scoring``: squared error of g(μ), or the negative reconstruction probability."""
+        """Squared error of g(μ), or the negative reconstruction probability, by ``scoring``."""
         if self.scoring == "reconstruction":
             return super().batch_score(batch, generator)
         mean, log_variance = self.distribution(batch)
@@ -134,25 +134,26 @@ class VariationalAutoEncoder(AutoEncoder):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class AdversarialAutoEncoder(AutoEncoder):
-    """An autoencoder whose codes an adversary cannot tell from draws of N(0, I).
+    """Adversarial autoencoder: adversarial training makes the distribution of the latent codes similar to N(0, I).
 
-    Each step first lowers the error of the copy, then trains the discriminator to tell codes from draws, then the
-    encoder to deceive it. The score is the squared error of the copy, as where this serves as a baseline of f-AnoGAN.
+    Each step updates encoder and decoder by the reconstruction error, then the discriminator to separate latent codes
+    from draws of N(0, I), then the encoder to make the two indistinguishable. The score is the squared reconstruction
+    error, as for the baseline in the f-AnoGAN paper.
 
     Parameters
     ----------
     adversary_hidden : sequence of int, default=(64, 64)
         Widths of the discriminator's hidden layers.
     min_steps : int, default=400
-        Adversarial training needs many steps: ``epochs``, 50 by default, is raised on small data until there are so
-        many batches.
+        Least number of batches. Adversarial training needs many steps, so ``epochs``, 50 by default, is increased on
+        small data until there are this many batches.
 
-    The other parameters are those of ``AutoEncoder``; the learning rate holds for all three optimisers.
+    The other parameters are those of ``AutoEncoder``; all three optimisers have the same learning rate.
 
     Attributes
     ----------
     network_ : ModuleDict with "encoder", "decoder" and "discriminator", (n, latent_dim) -> (n, 1), logit of a draw
-    history_ : also with "discriminator" and "encoder", the losses of the two adversaries
+    history_ : also with "discriminator" and "encoder", the losses of the adversarial training
 
     References
     ----------
@@ -171,26 +172,26 @@ class AdversarialAutoEncoder(AutoEncoder):
         return network
 
     def optimise(self, data, generator):
-        """The three updates of each step: copy, discriminator, encoder."""
+        """Train by steps of three updates: autoencoder, discriminator, encoder."""
         encoder, decoder, discriminator = (self.network_[part] for part in ("encoder", "decoder", "discriminator"))
         groups = ([*encoder.parameters(), *decoder.parameters()], discriminator.parameters(), encoder.parameters())
-        copier, adversary, deceiver = (
+        reconstructor, adversary, encoder_optimizer = (
             Adam(group, lr=self.learning_rate, weight_decay=self.weight_decay) for group in groups
         )
 
-        def verdict(codes, is_draw):
+        def classification_loss(codes, is_draw):
             logits = discriminator(codes)
             return functional.binary_cross_entropy_with_logits(logits, torch.full_like(logits, is_draw))
 
         def step(batch):
             loss = self.loss(batch, generator)
-            update(copier, loss)
+            update(reconstructor, loss)
             codes = encoder(batch).detach()
             draws = torch.randn(codes.shape, generator=generator).to(codes.device)
-            apart = verdict(draws, 1.0) + verdict(codes, 0.0)
+            apart = classification_loss(draws, 1.0) + classification_loss(codes, 0.0)
             update(adversary, apart)
-            alike = verdict(encoder(batch), 1.0)
-            update(deceiver, alike)
+            alike = classification_loss(encoder(batch), 1.0)
+            update(encoder_optimizer, alike)
             return {"loss": loss.detach(), "discriminator": apart.detach(), "encoder": alike.detach()}
 
         return self.run(step, data, generator, min_steps=self.min_steps)

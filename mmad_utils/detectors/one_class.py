@@ -1,7 +1,8 @@
-"""One-class classifiers that train a discriminator against made anomalies: ALOCC and Fence GAN.
+"""One-class classifiers that train a discriminator against generated anomalies: ALOCC and Fence GAN.
 
-A GAN's discriminator ends at a coin's toss, because the generator ends on the data. Both methods keep the generated
-samples beside the data instead, so that what the discriminator tells apart is normal from not quite normal.
+At the optimum of a GAN, generated samples have the distribution of the data, and the discriminator's output is 1/2
+everywhere. Both methods here keep the generated samples at a small distance from the data. The discriminator then
+learns to separate normal samples from samples near them.
 """
 
 from __future__ import annotations
@@ -20,39 +21,41 @@ from mmad_utils.training import Adam, DeepDetector, update
 
 __all__ = ["ALOCC", "FenceGAN"]
 
-SMALLEST_SHARE = 1e-4  # of the mean variance, along every axis: fewer rows than columns span no covariance
-SMALLEST_GAP = 1e-6  # of |α − D|, whose logarithm would be −∞ on the fence
+SMALLEST_SHARE = 1e-4  # ridge as a share of the mean variance: with fewer rows than columns Σ is singular
+SMALLEST_GAP = 1e-6  # added to |α − D|, whose logarithm is −∞ at D = α
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class ALOCC(DeepDetector):
-    """A refiner R that takes noise out of normal samples, and a discriminator D that tells its output from the data.
+    """A refiner R removes noise from normal samples, and a discriminator D separates its output from the data.
 
-    R and D play (the paper's losses L_R+D and L_R; x̃ = x + noise, D is a probability)
+    R and D minimise the paper's losses L_R+D and L_R, with x̃ = x + noise and D a probability:
 
         D: min  −log D(x) − log(1 − D(R(x̃)))          R: min  −log D(R(x̃)) + λ ‖x − R(x̃)‖²
 
     with the usual non-saturating form of R's first term. The scores are the logit of 1 − D(x) or of 1 − D(R(x)).
 
-    D learns what is normal only while R is imperfect: once R's output is smoother than the data, D takes smooth for
-    false and rough for true, and ranks anomalies, which are rough, backwards. Two things prevent it. R adds its
-    correction to its input, so that it starts as the identity, its output as noisy as x̃ and *outside* of the data
-    (a plain autoencoder starts from the mean, inside of them, and teaches D the opposite). And training stops, as in
-    the paper, when the error of R falls below a fixed value, here a share ``stop_at`` of the noise.
+    D separates normal samples from anomalies only while R is imperfect. Once R's output is smoother than the data, D
+    classifies smooth samples as generated and noisy samples as real. It then ranks anomalies in the wrong order. Two
+    choices prevent this. R adds its correction to its input, so it is initially close to the identity. Its first
+    outputs are as noisy as x̃ and lie *outside* of the data; the first outputs of a plain autoencoder lie near the
+    mean, inside of the data. Training stops, as in the paper, when the error of R is below a fixed value, here a
+    share ``stop_at`` of the noise.
 
     Parameters
     ----------
     scoring : {"D(R(x))", "D(x)"}, default="D(R(x))"
     noise : float > 0, default=1.0
-        Standard deviation of the noise in units of that of the training data (of all values together).
+        Standard deviation of the noise, in units of the standard deviation of all training values together.
     stop_at : float >= 0, default=0.9
-        Training ends after the epoch in which the mean of ‖x − R(x̃)‖² is below this share of ‖x − x̃‖²; 0 never.
+        Training ends after the epoch in which the mean of ‖x − R(x̃)‖² is below this share of the mean of ‖x − x̃‖².
+        With 0 all epochs are run.
     refinement_weight : float >= 0, default=10.0
-        λ, for errors that are the mean over the values of a sample, as a share of the variance of the data.
+        λ, for errors that are averaged over the values of a sample and divided by the variance of the data.
     refiner_learning_rate : float, default=1e-4
         ``learning_rate`` is that of D.
     latent_dim : int, default=16
-        Of the refiner.
+        Length of the refiner's latent code.
     hidden : sequence of int, default=(64, 32)
         Widths of the hidden layers, for tables.
     width : int, default=16
@@ -62,8 +65,9 @@ class ALOCC(DeepDetector):
 
     Notes
     -----
-    The paper trains one network, ``n_estimators=1``. That three are averaged, the correction that R adds to its
-    input, and the share ``stop_at`` are ours; so is the logit as a score, which ranks samples as 1 − D does.
+    The paper trains one network, ``n_estimators=1``. Four choices are of this project: the average of three networks,
+    the correction that R adds to its input, the share ``stop_at``, and the logit as a score. The logit ranks samples
+    in the same order as 1 − D.
 
     Attributes
     ----------
@@ -107,7 +111,7 @@ class ALOCC(DeepDetector):
         return nn.ModuleDict({"refiner": nn.Sequential(coding, decoding), "discriminator": discriminator})
 
     def refine(self, batch: Tensor) -> Tensor:
-        """R(x), (n, ...) -> (n, ...): the input and a correction."""
+        """R(x), (n, ...) -> (n, ...): the input plus a correction."""
         return batch + self.network_["refiner"](batch)
 
     def discriminate(self, batch: Tensor) -> Tensor:
@@ -149,42 +153,42 @@ class ALOCC(DeepDetector):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class FenceGAN(DeepDetector):
-    """A generator that stands around the data instead of on them, and the discriminator that sees the fence.
+    """A generator G of samples around the data, and a discriminator D that separates them from the data.
 
-    G minimises the paper's encirclement loss, which wants D(G(z)) = α, the height of the fence, and
-    β times its dispersion loss, which keeps G's samples away from their centre μ:
+    G minimises the sum of two losses of the paper. The encirclement loss is smallest where D(G(z)) = α. The
+    dispersion loss, with weight β, increases the distance of G's samples from their centre μ:
 
         mean of log|α − D(G(z))|  +  β / mean of ‖G(z) − μ‖
 
-    D minimises the weighted −log D(x) − γ log(1 − D(G(z))), with γ < 1 so that it never gives up real samples for
-    the fence that has come close. The score is the logit of 1 − D(x).
+    D minimises −log D(x) − γ log(1 − D(G(z))). With γ < 1 real samples have the larger weight, so D keeps classifying
+    them as real when generated samples are near. The score is the logit of 1 − D(x).
 
-    G must start wide: a fence that begins inside of the data never gets out. Its first samples are ``start_width``
-    times as wide as the data, in two shapes by turns. One has the covariance of the data: without it D would take a
-    sample that keeps the relations between the columns for normal, however far out it is, and rank breast cancer
-    backwards. The other has independent columns of the same width: without it D would not know what lies off the
-    data's axes. G learns to move both.
+    G must start with a large spread: samples that start inside of the data stay there. Its first samples have
+    ``start_width`` times the spread of the data. Half of them have the covariance of the data. Without these, D would
+    classify distant samples that satisfy the relations between the columns as normal, and it would rank the breast
+    cancer table in the wrong order. The other half has independent columns of the same spread. Without these, D would
+    have no training samples away from the principal axes of the data. G transforms both halves.
 
-    Where D saturates, G has no gradient; in many columns it does so at once, because hardly a sample of a wide G
-    looks like the data. A penalty on D's slope (Mescheder et al. 2018, there on the data alone) keeps it from that.
-    It is ours; 0 gives the paper's loss.
+    Where D saturates, the gradient of G is 0. With many columns this happens at the start of training, because almost
+    no sample of a G with large spread is similar to the data. A penalty on the gradient of D (Mescheder et al. 2018,
+    there on the data alone) prevents it. The penalty is a choice of this project; 0 gives the paper's loss.
 
     Parameters
     ----------
     alpha : float in (0, 1), default=0.5
-        D on the fence.
+        α, the target of D for generated samples.
     beta : float >= 0, default=1.0
-        Weight of the dispersion, for distances in units of the mean standard deviation of the data.
+        β, for distances in units of the mean standard deviation of the data.
     gamma : float > 0, default=0.5
-        Weight of the generated samples in D's loss.
+        γ, the weight of the generated samples in D's loss.
     start_width : float > 0, default=3.0
         Standard deviation of G's first samples in units of that of the data.
     gradient_penalty : float >= 0, default=0.1
-        Weight of the squared slope of D's logit, for inputs in units of their standard deviation.
+        Weight of the squared gradient norm of D's logit, for inputs in units of their standard deviation.
     generator_learning_rate : float, default=1e-4
         ``learning_rate`` is that of D.
     hidden : sequence of int, default=(64, 32)
-        Widths of the hidden layers of D for tables; the first is that of G's one hidden layer.
+        Widths of the hidden layers of D for tables; the first is also the width of G's single hidden layer.
     width : int, default=16
         Channels after the first convolution of D, for images.
     epochs, batch_size, n_estimators : 10, 128, 3
@@ -192,15 +196,16 @@ class FenceGAN(DeepDetector):
 
     Notes
     -----
-    The paper trains one network, ``n_estimators=1``. That three are averaged, the wide first samples of G and the
-    penalty on D's slope are ours. On tables the training of G changes the AUROC by less than the spread over seeds
-    (``benchmarks/ablations.py``): D learns from the first samples of G.
+    The paper trains one network, ``n_estimators=1``. Three choices are of this project: the average of three
+    networks, the large spread of G's first samples, and the gradient penalty. On tables the training of G changes the
+    AUROC by less than the spread over seeds (``benchmarks/ablations.py``): D learns from the first samples of G.
 
     Attributes
     ----------
     network_ : nn.ModuleDict of "generator" and "discriminator" (its output is the logit of D), buffers ``mean``
-        (D,), ``scale`` (D,) and ``factor`` (D, D; of the covariance) of G's first samples; D values in a sample
-    history_ : with "discrimination" D's mean on the generated samples, "spread" their mean distance from μ
+        (p,), ``scale`` (p,) and ``factor`` (p, p; of the covariance) of G's first samples, for p values per sample
+    history_ : also with "discrimination", the mean of D on the generated samples, and "spread", their mean distance
+        from μ
 
     Raises
     ------
@@ -267,7 +272,7 @@ class FenceGAN(DeepDetector):
         return missed.mean() + self.gamma * passed.mean()
 
     def generator_loss(self, generated: Tensor, unit: float = 1.0) -> Tensor:
-        """Encirclement, and β times dispersion of distances in the given unit."""
+        """Encirclement loss plus β times the dispersion loss, for distances in the given unit."""
         gap = (self.alpha - self.discriminate(generated).sigmoid()).abs()
         return (gap + SMALLEST_GAP).log().mean() + self.beta * unit / _spread(generated)
 
@@ -301,7 +306,7 @@ class FenceGAN(DeepDetector):
         if not (0 < self.alpha < 1 and self.gamma > 0 and self.start_width > 0):
             raise DetectorError(
                 f"alpha is {self.alpha!r}, gamma {self.gamma!r}, start_width {self.start_width!r}; "
-                "give alpha in (0, 1), and the others above 0."
+                "give alpha in (0, 1), and gamma and start_width above 0."
             )
         super()._fit(X, y)
 
@@ -313,7 +318,7 @@ def _spread(samples: Tensor) -> Tensor:
 
 
 def _squared_slope(discriminate: Callable[[Tensor], Tensor], points: Tensor) -> Tensor:
-    """Mean squared length of the gradient of the logit at the points, itself differentiable."""
+    """Mean squared norm of the gradient of the logit at the points; it is differentiable in the weights."""
     points = points.detach().requires_grad_()
     (gradient,) = torch.autograd.grad(discriminate(points).sum(), points, create_graph=True)
     return gradient.square().flatten(1).sum(1).mean()

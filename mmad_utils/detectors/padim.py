@@ -1,8 +1,8 @@
-"""Anomalies in pictures from pretrained features: PaDiM and PatchCore.
+"""Anomalies in images from pretrained features: PaDiM and PatchCore.
 
-Both look at patches: the features of all layers at one position of the finest layer's grid. PaDiM asks how far
-a patch is from the Gaussian of the normal patches at its position; PatchCore how far from the nearest of a
-few remembered normal patches of any position.
+Both score patches. A patch holds the features of all layers at one position of the finest layer's grid. The score of
+PaDiM is the distance of a patch to the Gaussian of the normal patches at its position. The score of PatchCore is the
+distance to the nearest patch of a coreset, a small subset of the normal patches of all positions.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from mmad_utils.encoders.image import ImageEncoder, check_pictures, join_layers
 
 __all__ = ["PaDiM", "PatchCore"]
 
-EXACT = 16  # patches whose distance to the whole memory is computed to leave out others
-PCA_PATCHES = 256  # patches of each picture that "pca" looks at
+EXACT = 16  # patches with the largest bounds, whose distance to the whole coreset is computed first
+PCA_PATCHES = 256  # patches of each image from which "pca" is computed
 
 
 @dataclass(eq=False, repr=False)
 class _PatchDetector(Detector):
-    """What PaDiM and PatchCore share: the encoder, the checks, and patch distances drawn as a map."""
+    """Base class of PaDiM and PatchCore: the encoder, the checks, and the map of patch distances."""
 
     modalities = ("image",)
 
@@ -50,7 +50,7 @@ class _PatchDetector(Detector):
     random_state: int | None = None
 
     def anomaly_map(self, X) -> np.ndarray:
-        """How anomalous each pixel is, at the size that the network sees.
+        """Anomaly score of each pixel, at the input size of the network.
 
         Parameters
         ----------
@@ -66,7 +66,7 @@ class _PatchDetector(Detector):
         return np.concatenate(maps)
 
     def set_state(self, state) -> None:
-        """Undo ``get_state`` on a new object; the backbone must have the weights it was fitted with."""
+        """Restore the result of ``get_state`` on a new object; the backbone must have the same weights as in fit."""
         super().set_state(state)
         who, known = type(self).__name__, state["fitted"]["fingerprint_"]
         backbones.check_saved(self.backbone, self.weights, self.image_size, known, who=who)
@@ -91,7 +91,7 @@ class _PatchDetector(Detector):
         )
 
     def _start_fit(self) -> np.random.Generator:
-        """The encoder, and the one source of chance."""
+        """Make the encoder, and return the random generator of the fit."""
         if self.smoothing < 0:
             raise DetectorError(f"smoothing is {self.smoothing!r}; give a standard deviation of 0 or more pixels.")
         self._encoder = self._make_encoder()
@@ -112,20 +112,21 @@ class _PatchDetector(Detector):
 class PaDiM(_PatchDetector):
     """Patch distribution modelling: a Gaussian at each position, Mahalanobis distance as the score.
 
-    Pictures stream through in batches; of their features only the statistics are kept (or, with fewer pictures
-    than features, the selected features themselves, which are then smaller: see ``detectors.positionwise_gaussian``).
+    Images are processed in batches, and only the statistics of their features are kept. With fewer images than
+    features, the selected features themselves need less memory and are kept instead: see
+    ``detectors.positionwise_gaussian``.
 
     Parameters
     ----------
     backbone : str, default="efficientnet_lite0"
         See ``ImageEncoder``.
     layers : tuple of int in 1..4, default=(2, 3)
-        Layers whose features make a patch; the first has the finest grid. Layer 1 sharpens the map at four
-        times the cost.
+        Layers whose features form a patch; the first has the finest grid. Layer 1 gives a map of twice the resolution
+        at four times the cost.
     blocks : tuple of int or None, default=None
         Blocks of a plain vision transformer, instead of ``layers``; see ``ImageEncoder``.
     n_features : int, default=100
-        Features that are kept of each patch, at most; all where the layers have fewer.
+        Largest number of features that are kept of each patch; all where the layers have fewer.
     feature_selection : {"random", "pca", "semi_orthogonal", "all"}, default="random"
         A random subset of the channels (Defard et al.), the directions of largest variance over all patches, a
         random matrix with orthonormal columns (Kim et al.), or everything.
@@ -138,15 +139,15 @@ class PaDiM(_PatchDetector):
     smoothing : float >= 0, default=4.0
         Standard deviation of the Gaussian that smooths the map, in pixels.
     contamination : float in (0, 0.5], default=0.05
-        Share of the training pictures above the threshold, each scored without itself (in closed form): scored
-        with itself it looks far too normal, because the Gaussian was bent towards it. ``calibrate`` on
-        held-out pictures gives a guarantee.
+        Share of the training images above the threshold. Each is scored by the Gaussian of the other images, in
+        closed form, because the Gaussian is fitted to the image itself and its own distance is too small.
+        ``calibrate`` on held-out images gives a guarantee.
     weights : path, "random" or None, default=None
         See ``ImageEncoder``.
     device : str, default="auto"
     batch_size : int, default=16
     cache : bool, default=True
-        Keep features on disk, see ``ImageEncoder``; without, a fit computes them twice, or three times for "pca".
+        Store features on disk, see ``ImageEncoder``. Without it a fit computes them twice, or three times for "pca".
     random_state : int or None, default=None
         Seed of the selection (and of ``weights="random"``).
 
@@ -187,7 +188,7 @@ class PaDiM(_PatchDetector):
         return np.concatenate([self._draw(batch).max(axis=(1, 2)) for batch in self._patch_distances(X)])
 
     def _training_scores(self, X) -> np.ndarray:
-        if not self.per_position:  # one picture hardly moves the Gaussian of all patches
+        if not self.per_position:  # one image hardly changes the Gaussian of all patches
             return self._score(X)
         left_out = (self.gaussian_.leave_one_out(batch) for batch in self._patch_distances(X))
         return np.concatenate([self._draw(batch).max(axis=(1, 2)) for batch in left_out])
@@ -204,7 +205,7 @@ class PaDiM(_PatchDetector):
             yield batch if self.per_position else batch.flatten(0, 1)[:, None]
 
     def _select(self, X, rng: np.random.Generator) -> torch.Tensor | None:
-        """Channels to keep, or the matrix that projects them; drawn or learned from training pictures."""
+        """Channels to keep, or the matrix that projects them; drawn at random or computed from training images."""
         d = sum(self._encoder.channels)
         k = min(self.n_features, d)
         if self.feature_selection == "all":
@@ -222,7 +223,7 @@ class PaDiM(_PatchDetector):
         return directions[:, variances.argsort(descending=True)[:k]].to(torch.float32).contiguous()
 
     def _reduce(self, features: list[torch.Tensor]) -> list[torch.Tensor]:
-        """The selection layer by layer: both it and the interpolation are linear, so the order is free."""
+        """Select features layer by layer before the interpolation; both are linear, so the order does not matter."""
         if self.selection_ is None:
             return features
         starts = np.cumsum([0, *self._encoder.channels])
@@ -240,27 +241,27 @@ class PaDiM(_PatchDetector):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class PatchCore(_PatchDetector):
-    """Distance to the nearest of a few remembered normal patches.
+    """Distance of the patches to the nearest patch of a coreset of normal patches.
 
     Parameters
     ----------
     backbone, blocks, image_size, smoothing, contamination, weights, device, batch_size, cache : see ``PaDiM``
     layers : tuple of int in 1..4, default=(2, 3)
-        Layers whose features, averaged over 3×3 neighbours, make a patch.
+        Layers whose features, averaged over 3×3 neighbours, form a patch.
     coreset_ratio : float in (0, 1], default=0.01
-        Share of the training patches to remember, chosen to cover all of them (greedy k-centre).
+        Share of the training patches in the coreset, which is chosen to cover all patches (greedy k-centre).
     n_neighbors : int >= 1, default=9
-        Remembered patches around the nearest one that weigh the image score; 1 leaves it unweighted.
+        Coreset patches around the nearest one that determine the weight of the image score; with 1 it has no weight.
     max_patches : int or None, default=None
-        Patches that are held while fitting. With more training patches the coreset is built in one pass: whenever
-        ``max_patches`` are held, the greedy choice of ``coreset_ratio`` of them is kept (a coreset of coresets,
-        Malkomes et al.). Memory, and the time per image, then stop growing with the training set. None holds all.
+        Largest number of patches in memory during a fit. With more training patches the coreset is built in one pass:
+        each time ``max_patches`` are in memory, the greedy choice of ``coreset_ratio`` of them is kept (a coreset of
+        coresets, Malkomes et al.). Memory and the time per image are then bounded. None keeps all patches.
     random_state : int or None, default=None
         Seed of the projection and of the first patch chosen.
 
     Attributes
     ----------
-    memory_ : (m, d) float32, the remembered patches
+    memory_ : (m, d) float32, the patches of the coreset
     fingerprint_ : str, SHA-256 of the backbone's weights
 
     References
@@ -296,8 +297,8 @@ class PatchCore(_PatchDetector):
             size = max(1, round(self.coreset_ratio * self.max_patches))
             if size + h * w > self.max_patches:
                 raise DetectorError(
-                    f"max_patches={self.max_patches} cannot hold the {size} patches to remember and the {h * w} of "
-                    "an image; give more, or a smaller coreset_ratio."
+                    f"max_patches={self.max_patches} cannot hold the {size} patches of the coreset and the {h * w} "
+                    "of an image; give more, or a smaller coreset_ratio."
                 )
             buffer = torch.empty(self.max_patches, d)
             self.memory_ = _stream_coreset(self._patches(X), buffer, torch.from_numpy(projection), size, rng)
@@ -317,21 +318,21 @@ class PatchCore(_PatchDetector):
             yield self._nearest(patches, self.memory_)[0].reshape(1, *self._encoder.grid_)
 
     def _patches(self, X) -> Iterator[torch.Tensor]:
-        """Locally aware patch features of one picture after the other, (h*w, d)."""
+        """Locally aware patch features of each image, (h*w, d)."""
         for features in self._encoder.features(X):
             pooled = [F.avg_pool2d(layer, 3, stride=1, padding=1) for layer in features]
             yield from join_layers(pooled, mode="bilinear")
 
     def _nearest(self, patches: torch.Tensor, memory: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Distance to, and row of, the nearest of these remembered patches, (p,) each."""
+        """Distance to the nearest of these coreset patches, and its row, (p,) each."""
         nearest = torch.addmm(memory.square().sum(1), patches, memory.T, alpha=-2).argmin(1)
         return (patches - memory[nearest]).norm(dim=1), nearest
 
     def _worst(self, patches: torch.Tensor) -> tuple[float, int, torch.Tensor]:
-        """Distance from the memory, nearest remembered patch (its row) and features of the farthest patch.
+        """Distance to the coreset, row of the nearest coreset patch, and features of the most distant patch.
 
-        The distance to a part of the memory is an upper bound. The distances of the patches with the largest bounds
-        are computed exactly; patches with a smaller bound than the largest of these are then left out.
+        The distance to a part of the coreset is an upper bound. The distances of the patches with the largest bounds
+        are computed exactly. Patches with a bound below the largest of these distances are then left out.
         """
         bounds = patches.new_full((len(patches),), torch.inf)
         largest, row, worst = -1.0, 0, patches[0]
@@ -352,20 +353,20 @@ class PatchCore(_PatchDetector):
         return largest, row, worst
 
     def _image_score(self, distance: float, nearest: int, patch: torch.Tensor) -> float:
-        """Largest patch distance, less where the nearest patch is itself in a crowd (eq. 7)."""
+        """Largest patch distance, reduced where the nearest coreset patch has near neighbours (eq. 7)."""
         if self.n_neighbors == 1 or len(self.memory_) == 1:
             return distance
         around = (self.memory_ - self.memory_[nearest]).norm(dim=1)
-        around[nearest] = -1  # the nearest patch itself comes first, whatever its duplicates
-        crowd = around.topk(min(self.n_neighbors, len(around)), largest=False, sorted=True).indices
-        to_crowd = (self.memory_[crowd] - patch).norm(dim=1)
-        return float(distance * (1 - to_crowd.double().softmax(0)[0]))
+        around[nearest] = -1  # the nearest patch itself comes first, also before its duplicates
+        neighbours = around.topk(min(self.n_neighbors, len(around)), largest=False, sorted=True).indices
+        to_neighbours = (self.memory_[neighbours] - patch).norm(dim=1)
+        return float(distance * (1 - to_neighbours.double().softmax(0)[0]))
 
 
 def _stream_coreset(
     patches: Iterable[torch.Tensor], buffer: torch.Tensor, projection: torch.Tensor, size: int, rng
 ) -> torch.Tensor:
-    """(size, d) patches that cover all, chosen in one pass over images (p, d); ``buffer`` (m, d) holds the others."""
+    """Coreset, (size, d), from one pass over the patches (p, d) of each image; ``buffer`` (m, d) holds candidates."""
     count = 0
 
     def chosen() -> torch.Tensor:
@@ -380,7 +381,7 @@ def _stream_coreset(
 
 
 def _greedy_coreset(points: torch.Tensor, size: int, first: int) -> torch.Tensor:
-    """Rows such that no point is far from the nearest of them (greedy k-centre; Roth et al., algorithm 1)."""
+    """Rows of a coreset that covers all points (greedy k-centre; Roth et al., algorithm 1)."""
     chosen = torch.empty(size, dtype=torch.int64)
     squares = points.square().sum(1)
     distance = torch.full((len(points),), torch.inf)

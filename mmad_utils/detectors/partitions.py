@@ -1,8 +1,8 @@
 """Fit Gaussian detectors and score with any detector over the partitions of a Dask collection.
 
-No partition is collected: statistics are computed for each partition and merged in pairs, and scores are computed
-where a partition is. With a ``dask.distributed.Client`` its workers do this; what a lost worker had computed is
-computed again. Dask is an extra, ``pip install "mmad[dask]"``, and no other module imports it.
+No partition is sent to the client. Statistics are computed for each partition and merged in pairs, and scores are
+computed on the worker that holds the partition. With a ``dask.distributed.Client`` the results of a lost worker are
+computed again. Dask is an optional dependency, ``pip install "mmad[dask]"``, and no other module imports it.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ __all__ = ["fit_partitions", "score_partitions"]
 def fit_partitions(detector, X):
     """Fit a Gaussian detector on all partitions of a Dask collection.
 
-    The result equals that of ``fit`` on all rows, in the order of the partitions, up to rounding. Statistics come
-    back, and for the threshold of ``GaussianAnomalyScorer`` the largest scores, a share ``contamination`` of all.
-    For these scores X is computed a second time: call ``X.persist()`` before, where the cluster has the memory.
+    The result equals that of ``fit`` on all rows, in the order of the partitions, up to rounding. Workers return
+    statistics and, for the threshold of ``GaussianAnomalyScorer``, the largest scores, a share ``contamination`` of
+    all. For these scores X is computed a second time: call ``X.persist()`` before if the cluster has enough memory.
 
     Parameters
     ----------
     detector : GaussianAnomalyScorer or PositionwiseGaussian
-        Is fitted in place.
+        It is fitted in place.
     X : dask.array.Array (n, d) or dask.dataframe.DataFrame; for PositionwiseGaussian dask.array.Array (n, p, d)
         A partition may be empty or have one row only.
 
@@ -61,7 +61,7 @@ def fit_partitions(detector, X):
         return detector
     if not isinstance(detector, GaussianAnomalyScorer):
         raise DetectorError(
-            f"a {type(detector).__name__} is not learned from statistics that can be merged; give a "
+            f"a {type(detector).__name__} has no statistics that can be merged over partitions; give a "
             "GaussianAnomalyScorer or a PositionwiseGaussian."
         )
     check_contamination(type(detector).__name__, detector.contamination)
@@ -70,7 +70,7 @@ def fit_partitions(detector, X):
     parts = [learn(clone(detector), *part) for part in _partitions(X)]
     ((n, statistics),) = dask.compute(_reduced(parts, _add, detector.half_life))
     if n == 0:
-        raise DetectorError("all partitions are empty: there is nothing to learn from.")
+        raise DetectorError("all partitions are empty: give at least one row.")
     empty = X._meta if hasattr(X, "columns") else np.empty((0, X.shape[1]))
     validate_data(detector, empty, reset=True, skip_check_array=True)
     with clear_errors(type(detector).__name__, statistics.mean):
@@ -85,15 +85,15 @@ def fit_partitions(detector, X):
 
 
 def score_partitions(detector, X):
-    """Anomaly scores of all partitions of a Dask collection, not computed yet.
+    """Lazy anomaly scores of all partitions of a Dask collection.
 
-    Each worker receives the detector once, not once per partition. A score that depends on the other samples that are
-    scored with it, such as that of ``RandomScore``, depends on the partition.
+    Each worker receives the detector once, not once per partition. If the score of a sample depends on the other
+    samples of the call, as for ``RandomScore``, it depends on the partition.
 
     Parameters
     ----------
     detector : fitted detector or scikit-learn estimator with ``score_samples``, or path of a saved detector
-        A path must be readable for the workers; the first that needs the detector reads it.
+        The workers must be able to read the path; the first worker that needs the detector loads it.
     X : dask.array.Array of what the detector takes, dask.dataframe.DataFrame, or dask.bag.Bag of image paths
         A partition may be empty.
 
@@ -104,8 +104,8 @@ def score_partitions(detector, X):
     Raises
     ------
     DetectorError
-        When it is computed: a partition has other columns than X, or the detector refuses it; the message names the
-        partition, and the row where a value is not finite.
+        During the computation: a partition has other columns than X, or the detector raises an error for it. The
+        message names the partition, and the row of a value that is not finite.
     """
     if isinstance(detector, (str, Path)):
         sent = dask.delayed(Detector.load)(str(detector))
@@ -126,7 +126,7 @@ def score_partitions(detector, X):
 
 
 def _partitions(X) -> Iterator[tuple[Any, int, Any]]:
-    """Each partition, its number, and what its columns must be: names, or the shape of a sample, or None."""
+    """Each partition, its number, and its expected columns: names, or the shape of a sample, or None."""
     columns: Any = list(X.columns) if hasattr(X, "columns") else None
     if hasattr(X, "rechunk"):
         X = X.rechunk(dict.fromkeys(range(1, X.ndim), -1))  # whole samples
@@ -136,7 +136,7 @@ def _partitions(X) -> Iterator[tuple[Any, int, Any]]:
 
 
 def _reduced(parts: list[Any], merge: Callable, *arguments):
-    """One delayed object from several, merged in pairs of neighbours so that the order is kept."""
+    """One delayed object from several, merged in adjacent pairs so that the order is kept."""
     merge = dask.delayed(merge)
     while len(parts) > 1:
         pairs = [parts[i : i + 2] for i in range(0, len(parts), 2)]
@@ -145,7 +145,7 @@ def _reduced(parts: list[Any], merge: Callable, *arguments):
 
 
 def _same(detector):
-    """The detector: as a task of its own it goes to a worker once, and from there once to each other worker."""
+    """The detector itself; as a separate task it is sent to each worker once."""
     return detector
 
 
@@ -172,7 +172,7 @@ def _largest_scores(scorer, k, part, number, columns) -> np.ndarray:
         with clear_errors(type(scorer).__name__, part):
             scores = scorer._score(scorer._check(part, reset=False))
         if not np.isfinite(scores).all():
-            raise DetectorError("a score overflows: scale the columns and leave out constant ones.")
+            raise DetectorError("a score overflows: scale the columns and remove constant columns.")
         return _largest(scores, [], k)
 
 
@@ -186,7 +186,7 @@ def _positionwise(empty, part, number, columns):
 
 
 def _merge_positionwise(first, second):
-    """A new model: what a task has received may be needed again."""
+    """Merge into a new model, because another task may need the inputs."""
     return type(first)(first.regularization).merge(first).merge(second)
 
 
@@ -199,10 +199,12 @@ def _scores(detector, part, number, columns) -> np.ndarray | pd.Series:
 
 @contextmanager
 def _located(part, number, columns) -> Iterator[None]:
-    """Refuse other columns; errors of this block name the partition, and the first row that is not finite."""
+    """Check the columns, and add the partition and the first row that is not finite to errors of this block."""
     found = list(part.columns) if hasattr(part, "columns") else getattr(part, "shape", (0,))[1:]
     if columns is not None and found != columns:
-        raise DetectorError(f"partition {number} has the columns {found}, but X has {columns}: give all the same.")
+        raise DetectorError(
+            f"partition {number} has the columns {found}, but X has {columns}: give all partitions the same columns."
+        )
     try:
         with np.errstate(over="ignore", divide="ignore", invalid="ignore"):  # results are checked instead
             yield
@@ -211,7 +213,7 @@ def _located(part, number, columns) -> Iterator[None]:
 
 
 def _not_finite(part) -> str:
-    """Where the first value of a partition is that is no finite number, as ", row 3, column 'a'"; often nowhere."""
+    """Position of the first value that is not finite, as ", row 3, column 'a'"; empty if all are finite."""
     frame = isinstance(part, pd.DataFrame)
     values = part.select_dtypes("number").to_numpy(np.float64, na_value=np.nan) if frame else np.asarray(part)
     if values.dtype.kind != "f" or np.isfinite(values).all():

@@ -1,16 +1,16 @@
-"""Gaussian models of normal samples: one at each position of an image (that of all rows is in ``gaussian_scorer``).
+"""A Gaussian model of normal samples at each position of an image (``gaussian`` has one Gaussian of all rows).
 
 The position-wise model (Defard et al. 2021) has the covariance Σ = XᵀX/(n-1) + εI at each of p positions,
-where X holds the n centred embeddings of d channels there. Two exact forms are kept, whichever is smaller:
+where X holds the n centred embeddings of d channels there. It is stored in the smaller of two exact forms:
 
 - *Samples*, while n < d: the centred X (n, d) and the Cholesky factor L (n, n) of K = XXᵀ + ε(n-1)I. Woodbury's
-  identity gives d² = (‖δ‖² - ‖L⁻¹Xδ‖²)/ε, which loses all digits where δ lies in the span of X. The same
-  number is the minimum of a ridge regression, d² = ‖δ - Xᵀw‖²/ε + (n-1)‖w‖² at w = K⁻¹Xδ: a sum without
-  cancellation, in which an error of w counts only by its square.
-- *Scatter*, from n = d on: mean and scatter matrix (d, d), merged batch by batch (Chan, Golub, LeVeque 1979),
-  then its Cholesky factor, all in float64, because here errors of the factor count in full.
+  identity gives d² = (‖δ‖² - ‖L⁻¹Xδ‖²)/ε, which loses all digits where δ lies in the span of X. The distance is
+  therefore computed as the minimum of a ridge regression, d² = ‖δ - Xᵀw‖²/ε + (n-1)‖w‖² at w = K⁻¹Xδ. This sum has
+  no cancellation, and an error of w has only a second-order effect.
+- *Scatter*, for n >= d: mean and scatter matrix (d, d), merged batch by batch (Chan, Golub, LeVeque 1979), then
+  its Cholesky factor. Both are float64, because errors of the factor have a first-order effect.
 
-Samples of 4 bytes take 4n(d + n) bytes a position, the scatter of 8 bytes 8d²: equal at n = d.
+Per position, samples of 4 bytes take 4n(d + n) bytes and the scatter of 8 bytes takes 8d². Both are equal at n = d.
 """
 
 from __future__ import annotations
@@ -25,18 +25,16 @@ from mmad_utils.detectors.gaussian import GaussianAnomalyScorer
 
 __all__ = ["GaussianAnomalyScorer", "PositionwiseGaussian"]
 
-CHUNK_ELEMENTS = 2**22  # positions are worked on in chunks of about this many covariance elements
-CACHE_ELEMENTS = (
-    2**17
-)  # float64 numbers of a few positions that stay in the cache of a core (1 MB) between two passes
-FLOAT32_CONDITION = 1e5  # up to this ratio of ‖K‖ to ε(n-1) float32 gives distances to 1e-4 or better
+CHUNK_ELEMENTS = 2**22  # positions are processed in chunks of about this many covariance elements
+CACHE_ELEMENTS = 2**17  # float64 numbers that stay in the cache of a core (1 MB) between two passes
+FLOAT32_CONDITION = 1e5  # up to this ratio of ‖K‖ to ε(n-1), distances in float32 have an error of at most 1e-4
 
 
 class PositionwiseGaussian:
-    """One Gaussian at each position of an image, learned from a stream.
+    """One Gaussian at each position of an image, fitted at once or on successive batches.
 
-    Embeddings are NumPy arrays or torch tensors; statistics stay on the device of the tensors, and results
-    are of the kind that was given.
+    Embeddings are NumPy arrays or torch tensors. Statistics are on the device of the tensors, and results have the
+    type of the input.
 
     Parameters
     ----------
@@ -57,7 +55,7 @@ class PositionwiseGaussian:
 
     def __init__(self, regularization: float = 0.01):
         if not 0 < regularization < float("inf"):
-            raise ValueError(f"regularization is {regularization!r}; give a positive number, it makes Σ invertible.")
+            raise ValueError(f"regularization is {regularization!r}; give a positive number.")
         self.regularization = regularization
         self._chunks: list[_Chunk] = []
 
@@ -72,23 +70,23 @@ class PositionwiseGaussian:
 
     @property
     def covariance_(self) -> np.ndarray:
-        """Σ + εI at each position, (p, d, d) float64; made when asked for, never stored."""
+        """Σ + εI at each position, (p, d, d) float64; computed at each access and not stored."""
         covariance = torch.cat([chunk.covariance() for chunk in self._chunks])
         return covariance.cpu().numpy()
 
     def fit(self, embeddings) -> PositionwiseGaussian:
-        """Forget everything, learn from ``embeddings`` (n, p, d) and factorise."""
+        """Fit a new model to ``embeddings`` (n, p, d) and factorise its covariances."""
         self._chunks = []
         self._add(embeddings, factorise=True)
         return self
 
     def partial_fit(self, embeddings) -> PositionwiseGaussian:
-        """Learn from one more batch (n, p, d); the order and size of batches do not matter."""
+        """Update the statistics by a batch (n, p, d); the order and size of batches do not matter."""
         self._add(embeddings, factorise=False)
         return self
 
     def merge(self, other: PositionwiseGaussian) -> PositionwiseGaussian:
-        """Take in the statistics of ``other``, as if its samples had been given to ``partial_fit``."""
+        """Add the statistics of ``other``, as if its samples had been given to ``partial_fit``."""
         if not self._chunks or not other._chunks:
             self._chunks = self._chunks or [chunk.copy() for chunk in other._chunks]
             return self
@@ -106,7 +104,7 @@ class PositionwiseGaussian:
 
         Returns
         -------
-        (n, p) array or tensor of the same kind and floating type
+        (n, p) array or tensor of the same type and floating-point precision
         """
         if self.n_samples_ < 2:
             raise ValueError(f"a covariance needs at least 2 samples, {self.n_samples_} were given to fit.")
@@ -125,24 +123,24 @@ class PositionwiseGaussian:
         return distances.numpy() if isinstance(embeddings, np.ndarray) else distances
 
     def leave_one_out(self, distances):
-        """What the distances of training samples would be if each were not among the samples.
+        """Distance of each training sample to the Gaussian of the other training samples.
 
-        The scatter without sample k is S - n/(n-1) δδᵀ, δ its difference from the mean, so by Sherman and Morrison
-        d² becomes (n-2) c² q / (1 - c q) with q = d²/(n-1) and c = n/(n-1). Exact for a regularization of
-        ε(n-1)/(n-2), which differs from ε by one part in n.
+        The scatter without sample k is S - n/(n-1) δδᵀ, where δ is the difference of the sample from the mean. By the
+        Sherman-Morrison formula d² becomes (n-2) c² q / (1 - c q), with q = d²/(n-1) and c = n/(n-1). The result is
+        exact for a regularization of ε(n-1)/(n-2); its relative difference from ε is about 1/n.
 
         Parameters
         ----------
-        distances : array or tensor of any shape, as ``mahalanobis`` gives them for samples it was fitted on
+        distances : array or tensor of any shape, the result of ``mahalanobis`` for the training samples
 
         Returns
         -------
-        of the same kind and shape; unchanged with two samples, where nothing would be left to fit
+        array or tensor of the same type and shape; unchanged with two samples, where one alone has no covariance
         """
         n = self.n_samples_
         if n < 3:
             return distances
-        q = distances**2 * (n / (n - 1) ** 2)  # c·q in the text, below 1
+        q = distances**2 * (n / (n - 1) ** 2)  # c·q of the docstring, below 1
         return ((n - 2) * n / (n - 1) * q / (1 - q).clip(1e-6)) ** 0.5
 
     def get_state(self) -> dict[str, Any]:
@@ -150,7 +148,7 @@ class PositionwiseGaussian:
         return {"regularization": self.regularization, "chunks": [chunk.state() for chunk in self._chunks]}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Undo ``get_state`` on a new object."""
+        """Restore the result of ``get_state`` on a new object."""
         self.regularization = state["regularization"]
         self._chunks = [_Chunk(**chunk).copy() for chunk in state["chunks"]]
 
@@ -170,12 +168,12 @@ class PositionwiseGaussian:
         batch = _as_tensor(embeddings)
         n, p, d = batch.shape
         if n == 0 or p == 0 or d == 0:
-            raise ValueError(f"embeddings of shape {tuple(batch.shape)} hold nothing to learn from.")
+            raise ValueError(f"embeddings of shape {tuple(batch.shape)} are empty; give at least one sample.")
         if self._chunks:
             self._check_shape(p, d)
         if factorise and n < 2:
             raise ValueError("a covariance needs at least 2 samples, 1 was given.")
-        if not bool(batch.sum().isfinite()):  # one cheap number; a sum of large values may also overflow
+        if not bool(batch.sum().isfinite()):  # a fast check; a sum of large finite values may also overflow
             wrong = [i for i in range(p) if not bool(batch[:, i].isfinite().all())]
             if wrong:
                 raise ValueError(f"embeddings hold NaN or infinity at position {wrong[0]}.")
@@ -192,13 +190,13 @@ class PositionwiseGaussian:
 
 
 class _Chunk:
-    """Statistics of c neighbouring positions, in one of the two forms that the module's docstring names."""
+    """Statistics of c adjacent positions, in one of the two forms of the module's docstring."""
 
     def __init__(self, regularization, n=0, mean=None, origin=None, rows=None, scatter=None, factor=None):
         self.regularization: float = regularization
         self.n: int = n
         self.mean: torch.Tensor = mean  # (c, d) float64
-        self.origin: torch.Tensor = origin  # (c, d) float64, what rows are relative to
+        self.origin: torch.Tensor = origin  # (c, d) float64, subtracted from the rows
         self.rows: list[torch.Tensor] = rows or []  # (c, n_i, d) each, while n < d
         self.scatter: torch.Tensor | None = scatter  # (c, d, d) float64, from n = d on, until factorised
         self.factor: torch.Tensor | None = factor  # upper: (c, n, n) Lᵀ of K, or (c, d, d) float64 Lᵀ of Σ
@@ -207,12 +205,12 @@ class _Chunk:
         return dict(vars(self))
 
     def copy(self) -> _Chunk:
-        """Independent of the original, and in aligned memory, where results are the same to the bit."""
+        """A clone in aligned memory, which makes results bitwise equal."""
         own = {key: value.clone() if isinstance(value, torch.Tensor) else value for key, value in vars(self).items()}
         return _Chunk(**{**own, "rows": [rows.clone() for rows in self.rows]})
 
     def add(self, batch: torch.Tensor) -> None:
-        """Take in (c, m, d) samples."""
+        """Add (c, m, d) samples."""
         m, d = batch.shape[1:]
         if self.n + m < d:
             self.factor = None
@@ -242,14 +240,14 @@ class _Chunk:
         return covariance
 
     def factorise(self) -> None:
-        """Compute the Cholesky factor of the form that is kept."""
+        """Compute the Cholesky factor of the stored form."""
         if self.factor is not None:
             return
         if not self.rows:
             self.factor, self.scatter = _cholesky(self._scatter(), self.n - 1, self.regularization), None
             return
         X = self.rows[0]
-        if len(self.rows) > 1:  # a single batch is centred already
+        if len(self.rows) > 1:  # a single batch is already centred
             X = torch.cat(self.rows, dim=1)
             X -= (self.mean - self.origin)[:, None].to(X.dtype)
         self.rows, self.origin = [X], self.mean
@@ -271,7 +269,7 @@ class _Chunk:
         return residual.square().sum(1) / self.regularization + (self.n - 1) * w.square().sum(1)
 
     def _scatter(self) -> torch.Tensor:
-        """Σ (x - mean)(x - mean)ᵀ over the samples so far, (c, d, d) float64, from whatever is kept."""
+        """Σ (x - mean)(x - mean)ᵀ over the samples so far, (c, d, d) float64, from the stored form."""
         if self.scatter is not None:
             return self.scatter
         if self.rows:
@@ -283,7 +281,7 @@ class _Chunk:
         return covariance * (self.n - 1)
 
     def _merge_scatter(self, m: int, mean: torch.Tensor, scatter: torch.Tensor) -> None:
-        """Take in m samples by their mean (c, d) and scatter (c, d, d)."""
+        """Add m samples by their mean (c, d) and scatter (c, d, d)."""
         if self.n:
             shift = mean - self.mean
             total = self.n + m
@@ -295,7 +293,7 @@ class _Chunk:
 
 
 def _for_each(work, chunks: list[_Chunk], device: torch.device) -> None:
-    """``work(i, chunk)`` for all: on the CPU one chunk a thread, which many small matrices need to run fast."""
+    """Call ``work(i, chunk)`` for all chunks; on the CPU one thread per chunk, which is faster for small matrices."""
     threads = torch.get_num_threads()
     if threads == 1 or len(chunks) == 1 or device.type != "cpu":
         for i, chunk in enumerate(chunks):
@@ -317,7 +315,7 @@ def _kernel(X: torch.Tensor, ridge: float) -> torch.Tensor:
 
 
 def _cholesky(matrix: torch.Tensor, divisor: float = 1, ridge: float = 0) -> torch.Tensor:
-    """The factor Lᵀ of matrix / divisor + ridge I, (c, k, k), in row order, which is how LAPACK leaves L."""
+    """The factor Lᵀ of matrix / divisor + ridge I, (c, k, k), in row order, the memory layout of LAPACK's L."""
     factor = torch.empty_like(matrix)
     size = max(1, CACHE_ELEMENTS // matrix[0].numel())
     for part, found in zip(matrix.split(size), factor.split(size)):
@@ -342,7 +340,7 @@ def _mean_and_scatter(batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _centre(batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """(c, m, d) samples less their mean, and that mean (c, d) float64: rounding is itself averaged away."""
+    """(c, m, d) samples minus their mean, and the mean (c, d) float64, corrected for the rounding of a first mean."""
     centred = batch.clone(memory_format=torch.contiguous_format)
     high = centred.mean(1)
     low = centred.sub_(high[:, None]).mean(1)
@@ -350,7 +348,7 @@ def _centre(batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _minus(batch: torch.Tensor, mean: torch.Tensor) -> torch.Tensor:
-    """(c, m, d) minus a float64 (c, d) mean, to the last digit of the batch's own type."""
+    """(c, m, d) minus a float64 (c, d) mean, at the full precision of the batch's type."""
     high = mean.to(batch.dtype)
     low = (mean - high).to(batch.dtype)
     return (batch.contiguous() - high[:, None]).sub_(low[:, None])

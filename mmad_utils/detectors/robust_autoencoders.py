@@ -1,7 +1,7 @@
-"""Detectors for training data that hold anomalies: split X = L + S, and learn from L only.
+"""Detectors for contaminated training data: the data are split into X = L + S, and the model is fitted to L only.
 
-L is what a model can explain (a low-rank matrix, or what an autoencoder copies), S holds the few entries, columns or
-rows that it cannot. Both are found together, so that what belongs to S does not bend the model.
+L is the part that the model reproduces: a low-rank matrix, or the part that an autoencoder can reconstruct. S holds
+the few other entries, columns or rows. Both are estimated together, so that anomalies in S do not distort the model.
 """
 
 from __future__ import annotations
@@ -28,12 +28,13 @@ class RobustPCA(Detector):
     """Splits a table into a matrix of low rank and a sparse one; the score is the size of a row's sparse part.
 
     Principal component pursuit solves min ‖L‖_* + λ ‖S‖₁ subject to L + S = X, where ‖L‖_* is the sum of the singular
-    values, by the alternating direction method of multipliers (ADMM). Columns should be scaled alike before; X is not
-    centred, a mean costs L one more rank.
+    values, by the alternating direction method of multipliers (ADMM). Columns should be scaled to equal spread
+    before. X is not centred; a mean that is not 0 increases the rank of L by one.
 
     A new row x is split in the same way, with the row space of L held fixed: s solves min ‖s‖₁ subject to
-    x − s ∈ ``span(components_)``, by the same iteration with a projection in place of the singular values. The score
-    is ‖s‖₁. Gross errors in a few columns thus stay in s, where a least-squares projection would smear them over all.
+    x − s ∈ ``span(components_)``, by the same iteration with a projection instead of the singular values. The score
+    is ‖s‖₁. Large errors in a few columns therefore stay in these columns of s, while a least-squares projection
+    would distribute them over all columns.
 
     Parameters
     ----------
@@ -43,7 +44,7 @@ class RobustPCA(Detector):
     tol : float, default=5e-6
         Training stops when ‖X − L − S‖_F ≤ tol ‖X‖_F.
     n_split_iter : int, default=100
-        Iterations for new rows: a fixed number, so that the score of a row does not depend on its neighbours in X.
+        Iterations for new rows. The number is fixed, so that the score of a row does not depend on the other rows.
     contamination : float in (0, 0.5], default=0.05
 
     Attributes
@@ -99,7 +100,7 @@ class RobustPCA(Detector):
         )
         if error > self.tol:
             warnings.warn(
-                f"after {self.n_iter_} iterations L + S still differs from X by {error:.1e} of its size: raise "
+                f"after {self.n_iter_} iterations L + S still differs from X by {error:.1e} of its size: increase "
                 "max_iter or tol.",
                 ConvergenceWarning,
                 stacklevel=2,
@@ -139,36 +140,38 @@ def _split(X, low_rank: Callable, regularization: float, step: float, max_iter: 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class RobustDeepAutoEncoder(AutoEncoder):
-    """An autoencoder for training data that hold anomalies: X = L_D + S, and only L_D has to be copied.
+    """An autoencoder for contaminated training data X = L_D + S, trained to reconstruct L_D only.
 
-    Training minimises ‖L_D − g(f(L_D))‖² + λ R(S) subject to L_D + S = X, in rounds: some epochs on L_D = X − S, then
-    the proximal step S = prox(X − g(f(L_D))), which shrinks the residuals by a threshold, one by one or in groups:
+    Training minimises ‖L_D − g(f(L_D))‖² + λ R(S) subject to L_D + S = X. It alternates some epochs on L_D = X − S
+    with the proximal step S = prox(X − g(f(L_D))). This step shrinks the residuals by a threshold, in groups:
 
-    - "l1" (R = ‖S‖₁): each entry by itself; for spikes, dead pixels, typing errors;
-    - "columns" (R = ‖S‖_{2,1}): a feature or pixel over all samples; for a broken sensor;
-    - "rows" (R = ‖Sᵀ‖_{2,1}): a sample over all its features; for anomalies among the training samples.
+    - "l1" (R = ``‖S‖₁``): a group is one entry; for spikes, dead pixels, typing errors;
+    - "columns" (R = ``‖S‖_{2,1}``): a group is a feature or pixel of all samples; for a broken sensor;
+    - "rows" (R = ``‖Sᵀ‖_{2,1}``): a group is a sample; for anomalies among the training samples.
 
-    A group whose residual has norm r keeps max(r − threshold, 0) of it in S. What the network must copy there lies at
-    most the threshold away from what it copies already, so no anomaly can pull at it with more than that.
+    For a residual of norm r, max(r − threshold, 0) of it goes into S. The norm of the residual that remains in the
+    loss is at most the threshold, which limits the influence of an anomaly on the network.
 
-    The score of a sample, new or of the training set, is ‖x − g(f(x))‖². The paper calls a sample an anomaly when its
-    group in S is not zero; raising λ empties the groups in the order of their residuals, so this score ranks samples
-    as the paper does, without the ties at zero. With the default λ every row of S is non-zero: it was chosen for the
-    ranking. On digits with 10% anomalies a sparse S needs 0.3 or more and ranks less well.
+    The score of a sample, new or of the training set, is ‖x − g(f(x))‖². In the paper a sample is an anomaly when its
+    group in S is not zero. With increasing λ the groups become zero in the order of their residuals, so this score
+    ranks samples as in the paper, without the ties at zero. With the default λ every row of S is non-zero, because λ
+    was chosen for the ranking. On digits with 10% anomalies a sparse S needs 0.3 or more, and the ranking is worse.
 
-    What the method adds is that it tolerates long training. A plain autoencoder that stops early (its default of 50
-    epochs) ranks contaminated training samples as well, and so does the distance to the nearest other samples.
+    The advantage of the method is that long training does not reduce its accuracy. A plain autoencoder with fewer
+    epochs (50) ranks contaminated training samples equally well, and so does the distance to the nearest other
+    samples.
 
     Parameters
     ----------
     penalty : {"rows", "columns", "l1"}, default="rows"
     regularization : float, default=0.1
         The threshold, as the root mean square of the entries of a group, in standard deviations of all of X. For a
-        group of m entries the paper's threshold is regularization · std(X) · √m. The smaller, the more goes into S.
+        group of m entries the paper's threshold is regularization · std(X) · √m. A smaller value moves
+        more of X into S.
     n_rounds : int, default=10
-        ``epochs`` is divided among them.
+        Number of proximal steps; ``epochs`` is divided among the rounds.
     epochs : int, default=200
-        Few would leave much of the normal samples in S, which is what the network cannot copy *yet*.
+        With few epochs S also holds the part of the normal samples that the network cannot reconstruct yet.
 
     The other parameters are those of ``AutoEncoder``.
 
@@ -176,7 +179,7 @@ class RobustDeepAutoEncoder(AutoEncoder):
     ----------
     sparse_ : (n, d) or (n, H, W, C) float32
         S of the training samples, in the units of X, for images those of pixels in [0, 1]. L_D is X − S.
-    threshold_ : float, that of each group
+    threshold_ : float, the threshold of each group
 
     References
     ----------
@@ -200,7 +203,7 @@ class RobustDeepAutoEncoder(AutoEncoder):
         return super().build(shape)
 
     def optimise(self, data, generator):
-        """Rounds of epochs on L_D and a proximal step for S."""
+        """Alternate between epochs on L_D and a proximal step for S."""
         optimizer = Adam(self.network_.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
         group = {"l1": 1, "columns": len(data), "rows": data[0].numel()}[self.penalty]
         self.threshold_ = float(self.regularization * data.std() * math.sqrt(group))
@@ -214,8 +217,8 @@ class RobustDeepAutoEncoder(AutoEncoder):
         for epochs in np.array_split(np.arange(self.epochs), self.n_rounds):
             history += self.run(step, data - sparse, generator, epochs=len(epochs))
             with torch.no_grad():
-                copies = torch.cat([self.reconstruction(batch) for batch in (data - sparse).split(1024)])
-            sparse = shrink(data - copies, self.threshold_, self.penalty)
+                reconstructed = torch.cat([self.reconstruction(batch) for batch in (data - sparse).split(1024)])
+            sparse = shrink(data - reconstructed, self.threshold_, self.penalty)
         as_input = sparse if sparse.ndim == 2 else sparse.permute(0, 2, 3, 1)
         self.sparse_ = as_input.cpu().numpy()
         return history

@@ -1,7 +1,8 @@
-"""Detectors that teach themselves on a task with free labels: which operation was done to this image?
+"""Self-supervised detectors for images: a classifier predicts which geometric operation was applied.
 
-A classifier that has learned to name the operation on normal images needs their content to do it: where is up, what
-is left. On an anomaly it is unsure, and that is the score.
+The labels need no annotation, because the operations are applied by the detector. To classify the operation, the
+network must learn features of the normal images, such as their orientation. On an anomaly its prediction is less
+certain, and this uncertainty is the score.
 """
 
 from __future__ import annotations
@@ -28,14 +29,14 @@ SMALLEST_SIDE = 8  # px
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class OperationClassifier(DeepDetector):
-    """What the two detectors share: a network that names the operation, trained by cross-entropy.
+    """Base class of the two detectors: a network that classifies the operation, trained by cross-entropy.
 
-    At each step every image of the batch is shown after ``views`` operations, drawn at random, instead of all K, each
-    after a small random affine map of its own: a few hundred images are soon known by heart, and an answer that is
-    remembered says nothing about new images.
+    At each step ``views`` random operations, not all K, are applied to every image of the batch. Each view also gets
+    a small random affine map. Without it the network would memorise a few hundred images, and its answers would not
+    generalise to new ones.
 
-    The network is small: four convolutions with batch normalisation, the maximum over all places (so it does not
-    matter where a feature is found), ``latent_dim`` features, and a linear layer to K logits.
+    The network has four convolutions with batch normalisation, the maximum over all positions, ``latent_dim``
+    features, and a linear layer to K logits. Because of the maximum, the position of a feature has no effect.
     """
 
     modalities = ("image",)
@@ -77,48 +78,48 @@ class OperationClassifier(DeepDetector):
         return functional.cross_entropy(self.logits(images), which)
 
     def log_probabilities(self, batch: Tensor) -> Tensor:
-        """log p(T_j | T_i(x)) of every operation i, (n, K, K): axis 1 is the operation done, axis 2 the answer."""
+        """log p(T_j | T_i(x)), (n, K, K): axis 1 is the applied operation i, axis 2 the predicted operation j."""
         answers = [self.logits(transform(batch, grid)) for grid in self.network_.grids]
         return torch.stack(answers, 1).log_softmax(2)
 
     def _check(self, X, *, reset):
         name, shape = type(self).__name__, np.shape(X)
         if len(shape) != 4:
-            raise DetectorError(f"{name} turns and shifts images, uint8 (n, H, W, C); it got an array of {shape}.")
+            raise DetectorError(f"{name} needs images, uint8 of shape (n, H, W, C); got an array of shape {shape}.")
         if shape[1] != shape[2] or shape[1] < SMALLEST_SIDE:
             raise DetectorError(
-                f"{name} needs square images of at least {SMALLEST_SIDE} px a side (a quarter turn must fit on its "
-                f"image), got {shape[1]}×{shape[2]}: crop, pad or enlarge them."
+                f"{name} needs square images of at least {SMALLEST_SIDE} px per side, because it rotates them by "
+                f"90°; got {shape[1]}×{shape[2]}: crop, pad or enlarge them."
             )
         return super()._check(X, reset=reset)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class GeometricTransformations(OperationClassifier):
-    """Which of 72 flips, shifts and quarter turns was it? On anomalies the answer is unsure (Golan & El-Yaniv 2018).
+    """Classifier of 72 compositions of flips, shifts and quarter turns (Golan & El-Yaniv 2018).
 
-    With T_1 … T_K the operations and p(T_j | ·) the classifier's answer, the anomaly score is
+    With T_1 … T_K the operations and p(T_j | ·) the classifier's probabilities, the anomaly score is
 
     - ``score="simplified"``: −Σ_i log p(T_i | T_i(x));
-    - ``score="dirichlet"``: −Σ_i Σ_j (α_ij − 1) log p(T_j | T_i(x)), their equation 1 without its constants: the
-      answers after operation i on normal samples follow a Dirichlet distribution with parameters α_i, fitted to the
-      training samples by Minka's fixed-point iteration. It also knows which confusions are normal.
+    - ``score="dirichlet"``: −Σ_i Σ_j (α_ij − 1) log p(T_j | T_i(x)), equation 1 of the paper without constants. The
+      probabilities after operation i on normal samples are modelled by a Dirichlet distribution with parameters α_i,
+      fitted to the training samples by Minka's fixed-point iteration. It includes frequent confusions of operations.
 
     Parameters
     ----------
     flip : bool, default=True
     shift : float in [0, 1), default=0.25
-        Of the side; 0 leaves translations out.
+        Translation as a share of the side; with 0 there are no translations.
     rotations : {1, 2, 4}, default=4
-        With the three defaults there are 72 operations; ``flip=False, shift=0`` leaves the four quarter turns.
+        The three defaults give 72 operations; ``flip=False, shift=0`` gives only the four quarter turns.
     score : {"simplified", "dirichlet"}, default="simplified"
     latent_dim, width : int, defaults 64 and 8
         Features before the last layer; channels after the first convolution.
     views : int, default=4
         Operations drawn for each image at each step.
     jitter : float, default=0.1
-        Each view is first moved by a small affine map: entries of its 2×2 matrix differ from the identity, and its
-        translation from 0, by at most this; 2 is the side of the image. 0 for none.
+        Size of the random affine map of each view. The entries of its 2×2 matrix differ from the identity, and its
+        translation from 0, by at most this value; the side of the image has length 2. With 0 there is no such map.
 
     The other parameters are those of ``DeepDetector``; the default of epochs is 300, of learning_rate 3e-3.
 
@@ -148,19 +149,20 @@ class GeometricTransformations(OperationClassifier):
     def operations(self, side):
         if self.rotations not in (1, 2, 4) or not 0 <= self.shift < 1:
             raise DetectorError(
-                f"rotations is {self.rotations!r}, shift {self.shift!r}; give 1, 2 or 4, and a share in [0, 1)."
+                f"rotations is {self.rotations!r}, shift {self.shift!r}; give 1, 2 or 4 rotations, and a "
+                "shift in [0, 1)."
             )
         if self.score not in ("simplified", "dirichlet"):
             raise DetectorError(f"score is {self.score!r}; choose 'simplified' or 'dirichlet'.")
         grids = regular_affine(side, flip=self.flip, shift=self.shift, rotations=self.rotations)
         if len(grids) == 1:
-            raise DetectorError("only the identity is left: nothing to tell apart. Allow flips, shifts or rotations.")
+            raise DetectorError("the identity is the only operation: allow flips, shifts or rotations.")
         return grids
 
     def build(self, shape):
         network = super().build(shape)
         k = len(network.grids)
-        network.register_buffer("alpha", torch.eye(k, dtype=torch.float64) + 1)  # unless fitted, the simplified score
+        network.register_buffer("alpha", torch.eye(k, dtype=torch.float64) + 1)  # the simplified score
         return network
 
     def optimise(self, data, generator):
@@ -189,7 +191,7 @@ def fit_dirichlet(mean_log: Tensor, *, iterations: int = 500, tolerance: float =
     mean_log : (m, k) float64
         Mean over the observations of log p, the sufficient statistic; one row for each of m distributions.
     iterations, tolerance
-        At most so many; it stops when no α changes by more than this share.
+        Largest number of iterations; the iteration stops when no α changes by more than this share.
     """
     alpha = mean_log.exp() / mean_log.exp().sum(1, keepdim=True) * mean_log.shape[1]
     for _ in range(iterations):
@@ -206,11 +208,11 @@ def fit_dirichlet(mean_log: Tensor, *, iterations: int = 500, tolerance: float =
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class E3Outlier(OperationClassifier):
-    """Sorts out unlabelled, contaminated images by how sure a self-taught classifier is of them (Wang et al. 2019).
+    """Detector of outliers in unlabelled, contaminated images by a self-supervised classifier (Wang et al. 2019).
 
-    Trained on inliers and outliers together, the network follows the many inliers first ("inlier priority"), so that
-    the few outliers keep vague answers. With P^(t)(x^(y)) the probability of operation t after operation y was done,
-    the anomaly score is minus the mean over y of
+    The network is trained on inliers and outliers together. Because the inliers are many, the gradients fit them
+    first ("inlier priority"), and the predictions for the few outliers stay uncertain. With P^(t)(x^(y)) the
+    probability of operation t after operation y was applied, the anomaly score is minus the mean over y of
 
     - ``score="PL"``: the probability of the right answer, P^(y)(x^(y));
     - ``score="MP"``: the largest probability, max_t P^(t)(x^(y));
@@ -221,11 +223,11 @@ class E3Outlier(OperationClassifier):
     sets : tuple of "regular", "irregular", "patches", default all three
         72 compositions of flips, shifts and quarter turns; 16 other rotations; 23 orders of the image's quarters.
     score : {"PL", "MP", "NE"}, default="PL"
-        The paper reports NE; with a short training of a small network PL is the surer of the three.
+        The paper reports NE. For a short training of a small network PL has the highest accuracy of the three.
     latent_dim, width, views, jitter : see ``GeometricTransformations``
 
     The other parameters are those of ``DeepDetector``; the default of epochs is 100, of batch_size 32, of
-    learning_rate 3e-3. ``fit`` takes the contaminated samples as they are.
+    learning_rate 3e-3. ``fit`` takes the contaminated samples without labels.
 
     Attributes
     ----------
@@ -244,7 +246,7 @@ class E3Outlier(OperationClassifier):
 
     Examples
     --------
-    Their baseline SSD-IF is an Isolation Forest on the learned features:
+    The paper's baseline SSD-IF is an Isolation Forest on the learned features:
 
     >>> from sklearn.ensemble import IsolationForest
     >>> from sklearn.pipeline import make_pipeline
@@ -268,7 +270,7 @@ class E3Outlier(OperationClassifier):
             raise DetectorError(f"score is {self.score!r}; choose 'PL', 'MP' or 'NE'.")
         if "patches" in self.sets and side % 2:
             raise DetectorError(
-                f"images of {side} px have no quarters to rearrange: crop or pad them to an even side."
+                f"images of {side} px cannot be divided into quarters: crop or pad them to an even side."
             )
         return torch.cat([makers[name](side) for name in self.sets])
 
@@ -281,22 +283,25 @@ class E3Outlier(OperationClassifier):
         return -(logp.exp() * logp).sum(2).mean(1)
 
     def transform(self, X) -> np.ndarray:
-        """The learned features of each image as it is, (n, latent_dim) float64; of several networks side by side."""
+        """Learned features of each image without operation, (n, latent_dim) float64; concatenated over networks."""
         check_is_fitted(self)
         if self.n_estimators > 1:
             return np.hstack([estimator.transform(X) for estimator in self.estimators_])
         return self._batches(lambda batch, generator: self.network_["encoder"](batch), self._check(X, reset=False))
 
     def gradients(self, X) -> np.ndarray:
-        """Gradient of each sample's loss by the weights of the last layer, (n, K, latent_dim) float64.
+        """Gradient of each sample's loss with respect to the weights of the last layer, (n, K, latent_dim) float64.
 
-        The loss is the mean cross-entropy over the K operations; with the probabilities P and the features h of
-        x^(y) its gradient is the mean over y of (P(x^(y)) − e_y) h(x^(y))ᵀ. Summed over a group of samples it is how
-        hard the group pulls: inlier priority says that the many inliers pull harder, and together (section 3.3).
+        The loss is the mean cross-entropy over the K operations. With the probabilities P and the features h of x^(y)
+        its gradient is the mean over y of (P(x^(y)) − e_y) h(x^(y))ᵀ. The sum over a group of samples is the
+        influence of the group on an update. By inlier priority the inliers have the larger influence (section 3.3).
         """
         check_is_fitted(self)
         if self.n_estimators > 1:
-            raise DetectorError("each of several networks has gradients of its own: ask one of estimators_.")
+            raise DetectorError(
+                f"n_estimators is {self.n_estimators}: each network has its own gradients; call the method of one of "
+                "estimators_."
+            )
 
         def mean_outer(batch, generator):
             total = torch.zeros(len(batch), *self.network_["head"].weight.shape, device=batch.device)

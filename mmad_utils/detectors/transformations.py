@@ -1,8 +1,8 @@
-"""Geometric operations on square images, each written down as where every pixel comes from.
+"""Geometric operations on square images, each stored as the input position of every output pixel.
 
-An operation is a sampling grid of (side, side, 2) positions (x, y) in [-1, 1]: the output pixel takes the input's
-value there, interpolated linearly; beyond the edge the image is mirrored, so that no operation leaves a black rim
-that would give it away. A set of K operations is one tensor (K, side, side, 2), its order the numbers of the classes.
+An operation is a sampling grid of (side, side, 2) positions (x, y) in [-1, 1]. An output pixel has the input's value
+at its position, by bilinear interpolation. Beyond the edge the image is mirrored, because a black border would reveal
+the operation to the classifier. A set of K operations is a tensor (K, side, side, 2); its index is the class label.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ def transform(images: Tensor, grids: Tensor) -> Tensor:
 
 
 def regular_affine(side: int, *, flip: bool = True, shift: float = 0.25, rotations: int = 4) -> Tensor:
-    """Compositions of a mirror image, a translation and a rotation, in this order; the first is the identity.
+    """Compositions of a reflection, a translation and a rotation, in this order; the first is the identity.
 
     Parameters
     ----------
     side : int, pixels
     flip : bool
-        With and without mirroring left to right.
+        Whether to include reflections from left to right.
     shift : float in [0, 1)
-        By -shift, 0 and +shift of the side, rounded to pixels, along each axis; 0 for no translation.
+        Translations by -shift, 0 and +shift of the side, rounded to pixels, along each axis; 0 for no translation.
     rotations : {1, 2, 4}
-        None, by half turns, by quarter turns, counter-clockwise.
+        No rotation, half turns, or quarter turns, counter-clockwise.
 
     Returns
     -------
@@ -44,14 +44,14 @@ def regular_affine(side: int, *, flip: bool = True, shift: float = 0.25, rotatio
     ----------
     I. Golan, R. El-Yaniv (2018), Deep anomaly detection using geometric transformations, section 4.
     """
-    step = 2 * round(shift * side) / side  # the image is 2 wide in these coordinates
+    step = 2 * round(shift * side) / side  # in these coordinates the image has width 2
     shifts = (0.0, -step, step) if step else (0.0,)
     choices = itertools.product((False, True) if flip else (False,), shifts, shifts, range(rotations))
     return torch.stack([_affine(side, f, x, y, 360 * r / rotations) for f, x, y, r in choices])
 
 
 def irregular_affine(side: int, *, steps: int = 12) -> Tensor:
-    """Rotations by multiples of 360/steps degrees that are no quarter turns, plain and mirrored; 16 by default.
+    """Rotations by multiples of 360/steps degrees except quarter turns, with and without reflection; 16 by default.
 
     References
     ----------
@@ -63,7 +63,7 @@ def irregular_affine(side: int, *, steps: int = 12) -> Tensor:
 
 
 def rearranged_patches(side: int) -> Tensor:
-    """The quarters of the image in every order but their own, (23, side, side, 2); of Wang et al., as above."""
+    """The quarters of the image in all orders except the original one, (23, side, side, 2) (Wang et al. 2019)."""
     half = side // 2
     quarters = _centres(side)[: 2 * half, : 2 * half].unflatten(0, (2, half)).unflatten(2, (2, half)).transpose(1, 2)
     pieces = quarters.flatten(0, 1)  # (4, half, half, 2)
@@ -79,7 +79,7 @@ def _centres(side: int) -> Tensor:
 
 
 def _affine(side: int, flip: bool, right: float, down: float, degrees: float) -> Tensor:
-    """Mirror, move, turn counter-clockwise: looked up backwards, from the output's pixel to the input's."""
+    """Reflect, translate and rotate counter-clockwise; the grid is the inverse map, from output to input pixels."""
     cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     x, y = _centres(side).unbind(-1)
     x, y = cos * x - sin * y - right, sin * x + cos * y - down

@@ -1,7 +1,7 @@
-"""Alignment of unpaired modalities: maps that bring their latents to one distribution.
+"""Alignment of unpaired modalities: maps after which their latents have similar distributions.
 
-An alignment is one affine map z ↦ zA_m + b_m a modality, whatever the objective by which it is found. So it stays
-invertible in the eye of the reader: a distance after it can still be divided among the features before it.
+An alignment has one affine map z ↦ zA_m + b_m per modality; the classes differ in the objective of the map. Because
+the maps are affine, a distance between aligned latents can be divided among the features before the map.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Latents = dict[str, np.ndarray]
 
 
 class MomentMatching(Stateful, BaseEstimator):
-    """Every modality to mean 0 and covariance I, by its own mean and the root of its own covariance; in closed form.
+    """Closed-form alignment: every modality is whitened, so that its latents have mean 0 and covariance I.
 
     Attributes
     ----------
@@ -34,8 +34,8 @@ class MomentMatching(Stateful, BaseEstimator):
 
     References
     ----------
-    B. Sun, K. Saenko (2016), Deep CORAL: correlation alignment for deep domain adaptation: second moments. Here both
-    sides are brought to a common one instead of one side to the other.
+    B. Sun, K. Saenko (2016), Deep CORAL: correlation alignment for deep domain adaptation: second moments. There one
+    domain is mapped to the other; here both are mapped to a common distribution.
     """
 
     matrices_: dict[str, np.ndarray]
@@ -48,7 +48,7 @@ class MomentMatching(Stateful, BaseEstimator):
             statistics = GaussianStatistics.of(rows)
             values, directions = np.linalg.eigh(statistics.covariance("ledoit_wolf"))
             if values[0] <= 0:
-                raise DetectorError(f"the {len(rows)} latents of modality {name!r} are all alike; give more samples.")
+                raise DetectorError(f"the {len(rows)} latents of modality {name!r} are all equal; give more samples.")
             self.matrices_[name] = (directions / np.sqrt(values)) @ directions.T
             self.offsets_[name] = -statistics.mean @ self.matrices_[name]
         return self
@@ -60,18 +60,18 @@ class MomentMatching(Stateful, BaseEstimator):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class _TrainedAlignment(MomentMatching, abc.ABC):
-    """What the trained ones share: maps that start at the identity of standardised latents, and balanced batches.
+    """Base class of the trained alignments: maps that are initially the identity, and balanced batches.
 
     Parameters
     ----------
     anchor : float >= 0, default=1.0
-        Weight of the mean squared change of the latents, which keeps the maps from forgetting what they map.
-    steps, batch_size, learning_rate : of Adam; ``batch_size`` is drawn from each modality alike
+        Weight of the mean squared change of the latents by the maps; it keeps the maps close to the identity.
+    steps, batch_size, learning_rate : of Adam; each modality gives ``batch_size`` samples per step
     random_state : int, RandomState or None, default=None
 
     Attributes
     ----------
-    history_ : list of dict, the mean of each term of the loss, a dict an epoch
+    history_ : list of dict, the mean of each term of the loss, one dict per epoch
     """
 
     anchor: float = 1.0
@@ -85,14 +85,14 @@ class _TrainedAlignment(MomentMatching, abc.ABC):
         """Scalar to minimise, from a batch of each modality, (b, d) each."""
 
     def helper(self, d: int, n_modalities: int) -> nn.Module:
-        """A network that is trained beside the maps, if any."""
+        """A network that is trained together with the maps, if any."""
         return nn.Identity()
 
     def fit(self, latents: Latents):
         n = max(len(rows) for rows in latents.values())
         d = next(iter(latents.values())).shape[1]
         means = {name: rows.mean(axis=0) for name, rows in latents.items()}
-        # One scale a modality keeps the shape of its cloud.
+        # One scale per modality keeps the proportions of its latents.
         scales = {name: float((rows - means[name]).std()) or 1.0 for name, rows in latents.items()}
         with seeded(self.random_state) as generator:
             data = []
@@ -126,17 +126,17 @@ class _TrainedAlignment(MomentMatching, abc.ABC):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class ContrastiveAlignment(_TrainedAlignment):
-    """Two noisy views of a sample close together, all other samples of all modalities away (NT-Xent).
+    """Contrastive alignment (NT-Xent): two noisy views of a sample attract, all other samples repel.
 
-    Contrastive learning aligns modalities through *pairs*: two views of one thing. Unpaired modalities have none, so
-    here both views come from one modality. That spreads the samples; nothing in it brings modalities together, and
-    the loss is better the easier they are told apart.
+    Contrastive learning aligns modalities by *pairs*, two views of one object. Unpaired modalities have no pairs, so
+    both views of a pair here come from one modality. The loss increases the distances between samples. It has no term
+    that aligns the modalities, and it is smaller when the modalities are well separated.
 
     Parameters
     ----------
     temperature : float > 0, default=0.2
     noise : float > 0, default=0.3
-        Standard deviation of the difference between the views, in units of the latents' own.
+        Standard deviation of the difference between the views, in units of the latents' standard deviation.
 
     References
     ----------
@@ -158,7 +158,7 @@ class ContrastiveAlignment(_TrainedAlignment):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class AdversarialAlignment(_TrainedAlignment):
-    """Maps against a discriminator that tells the modalities apart (gradient reversal).
+    """Adversarial alignment: the maps are trained against a discriminator of the modalities (gradient reversal).
 
     Parameters
     ----------

@@ -18,29 +18,29 @@ __all__ = ["CrossAttentionFusion", "contrastive_loss"]
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class CrossAttentionFusion(DeepFusion):
-    """Attention between the modalities, trained to tell matching parts from shuffled ones.
+    """Attention between the modalities, trained to separate matching parts from shuffled ones.
 
-    Each part becomes a token (a projection plus a learned vector that names its modality). In each layer a token
-    attends to the tokens of the *other* modalities and to a summary token, which attends to all; missing parts are
-    masked. The summary gives the logit that the parts do not belong together, which is the score.
+    Each part becomes a token: a projection plus a learned vector of its modality. In each layer a token attends to
+    the tokens of the *other* modalities and to a summary token, which attends to all. Missing parts are masked. The
+    score is computed from the summary token: the logit that the parts do not belong together.
 
-    The negatives are copies of the batch in which one part of each sample is replaced by that of another sample.
-    The loss is the binary cross-entropy, true and shuffled samples with equal weight, plus ``alignment`` times the
-    contrastive loss of the projections ("align before fuse"). Some shuffled samples match by chance; that limits the
-    certainty that can be learned, not the order.
+    In the negatives one part of each sample is replaced by that of another sample of the batch. The loss is the
+    binary cross-entropy, with equal weight of true and shuffled samples, plus ``alignment`` times the contrastive
+    loss of the projections ("align before fuse"). Some shuffled samples match at random. This limits the confidence
+    of the predictions, but not the ranking.
 
-    **The training rehearses the test** where an anomaly is a sample with a part of another sample. The kind
-    "mismatch" of ``paired_digits`` is made like the negatives, and its AUROC is no evidence for other anomalies.
+    **The training negatives resemble one kind of test anomaly**: a sample with a part of another sample. The kind
+    "mismatch" of ``paired_digits`` is made like the negatives, so its AUROC is no evidence for other anomalies.
 
     Parameters
     ----------
     width : int, default=64
-        Of the tokens; a multiple of ``heads``.
+        Width of the tokens; a multiple of ``heads``.
     heads, layers : int, default=4 and 2
     attention : bool, default=True
         False replaces the attention layers by a perceptron on the concatenated tokens, as an ablation.
     n_shuffled : int, default=2
-        Shuffled copies of each batch.
+        Number of shuffled versions of each batch.
     alignment : float, default=1.0
     temperature : float, default=0.2, of the contrastive loss
     dropout : float, default=0.2, of the input of the projections and in the layers
@@ -49,8 +49,8 @@ class CrossAttentionFusion(DeepFusion):
     Notes
     -----
     From the papers: attention layers with pre-norm (Vaswani et al., Xiong et al.), shuffled pairs as negatives
-    (Arandjelović and Zisserman), the contrastive loss before the fusion (Li et al.). Ours: attention masked to the
-    other modalities, shuffled tokens instead of shuffled inputs, and the logit as an anomaly score. On
+    (Arandjelović and Zisserman), the contrastive loss before the fusion (Li et al.). Of this project: attention
+    masked to the other modalities, shuffled tokens instead of shuffled inputs, and the logit as an anomaly score. On
     ``paired_digits`` the contrastive loss contributes most, and the attention contributes nothing beyond the spread
     of seeds: benchmarks/README.md, "Fusion of paired modalities".
 
@@ -79,7 +79,8 @@ class CrossAttentionFusion(DeepFusion):
         if self.width % self.heads or self.n_shuffled < 1 or self.temperature <= 0:
             raise DetectorError(
                 f"width {self.width!r}, heads {self.heads!r}, n_shuffled {self.n_shuffled!r}, temperature "
-                f"{self.temperature!r}; give a width that is a multiple of heads, at least 1, and above 0."
+                f"{self.temperature!r}; give a width that is a multiple of heads, n_shuffled of at least 1, and a "
+                "temperature above 0."
             )
         projections = (
             nn.Sequential(nn.Dropout(self.dropout), networks.mlp([d, self.width, self.width])) for d in self.widths_
@@ -99,7 +100,7 @@ class CrossAttentionFusion(DeepFusion):
         )
 
     def tokens(self, codes: list[Tensor]) -> Tensor:
-        """(n, m, width), before the names are added."""
+        """Projections, (n, m, width), before the vectors of the modalities are added."""
         return torch.stack([project(x) for project, x in zip(self.network_["projections"], codes)], dim=1)
 
     def logit(self, tokens: Tensor, present: Tensor) -> Tensor:
@@ -134,7 +135,7 @@ class CrossAttentionFusion(DeepFusion):
 
 
 def others_only(present: Tensor) -> Tensor:
-    """Which tokens, the summary and m parts, may attend to which: no part to itself, nobody to a missing part.
+    """Attention mask of the summary token and m parts: no part attends to itself, and none to a missing part.
 
     Parameters
     ----------
@@ -150,7 +151,7 @@ def others_only(present: Tensor) -> Tensor:
 
 
 def shuffled(tokens: Tensor, present: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """A copy in which one part of each sample is that of another sample.
+    """Replace one part of each sample by that of another sample.
 
     Parameters
     ----------
@@ -159,7 +160,7 @@ def shuffled(tokens: Tensor, present: Tensor, generator: torch.Generator) -> tup
 
     Returns
     -------
-    (n, m, d), and which samples now hold a foreign part beside one of their own, (n,) bool
+    (n, m, d), and whether a sample now has both a replaced part and one of its own, (n,) bool
     """
     n, m = present.shape
     others = (torch.arange(n) + torch.randint(1, max(n, 2), (n,), generator=generator)) % n
@@ -174,7 +175,8 @@ def shuffled(tokens: Tensor, present: Tensor, generator: torch.Generator) -> tup
 def contrastive_loss(tokens: Tensor, present: Tensor, temperature: float) -> Tensor:
     """InfoNCE between each two modalities, in both directions, over the samples that have both parts.
 
-    The mean of −log softmax_j(cos(t_ia, t_jb) / τ) at j = i: which of the other modality's parts belongs to this one?
+    The mean of −log softmax_j(cos(t_ia, t_jb) / τ) at j = i, the cross-entropy of finding the matching part of the
+    other modality in the batch.
 
     Parameters
     ----------

@@ -1,11 +1,11 @@
-"""The contract of detectors that judge several modalities: dicts in, dicts out.
+"""Base class of detectors of several modalities: inputs and outputs are dicts.
 
-``{"image": pictures, "tabular": rows}`` need not be pairs: each modality has its own samples, any number of them, and
-gets its own scores and its own threshold.
+The samples of ``{"image": images, "tabular": rows}`` need not be paired. Each modality has its own samples, in any
+number, its own scores and its own threshold.
 """
 
 # mypy: disable-error-code="override, index, assignment, attr-defined"
-# Dicts stand where the base has arrays.
+# Arguments and results are dicts, those of the base class are arrays.
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ __all__ = ["MultiModalDetector", "check_modalities"]
 
 
 def check_modalities(X, known=None, *, who: str) -> dict[str, Any]:
-    """``X`` as a dict of modalities that are not empty and, where ``known`` is given, are among those names.
+    """Check that ``X`` is a dict of modalities that are not empty and, where ``known`` is given, among those names.
 
-    What a modality holds (a table, pictures, texts) is for its encoder to check.
+    The content of a modality (a table, images, texts) is checked by its encoder.
 
     Raises
     ------
@@ -43,15 +43,15 @@ def check_modalities(X, known=None, *, who: str) -> dict[str, Any]:
             hint = f" Did you mean {near[0]!r}?" if near else ""
             raise DetectorError(f"{who}: unknown modality {name!r}.{hint} Known are {', '.join(map(repr, known))}.")
         if samples is None or isinstance(samples, str) or not hasattr(samples, "__len__") or len(samples) == 0:
-            raise DetectorError(f"{who}: modality {name!r} holds no samples; give some, or leave the name out.")
+            raise DetectorError(f"{who}: modality {name!r} holds no samples; give some, or remove the name.")
     return dict(X)
 
 
 class MultiModalDetector(Detector):
-    """Base of the detectors whose ``X`` is a dict of unpaired modalities.
+    """Base class of the detectors whose ``X`` is a dict of unpaired modalities.
 
-    A subclass defines ``_fit(X, y)`` and ``_score(X)``, which gets and returns dicts; ``known_modalities()`` are the
-    names that it can learn. After ``fit`` only the names seen there are known.
+    A subclass defines ``_fit(X, y)`` and ``_score(X)``, whose arguments and results are dicts. ``known_modalities()``
+    returns the names that ``fit`` accepts. After ``fit`` only the names of the training data are accepted.
 
     Attributes
     ----------

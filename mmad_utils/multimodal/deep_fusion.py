@@ -1,4 +1,4 @@
-"""Fusion by networks: what they share, and the shared latent space (product of experts)."""
+"""Fusion by networks: the base class, and a shared latent space by a product of experts."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from mmad_utils.training import DeepDetector, seeded
 
 __all__ = ["DeepFusion", "SharedLatentFusion"]
 
-LOG_VARIANCE = (-3.0, 6.0)  # of a column given the code; the codes have columns of mean variance 1
+LOG_VARIANCE = (-3.0, 6.0)  # bounds for a column given the latent code; columns have a mean variance of 1
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class DeepFusion(PairedDetector, DeepDetector):
-    """Base of the fusions that train a network; a variant defines ``build``, ``loss`` and ``batch_score``.
+    """Base class of the fusions that train a network; a subclass defines ``build``, ``loss`` and ``batch_score``.
 
-    A batch is the table of all codes, 0 where a part is missing, followed by one column a modality that says whether
-    its part is there; ``parts(batch)`` takes it apart. While training, ``drop(present)`` hides further parts at
-    random, so that the network learns to do without.
+    A batch is the table of all features, 0 where a part is missing, followed by one column per modality that is 1
+    where its part is present; ``parts(batch)`` splits it. In training ``drop(present)`` hides further parts at
+    random, so that the network is also trained on samples with missing parts.
 
-    A share of the training samples is held out, to learn what scores normal samples with each pattern of missing
-    parts get (see ``pattern_scales``) and where the threshold lies.
+    A share of the training samples is held out. Its scores give the mean and spread for each pattern of missing parts
+    (see ``pattern_scales``) and the threshold.
 
     Parameters
     ----------
@@ -54,12 +54,12 @@ class DeepFusion(PairedDetector, DeepDetector):
     held_out: float = 0.15
 
     def parts(self, batch: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Codes of each modality, (n, d_m), and which parts are there, (n, m) bool."""
+        """Features of each modality, (n, d_m), and which parts are present, (n, m) bool."""
         *codes, present = batch.split([*self.widths_, len(self.widths_)], dim=1)
         return list(codes), present > 0.5
 
     def drop(self, present: Tensor, generator: torch.Generator) -> Tensor:
-        """(n, m) bool with further parts hidden, at least one of each row left."""
+        """(n, m) bool with further parts hidden; at least one part of each row remains."""
         hidden = torch.rand(present.shape, generator=generator).to(present.device) < self.drop_rate
         left = present & ~hidden
         return torch.where(left.any(dim=1, keepdim=True), left, present)
@@ -74,8 +74,8 @@ class DeepFusion(PairedDetector, DeepDetector):
     def _fit(self, X, y):
         if not 0 <= self.drop_rate < 1 or not 0 < self.held_out <= 0.5:
             raise DetectorError(
-                f"{type(self).__name__}: drop_rate is {self.drop_rate!r} and held_out {self.held_out!r}; give shares "
-                "in [0, 1) and in (0, 0.5]."
+                f"{type(self).__name__}: drop_rate is {self.drop_rate!r} and held_out {self.held_out!r}; give a "
+                "drop_rate in [0, 1) and held_out in (0, 0.5]."
             )
         self._fit_encoders(X)
         self.widths_ = tuple(len(center) for center in self.code_means_.values())
@@ -91,7 +91,7 @@ class DeepFusion(PairedDetector, DeepDetector):
         if min(parts) < 2:
             raise DetectorError(
                 f"{type(self).__name__}: {len(training)} of {len(table)} samples are trained on, and their "
-                f"modalities have {parts} parts; give samples until each has two or more."
+                f"modalities have {parts} parts; give more samples, so that each modality has at least two parts."
             )
         super()._fit(table[training], y)
         self.pattern_scales_ = self._pattern_scales(table[calibration])
@@ -109,7 +109,7 @@ class DeepFusion(PairedDetector, DeepDetector):
         return pattern_scales(raw)
 
     def _training_scores(self, X):
-        """Of the held-out samples, where there is one network: the threshold then keeps its promise."""
+        """Scores of the held-out samples, for one network: the threshold then has its nominal false-alarm rate."""
         if self.n_estimators > 1:
             return self._score(X)
         return self._calibration_scores
@@ -124,21 +124,22 @@ class DeepFusion(PairedDetector, DeepDetector):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class SharedLatentFusion(DeepFusion):
-    """A multimodal variational autoencoder: one code for all parts, from any of them.
+    """A multimodal variational autoencoder: one latent code for all parts, inferred from any subset of them.
 
-    Each modality has an encoder that gives an expert N(μ_m, diag(σ_m²)) on the code z, and a decoder. The posterior
-    given some parts is the product of their experts and of the prior N(0, I): precisions add, and a missing part
-    is a missing factor. The loss is the sum, over all parts together, each part alone and one random subset, of
+    Each modality has an encoder that gives an expert N(μ_m, diag(σ_m²)) for the latent code z, and a decoder. The
+    posterior given some parts is the product of their experts and of the prior N(0, I): precisions add, and the
+    factor of a missing part is left out. The loss is a sum over subsets: all parts, each part alone, and one random
+    subset. Its terms are
 
         E_z[Σ_m −log p(x_m | z)] + β KL(q(z | subset) ‖ N(0, I)),    x_m | z ~ N(g_m(z), diag(v_m)), v_m learned,
 
     with m over *all* parts of the sample. For β = 1 each term is a bound on −log p(all parts), whatever the subset
-    (Sutter et al.). In Wu and Goodman's loss the sum is over the parts of the subset only, and the code of a caption
-    need not predict the image.
+    (Sutter et al.). In Wu and Goodman's loss the sum is over the parts of the subset only, so the latent code of a
+    text is not trained to predict the image.
 
     The score is the negative log-likelihood of each part given the others: Σ_m −log p(x_m | z̄), z̄ the mean of the
-    posterior without part m (with only one part, its own posterior). No negatives are used: training rehearses no
-    kind of anomaly.
+    posterior without part m (with only one part, its own posterior). Training uses no negatives, so no kind of
+    anomaly is simulated.
 
     Parameters
     ----------
@@ -146,15 +147,15 @@ class SharedLatentFusion(DeepFusion):
     hidden : int, default=64
     beta : float, default=1.0
     scoring : {"cross", "reconstruction"}, default="cross"
-        "reconstruction" takes one z̄ for all, the mean of the posterior given all parts, part m among them.
+        "reconstruction" uses one z̄ for all parts, the mean of the posterior given all parts, including part m.
     subsets : bool, default=True
-        False trains on the bound of all parts together only, as an ablation: no part learns to predict another.
+        False trains on the bound of all parts together only, as an ablation: no part is trained to predict another.
     The other parameters are those of ``DeepFusion``.
 
     Notes
     -----
-    From the papers: the product of experts, the bounds of the subsets. Ours: the score, and the Gaussian decoders on
-    the columns that the encoders give. Ablations, AUROC on the anomaly kinds of ``paired_digits``:
+    From the papers: the product of experts, the bounds of the subsets. Of this project: the score, and the Gaussian
+    decoders of the encoders' features. Ablations, AUROC on the anomaly kinds of ``paired_digits``:
     benchmarks/README.md, "Fusion of paired modalities".
 
     References
@@ -219,7 +220,7 @@ class SharedLatentFusion(DeepFusion):
         return total
 
     def batch_score(self, batch, generator):
-        """By ``scoring``: how unlikely each part is given the others, or given all."""
+        """Negative log-likelihood of each part given the others, or given all parts, by ``scoring``."""
         codes, present = self.parts(batch)
         mean, log_variance = self.experts(codes)
         if self.scoring == "reconstruction":
@@ -236,7 +237,7 @@ class SharedLatentFusion(DeepFusion):
 
 
 def product_of_experts(mean: Tensor, log_variance: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
-    """Product of N(0, I) and of the experts that are there: precisions add, means are weighted by them.
+    """Product of N(0, I) and of the experts of the present parts: precisions add, and weight the means.
 
     Parameters
     ----------

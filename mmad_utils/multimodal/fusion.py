@@ -1,4 +1,4 @@
-"""Early and late fusion of paired modalities: before any judgement, and after all of them."""
+"""Early fusion of the features of paired modalities, and late fusion of their scores."""
 
 from __future__ import annotations
 
@@ -31,22 +31,22 @@ __all__ = ["EarlyFusion", "LateFusion"]
 
 @dataclass(eq=False, repr=False)
 class EarlyFusion(PairedDetector):
-    """Concatenate what the encoders give, and let one detector judge the whole row.
+    """Concatenates the features of all modalities and scores the rows by one detector.
 
-    Parts that are missing are filled in by their conditional mean under one Gaussian of all columns, and the score is
-    standardised by what normal training rows get that lack the same parts (cross-fitted). No negatives are used:
-    training rehearses no kind of anomaly.
+    Missing parts are imputed by their conditional mean under one Gaussian of all columns. The score is standardised
+    by the cross-fitted scores of normal training rows with the same missing parts. Training uses no negatives, so no
+    kind of anomaly is simulated.
 
     Parameters
     ----------
     detector : estimator with ``fit`` and ``score_samples``, default None
-        None is a GaussianAnomalyScorer: with it the relations between the modalities count as far as they are linear.
+        None is a GaussianAnomalyScorer, which models the linear relations between the modalities.
     encoders : dict of name -> transformer, default None (see ``PairedDetector``)
     folds : int, default=5
-        Of the cross-fitting.
+        Folds of the cross-fitting.
     contamination : float in (0, 0.5], default=0.05
     random_state : int, RandomState or None, default=None
-        Of the folds.
+        Seed of the folds.
 
     Attributes
     ----------
@@ -84,7 +84,7 @@ class EarlyFusion(PairedDetector):
         return GaussianAnomalyScorer() if self.detector is None else self.detector
 
     def _training_scores(self, X):
-        """Cross-fitted: the threshold then keeps its share of new normal samples, too."""
+        """Cross-fitted scores: the threshold then has its nominal false-alarm rate for new normal samples."""
         return self._held_out
 
     def _score(self, X):
@@ -94,12 +94,12 @@ class EarlyFusion(PairedDetector):
         return standardised(raw, present_parts(parts), self.pattern_scales_)
 
     def _hidden(self, rows, parts, gone):
-        """A copy of the rows without the parts that are ``gone``, (m,) bool."""
+        """The rows with NaN for the parts that are ``gone``, (m,) bool."""
         widths = [codes.shape[1] for codes in parts.values()]
         return np.where(np.repeat(gone, widths), np.nan, rows)
 
     def _filled(self, rows):
-        """Conditional means in place of NaN: μ_g + Σ_gp Σ_pp⁻¹ (x_p − μ_p), gaps g, present columns p."""
+        """Impute NaN by conditional means μ_g + Σ_gp Σ_pp⁻¹ (x_p − μ_p), with gaps g and present columns p."""
         filled = rows - self.mean_
         gaps = np.isnan(filled)
         for gone in np.unique(gaps, axis=0):
@@ -113,41 +113,41 @@ class EarlyFusion(PairedDetector):
 
 @dataclass(eq=False, repr=False)
 class LateFusion(PairedDetector):
-    """A detector for each modality, and a rule that joins their verdicts.
+    """One detector per modality, and a rule that combines their scores.
 
-    The scores of different detectors have different units. Each is first turned into a conformal p-value, its rank
-    among cross-fitted scores of the training samples: under normality all voices are then uniform in (0, 1]. With
-    e = −log p of the k voices that a sample has, the score is
+    The scores of different detectors have different units. Each is first converted to a conformal p-value, its rank
+    among cross-fitted scores of the training samples. For normal samples all p-values are then uniform in (0, 1].
+    With e = −log p of the k detectors that score a sample, the score is
 
     - "sum": Fisher's −log P(χ²_2k > 2 Σ e); "mean": Σ e / k; "weighted": Σ w e / Σ w;
     - "max": −log(1 − (1 − min p)^k), the smallest of k p-values;
-    - "vote": the share of the voices with p ≤ ``alpha``.
+    - "vote": the share of the detectors with p ≤ ``alpha``.
 
-    A rule over separate verdicts cannot see an anomaly that is in no part alone; ``joint`` adds the voice of a
-    detector that looks at all parts.
+    A rule over separate scores cannot find an anomaly whose parts are each normal; ``joint`` adds the score of a
+    detector of all parts together.
 
     Parameters
     ----------
     rule : {"sum", "mean", "max", "weighted", "vote"}, default="sum"
     detector : estimator, dict of name -> estimator, or None
         None is a GaussianAnomalyScorer for each modality.
-    weights : dict of name -> float > 0, for "weighted"; the joint voice is called "joint"
+    weights : dict of name -> float > 0, for "weighted"; the name of the joint detector is "joint"
     joint : PairedDetector or None, default=None
-        Scores the samples with at least two parts. CrossAttentionFusion and GraphFusion rehearse exchanged parts in
-        training; see there.
+        Scores the samples with at least two parts. CrossAttentionFusion and GraphFusion are trained on exchanged
+        parts; see there.
     alpha : float in (0, 1), default=0.05, for "vote"
     encoders : dict of name -> transformer, default None (see ``PairedDetector``)
     folds : int, default=5
-        Of the cross-fitting; encoders of the single modalities are fitted once, on all training samples.
+        Folds of the cross-fitting; encoders of the single modalities are fitted once, on all training samples.
     contamination : float in (0, 0.5], default=0.05
     random_state : int, RandomState or None, default=None
-        Of the folds.
+        Seed of the folds.
 
     Attributes
     ----------
     detectors_ : dict of name -> fitted detector
     joint_ : the fitted joint detector, or None
-    calibration_ : dict of voice -> (n,) float64, sorted cross-fitted scores
+    calibration_ : dict of detector name -> (n,) float64, sorted cross-fitted scores
 
     References
     ----------
@@ -168,7 +168,7 @@ class LateFusion(PairedDetector):
     random_state: int | np.random.RandomState | None = None
 
     def p_values(self, X) -> dict[str, np.ndarray]:
-        """Conformal p-value of each voice, (n,) float64 in (0, 1], NaN where it has nothing to say."""
+        """Conformal p-value of each detector, (n,) float64 in (0, 1], NaN where its parts are missing."""
         return self._p_values(self._voices(self._check(X, reset=False)))
 
     def _fit(self, X, y):
@@ -205,14 +205,14 @@ class LateFusion(PairedDetector):
         if self.rule == "weighted" and (set(weights) != set(voices) or min(weights.values()) <= 0):
             raise DetectorError(f"LateFusion: weights are {weights}; give a number above 0 for each of {voices}.")
         if not 0 < self.alpha < 1:
-            raise DetectorError(f"LateFusion: alpha is {self.alpha!r}; it must lie in (0, 1).")
+            raise DetectorError(f"LateFusion: alpha is {self.alpha!r}; give a level in (0, 1).")
 
     def _detector(self, name):
         detector = self.detector.get(name) if isinstance(self.detector, Mapping) else self.detector
         return GaussianAnomalyScorer() if detector is None else detector
 
     def _training_scores(self, X):
-        """Cross-fitted: the threshold then keeps its share of new normal samples, too."""
+        """Cross-fitted scores: the threshold then has its nominal false-alarm rate for new normal samples."""
         return self._joined(self._p_values(self._held_out))
 
     def _voices(self, X):

@@ -1,4 +1,4 @@
-"""Fusion on a graph: parts are nodes, and whether two parts belong together is predicted as a link."""
+"""Fusion on a graph: parts are nodes, and link prediction decides whether two parts belong together."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["GraphFusion"]
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class GraphFusion(DeepFusion):
-    """Message passing over samples and modalities; the score is how unlikely the links of a sample are.
+    """Message passing over samples and modalities; the score is high if the links of a sample are unlikely.
 
     Every part (i, m) is a node. Edges join the parts of one sample, and each part with those of the ``n_neighbors``
     training samples that are nearest to it in its own modality, N_m(i). Two rounds of messages (mean aggregation, as
@@ -29,17 +29,17 @@ class GraphFusion(DeepFusion):
 
         h_im = MLP_m(x_im),    g_im = U h_im + V mean_{j ∈ N_m(i)} mean_{m' ≠ m} h_jm'.
 
-    The second sum follows two edges: from an image to a similar image, and from there to the other parts of that
-    sample. A link between two parts of a sample has the logit cos(g_im, g_im') / τ; training tells true links from
-    those between parts of different samples of the batch (InfoNCE in both directions). The score is the mean of
-    1 − cos over the links of the sample.
+    The second sum follows two edges: from an image to a similar image, and then to the other parts of that sample. A
+    link between two parts of a sample has the logit cos(g_im, g_im') / τ. Training separates true links from links
+    between parts of different samples of the batch (InfoNCE in both directions). The score is the mean of 1 − cos
+    over the links of the sample.
 
-    **The training rehearses the test** where an anomaly is a sample with a part of another sample: its links are
-    those of the negatives. The kind "mismatch" of ``paired_digits`` is made in this way, and so are the single links
-    of every other cross-modal anomaly whose parts are each normal.
+    **The training negatives resemble one kind of test anomaly**: a sample with a part of another sample. The kind
+    "mismatch" of ``paired_digits`` is made in this way, and so are the single links of every other cross-modal
+    anomaly whose parts are each normal.
 
-    With ``n_neighbors=0`` there are no edges between samples, only a joint latent space learned by contrast, as in
-    CLIP.
+    With ``n_neighbors=0`` there are no edges between samples, and the model is a joint latent space with a
+    contrastive loss, as in CLIP.
 
     Parameters
     ----------
@@ -52,15 +52,15 @@ class GraphFusion(DeepFusion):
 
     Attributes
     ----------
-    bank_ : (n, sum of widths + m) float64, the training samples that neighbours are sought among
+    bank_ : (n, sum of widths + m) float64, the training samples in which neighbours are searched
 
     Notes
     -----
-    The messages are a gather and a mean, so that no library for graphs is needed.
+    The messages are an indexing operation and a mean, so no graph library is needed.
 
-    From the papers: mean aggregation (Hamilton et al.), the symmetric contrastive loss (Radford et al.). Ours: the
-    graph of parts, and 1 − cos as an anomaly score. On ``paired_digits`` the edges between samples contribute nothing
-    beyond the spread of seeds: benchmarks/README.md, "Fusion of paired modalities".
+    From the papers: mean aggregation (Hamilton et al.), the symmetric contrastive loss (Radford et al.). Of this
+    project: the graph of parts, and 1 − cos as an anomaly score. On ``paired_digits`` the edges between samples
+    contribute nothing beyond the spread of seeds: benchmarks/README.md, "Fusion of paired modalities".
 
     References
     ----------
@@ -82,7 +82,8 @@ class GraphFusion(DeepFusion):
         m = len(self.widths_)
         if self.n_neighbors < 0 or self.temperature <= 0:
             raise DetectorError(
-                f"n_neighbors is {self.n_neighbors!r} and temperature {self.temperature!r}; give >= 0 and > 0."
+                f"n_neighbors is {self.n_neighbors!r} and temperature {self.temperature!r}; give n_neighbors >= 0 "
+                "and temperature > 0."
             )
         return nn.ModuleDict(
             {
@@ -96,12 +97,12 @@ class GraphFusion(DeepFusion):
         )
 
     def optimise(self, data, generator):
-        """Find the neighbours of the training samples among the others, then train as always."""
+        """Find the neighbours of each training sample among the others, then train the network."""
         self.bank_ = data.double().cpu().numpy()
         return super().optimise(self._linked(data, itself=True), generator)
 
     def _linked(self, batch: Tensor, itself: bool = False) -> Tensor:
-        """The batch with the numbers of its neighbours in the bank, (n, ... + m k)."""
+        """The batch with the row numbers of its neighbours in the bank, (n, ... + m k)."""
         k = min(self.n_neighbors, len(self.bank_) - 1)
         if k == 0:
             return batch
@@ -112,7 +113,7 @@ class GraphFusion(DeepFusion):
             wanted = min(k + itself, len(members))
             search = NearestNeighbors(n_neighbors=wanted).fit(bank[i].numpy()[members])
             found = members[search.kneighbors(x.cpu().numpy(), return_distance=False)]
-            if itself:  # a sample is nearest to itself; its own parts would be told who they are
+            if itself:  # a sample must not be its own neighbour: that would reveal its parts
                 rows = np.arange(len(found))[:, None]
                 others = np.argsort(found == rows, axis=1, kind="stable")[:, : max(wanted - 1, 1)]
                 found = np.take_along_axis(found, others, axis=1)
@@ -127,7 +128,7 @@ class GraphFusion(DeepFusion):
         g = [own(x) for own, x in zip(self.network_["own"], h)]
         if linked.shape[1] > sum(self.widths_) + m:
             neighbours = linked[:, sum(self.widths_) + m :].long().reshape(len(linked), m, -1)
-            bank, there = self.parts(torch.tensor(self.bank_).to(linked))  # a copy: aligned, so equal to the bit
+            bank, there = self.parts(torch.tensor(self.bank_).to(linked))  # aligned: bitwise equal results
             states = torch.stack([network(x) for network, x in zip(self.network_["nodes"], bank)], dim=1)  # (N, m, h)
             for i in range(m):
                 others = there.clone()
@@ -144,7 +145,7 @@ class GraphFusion(DeepFusion):
         return contrastive_loss(self.nodes(batch), present, self.temperature)
 
     def batch_score(self, batch, generator):
-        """Mean of 1 − cos over the links between the parts that are there; 0 where there is only one part."""
+        """Mean of 1 − cos over the links between the present parts; 0 if there is only one part."""
         _, present = self.parts(batch)
         g = self.nodes(self._linked(batch))
         score, links = torch.zeros(len(batch)).to(batch), torch.zeros(len(batch)).to(batch)

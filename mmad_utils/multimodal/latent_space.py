@@ -1,4 +1,4 @@
-"""One space for the samples of several modalities: each has an encoder of its own, all have latents of one width."""
+"""A shared latent space: one encoder per modality, with latents of the same width for all."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ DEFAULT_ENCODERS: dict[str, type] = {
 
 
 def chosen_encoders(encoders: Mapping[str, Any] | None, names: Iterable[str]) -> dict[str, Any]:
-    """The given encoder of each of these modalities, or where none are given the default one."""
+    """The given encoder of each of these modalities, or the default encoder."""
     return {name: encoders[name] if encoders else DEFAULT_ENCODERS[name]() for name in names}
 
 
 class LatentSpace:
     """Encoders, and for each an affine map from its standardised features to ``latent_dim`` latents.
 
-    The map is a random matrix with orthonormal rows or columns. Where an encoder has fewer features than there are
-    latents it loses nothing: distances stay what they are. Where it has more, it is a random projection.
+    The map is a random matrix with orthonormal rows or columns. For an encoder with fewer features than latents the
+    map preserves distances. For one with more features it is a random projection.
 
     Parameters
     ----------
     encoders : dict of name -> object with ``fit(X)`` and ``transform(X) -> (n, d) float64``
-        Are copied, never changed. One whose ``random_state`` is None gets a seed.
+        They are cloned and not changed. One whose ``random_state`` is None gets a seed.
     latent_dim : int
     rng : numpy.random.RandomState
 
     Attributes
     ----------
-    encoders_ : dict, the fitted copies
+    encoders_ : dict, the fitted clones
     means_, scales_ : dict of name -> (d,), of the features of the normal samples
     projections_ : dict of name -> (d, latent_dim), orthonormal
 
@@ -67,7 +67,7 @@ class LatentSpace:
             self.encoders_[name] = encoder
 
     def fit(self, X: Mapping[str, Any]) -> LatentSpace:
-        """Fit the encoders and the maps of the modalities in ``X``; the other encoders are let go."""
+        """Fit the encoders and the maps of the modalities in ``X``; the other encoders are removed."""
         self.means_, self.scales_ = {}, {}
         self.encoders_ = {name: self.encoders_[name] for name in X}
         for name, samples in X.items():
@@ -84,7 +84,7 @@ class LatentSpace:
         return self
 
     def features(self, X: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        """What the encoders say, {name: (n, d)} float64."""
+        """Features of the encoders, {name: (n, d)} float64."""
         return {name: encode(self.encoders_[name].transform, samples, name) for name, samples in X.items()}
 
     def project(self, features: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -109,7 +109,7 @@ class LatentSpace:
 
 
 def encode(method, samples, name: str):
-    """``method(samples)`` of an encoder; what it refuses is said with the name of the modality."""
+    """Call ``method(samples)`` of an encoder; its errors name the modality."""
     try:
         return method(samples)
     except ValueError as error:

@@ -1,7 +1,7 @@
-"""What all fusions of paired modalities share: checks, encoders, and parts that are missing.
+"""Base class of all fusions of paired modalities: checks, encoders, and missing parts.
 
-``X`` is ``{"image": pictures, "text": texts, "series": series}``, n samples each, row by row the same thing. A part
-that is missing is None (or a row of NaN); a modality that is missing altogether is None.
+``X`` is ``{"image": images, "text": texts, "series": series}`` with n samples each; row i of every modality belongs
+to the same sample. A missing part is None (or a row of NaN). A modality without any part is None.
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ __all__ = ["PairedDetector"]
 
 
 class PairedDetector(Detector):
-    """Base of the detectors of paired modalities: checks, encoders, scales, missing parts.
+    """Base class of the detectors of paired modalities: checks, encoders, scales, missing parts.
 
-    A subclass has the parameter ``encoders``, a dict of name -> transformer with ``fit`` and ``transform``; None
+    A subclass has the parameter ``encoders``, a dict of name -> transformer with ``fit`` and ``transform``. None
     stands for a PixelEncoder of "image", a TextEncoder of "text" and a SeriesEncoder of "series". Its ``_fit`` begins
-    with ``_fit_encoders``. What a modality's encoder gives is centred and divided by one number, so that its columns
-    have mean variance 1: no modality is louder than another, and each keeps the proportions that its encoder chose.
+    with ``_fit_encoders``. The features of each modality are centred and divided by one number, so that the mean
+    variance of their columns is 1. All modalities then have the same scale, and the proportions of the columns of a
+    modality are unchanged.
 
     Attributes
     ----------
@@ -51,7 +52,7 @@ class PairedDetector(Detector):
             for name in X:
                 if name in learnable and name not in known:
                     raise DetectorError(
-                        f"{who}: modality {name!r} was absent at fit; fit again with it, or leave it out."
+                        f"{who}: modality {name!r} was absent in fit; fit again with it, or remove it."
                     )
             given = {name: samples for name, samples in X.items() if samples is not None}
             if X and not given:
@@ -61,19 +62,19 @@ class PairedDetector(Detector):
         missing = [name for name in known if name not in X and not reset]
         if missing:
             raise DetectorError(
-                f"{who}: modality {missing[0]!r} is not in the dict. If all of its parts are missing, say so: "
+                f"{who}: modality {missing[0]!r} is not in the dict. If all of its parts are missing, give "
                 f"{{{missing[0]!r}: None}}."
             )
         lengths = {name: len(samples) for name, samples in given.items()}
         n = max(lengths.values())
         if min(lengths.values()) < n:
-            raise DetectorError(f"{who}: paired modalities need as many samples each, not {lengths}.")
+            raise DetectorError(f"{who}: paired modalities need the same number of samples, not {lengths}.")
         if reset and len(given) < self.least_modalities:
             raise DetectorError(f"{who} needs at least {self.least_modalities} modalities, got {', '.join(given)}.")
         checked = {name: given.get(name, [None] * n) for name in known if name in (given if reset else X)}
         empty = np.flatnonzero(~np.any([present_rows(samples) for samples in checked.values()], axis=0))
         if empty.size:
-            raise DetectorError(f"{who}: all modalities of row {empty[0]} are missing; leave such rows out.")
+            raise DetectorError(f"{who}: all modalities of row {empty[0]} are missing; remove such rows.")
         return checked
 
     def _fit_encoders(self, X) -> None:
@@ -92,7 +93,7 @@ class PairedDetector(Detector):
             self.code_scales_[name] = float(np.sqrt(codes.var(axis=0).mean())) or 1.0
 
     def _encode(self, X) -> dict[str, np.ndarray]:
-        """Codes of each modality, (n, d) float64, with rows of NaN where the part is missing."""
+        """Features of each modality, (n, d) float64, with rows of NaN where the part is missing."""
         parts = {}
         for name, samples in X.items():
             present = present_rows(samples)
@@ -104,12 +105,12 @@ class PairedDetector(Detector):
 
 
 def default_encoders() -> dict[str, Any]:
-    """An encoder that needs no pretrained network for each modality that we know."""
+    """The default encoder of each modality; none needs a pretrained network."""
     return {"image": PixelEncoder(), "text": TextEncoder(), "series": SeriesEncoder()}
 
 
 def present_rows(samples) -> np.ndarray:
-    """Which samples are there, (n,) bool: not None, not NaN, not an array of NaN only."""
+    """Which samples are present, (n,) bool: not None, not NaN, not an array of NaN only."""
     if isinstance(samples, np.ndarray) and samples.dtype.kind == "f":
         return ~np.all(np.isnan(samples.reshape(len(samples), -1)), axis=1)
     if isinstance(samples, np.ndarray) and samples.dtype.kind != "O":
@@ -130,21 +131,22 @@ def patterns_of(n_modalities: int) -> np.ndarray:
 
 
 def pattern_index(present: np.ndarray) -> np.ndarray:
-    """The row of ``patterns_of`` that each row of (n, m) present parts is, (n,) int."""
+    """The row number in ``patterns_of`` of each row of (n, m) present parts, (n,) int."""
     return present @ (1 << np.arange(present.shape[1])[::-1]) - 1
 
 
 def pattern_scales(scores: np.ndarray) -> np.ndarray:
     """Mean and spread of the raw scores of normal samples for each pattern of missing parts, (p, 2).
 
-    A sample with one part has fewer ways to be strange than one with three, and its raw score is smaller. Samples of
-    different patterns can be compared once each is standardised by what normal samples with the same parts get.
+    The raw score of a sample with one part is smaller on average than that of one with three. The scores of samples
+    of different patterns are comparable after each is standardised by the scores of normal samples with the same
+    parts.
 
     Parameters
     ----------
     scores : (n, p) float64
-        Column p is the score with only the parts of pattern p left; NaN where the sample lacks one of them. A pattern
-        that fewer than 10 samples can show takes the values of all patterns together.
+        Column p is the score from the parts of pattern p only; NaN where the sample lacks one of them. A pattern with
+        fewer than 10 samples gets the values of all patterns together.
     """
     together = [np.nanmean(scores), np.nanstd(scores) or 1.0]
     columns = (column[np.isfinite(column)] for column in scores.T)
@@ -152,7 +154,7 @@ def pattern_scales(scores: np.ndarray) -> np.ndarray:
 
 
 def standardised(scores: np.ndarray, present: np.ndarray, scales: np.ndarray) -> np.ndarray:
-    """(n,) raw scores less the mean of their pattern, divided by its spread."""
+    """(n,) raw scores minus the mean of their pattern, divided by its spread."""
     mean, spread = scales[pattern_index(present)].T
     return (scores - mean) / spread
 

@@ -1,8 +1,8 @@
 """Scorers of a shared latent space.
 
-Any object with scikit-learn's ``fit`` and ``score_samples`` is one: ``GaussianAnomalyScorer`` (one Gaussian for all),
-``KNNDistance``, scikit-learn's ``KernelDensity``, ``IsolationForest`` or a pipeline. Here are three more: a mixture
-that knows which modality a training sample came from, a normalizing flow, and an energy-based model.
+Any object with scikit-learn's ``fit`` and ``score_samples`` is a scorer: ``GaussianAnomalyScorer`` (one Gaussian for
+all), ``KNNDistance``, scikit-learn's ``KernelDensity``, ``IsolationForest`` or a pipeline. This module adds three: a
+mixture with one component per modality, a normalizing flow, and an energy-based model.
 """
 
 # mypy: disable-error-code="override, index, assignment, attr-defined"
@@ -32,20 +32,21 @@ __all__ = ["EnergyModel", "FlowDensity", "ModalityMixture"]
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class ModalityMixture(MultiModalDetector):
-    """A mixture of Gaussians with one component a modality, p(z) = Σ_m w_m N(z; μ_m, Σ_m).
+    """A mixture of Gaussians with one component per modality, p(z) = Σ_m w_m N(z; μ_m, Σ_m).
 
-    The score of a sample is −log p(z) / (w_k N(μ_k; μ_k, Σ_k)), relative to the peak of its own modality's component:
-    half the squared Mahalanobis distance, unless another component explains the sample better. Without the peak the
-    score would hold the log-volume of a covariance of more dimensions than samples, which depends on the number of
-    samples, and scores of detectors fitted on parts of the data could not be compared.
+    The score of a sample of modality k is −log p(z) / (w_k N(μ_k; μ_k, Σ_k)), relative to the maximum of the
+    component of its own modality. It is half the squared Mahalanobis distance, unless another component has a higher
+    density at the sample. Without the division the score would contain the log-determinant of the covariance. With
+    more dimensions than samples this term depends on the number of samples, and scores of detectors fitted on parts
+    of the data would not be comparable.
 
-    A Gaussian mixture without the search for its components: who belongs to which is known. ``X`` is a dict of
-    latents of one width, {name: (n, d)}.
+    The components need not be estimated by expectation-maximisation, because the component of every training sample
+    is known. ``X`` is a dict of latents of one width, {name: (n, d)}.
 
     Parameters
     ----------
     weights : dict of name -> float or None, default=None
-        w_m, in any unit; None takes the shares of the samples.
+        w_m, up to a common factor; None takes the shares of the samples.
     covariance, regularization, half_life : see ``GaussianAnomalyScorer``
         By default the empirical covariance plus 0.3, in squared units of the latents, whose variance is about 1.
     contamination : float in (0, 0.5], default=0.05
@@ -65,7 +66,7 @@ class ModalityMixture(MultiModalDetector):
         return tuple(self.weights) if self.weights is not None else None
 
     def partial_fit(self, X, y=None):
-        """Learn from one more batch, {name: (n, d)}; a modality may be absent. The thresholds stay."""
+        """Update the components by a batch, {name: (n, d)}; a modality may be absent. Thresholds do not change."""
         check_is_fitted(self)
         for name, latents in self._check(X, reset=False).items():
             self.components_[name].partial_fit(latents)
@@ -105,10 +106,9 @@ class ModalityMixture(MultiModalDetector):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class FlowDensity(DeepDetector):
-    """A normalizing flow, −log p(z): an invertible network that turns the data into a standard Gaussian.
+    """A normalizing flow: −log p(z) by an invertible network that maps the data to a standard Gaussian.
 
-    In a space of many more dimensions than samples a flow has nothing to hold on to: put a ``PCA`` before it in a
-    pipeline.
+    With many more dimensions than samples a flow overfits: put a ``PCA`` before it in a pipeline.
 
     Parameters
     ----------
@@ -142,10 +142,10 @@ class FlowDensity(DeepDetector):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class EnergyModel(DeepDetector):
-    """An energy E(z) = −log q(z) − f(z): a Gaussian q, corrected by a network f.
+    """Energy-based model E(z) = −log q(z) − f(z): a Gaussian q, corrected by a network f.
 
-    f is trained to tell the data from samples of q, which makes q·exp(f) the density of the data (noise-contrastive
-    estimation). Untrained, f is 0 and the energy is that of the Gaussian.
+    f is trained to separate the data from samples of q; at the optimum q·exp(f) is the density of the data
+    (noise-contrastive estimation). Before training f is 0, and the energy is that of the Gaussian.
 
     Parameters
     ----------

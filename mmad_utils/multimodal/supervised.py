@@ -1,7 +1,7 @@
-"""With labels: a classifier on the shared latent space, alone or on top of the unsupervised detector."""
+"""Detectors trained with labels: a classifier on the shared latent space, alone or as a correction of a detector."""
 
 # mypy: disable-error-code="override, index, assignment, attr-defined"
-# Dicts stand where the base has arrays.
+# Arguments and results are dicts, those of the base class are arrays.
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ __all__ = ["HybridMultiModalAnomalyDetector", "SupervisedMultiModalAnomalyDetect
 def focal_loss(logits: Tensor, labels: Tensor, gamma: float) -> Tensor:
     """Mean of (1 − p)^γ · −log p, with p the probability of the true label; γ = 0 is the cross-entropy.
 
-    What is already right hardly counts, so that many easy normal samples do not drown a few anomalies.
+    Samples that are classified with high confidence have almost no weight, so that many easy normal samples do not
+    dominate a few anomalies.
 
     References
     ----------
@@ -41,7 +42,7 @@ def focal_loss(logits: Tensor, labels: Tensor, gamma: float) -> Tensor:
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class _HeadTrainer(NetworkState, MultiModalDetector):
-    """What the two detectors with labels share: a classification head, and how it is trained."""
+    """Base class of the two detectors with labels: a classification head and its training."""
 
     loss: str = "bce"
     gamma: float = 2.0
@@ -58,7 +59,7 @@ class _HeadTrainer(NetworkState, MultiModalDetector):
         if self.loss not in ("bce", "focal") or self.gamma < 0 or self.steps < 0:
             raise DetectorError(
                 f"loss is {self.loss!r}, gamma {self.gamma!r} and steps {self.steps!r}; give 'bce' or 'focal', and "
-                "numbers of at least 0."
+                "gamma and steps of at least 0."
             )
         gamma = self.gamma if self.loss == "focal" else 0.0
         self.history_ = []
@@ -98,7 +99,7 @@ class _HeadTrainer(NetworkState, MultiModalDetector):
             self.network_.eval()
 
     def _build(self, names) -> nn.ModuleDict:
-        """Branches that begin as the latent space, and a head that begins at 0."""
+        """Branches that are initially the maps of the latent space, and a head whose initial output is 0."""
         branches = {name: _Branch(self.space_, name) for name in names}
         last = nn.Linear(128, 1)
         nn.init.zeros_(last.weight)
@@ -107,18 +108,18 @@ class _HeadTrainer(NetworkState, MultiModalDetector):
         return nn.ModuleDict({"branches": nn.ModuleDict(branches), "head": head})
 
     def _inputs(self, samples, name: str) -> Tensor:
-        """What the branch takes: the encoder's inputs, or the features of one that cannot be trained."""
+        """Inputs of the branch: those of the encoder, or its features if it cannot be trained."""
         encoder = self.space_.encoders_[name]
         if hasattr(encoder, "module"):
             return encode(encoder.inputs, samples, name)
         return torch.from_numpy(self.space_.features({name: samples})[name]).float()
 
     def _prior(self, samples, name: str) -> np.ndarray:
-        """What is added to the logit of each sample; nothing here."""
+        """The term that is added to the logit of each sample; 0 in this class."""
         return np.zeros(len(samples))
 
     def _restraint(self, inputs: Mapping[str, Tensor], generator: torch.Generator) -> Tensor | float:
-        """What is added to the loss of each step; nothing here."""
+        """The term that is added to the loss of each step; 0 in this class."""
         return 0.0
 
     def _score(self, X):
@@ -141,29 +142,29 @@ class _HeadTrainer(NetworkState, MultiModalDetector):
 class SupervisedMultiModalAnomalyDetector(_HeadTrainer):
     """Encoder of each modality → shared latent space → one classification head, all trained on labels.
 
-    The head is Linear 128, ReLU, Dropout 0.2, Linear 1. Its logit is the score. Encoders that have a ``module`` are
-    trained with it, as copies, and so are the maps into the latent space. Every epoch shows as many samples of each
-    modality and, within it, of each class.
+    The head is Linear 128, ReLU, Dropout 0.2, Linear 1. Its logit is the score. Clones of the encoders that have a
+    ``module`` are trained with it, and so are the maps into the latent space. Every epoch has the same number of
+    samples of each modality and, within a modality, of each class.
 
     Parameters
     ----------
     encoders, latent_dim : see ``MultiModalAnomalyDetector``
     loss : {"bce", "focal"}, default="bce"
     gamma : float >= 0, default=2.0
-        Of the focal loss.
+        γ of the focal loss.
     steps : int, default=300
         Updates of the weights.
     batch_size : int, default=128
     learning_rate, encoder_learning_rate : float, default=1e-3 and 1e-4
-        Of Adam, for the head, and for the encoders and maps.
+        Learning rates of Adam, for the head, and for the encoders and maps.
     weight_decay : float, default=1e-3
     contamination : float in (0, 0.5], default=0.05
-        Share of the normal training samples above the threshold; ``calibrate`` on held-out ones promises more.
+        Share of the normal training samples above the threshold. ``calibrate`` on held-out samples gives a guarantee.
     random_state : int, RandomState or None, default=None
 
     Attributes
     ----------
-    network_ : torch.nn.ModuleDict of "branches" (a modality each) and "head"
+    network_ : torch.nn.ModuleDict of "branches" (one per modality) and "head"
     space_ : LatentSpace, fitted on the normal samples
     history_ : list of dict, the loss of each epoch
     """
@@ -186,7 +187,7 @@ class SupervisedMultiModalAnomalyDetector(_HeadTrainer):
         Raises
         ------
         DetectorError
-            Labels are missing, of another length, or not 0 and 1; a modality has not both classes.
+            Labels are missing, of another length, or not 0 and 1; or a modality has only one class.
         """
         return super().fit(X, y)
 
@@ -203,28 +204,29 @@ class SupervisedMultiModalAnomalyDetector(_HeadTrainer):
             if not 0 < given.sum() < len(given) - 1:
                 raise DetectorError(
                     f"modality {name!r} has {int((given == 0).sum())} normal samples and {int(given.sum())} "
-                    "anomalies; a classifier needs at least 2 and 1: label some, or use the hybrid detector."
+                    "anomalies; a classifier needs at least 2 and 1: label more, or use the hybrid detector."
                 )
         return labels
 
 
 @dataclass(eq=False, repr=False)
 class HybridMultiModalAnomalyDetector(_HeadTrainer):
-    """The unsupervised detector, corrected by a classifier that a few labelled anomalies train.
+    """The unsupervised detector, corrected by a classifier that is trained on a few labelled anomalies.
 
-    First ``MultiModalAnomalyDetector`` learns from the normal samples; the logarithm of its surprise is the logit to
-    begin with. Then a head that begins at 0 and the encoders are fine-tuned on the labels. Without any labelled
-    anomaly the order of the scores is that of the unsupervised detector; so it stays for a modality that has none.
+    First ``MultiModalAnomalyDetector`` is fitted to the normal samples; the logarithm of its score is the initial
+    logit. Then a head with the initial output 0 and the encoders are fine-tuned on the labels. Without labelled
+    anomalies the ranking is that of the unsupervised detector, also for a single modality without labels.
 
-    The head is held to 0 where no sample is. Otherwise it is free there, and after one label calls normal whatever
-    does not resemble that one anomaly, which is worse than no label.
+    The head is regularised to 0 where there is no sample. Without this term its output there is arbitrary. After
+    training on one labelled anomaly it then classifies all samples that differ from this anomaly as normal, which is
+    worse than training without labels.
 
     Parameters
     ----------
     detector : MultiModalAnomalyDetector
-        Is copied and fitted; a fitted one is taken as it is, with its encoders and latent space.
+        It is cloned and fitted. A fitted one is used unchanged, with its encoders and latent space.
     head_regularization : float >= 0, default=1.0
-        Weight of the head's mean square at differences of two latents, stretched by 1 to 3.
+        Weight of the head's mean squared output at differences of two latents, multiplied by a factor from 1 to 3.
     restraint : float
         Deprecated name of ``head_regularization``; will be removed in version 0.3.
     loss, gamma, steps, batch_size, learning_rate, encoder_learning_rate, weight_decay, contamination, random_state :
@@ -248,7 +250,7 @@ class HybridMultiModalAnomalyDetector(_HeadTrainer):
         return self.detector.known_modalities()
 
     def fit(self, X, y=None):
-        """Learn from normal samples and as many labelled anomalies as there are; ``y`` may leave out modalities."""
+        """Learn from normal samples and any number of labelled anomalies; ``y`` may omit modalities."""
         return super().fit(X, y)
 
     def _fit(self, X, y):
@@ -272,7 +274,7 @@ class HybridMultiModalAnomalyDetector(_HeadTrainer):
         self._train(X, {name: given for name, given in labels.items() if given.any()}, rng)
 
     def _prior(self, samples, name):
-        """log of the surprise, with 0 where one normal sample in twenty is."""
+        """Logarithm of the unsupervised score, shifted so that 5% of the normal samples are above 0."""
         surprise = self.detector_.anomaly_score({name: samples})[name]
         return np.log(np.maximum(np.logaddexp(0, surprise), 1e-300) / np.logaddexp(0, np.log(20)))
 
@@ -289,7 +291,7 @@ class HybridMultiModalAnomalyDetector(_HeadTrainer):
 
 
 class _Branch(nn.Module):
-    """Inputs of a modality to its latents: encoder, standardisation, map; begins as ``LatentSpace`` does."""
+    """Network from the inputs of a modality to its latents; initially equal to ``LatentSpace``."""
 
     def __init__(self, space: LatentSpace, name: str):
         super().__init__()
@@ -306,7 +308,7 @@ class _Branch(nn.Module):
 
 
 def check_labels(X: Mapping, y, who: str, *, partial: bool = False) -> dict[str, np.ndarray]:
-    """Labels of every modality in ``X``, (n,) int; with ``partial`` a modality that ``y`` leaves out is normal.
+    """Labels of every modality in ``X``, (n,) int; with ``partial`` a modality that ``y`` omits is normal.
 
     Raises
     ------
@@ -328,14 +330,14 @@ def check_labels(X: Mapping, y, who: str, *, partial: bool = False) -> dict[str,
         if given.shape != (len(samples),) or not np.isin(given, (0, 1)).all():
             raise DetectorError(
                 f"{who}: the labels of modality {name!r} have shape {given.shape}, its samples are {len(samples)}; "
-                "give one label a sample, 0 normal or 1 anomaly."
+                "give one label per sample, 0 normal or 1 anomaly."
             )
         labels[name] = given.astype(np.int64)
     return labels
 
 
 def _balanced_rows(labels: Mapping[str, np.ndarray], generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """(modality, row) of an epoch: every class of every modality as often as the largest."""
+    """(modality, row) of an epoch: every class of every modality has the number of samples of the largest."""
     groups = [
         (i, torch.from_numpy(np.flatnonzero(given == label)))
         for i, given in enumerate(labels.values())

@@ -1,7 +1,7 @@
-"""Samples as tokens, (n, p, d) float32: a row is its columns, a picture its places.
+"""Samples as tokens, (n, p, d) float32: one token per column of a row, or per position of an image.
 
-Both kinds are learned from normal samples (centres and spreads) and fixed from then on, so that a network that
-predicts tokens cannot make its task easier by changing them.
+Centres and spreads of the tokens are computed from normal samples and then fixed. A network that predicts tokens can
+therefore not reduce its loss by changing them.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ __all__ = ["PictureTokens", "TableTokens", "from_patches", "to_patches"]
 
 
 class TableTokens:
-    """A token of one number for each column: arcsinh((x − median) / interquartile range), standardised.
+    """One token of one number for each column: arcsinh((x − median) / interquartile range), standardised.
 
-    The first step tames long tails (``ColumnScaler``), the second gives every column the same weight in a mean
+    The first step reduces long tails (``ColumnScaler``). The second gives every column the same weight in a mean
     squared error. A constant column becomes 0.
     """
 
@@ -52,18 +52,18 @@ class TableTokens:
 
 
 class PictureTokens:
-    """A token for each cell of a ``grid`` × ``grid``: features of a frozen backbone, or the pixels themselves.
+    """One token for each cell of a ``grid`` × ``grid``: features of a frozen backbone, or the pixels.
 
     Parameters
     ----------
     source : {"backbone", "patches"}
-        Backbone: the layers' feature maps, averaged over the cells and joined, each channel standardised. Patches:
-        all pixels of the cell, each colour standardised. (A strided convolution whose kernel is as large as its
-        stride is a linear map of these patches.)
+        Backbone: the layers' feature maps, averaged over the cells and concatenated, each channel standardised.
+        Patches: all pixels of the cell, each colour standardised. (A strided convolution whose kernel is as large as
+        its stride is a linear map of these patches.)
     grid : int
-        Cells a side. For patches it must divide ``image_size``.
+        Cells per side. For patches it must divide ``image_size``.
     backbone, layers, image_size, weights, device : see ``ImageEncoder``
-        ``image_size`` is the side in pixels to which patches are resized, too.
+        ``image_size`` is also the side in pixels to which images are resized for patches.
     """
 
     def __init__(self, source: str, *, grid: int, image_size: int, layers: Sequence[int], **encoder):
@@ -71,7 +71,7 @@ class PictureTokens:
             raise DetectorError(f"tokens is {source!r}; choose 'backbone' or 'patches'.")
         if grid < 1 or (source == "patches" and image_size % grid):
             raise DetectorError(
-                f"grid is {grid} and image_size {image_size}: patches need a number of cells that divides the side."
+                f"grid is {grid} and image_size {image_size}: for patches give a grid that divides image_size."
             )
         self.source, self.grid, self.image_size = source, grid, image_size
         self.encoder = None
@@ -80,7 +80,7 @@ class PictureTokens:
             if grid > min(self.encoder.grid_):
                 raise DetectorError(
                     f"grid is {grid}, but the finest of layers={tuple(layers)} has {self.encoder.grid_} cells at "
-                    f"image_size={image_size}: give a smaller grid or larger pictures."
+                    f"image_size={image_size}: give a smaller grid or a larger image_size."
                 )
 
     @property
@@ -99,7 +99,7 @@ class PictureTokens:
         return self.tokens((self._raw(check_pictures(X)) - self.mean) / self.std)
 
     def images(self, tokens: Tensor) -> Tensor:
-        """Tokens laid out again as (n, c, h, w): features on their grid, or standardised pixels."""
+        """Tokens in the layout (n, c, h, w): features on their grid, or standardised pixels."""
         return from_patches(tokens, self.patch)
 
     def tokens(self, images: Tensor) -> Tensor:
@@ -129,14 +129,14 @@ class PictureTokens:
 
 
 def to_patches(images: Tensor, side: int) -> Tensor:
-    """(n, c, h, w) to patches in row order, (n, h/side · w/side, c · side²)."""
+    """Divide (n, c, h, w) into patches in row order, (n, h/side · w/side, c · side²)."""
     n, c, h, w = images.shape
     cells = images.reshape(n, c, h // side, side, w // side, side).permute(0, 2, 4, 1, 3, 5)
     return cells.reshape(n, (h // side) * (w // side), c * side * side)
 
 
 def from_patches(patches: Tensor, side: int) -> Tensor:
-    """Undo ``to_patches`` for square images, (n, g², c · side²) to (n, c, g · side, g · side)."""
+    """Inverse of ``to_patches`` for square images, (n, g², c · side²) to (n, c, g · side, g · side)."""
     n, p, d = patches.shape
     g = round(p**0.5)
     cells = patches.reshape(n, g, g, d // side**2, side, side).permute(0, 3, 1, 4, 2, 5)

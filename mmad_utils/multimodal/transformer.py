@@ -1,11 +1,11 @@
-"""One transformer that finds anomalies in pictures and in tables, trained on normal samples only.
+"""A transformer that detects anomalies in images and in tables, trained on normal samples only.
 
-A sample is cut into tokens (``tokens``), and one stack of layers serves all modalities (``transformer_network``). It
-learns two tasks by turns, a batch of pictures, a batch of rows: to predict hidden tokens from those in sight, and to
-tell normal samples from ones with an exchanged part (``synthetic_negatives``).
+A sample is divided into tokens (``tokens``), and all modalities share one stack of layers (``transformer_network``).
+Batches of images and of rows alternate in training. The network has two tasks: it predicts hidden tokens from the
+visible ones, and it separates normal samples from samples with an exchanged part (``synthetic_negatives``).
 
-Targets are fixed numbers. A network that reconstructs tokens of its own, or is asked for one and the same score for
-all normal samples, has a perfect answer that knows nothing: constant tokens, constant score.
+The targets are fixed numbers. If the network could learn the tokens, or had the same target score for all normal
+samples, constant tokens or a constant score would minimise the loss.
 """
 
 # mypy: disable-error-code="attr-defined"
@@ -40,85 +40,88 @@ __all__ = ["MultiModalAnomalyTransformer"]
 TRAINING = (
     *("steps_per_epoch", "epochs", "batch_size", "learning_rate", "weight_decay"),
     *("checkpoint", "log", "verbose"),
-)  # parameters that go to train_alternating as they are
-SCORED_TOGETHER = 64  # samples; the same for any input, so that a score does not depend on the batch's size
+)  # parameters that are passed to train_alternating
+SCORED_TOGETHER = 64  # samples per batch; fixed, so that a score does not depend on the number of samples
 SCORES = ("residual", "error", "latent", "head")
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class MultiModalAnomalyTransformer(NetworkState, MultiModalDetector):
-    """Cross-modal transformer for unpaired pictures and rows, ``{"image": pictures, "tabular": rows}``.
+    """Cross-modal transformer for unpaired images and rows, ``{"image": images, "tabular": rows}``.
 
-    Trained by turns on a batch of each modality, to minimise
+    It is trained on batches of the modalities in alternation, to minimise
 
         mean squared error of the hidden tokens  +  ``head_weight`` · cross-entropy of the score head,
 
-    where a random share of the tokens of each sample is hidden, and the head tells normal samples (0) from synthetic
-    negatives (1): rows with columns of other rows; pictures with a rectangle pasted from elsewhere in the picture
-    (patches) or from another picture's features (backbone tokens).
+    where a random share of the tokens of each sample is hidden. The head separates normal samples (0) from synthetic
+    negatives (1): rows with columns of other rows, and images with a pasted rectangle. The rectangle is from another
+    position of the image (patches) or from the features of another image (backbone tokens).
 
-    With one of ``score`` for both modalities, higher is more anomalous:
+    Both modalities have the same kind of ``score``; higher is more anomalous:
 
-    - ``"residual"``: every token is hidden in turn, an eighth of them at a time, and predicted from the rest. The
-      residuals r of normal samples have mean μ and covariance Σ (Ledoit and Wolf); the score is the Mahalanobis
-      distance of r. A row has one residual of p columns; a place of a picture has one of d numbers, with one μ and Σ
-      for all places, and the picture's score is that of its worst place.
-    - ``"error"``: the same with the variances alone, Σ without its other entries: the error of prediction, each
-      number in units of its standard deviation over normal samples.
-    - ``"latent"``: the Mahalanobis distance of the class token's code.
+    - ``"residual"``: every token is hidden once, an eighth of the tokens at a time, and predicted from the others.
+      The residuals r of normal samples have mean μ and covariance Σ (Ledoit and Wolf), and the score is the
+      Mahalanobis distance of r. A row has one residual of p columns. A position of an image has one residual of d
+      numbers, with the same μ and Σ for all positions, and the image's score is the largest of its positions.
+    - ``"error"``: the same with the diagonal of Σ only: the prediction error in units of its standard deviation over
+      normal samples.
+    - ``"latent"``: the Mahalanobis distance of the class token's latent code.
     - ``"head"``: the output of the score head, a logit.
 
     For Gaussian rows and perfect linear predictions the residual is r = D Σ⁻¹(x − μ), D diagonal, and its Mahalanobis
-    distance is that of x itself. The score therefore starts, untrained, near the Mahalanobis distance of the tokens,
-    and what training adds is what is not linear.
+    distance is that of x itself. Before training, the score is therefore near the Mahalanobis distance of the tokens.
+    Training adds the nonlinear relations.
 
     Parameters
     ----------
     tokens : {"backbone", "patches"}, default="backbone"
-        Pictures as features of a frozen pretrained network, or as patches of pixels with a strided convolution.
+        Images as features of a frozen pretrained network, or as patches of pixels with a strided convolution.
     grid : int, default=7
-        Tokens a side of a picture.
+        Tokens per side of an image.
     backbone, layers, image_size, weights : see ``ImageEncoder``
     width, depth, n_heads, dropout : 64, 2, 4, 0.0
-        Numbers of a code, layers, attention heads, dropout.
+        Length of a latent code, layers, attention heads, dropout.
     epochs : int, default=10
-        0 leaves the network untrained, the control for everything.
+        0 gives the untrained network, which is the control of all comparisons.
     steps_per_epoch : int, default=20
-        Updates for *each* modality in an epoch, whatever its number of samples: none drowns the other.
+        Updates for *each* modality in an epoch, independent of its number of samples.
     batch_size, learning_rate, weight_decay : 32, 1e-3, 0.01
-        Of AdamW.
+        Samples per update, and the parameters of AdamW.
     mask_share : (low, high), default=(0.1, 0.5)
-        Share of the tokens that training hides, drawn for each sample.
+        Range of the share of tokens that are hidden in training, drawn for each sample.
     head_weight : float >= 0, default=0.1
     score : {"residual", "error", "latent", "head"}, default="residual"
     validation : float in [0, 0.5], default=0.1
-        Share of the normal samples that is not trained on. The network of the epoch that predicts them best is kept,
-        and their scores set the threshold. With 0 the last network is kept and training scores set it.
+        Share of the normal samples that are held out from training. The network of the epoch with the smallest
+        prediction error on them is kept, and their scores give the threshold. With 0 the last network is kept, and
+        the training scores give the threshold.
     checkpoint : path or None, default=None
         A file with the last and the best network, written after every epoch, atomically.
     resume : bool, default=False
-        Go on from ``checkpoint`` where it exists, to the bit as if the run had never stopped, to ``epochs`` in all.
+        Continue from ``checkpoint`` if it exists, up to ``epochs`` in all. The result is bitwise equal to that of a
+        run without interruption.
     log : path or None, default=None
-        A text file that gets a line an epoch.
+        A text file to which one line per epoch is written.
     contamination : float in (0, 0.5], default=0.05
     device : str, default="auto"
     random_state : int, RandomState or None, default=None
     verbose : bool, default=False
-        Show a progress bar with the time that is left.
+        Show a progress bar with the remaining time.
 
     Attributes
     ----------
     network_ : CrossModalTransformer, the best one
-    history_ : list of dict, one an epoch: ``loss``, for each modality ``<name> hidden`` (mean squared error of hidden
-        tokens) and ``<name> head`` (cross-entropy), and ``validation`` (that of hidden tokens of held-out normals)
-    best_epoch_ : int, epochs that the kept network was trained for
-    gaussians_ : dict of GaussianAnomalyScorer, one a modality, unless the score is the head's
+    history_ : list of dict, one per epoch: ``loss``, for each modality ``<name> hidden`` (mean squared error of
+        hidden tokens) and ``<name> head`` (cross-entropy), and ``validation`` (the error of hidden tokens of held-out
+        normal samples)
+    best_epoch_ : int, number of epochs of the kept network
+    gaussians_ : dict of GaussianAnomalyScorer, one per modality, unless the score is the head's
 
     Raises
     ------
     DetectorError
         A parameter out of range; modalities that are unknown, absent in ``fit``, of another width, or of fewer than
-        4 samples; a checkpoint that exists without ``resume``, is damaged or no such file.
+        4 samples; a checkpoint that exists without ``resume``, is damaged, or is not a checkpoint.
     TrainingError
         A checkpoint of another run (data, settings or seed); a loss that is not finite.
 
@@ -126,8 +129,8 @@ class MultiModalAnomalyTransformer(NetworkState, MultiModalDetector):
     ----------
     K. He et al. (2022), Masked autoencoders are scalable vision learners, CVPR.
     C.-L. Li, K. Sohn, J. Yoon, T. Pfister (2021), CutPaste, CVPR.
-    Z. You et al. (2022), A unified model for multi-class anomaly detection, NeurIPS: why a reconstruction that sees
-    the token itself learns to copy, anomalies too.
+    Z. You et al. (2022), A unified model for multi-class anomaly detection, NeurIPS: why a network that gets the
+    token itself as input learns the identity, which reconstructs anomalies too.
 
     Examples
     --------
@@ -168,25 +171,25 @@ class MultiModalAnomalyTransformer(NetworkState, MultiModalDetector):
         return ("image", "tabular")
 
     def anomaly_map(self, X) -> np.ndarray:
-        """Distance of the residual at each place of pictures, enlarged bilinearly: (n, image_size, image_size).
+        """Distance of the residual at each position of images, enlarged bilinearly: (n, image_size, image_size).
 
         Parameters
         ----------
-        X : pictures, or ``{"image": pictures}``
+        X : images, or ``{"image": images}``
         """
         check_is_fitted(self)
         X = self._check(X if isinstance(X, dict) else {"image": X}, reset=False)
         if "image" not in X:
-            raise DetectorError(f"only pictures have a map; X holds {', '.join(map(repr, X))}.")
+            raise DetectorError(f"only images have a map, and X holds {', '.join(map(repr, X))}: give 'image' only.")
         if self.score not in ("residual", "error"):
-            raise DetectorError(f"score={self.score!r} has no map; 'residual' and 'error' have.")
+            raise DetectorError(f"score={self.score!r} has no map; give 'residual' or 'error'.")
         distances = self._distances("image", self._tokenisers["image"].transform(X["image"]))
         size = (self.image_size, self.image_size)
         grid = torch.from_numpy(distances).view(-1, 1, self.grid, self.grid)
         return F.interpolate(grid, size, mode="bilinear", align_corners=False)[:, 0].numpy()
 
     def attention(self, X) -> dict[str, np.ndarray]:
-        """What the class token looks at (attention rollout), shares that sum to 1 for each sample.
+        """Attention of the class token to the tokens (attention rollout), shares that sum to 1 for each sample.
 
         Parameters
         ----------
@@ -194,8 +197,8 @@ class MultiModalAnomalyTransformer(NetworkState, MultiModalDetector):
 
         Returns
         -------
-        dict: ``"image"`` (n, grid, grid), ``"tabular"`` (n, columns). Where the network looks is not yet why it
-        decides: hold it against ``anomaly_map``.
+        dict: ``"image"`` (n, grid, grid), ``"tabular"`` (n, columns). A high attention is no proof that a token
+        influences the score: compare it with ``anomaly_map``.
         """
         check_is_fitted(self)
         shares = {}
@@ -206,7 +209,7 @@ class MultiModalAnomalyTransformer(NetworkState, MultiModalDetector):
         return shares
 
     def losses(self, name: str, batch: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        """What one batch of a modality, (n, p, d), adds to the loss; the entries are summed and recorded."""
+        """Terms of the loss for a batch of a modality, (n, p, d); they are summed and recorded."""
         parts = {"hidden": hidden_loss(self.network_, name, batch, generator, self.mask_share)}
         if self.head_weight:
             normal, source = batch.tensor_split(2)
@@ -237,7 +240,7 @@ class MultiModalAnomalyTransformer(NetworkState, MultiModalDetector):
         for name, tokens in data.items():
             if len(tokens) < 4 or (tokens[:1] == tokens).all():
                 raise DetectorError(
-                    f"{name!r} holds {len(tokens)} samples with nothing to learn from: give 4 or more, not all alike."
+                    f"{name!r} holds {len(tokens)} samples with nothing to learn from: give 4 or more that differ."
                 )
         self.shapes_ = {name: tuple(tokens.shape[1:]) for name, tokens in data.items()}
         with seeded(self.random_state) as generator:
@@ -273,14 +276,14 @@ class MultiModalAnomalyTransformer(NetworkState, MultiModalDetector):
         return {name: self._scores(name, part) for name, part in tokens.items()}
 
     def _settings(self, trained, held_out) -> dict[str, Any]:
-        """All that the weights depend on besides the seed and the number of epochs."""
+        """All settings that the weights depend on, except the seed and the number of epochs."""
         free = {"epochs", "score", "checkpoint", "resume", "log", "contamination", "device", "verbose"}
         free |= {"random_state", "weights"}  # their effects are in the seed and in the tokens
         parameters = {key: value for key, value in self.get_params().items() if key not in free}
         return parameters | {"data": fingerprint(trained, held_out)}
 
     def _validation_loss(self, held_out) -> float:
-        """Mean squared residual of held-out normals, mean of the modalities."""
+        """Mean squared residual of held-out normal samples, averaged over the modalities."""
         return float(np.mean([np.square(self._residuals(name, tokens)).mean() for name, tokens in held_out.items()]))
 
     def _scores(self, name: str, tokens: Tensor) -> np.ndarray:
@@ -291,7 +294,7 @@ class MultiModalAnomalyTransformer(NetworkState, MultiModalDetector):
         return distances if distances.ndim == 1 else distances.max(axis=1)
 
     def _distances(self, name: str, tokens: Tensor) -> np.ndarray:
-        """Distances from the normal samples, (n,), or (n, p) for the places of pictures."""
+        """Distances to the normal samples, (n,), or (n, p) for the positions of images."""
         vectors, gaussian = self._vectors(name, tokens), self.gaussians_[name]
         if self.score == "error":
             variances = gaussian.statistics_.covariance("empirical").diagonal()
@@ -299,7 +302,7 @@ class MultiModalAnomalyTransformer(NetworkState, MultiModalDetector):
         return gaussian.anomaly_score(vectors.reshape(-1, vectors.shape[-1])).reshape(vectors.shape[:-1])
 
     def _vectors(self, name: str, tokens: Tensor) -> np.ndarray:
-        """What a Gaussian describes: (n, d), or (n, p, d) for the places of pictures."""
+        """Vectors that the Gaussian models: (n, d), or (n, p, d) for the positions of images."""
         if self.score == "latent":
             return self._batches(lambda batch: self.network_(name, batch)[0], tokens)
         residuals = self._residuals(name, tokens)
@@ -347,16 +350,16 @@ class MultiModalAnomalyTransformer(NetworkState, MultiModalDetector):
             raise DetectorError(f"{type(self).__name__}: {wrong[0]}.")
         if self.checkpoint is not None and not self.resume and Path(self.checkpoint).exists():
             raise DetectorError(
-                f"{self.checkpoint} exists: resume=True goes on from it; to start anew give another path."
+                f"{self.checkpoint} exists: give resume=True to continue from it, or another path for a new run."
             )
 
     def get_state(self):
-        """As the base class, with the centres and spreads of the tokens."""
+        """State of the base class, with the centres and spreads of the tokens."""
         tokenisers = {name: tokeniser.get_state() for name, tokeniser in self._tokenisers.items()}
         return super().get_state() | {"tokenisers": tokenisers}
 
     def set_state(self, state):
-        """Undo ``get_state`` on a new object."""
+        """Restore the result of ``get_state`` on a new object."""
         super().set_state(state)
         saved = state["tokenisers"]
         if self.tokens == "backbone" and "image" in self.modalities_:

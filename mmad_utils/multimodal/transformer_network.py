@@ -1,7 +1,7 @@
-"""The network of the cross-modal transformer: tokens of any modality in, codes out, one stack of layers for all.
+"""The network of the cross-modal transformer, from tokens of any modality to latent codes.
 
-A modality brings an embedding of its tokens, a position for each, a mark of the modality, and a head that predicts
-hidden tokens. The layers between, the class token and the score head belong to all modalities.
+Each modality has an embedding of its tokens, a vector for each position, a vector for the modality, and a head that
+predicts hidden tokens. The layers, the class token and the score head are shared by all modalities.
 """
 
 from __future__ import annotations
@@ -26,10 +26,11 @@ class CrossModalTransformer(nn.Module):
     Parameters
     ----------
     shapes : {name: (p, d)}
-        Tokens of a sample, and numbers of a token. A token of one number is a column of a table: each column has an
-        embedding and a prediction of its own. Wider tokens are places of a picture and share theirs.
+        Tokens of a sample, and length of a token. Tokens of length 1 are the columns of a table, and each column has
+        its own embedding and prediction. Longer tokens are the positions of an image, which share one embedding and
+        one prediction.
     width, depth, n_heads : int
-        Numbers of a code; layers; attention heads, a divisor of ``width``.
+        Length of a latent code; layers; attention heads, a divisor of ``width``.
     dropout : float in [0, 1)
 
     References
@@ -55,14 +56,14 @@ class CrossModalTransformer(nn.Module):
         self.score = nn.Linear(width, 1)
 
     def forward(self, name: str, tokens: Tensor, hide: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Codes of the class token, (n, width), and of the tokens, (n, p, width).
+        """Latent codes of the class token, (n, width), and of the tokens, (n, p, width).
 
         Parameters
         ----------
         name : the modality
         tokens : (n, p, d)
         hide : (n, p) bool or None
-            True replaces the token by a learned vector: its position is known and nothing else.
+            True replaces the token by a learned vector; the network then has only its position.
         """
         x = self._sequence(name, tokens, hide)
         for layer in self.layers:
@@ -71,10 +72,11 @@ class CrossModalTransformer(nn.Module):
         return x[:, 0], x[:, 1:]
 
     def attention(self, name: str, tokens: Tensor) -> Tensor:
-        """What the class token looks at, through all layers: (n, p), rows sum to 1.
+        """Attention of the class token to the tokens through all layers: (n, p), rows sum to 1.
 
-        Attention rollout: the attention of each layer, mean of its heads, and the connection around it count half
-        each, and the layers are multiplied (Abnar and Zuidema 2020, Quantifying attention flow in transformers, ACL).
+        Attention rollout: the attention of each layer, averaged over heads, and the residual connection have weight
+        1/2 each, and the matrices of the layers are multiplied (Abnar and Zuidema 2020, Quantifying attention flow in
+        transformers, ACL).
         """
         x = self._sequence(name, tokens, None)
         row = F.one_hot(torch.zeros(len(x), dtype=torch.long, device=x.device), x.shape[1]).to(x)[:, None]
@@ -96,9 +98,10 @@ class CrossModalTransformer(nn.Module):
 
 
 class _ColumnEmbedding(nn.Module):
-    """Number x of column j to x w_j + b_j, (n, p, 1) -> (n, p, width).
+    """Embedding ``x w_j + b_j`` of the number x of column j, (n, p, 1) -> (n, p, width).
 
-    w and b start at one scale: layers see normalised codes, and x w alone would lose the size of x.
+    w and b have the same initial scale. The layers normalise their inputs, and ``x w_j`` alone would lose the
+    magnitude of x.
     """
 
     def __init__(self, p: int, width: int):
@@ -110,7 +113,7 @@ class _ColumnEmbedding(nn.Module):
 
 
 class _ColumnPrediction(nn.Module):
-    """Code h of column j to the number h·w_j + b_j, (n, p, width) -> (n, p, 1)."""
+    """Prediction ``h·w_j + b_j`` from the latent code h of column j, (n, p, width) -> (n, p, 1)."""
 
     def __init__(self, p: int, width: int):
         super().__init__()

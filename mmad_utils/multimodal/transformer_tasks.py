@@ -1,4 +1,4 @@
-"""Hidden tokens, predicted from those in sight: the task for training, and the residual for scoring."""
+"""Prediction of hidden tokens from the visible ones: the loss for training, and the residual for scoring."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 __all__ = ["cut_and_paste", "hidden_loss", "residuals", "swap_columns"]
 
-PARTS = 8  # of the tokens, each hidden in turn when a sample is scored
+PARTS = 8  # groups of tokens that are hidden one after the other to score a sample
 
 
 def hidden_loss(
@@ -24,7 +24,8 @@ def hidden_loss(
     tokens : (n, p, d)
     generator : torch.Generator on the CPU
     share : (low, high) in (0, 1)
-        Share of the tokens to hide, drawn for each sample; at least one is hidden and, of several, one in sight.
+        Share of the tokens to hide, drawn for each sample. At least one token is hidden, and of several at least one
+        is visible.
     """
     n, p = tokens.shape[:2]
     part = share[0] + (share[1] - share[0]) * torch.rand(n, 1, generator=generator)
@@ -37,8 +38,9 @@ def hidden_loss(
 def residuals(network: nn.Module, name: str, tokens: Tensor) -> Tensor:
     """Tokens minus their prediction from other tokens, (n, p, d) to (n, p, d).
 
-    The tokens are divided into at most ``PARTS`` parts, always the same, each hidden in turn. They are scattered,
-    so that the neighbours of a hidden place are mostly in sight; up to 8 columns are hidden one by one.
+    The tokens are divided into at most ``PARTS`` fixed groups, which are hidden one after the other. The tokens of a
+    group are spread over the image, so most neighbours of a hidden position are visible. Up to 8 columns are hidden
+    one by one.
     """
     p = tokens.shape[1]
     result = torch.empty_like(tokens)
@@ -84,7 +86,7 @@ def cut_and_paste(
     aspect: float = 3.3,
     from_others: bool = False,
 ) -> Tensor:
-    """Cut a rectangle of each image and paste it at another place.
+    """Paste a rectangle of each image at another position.
 
     Parameters
     ----------
@@ -94,7 +96,7 @@ def cut_and_paste(
     aspect : float >= 1
         Ratio of the sides, between 1/aspect and aspect, uniform in its logarithm.
     from_others : bool
-        Cut from another image of the batch instead of the same one.
+        Take the rectangle from another image of the batch instead of the same one.
 
     Returns
     -------
@@ -103,7 +105,7 @@ def cut_and_paste(
     References
     ----------
     C.-L. Li, K. Sohn, J. Yoon, T. Pfister (2021), CutPaste: self-supervised learning for anomaly detection and
-    localization, CVPR, section 2.2; areas and ratios are theirs, the jitter of colours is left out.
+    localization, CVPR, section 2.2, with the areas and ratios of the paper and without its colour jitter.
     """
     n, _, h, w = images.shape
     source = images[_others(n, generator).to(images.device)] if from_others else images
@@ -120,7 +122,7 @@ def cut_and_paste(
 
 
 def _others(n: int, generator: torch.Generator) -> Tensor:
-    """For each of n samples another one: a random order, shifted by one."""
+    """For each of n samples the row of another one: neighbours in a random order."""
     order = torch.randperm(n, generator=generator)
     others = torch.empty(n, dtype=torch.long)
     others[order] = order.roll(1)

@@ -1,4 +1,4 @@
-"""Training by turns: a batch of each modality, one update after the other, and the best network kept."""
+"""Training on batches of the modalities in alternation; the network with the lowest validation loss is kept."""
 
 from __future__ import annotations
 
@@ -33,27 +33,31 @@ def train_alternating(
     log=None,
     verbose: bool = False,
 ) -> tuple[nn.Module, list[dict[str, float]]]:
-    """AdamW on random batches of each modality by turns; each gets ``steps_per_epoch`` updates in an epoch.
+    """Train by AdamW on random batches of the modalities in alternation.
+
+    Each modality gets ``steps_per_epoch`` updates per epoch.
 
     Parameters
     ----------
-    network : nn.Module, is trained in place and ends as it is after the last epoch
+    network : nn.Module
+        It is trained in place; afterwards it has the weights of the last epoch.
     losses : callable(name, batch, generator) -> dict of scalars, of which the sum is minimised
     validation_loss : callable() -> float, after each epoch, or None
     data : {name: (n, ...)}
     epochs, batch_size, generator, checkpoint, settings, verbose : see ``training.train``
         The checkpoint holds the last and the best network and the optimiser's state.
-    log : path or None, of a text file that gets a line an epoch
+    log : path or None
+        A text file to which one line per epoch is written.
 
     Returns
     -------
-    network : a copy of that after the epoch with the lowest validation loss; the last one where there is none
+    network : a clone with the weights of the epoch with the lowest validation loss, or the last epoch without it
     history : list of dict
 
     Raises
     ------
     TrainingError
-        As ``training.train``.
+        See ``training.train``.
     """
     optimizer = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=weight_decay)
     best = copy.deepcopy(network)
@@ -99,7 +103,7 @@ def train_alternating(
 
 
 def best_epoch(history) -> int:
-    """Number of epochs after which the validation loss was lowest; all of them where none was measured."""
+    """Number of epochs at the lowest validation loss; all epochs without a validation loss."""
     losses = [entry["validation"] for entry in history if "validation" in entry]
     return 1 + int(np.argmin(losses)) if losses else len(history)
 

@@ -1,7 +1,7 @@
-"""One detector for modalities that are not paired: encoder of each → shared latent space → one scorer."""
+"""A detector of unpaired modalities: one encoder per modality → shared latent space → one scorer."""
 
 # mypy: disable-error-code="override, index, assignment, attr-defined"
-# Dicts stand where the base has arrays.
+# Arguments and results are dicts, those of the base class are arrays.
 
 from __future__ import annotations
 
@@ -29,32 +29,32 @@ SMOOTHING = 4.0  # px, standard deviation of the Gaussian over an anomaly map
 
 @dataclass(eq=False, repr=False)
 class MultiModalAnomalyDetector(MultiModalDetector):
-    """Anomalies in images, tables and whatever else has an encoder, by one scorer and on one scale.
+    """Detector of anomalies in images, tables and other modalities, with one scorer and one scale of the scores.
 
-    The samples of different modalities need not belong together, nor be equally many. Each modality is encoded, its
-    features are standardised and mapped to ``latent_dim`` latents, and one scorer judges them all. The scores are
-    compared with those of normal samples of the same modality that were held out, and come out as −log of the
-    probability that a normal sample scores as high: 3 means the same for a picture and for a row, and one threshold
-    serves all.
+    The samples of different modalities need not be paired, and their numbers may differ. Each modality is encoded,
+    its features are standardised and mapped to ``latent_dim`` latents, and one scorer scores all of them. Each score
+    is compared with the scores of held-out normal samples of the same modality. The result is −log of the probability
+    that a normal sample has at least this score. A score of 3 has the same meaning for an image and for a row, and
+    all modalities have the same threshold.
 
     Parameters
     ----------
     encoders : dict of name -> encoder or None, default=None
         None takes ``ImageEncoder`` for "image", ``TabularEncoder`` for "tabular", ``TextEncoder`` for "text" and
-        ``SeriesEncoder`` for "series", for the modalities that ``fit`` is given. Any object with ``fit(X)`` and
-        ``transform(X) -> (n, d) float64`` is an encoder. They are copied, never changed.
+        ``SeriesEncoder`` for "series", for the modalities of the training data. Any object with ``fit(X)`` and
+        ``transform(X) -> (n, d) float64`` is an encoder. Encoders are cloned and not changed.
     latent_dim : int >= 1, default=256
     scorer : object with ``fit`` and ``score_samples``, default=ModalityMixture()
-        Is fitted on the latents of all modalities together: as {name: (n, latent_dim)} if it is a
-        ``MultiModalDetector``, else in one array.
+        It is fitted on the latents of all modalities together: as {name: (n, latent_dim)} if it is a
+        ``MultiModalDetector``, otherwise as one array.
     alignment : MomentMatching, AdversarialAlignment, ContrastiveAlignment or None, default=None
         Maps the latents of each modality before the scorer.
     balance : bool, default=True
-        Repeat the samples of the smaller modalities, so that a scorer that knows no modalities gets as many of each.
+        Repeat the samples of the smaller modalities, so that a scorer of one array gets the same number of each.
     calibration_folds : int >= 2, or 0, default=5
-        The whole detector is fitted on all folds but one and scores that one, in turn, so that every normal sample is
-        scored held out. 0 leaves this out: scores are then the scorer's own, and each modality has a threshold of its
-        own, from training scores.
+        For each fold the whole detector is fitted on the other folds and scores the samples of this fold, so that
+        every normal sample has a held-out score. With 0 there is no calibration: scores are then the scorer's own,
+        and each modality has its own threshold, from training scores.
     contamination : float in (0, 0.5], default=0.05
         Probability of a false alarm, for every modality.
     random_state : int, RandomState or None, default=None
@@ -86,7 +86,7 @@ class MultiModalAnomalyDetector(MultiModalDetector):
         return tuple(self.encoders or DEFAULT_ENCODERS)
 
     def encode(self, X) -> dict[str, np.ndarray]:
-        """Latents, as the scorer gets them, {name: (n, latent_dim)} float64."""
+        """Latents, the inputs of the scorer, {name: (n, latent_dim)} float64."""
         check_is_fitted(self)
         return self._latents(self._check(X, reset=False))
 
@@ -106,21 +106,21 @@ class MultiModalAnomalyDetector(MultiModalDetector):
         return self.scorer_.responsibilities(latents)
 
     def partial_fit(self, X, y=None):
-        """Let the scorer learn from one more batch of normal samples; encoders, maps and calibration stay.
+        """Update the scorer by a batch of normal samples; encoders, maps and calibration do not change.
 
         The first batch fits everything. A modality may be absent from later ones.
         """
         if not hasattr(self, "scorer_"):
             return self.fit(X)
         if not hasattr(self.scorer_, "partial_fit"):
-            raise DetectorError(f"{type(self.scorer_).__name__} cannot learn batch by batch: it has no partial_fit.")
+            raise DetectorError(f"{type(self.scorer_).__name__} has no partial_fit: use a scorer with one.")
         latents = self.encode(X)
         mixed = isinstance(self.scorer_, MultiModalDetector)
         self.scorer_.partial_fit(latents if mixed else np.concatenate(list(latents.values())))
         return self
 
     def recalibrate(self, X_normal):
-        """Take the scale of the scores from new normal samples that were not used to fit, after ``partial_fit``."""
+        """Recompute the scale of the scores, after ``partial_fit``, from normal samples that were not used to fit."""
         raw = self._raw_scores(self.encode(X_normal))
         self.calibration_ |= {name: TailProbability().fit(scores) for name, scores in raw.items()}
         self.offset_.update(dict.fromkeys(raw, float(np.log(self.contamination))))
@@ -129,10 +129,10 @@ class MultiModalAnomalyDetector(MultiModalDetector):
     def explain(self, X) -> dict[str, np.ndarray]:
         """Share of each column in the squared Mahalanobis distance, {name: (n, d)}; they may be negative.
 
-        The distance δᵀΣ⁻¹δ is a sum over the features of what δ has in each times what Σ⁻¹δ has in it; the features
-        of a column are added up. With ``ModalityMixture`` the shares of a sample sum to ``squared_distance``. With
-        one Gaussian for all modalities a remainder is left: the distance between the modalities' means, which belongs
-        to no column.
+        The distance δᵀΣ⁻¹δ is the sum over features of the products of the entries of δ and Σ⁻¹δ. The products of the
+        features of a column are added. With ``ModalityMixture`` the shares of a sample sum to ``squared_distance``.
+        With one Gaussian for all modalities they do not: the distance between the modalities' means belongs to no
+        column.
 
         Raises
         ------
@@ -144,7 +144,7 @@ class MultiModalAnomalyDetector(MultiModalDetector):
             owners = getattr(self.space_.encoders_[name], "owners_", None)
             if owners is None:
                 raise DetectorError(
-                    f"the features of modality {name!r} belong to no columns; explain has none to name."
+                    f"the features of modality {name!r} belong to no columns: give an encoder with shares."
                 )
             products = (features - center) * gradient
             shares[name] = np.stack([products[:, owners == i].sum(axis=1) for i in np.unique(owners)], axis=1)
@@ -173,7 +173,7 @@ class MultiModalAnomalyDetector(MultiModalDetector):
         if self.latent_dim < 1 or self.calibration_folds < 0 or self.calibration_folds == 1:
             raise DetectorError(
                 f"latent_dim is {self.latent_dim!r} and calibration_folds {self.calibration_folds!r}; give at least "
-                "1 latent, and 0 or at least 2 folds."
+                "1 latent dimension, and 0 or at least 2 folds."
             )
         least = max(2, 2 * self.calibration_folds)
         for name, samples in X.items():
@@ -240,7 +240,7 @@ class MultiModalAnomalyDetector(MultiModalDetector):
         ]
 
     def _seeded(self, estimator, rng):
-        """A copy, with a seed where it takes one and has none."""
+        """A clone, with a seed if it has a ``random_state`` that is None."""
         seed = int(rng.randint(np.iinfo(np.int32).max))
         if estimator is None:
             return None
@@ -263,7 +263,7 @@ class MultiModalAnomalyDetector(MultiModalDetector):
         )
 
     def _divided(self, X) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Features (n, d), what the squared distance gains by each, (n, d), and features of the Gaussian's mean."""
+        """Features (n, d), share of each in the squared distance, (n, d), and features of the Gaussian's mean."""
         check_is_fitted(self)
         features = self.space_.features(self._check(X, reset=False))
         parts: dict[str, Any] = {}

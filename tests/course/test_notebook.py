@@ -74,7 +74,7 @@ def test_misspelt_and_mistyped_parameters_stop_the_run_before_a_kernel(project, 
         ("seed: int = 0", "seed = 0", "not of the form 'name: type = value"),
         ("seed: int = 0", "seed: int = len('')", "'seed' must be a literal"),
         ("seed: int = 0", "seed: int = 'zero'", "'seed' takes int, got 'zero'"),
-        ("seed: int", "seed: Seed", "'Seed' is no type for a parameter"),
+        ("seed: int", "seed: Seed", "'Seed' is not a type of a parameter"),
         ("fig, axes =", "fig, axes = =", "cell 5, line 1: not plain Python"),
     ],
 )

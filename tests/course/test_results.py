@@ -207,9 +207,9 @@ def test_two_notebooks_cannot_hold_the_same_figure(tmp_path):
         ({"alt": "  "}, "no alt text"),
         ({"alt": None}, "no alt text"),
         ({"caption": ""}, "no caption"),
-        ({"data": None}, "give the numbers behind the picture"),
-        ({"data": pd.DataFrame()}, "give the numbers behind the picture"),
-        ({"data": {}}, "give the numbers behind the picture"),
+        ({"data": None}, "give the numbers of the figure"),
+        ({"data": pd.DataFrame()}, "give the numbers of the figure"),
+        ({"data": {}}, "give the numbers of the figure"),
     ],
 )
 def test_a_figure_needs_alt_text_caption_and_numbers(tmp_path, missing, message):

@@ -64,7 +64,7 @@ def records(sweep):
         ({"detectors": ["PCAResidual"]}, r"detectors: \['PCAResidual'\]; give names with their grids"),
         ({"detectors": {"KNNDistance": 5}}, "KNNDistance: 5; give parameters with values"),
         ({"detectors": {"KNNDistance": {"n_neighbors": []}}}, "KNNDistance: n_neighbors has no value"),
-        ({"detectors": {"KNNDistance": {"n_neighbors": float("nan")}}}, "KNNDistance: a value is no text, finite"),
+        ({"detectors": {"KNNDistance": {"n_neighbors": float("nan")}}}, "KNNDistance: a value is not a text, finite"),
         (
             {"detectors": {"KNNDistance": {"n_neighbors": [5, 5]}}},
             "n_neighbors=5 on breast_cancer, seed 0 is .* twice",

@@ -267,7 +267,7 @@ def test_a_stack_without_mirror_is_refused(curve):
     def lopsided(shape, latent_dim):
         return nn.Sequential(nn.Linear(3, 5), nn.Linear(5, latent_dim)), nn.Sequential(nn.Linear(latent_dim, 3))
 
-    with pytest.raises(DetectorError, match="2 layers with weights and the decoder 1: mirror it"):
+    with pytest.raises(DetectorError, match="2 layers with weights and the decoder 1: give both"):
         small(StackedDenoisingAutoEncoder, network=lopsided).fit(curve)
 
 

@@ -169,7 +169,7 @@ def test_a_wrong_objective_or_share_is_named_with_the_choices(data, wrong):
 
 
 def test_batches_of_one_are_refused(data):
-    with pytest.raises(DetectorError, match="normalised over its samples; give at least 2"):
+    with pytest.raises(DetectorError, match="batch normalisation needs at least 2 samples"):
         DeepSVDD(batch_size=1).fit(data[0])
 
 
@@ -186,7 +186,7 @@ def test_identical_rows_are_refused():
 @pytest.mark.parametrize(
     ("y", "message"),
     [
-        (np.ones(600), "marks every sample as an anomaly"),
+        (np.ones(600), "labels all samples as anomalies"),
         (np.zeros(10), "inconsistent numbers of samples"),
         (np.r_[np.nan, np.zeros(599)], "y contains NaN"),
         (np.zeros((600, 2)), "y should be a 1d array"),

@@ -189,7 +189,7 @@ def test_a_bounded_fit_of_patchcore_finds_the_patch_and_a_bound_that_is_not_reac
     assert auroc(masks.any((1, 2)).astype(int), bounded.anomaly_score(test)) == 1
     same = clone(DETECTORS[5]).set_params(max_patches=768).fit(train)
     np.testing.assert_array_equal(same.memory_, exact.memory_)
-    with pytest.raises(DetectorError, match="cannot hold the 7 patches to remember and the 64 of an image"):
+    with pytest.raises(DetectorError, match="cannot hold the 7 patches of the coreset and the 64 of an image"):
         clone(DETECTORS[5]).set_params(max_patches=70).fit(train)
 
 

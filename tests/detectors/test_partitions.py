@@ -213,7 +213,7 @@ def test_a_partition_with_other_columns_is_named(rows, names):
 def test_what_cannot_be_fitted_over_partitions_is_refused_with_the_reason(rows):
     X = dask_array.from_array(rows, chunks=(100, 4))
     for detector, parts, message in (
-        (KNNDistance(), X, "KNNDistance is not learned from statistics that can be merged"),
+        (KNNDistance(), X, "KNNDistance has no statistics that can be merged"),
         (GaussianAnomalyScorer(contamination=0.7), X, "contamination"),
         (GaussianAnomalyScorer(half_life=0), X, "half_life"),
         (GaussianAnomalyScorer("empirical"), array([np.ones((9, 4))] * 2), "singular"),

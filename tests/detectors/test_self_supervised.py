@@ -190,7 +190,7 @@ def test_a_wrong_parameter_is_named_with_the_choices(detector, message, digits):
 def test_odd_sides_can_be_turned_but_not_quartered(rng):
     X = rng.integers(0, 256, (12, 9, 9, 3), dtype=np.uint8)
     assert GeometricTransformations(**QUICK).fit(X).anomaly_score(X).shape == (12,)
-    with pytest.raises(DetectorError, match="no quarters to rearrange: crop or pad"):
+    with pytest.raises(DetectorError, match="cannot be divided into quarters: crop or pad"):
         E3Outlier(**QUICK).fit(X)
 
 

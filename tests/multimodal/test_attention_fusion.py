@@ -73,5 +73,5 @@ def test_no_modality_attends_to_itself_and_none_to_missing_ones(rng):
 @pytest.mark.parametrize("parameters", [{"width": 30}, {"n_shuffled": 0}, {"temperature": 0.0}])
 def test_a_wrong_parameter_is_named_with_what_to_give(parameters):
     train = {name: part[:50] for name, part in load("paired_digits").X_train.items()}
-    with pytest.raises(DetectorError, match="give a width that is a multiple of heads, at least 1, and above 0"):
+    with pytest.raises(DetectorError, match="give a width that is a multiple of heads, n_shuffled of at least 1"):
         CrossAttentionFusion(epochs=1, **parameters).fit(train)

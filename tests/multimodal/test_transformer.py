@@ -251,7 +251,7 @@ def test_a_damaged_or_foreign_checkpoint_is_one_clear_error(X, fitted, tmp_path)
     ("change", "message"),
     [
         ({"tokens": "pixels"}, "choose 'backbone' or 'patches'"),
-        ({"grid": 5}, "a number of cells that divides the side"),
+        ({"grid": 5}, "give a grid that divides image_size"),
         ({"score": "cls"}, "choose from residual, error, latent, head"),
         ({"mask_share": (0.5, 0.1)}, "0 < low <= high < 1"),
         ({"validation": 0.9}, r"a share in \[0, 0.5\]"),
@@ -296,7 +296,7 @@ def test_wrong_modalities_are_named(X, fitted, rng):
     for call in (only.anomaly_score, only.predict, only.attention, only.anomaly_map):
         with pytest.raises(DetectorError, match="unknown modality 'image'"):
             call(X)
-    with pytest.raises(DetectorError, match="only pictures have a map"):
+    with pytest.raises(DetectorError, match="only images have a map"):
         fitted.anomaly_map({"tabular": X["tabular"]})
     with pytest.raises(DetectorError, match="fitted on 6 columns, got 4"):
         fitted.anomaly_score({"tabular": X["tabular"][:, :4]})
