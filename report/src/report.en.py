@@ -11,31 +11,32 @@
 # ---
 
 # %% [markdown]
-# # Anomaly detection in images and tables: one problem, two modalities, one framework?
+# # Anomaly detection in images and tables: one problem, two modalities, and a common framework
 
 # %% [markdown]
 # ## Abstract
 #
-# Anomaly detection finds the samples that do not belong: a cracked nut on a conveyor belt, a patient whose
-# blood values fit no healthy pattern. This report follows two tasks of the course from raw data to an
-# honest measurement. In the first, image defects are found with pretrained convolutional features, a
-# Gaussian model of every image position and the Mahalanobis distance. In the second, anomalies in a medical
-# table are found with Isolation Forest. On {{ name:01_task2_padim.dataset }} the image detector ranks a
-# defective part above a sound one with an AUROC of {{ value:01b_image_detectors.hazelnut_padim_image_auroc }}; on the
-# table, Isolation Forest reaches {{ value:02_task4_isolation_forest.isolation_forest_auroc }}
-# and the plain distance to the centre {{ value:02_task4_isolation_forest.distance_to_centre_standardised_auroc }}, a
-# comparison that says as much about the data as about the method. The two tasks share goal, protocol and
-# scoring, and differ in almost everything between the data and the score. Five families of deep methods, built from
-# their papers, are put to the same examination, and more than one loses to nearest neighbours or to its own untrained
-# network. A common framework of modality encoders, a shared latent space and one scorer is then built and measured,
-# without labels, with labels, and with a few. Held-out p-values give unrelated modalities one scale. Where the
-# modalities show the same object, a joint model finds contradictions between them that no single modality shows: a tone
-# at another time than the caption says with an AUROC of {{ value:08_fusion.shifted_attention_auroc }} by cross-attention, whose
-# training uses exchanged parts, and one part of another object with {{ value:08_fusion.mismatch_latent_auroc }} by a
-# shared latent space that is trained on unaltered normal samples only.
+# Anomaly detection finds samples that deviate from the normal ones, such as a cracked nut on a conveyor belt or a
+# patient whose blood values match no healthy pattern. This report follows two tasks of the course from the raw data to
+# the measured results. In the first task, image defects are detected with pretrained convolutional features, a
+# Gaussian model for each image position, and the Mahalanobis distance. In the second task, anomalies in a medical
+# table are detected with Isolation Forest. On {{ name:01_task2_padim.dataset }} the image detector has an AUROC of
+# {{ value:01b_image_detectors.hazelnut_padim_image_auroc }}. On the table, Isolation Forest has an AUROC of
+# {{ value:02_task4_isolation_forest.isolation_forest_auroc }}, and the distance to the centre of the training data has
+# {{ value:02_task4_isolation_forest.distance_to_centre_standardised_auroc }}. This comparison says as much about the
+# data as about the method. The two tasks have the same goal, the same protocol and the same kind of score. Almost
+# every step between the data and the score is different. Five families of deep methods are implemented from their
+# papers and evaluated with one protocol. More than one of them is behind nearest neighbours or behind its own
+# untrained network. A common framework of modality encoders, a shared latent space and one scorer is then built and
+# measured without labels, with many labels, and with a few labels. Held-out p-values give unrelated modalities one
+# scale. Where the modalities describe the same object, a joint model detects contradictions between them that no
+# single modality shows. For a tone at another time than the caption says, cross-attention has an AUROC of
+# {{ value:08_fusion.shifted_attention_auroc }}; its training uses exchanged parts. For one part of another object, a
+# shared latent space has an AUROC of {{ value:08_fusion.mismatch_latent_auroc }}; it is trained on unaltered normal
+# samples only.
 #
-# No number in this text was typed. Each is read from the files that the course’s notebooks write when they
-# run, and a number that is missing or out of date stops the report from being built.
+# No number in this text was typed. Each number is read from the files that the notebooks of the course write when they
+# run. If a number is missing or out of date, the report is not built.
 
 # %% [markdown]
 # {{ contents }}
@@ -45,84 +46,80 @@
 #
 # ### Definition
 #
-# Let $p^{+}$ be the distribution of normal samples on a space $\mathcal{X}$. An anomaly is an observation
-# that deviates so much from $p^{+}$ that another mechanism is likely to have produced it
-# [@chandola2009survey; @ruff2021unifying]. With a density for $p^{+}$ the set of anomalies can be written
-# as
+# Let $p^{+}$ be the distribution of normal samples on a space $\mathcal{X}$. An anomaly is an observation that
+# deviates so much from $p^{+}$ that another mechanism is likely to have produced it
+# [@chandola2009survey; @ruff2021unifying]. If $p^{+}$ has a density, the set of anomalies can be written as
 #
-# $$\mathcal{A} = \{\, x \in \mathcal{X} : p^{+}(x) \le \tau \,\}, \qquad \tau \ge 0,$$
+# $$\mathcal{A} = \{\, x \in \mathcal{X} : p^{+}(x) \le \tau \,\}, \qquad \tau \ge 0.$$
 #
-# and a detector is any function $s : \mathcal{X} \to \mathbb{R}$, the *anomaly score*, that is larger where
-# $p^{+}$ is smaller. Most detectors never estimate the density itself: an order of the samples is enough.
-# Turning the order into alarms needs a threshold, a separate problem with its own mistakes.
+# A detector is any function $s : \mathcal{X} \to \mathbb{R}$, the *anomaly score*, that is larger where $p^{+}$ is
+# smaller. Most detectors do not estimate the density itself, because an order of the samples is sufficient. To turn
+# the order into alarms, a threshold is needed. The threshold is a separate problem with its own errors.
 #
-# Three assumptions carry nearly every method:
+# Almost every method depends on three assumptions:
 #
-# 1. **Few.** Anomalies are rare. If they were not, they would be a second class.
-# 2. **Different.** Anomalies take values, or combinations of values, that normal samples seldom take.
-# 3. **Separable.** Some representation within reach, not necessarily the raw one, puts distance or low
-#    density between the two.
+# 1. **Few.** Anomalies are rare. Otherwise they would be a second class.
+# 2. **Different.** Anomalies have values, or combinations of values, that are rare among normal samples.
+# 3. **Separable.** In some available representation, not necessarily the raw one, anomalies are separated from normal
+#    samples by a distance or by a region of low density.
 #
-# The first can be checked, the second is a hope, and the third is where the work lies: a common framework,
-# the subject of {{ ref:framework }}, stands or falls with the representation.
+# The first assumption can be checked. The second can only be assumed. The third requires most of the work: whether a
+# common framework, the subject of {{ ref:framework }}, is useful depends on the representation.
 #
 # ### What the training data may contain
 #
-# The words for the amount of supervision are used loosely, and one experiment appears under several names.
-# This report uses the following.
+# The terms for the amount of supervision are not used consistently, and the same setting has several names in the
+# literature. This report uses the following terms.
 #
-# - **Unsupervised** in the strict sense: the training set is unlabelled and may contain anomalies. The
-#   detector must tolerate some *contamination*.
-# - **One-class**, which many authors call semi-supervised and much of the industrial literature calls
-#   unsupervised: the training set holds normal samples only. Someone has vouched for them, which is a label
-#   of a kind. Both tasks of this report are of this type.
-# - **Semi-supervised** in the other common sense: many unlabelled or normal samples and a few labelled
-#   anomalies.
-# - **Supervised**: labelled samples of both classes, an imbalanced classification problem whose weakness is
-#   the kind of anomaly that no one has labelled yet.
+# - **Unsupervised**, in the strict sense: the training set has no labels and may contain anomalies. The detector must
+#   tolerate some *contamination*.
+# - **One-class**: the training set contains normal samples only. Many authors call this semi-supervised, and much of
+#   the industrial literature calls it unsupervised. The selection of normal samples is itself a kind of label. Both
+#   tasks of this report are of this type.
+# - **Semi-supervised**, in the other common sense: many unlabelled or normal samples and a few labelled anomalies.
+# - **Supervised**: labelled samples of both classes. This is an imbalanced classification problem, and kinds of
+#   anomaly that have not been labelled yet may be missed.
 #
-# Whatever the setting, the labels of the test set may serve one purpose, the final metric. To set a
-# threshold or the expected share of anomalies from them is a leak; {{ ref:task-4 }}
-# measures what it is worth.
+# In every setting, the labels of the test set may be used for the final metric only. If they are used to set a
+# threshold or the expected share of anomalies, this is an information leak. {{ ref:task-4 }} measures its effect.
 #
 # ### Kinds of anomaly
 #
-# A *point anomaly* is strange on its own, like a part with a hole. A *contextual anomaly* is strange only
-# where or when it occurs: a high temperature is normal in July. A *collective anomaly* is a group whose
-# members are ordinary one at a time, such as a heartbeat that stays flat for a second.
-# {{ ref:anomaly_kinds }} shows an example of each. There is no best detector, only one whose idea of
-# normality matches the anomaly in question.
+# A *point anomaly* is unusual by itself, for example a part with a hole. A *contextual anomaly* is unusual only at its
+# location or time: a high temperature is normal in July but not in January. A *collective anomaly* is a group of
+# samples that are normal one by one, for example a heartbeat that stays flat for one second. {{ ref:anomaly_kinds }}
+# shows an example of each. No detector is best for all kinds. A suitable detector has a model of normality that
+# matches the kind of anomaly to be found.
 
 # %% [markdown]
 # {{ figure:anomaly_kinds }}
 
 # %% [markdown]
-# ### How detection is judged
+# ### How detection is evaluated {#how-detection-is-judged}
 #
-# The area under the ROC curve (AUROC) is the probability that a random anomaly scores higher than a random
-# normal sample. It depends neither on a threshold nor on the rate of anomalies, a strength in comparisons
-# and a weakness in practice: when anomalies are rare, a tiny false positive rate is still a flood of false
-# alarms. Precision and recall look at the alarms themselves. A curve that dominates in ROC space dominates
-# in precision-recall space as well, but areas do not carry over from one to the other [@davis2006roc], and
-# with strong imbalance the precision-recall plot is the more telling one [@saito2015precision]. In
-# {{ ref:roc_and_pr }} a detector with an AUROC of {{ value:00b_measurement.auroc_rare }} has an average
-# precision of only {{ value:00b_measurement.average_precision_rare }}.
+# The area under the ROC curve (AUROC) is the probability that a random anomaly has a higher score than a random normal
+# sample. It depends neither on a threshold nor on the rate of anomalies. This is an advantage for comparisons and a
+# disadvantage in practice: if anomalies are rare, even a small false-positive rate produces many false alarms.
+# Precision and recall describe the alarms themselves. A curve that dominates in ROC space also dominates in
+# precision-recall space. This does not hold for the areas under the curves [@davis2006roc]. With strong imbalance the
+# precision-recall plot is more informative [@saito2015precision]. In {{ ref:roc_and_pr }} a detector with an AUROC of
+# {{ value:00b_measurement.auroc_rare }} has an average precision of only
+# {{ value:00b_measurement.average_precision_rare }}.
 #
-# Scores at a threshold, such as F1 and the confusion matrix, depend on how the threshold was found. Four
-# honest ways use normal data only:
+# Metrics at a threshold, such as F1 and the confusion matrix, depend on how the threshold was chosen. Four valid rules
+# use normal data only:
 #
-# - a quantile of the training scores, which is optimistic because the detector has seen these samples;
-# - the same quantile of held-out normal scores;
-# - conformal p-values, $p(x) = (1 + k) / (1 + m)$, where $k$ of $m$ held-out normal scores are at least
-#   $s(x)$, which keep a promised false alarm rate in finite samples, and which the procedure of Benjamini
-#   and Hochberg [@benjamini1995fdr] turns into a bound on the share of false alarms among all alarms
-#   [@bates2023conformal];
-# - peaks over threshold, a generalised Pareto model of the upper tail, for promises smaller than the sample
-#   can show directly [@siffer2017spot].
+# - A quantile of the training scores. It is optimistic because the detector was fitted to these samples.
+# - The same quantile of held-out normal scores.
+# - Conformal p-values, $p(x) = (1 + k) / (1 + m)$, where $k$ of $m$ held-out normal scores are at least $s(x)$. They
+#   hold a nominal false-alarm rate in finite samples. With the procedure of Benjamini and Hochberg [@benjamini1995fdr]
+#   they also bound the expected share of false alarms among all alarms [@bates2023conformal].
+# - Peaks over threshold: a generalised Pareto model of the upper tail, for false-alarm rates that are too small to be
+#   counted in the sample [@siffer2017spot].
 #
-# For images, the score of every pixel can be compared with a mask. Pixel AUROC favours large defects, since
-# each pixel counts once; AUPRO averages the overlap over connected defects, so that a small scratch weighs
-# as much as a large stain [@bergmann2019mvtec].
+# For images, the score of every pixel can be compared with a mask. Pixel AUROC gives more weight to large defects,
+# because each pixel counts once. AUPRO averages the overlap over the connected defects, so that a small scratch has
+# the same weight as a large stain [@bergmann2019mvtec].
 
 # %% [markdown]
 # {{ figure:roc_and_pr }}
@@ -130,19 +127,18 @@
 # %% [markdown]
 # ### Families of methods
 #
-# *Statistical* methods fit a density or its first moments: Gaussian and mixture models, kernel density
-# estimates [@parzen1962density], the Mahalanobis distance [@mahalanobis1936distance] with a robust
-# [@rousseeuw1999mcd] or a shrunken covariance [@ledoit2004covariance]. *Distance and density* methods look
-# at neighbours: the distance to the $k$-th neighbour [@ramaswamy2000knn], or the local outlier factor,
-# which compares the density at a point with that around its neighbours [@breunig2000lof]. *Isolation*
-# methods count how many random cuts it takes to separate a sample from the rest [@liu2008isolation].
-# *Boundary* methods enclose the normal samples, as the one-class support vector machine does
-# [@scholkopf2001support]. *Reconstruction* methods learn to reproduce normal samples through a bottleneck
-# and score the error: principal components, autoencoders, variational autoencoders [@kingma2013vae],
-# adversarial networks such as OCGAN [@perera2019ocgan]. *Deep representation* methods learn, or borrow,
-# features in which one of the earlier ideas works [@ruff2021unifying; @pang2021review].
-# {{ ref:family_gallery_moons }} draws the regions that several of them accept on the same data, and
-# {{ ref:table:family_gallery }} what that does to their AUROC.
+# *Statistical* methods fit a density or its first moments: Gaussian and mixture models, kernel density estimates
+# [@parzen1962density], and the Mahalanobis distance [@mahalanobis1936distance] with a robust [@rousseeuw1999mcd] or a
+# shrunken covariance [@ledoit2004covariance]. *Distance and density* methods use neighbours. Examples are the distance
+# to the $k$-th neighbour [@ramaswamy2000knn], and the local outlier factor, which compares the density at a point with
+# the density at its neighbours [@breunig2000lof]. *Isolation* methods count the random cuts that are needed to
+# separate a sample from the others [@liu2008isolation]. *Boundary* methods, such as the one-class support vector
+# machine, enclose the normal samples [@scholkopf2001support]. *Reconstruction* methods learn to reconstruct normal
+# samples through a bottleneck and use the reconstruction error as the score. They include principal components,
+# autoencoders, variational autoencoders [@kingma2013vae], and adversarial networks such as OCGAN [@perera2019ocgan].
+# *Deep representation* methods use learned or pretrained features, to which one of the methods above is applied
+# [@ruff2021unifying; @pang2021review]. {{ ref:family_gallery_moons }} shows the regions that eight methods accept on
+# the same data, and {{ ref:table:family_gallery }} their AUROC.
 
 # %% [markdown]
 # {{ figure:family_gallery_moons }}
