@@ -153,81 +153,82 @@
 #
 # #### Data {#task-2-data}
 #
-# An inspection camera looks at parts of one kind: the training set holds photographs of sound parts only,
-# the test set sound and defective ones, and a mask marks each defect. This is the protocol of MVTec AD
-# [@bergmann2019mvtec]. {{ if:01_task2_padim.dataset is synthetic/* }}The report is built from data that everyone can
-# make or already has: generated photographs of hazelnuts and zippers, with defects of known position and severity,
-# and real photographs of brick, grass and gravel with patches of foreign texture blended in. The same notebook runs
-# on MVTec AD itself by changing one parameter.{{ else }}This report follows {{ name:01_task2_padim.dataset }} step by
-# step. For comparison it also measures: {{ name:01b_image_detectors.other_datasets }}.{{ end }} A colour image of this
-# size is a point in a space of $256 \times 256 \times 3 = 196\,608$
-# dimensions, with a few hundred training samples in it at most. Neighbouring pixels say nearly the same, and what
-# matters, an edge that should not be there, is a pattern over many of them.
+# An inspection camera takes images of parts of one kind. The training set contains images of good parts only. The test
+# set contains good and defective parts, and a mask marks each defect. This is the protocol of MVTec AD
+# [@bergmann2019mvtec]. {{ if:01_task2_padim.dataset is synthetic/* }}The report is built from data that anyone can
+# generate or already has. The images of hazelnuts and zippers are generated, with defects of known position and
+# severity. The images of brick, grass and gravel are real, with patches of foreign texture blended in. The same
+# notebook runs on MVTec AD itself if one parameter is changed.{{ else }}This report follows
+# {{ name:01_task2_padim.dataset }} step by step. For comparison it also measures:
+# {{ name:01b_image_detectors.other_datasets }}.{{ end }} A colour image of this size is a point in a space of
+# $256 \times 256 \times 3 = 196\,608$ dimensions, and there are at most a few hundred training samples. Neighbouring
+# pixels are highly correlated. The relevant information, for example an edge that should not be there, is a pattern
+# over many pixels.
 #
 # #### Method {#task-2-method}
 #
-# PaDiM [@defard2021padim] needs no training in the usual sense. A network trained on ImageNet, here a small
-# EfficientNet [@tan2019efficientnet] and in the original work among others a wide residual network
-# [@zagoruyko2016wide], turns the image into feature maps of several depths. These are resized to a common
-# grid and joined, so that every position $(i, j)$ has a vector $x_{ij}$ that describes fine texture and
-# wider context. A random subset of its components is kept, $d$ of them. For every position the mean
-# $\mu_{ij}$ and the covariance
+# PaDiM [@defard2021padim] needs no training in the usual sense. A network trained on ImageNet turns the image into
+# feature maps of several depths. The network is a small EfficientNet [@tan2019efficientnet] here, and among others a
+# wide residual network [@zagoruyko2016wide] in the original work. The maps are resized to a common grid and
+# concatenated, so that every position $(i, j)$ has a vector $x_{ij}$ that describes fine texture and wider context. A
+# random subset of $d$ components is kept. For every position the mean $\mu_{ij}$ and the covariance
 #
 # $$
 # \Sigma_{ij} = \frac{1}{n-1} \sum_{k=1}^{n}
 # (x^{(k)}_{ij} - \mu_{ij})(x^{(k)}_{ij} - \mu_{ij})^{\top} + \varepsilon I
 # $$
 #
-# are estimated from the $n$ normal images, where $\varepsilon I$ keeps $\Sigma_{ij}$ invertible even when
-# there are fewer images than features. The score of a position is the Mahalanobis distance
+# are estimated from the $n$ normal images. The term $\varepsilon I$ keeps $\Sigma_{ij}$ invertible even when there are
+# fewer images than features. The score of a position is the Mahalanobis distance
 #
-# $$d_{ij} = \sqrt{(x_{ij} - \mu_{ij})^{\top} \, \Sigma_{ij}^{-1} \, (x_{ij} - \mu_{ij})},$$
+# $$d_{ij} = \sqrt{(x_{ij} - \mu_{ij})^{\top} \, \Sigma_{ij}^{-1} \, (x_{ij} - \mu_{ij})}.$$
 #
-# the map of these distances, enlarged and smoothed, is the heatmap, and its maximum is the score of the
-# image. A part is defective if it is defective anywhere, hence the maximum.
+# The map of these distances, enlarged and smoothed, is the heatmap. Its maximum is the score of the image, because a
+# single defect makes the part defective.
 #
-# Two alternatives put this design to the test. A single Gaussian over all positions forgets where a patch
-# was seen; it suits textures and loses on aligned objects, where the same feature is normal at the rim and
-# alarming at the centre. PatchCore [@roth2022patchcore] drops the Gaussian and keeps a thinned memory of
-# normal patches, and its score is the distance to the nearest of them.
+# Two alternatives test this design. The first is a single Gaussian for all positions, which does not use the position
+# of a patch. It suits textures. It is worse on aligned objects, where the same feature can be normal at the rim and
+# anomalous at the centre. The second is PatchCore [@roth2022patchcore], which replaces the Gaussian by a subsampled
+# memory of normal patches. Its score is the distance to the nearest of them.
 #
 # #### Characteristics {#task-2-characteristics}
 #
-# The model is a table of means and covariances: it is fitted in one pass, it explains itself by a map, and
-# new normal images can be added by merging statistics. It pays with memory, which grows with the grid and
-# with the square of $d$, and with the assumption that position carries meaning, which holds for a camera in
-# a fixture and fails for parts that lie as they please. Where the training images are fewer than the
-# features, the centred features are the smaller object, and the distance can be computed from them exactly
-# without ever forming a covariance.
+# The model is a table of means and covariances. It is fitted in one pass, the heatmap explains its score, and new
+# normal images are added by merging statistics. Its memory grows with the size of the grid and with the square of $d$.
+# The method assumes that the position is informative. This holds for a camera in a fixture and fails for parts in
+# arbitrary orientation. If there are fewer training images than features, the matrix of centred features is smaller
+# than the covariance. The distance can then be computed exactly from that matrix without a covariance.
 #
 # #### Results {#task-2-results}
 #
-# {{ ref:figure:padim_comparison }} and {{ ref:table:padim_comparison }} give the detectors on each category, beside a
-# random score and the distance between pixels. On hazelnut the position-wise Gaussian has an image AUROC of
-# {{ value:01b_image_detectors.hazelnut_padim_image_auroc }}, a pixel AUROC of
-# {{ value:01b_image_detectors.hazelnut_padim_pixel_auroc }} and, by the stricter measure of overlap, an AUPRO of
-# {{ value:01b_image_detectors.hazelnut_padim_aupro }}. {{ if:01b_image_detectors.zipper_padim_image_auroc }} On zipper they are
-# {{ value:01b_image_detectors.zipper_padim_image_auroc }}, {{ value:01b_image_detectors.zipper_padim_pixel_auroc }} and
-# {{ value:01b_image_detectors.zipper_padim_aupro }}.{{ else }} There was no zipper to measure.{{ end }} {{
-# if:01b_image_detectors.brick_padim_image_auroc }} On brick they are
+# {{ ref:figure:padim_comparison }} and {{ ref:table:padim_comparison }} show the detectors on each category, together
+# with a random score and the distance between pixels. On hazelnut the position-wise Gaussian has an image AUROC of
+# {{ value:01b_image_detectors.hazelnut_padim_image_auroc }} and a pixel AUROC of
+# {{ value:01b_image_detectors.hazelnut_padim_pixel_auroc }}. Its AUPRO, the stricter measure of overlap, is
+# {{ value:01b_image_detectors.hazelnut_padim_aupro }}. {{ if:01b_image_detectors.zipper_padim_image_auroc }} On zipper
+# they are {{ value:01b_image_detectors.zipper_padim_image_auroc }},
+# {{ value:01b_image_detectors.zipper_padim_pixel_auroc }} and
+# {{ value:01b_image_detectors.zipper_padim_aupro }}.{{ else }} Zipper was not measured.{{ end }}
+# {{ if:01b_image_detectors.brick_padim_image_auroc }} On brick they are
 # {{ value:01b_image_detectors.brick_padim_image_auroc }}, {{ value:01b_image_detectors.brick_padim_pixel_auroc }} and
 # {{ value:01b_image_detectors.brick_padim_aupro }}.{{ end }}
 #
-# Nuts have no fixed orientation.
-# {{ if:01b_image_detectors.hazelnut_patchcore_image_auroc > 01b_image_detectors.hazelnut_padim_image_auroc + 0.02 }}There the
-# models that do not use the position are ahead: one Gaussian for all positions reaches
-# {{ value:01b_image_detectors.hazelnut_global_gaussian_image_auroc }} and PatchCore
+# Hazelnuts have no fixed orientation.
+# {{ if:01b_image_detectors.hazelnut_patchcore_image_auroc > 01b_image_detectors.hazelnut_padim_image_auroc + 0.02 }}There
+# the models that do not use the position are ahead: one Gaussian for all positions has an image AUROC of
+# {{ value:01b_image_detectors.hazelnut_global_gaussian_image_auroc }}, and PatchCore has
 # {{ value:01b_image_detectors.hazelnut_patchcore_image_auroc }}.{{ elif:01b_image_detectors.hazelnut_padim_image_auroc > 01b_image_detectors.hazelnut_patchcore_image_auroc + 0.02 }}Nevertheless
-# PaDiM is ahead of PatchCore, which reaches {{ value:01b_image_detectors.hazelnut_patchcore_image_auroc }}; one Gaussian
-# for all positions reaches {{ value:01b_image_detectors.hazelnut_global_gaussian_image_auroc }}.{{ else }}Nevertheless
-# PaDiM is level with the models that do not use the position: one Gaussian for all positions reaches
-# {{ value:01b_image_detectors.hazelnut_global_gaussian_image_auroc }} and PatchCore
+# PaDiM is ahead of PatchCore, which has an image AUROC of
+# {{ value:01b_image_detectors.hazelnut_patchcore_image_auroc }}; one Gaussian for all positions has
+# {{ value:01b_image_detectors.hazelnut_global_gaussian_image_auroc }}.{{ else }}Nevertheless PaDiM is level with the
+# models that do not use the position: one Gaussian for all positions has an image AUROC of
+# {{ value:01b_image_detectors.hazelnut_global_gaussian_image_auroc }}, and PatchCore has
 # {{ value:01b_image_detectors.hazelnut_patchcore_image_auroc }}.{{ end }}
 # {{ if:01b_image_detectors.zipper_padim_image_auroc and 01b_image_detectors.zipper_padim_image_auroc > 01b_image_detectors.zipper_global_gaussian_image_auroc + 0.02 }}A
-# zipper always runs through the picture in the same way, and there the single Gaussian falls to
-# {{ value:01b_image_detectors.zipper_global_gaussian_image_auroc }}.{{ end }} The same
-# PaDiM on a network with random weights reaches {{ value:01b_image_detectors.hazelnut_random_weights_image_auroc }} on
-# hazelnut: what is left is what the pretraining contributes.
+# zipper has the same position in every image, and there the single Gaussian has only
+# {{ value:01b_image_detectors.zipper_global_gaussian_image_auroc }}.{{ end }} PaDiM on a network with random weights
+# has {{ value:01b_image_detectors.hazelnut_random_weights_image_auroc }} on hazelnut. The difference is the
+# contribution of the pretraining.
 
 # %% [markdown]
 # {{ figure:padim_comparison }}
@@ -236,11 +237,11 @@
 # {{ table:padim_comparison }}
 
 # %% [markdown]
-# {{ ref:padim_published }} sets published results on the two categories of MVTec AD beside ours: PaDiM and PatchCore,
-# EfficientAD [@batzner2024efficientad], which trains a small student network, and Dinomaly [@guo2025dinomaly], which
-# trains a decoder on the tokens of a vision transformer. They were measured by anomalib [@akcay2022anomalib] or by the
-# authors of PatchCore [@roth2022patchcore]. Images, networks and numbers of seeds differ from row to row, so that the
-# table is no ranking.
+# {{ ref:padim_published }} compares published results on the two categories of MVTec AD with ours. It contains PaDiM
+# and PatchCore, EfficientAD [@batzner2024efficientad], which trains a small student network, and Dinomaly
+# [@guo2025dinomaly], which trains a decoder on the tokens of a vision transformer. The published results were measured
+# by anomalib [@akcay2022anomalib] or by the authors of PatchCore [@roth2022patchcore]. Images, networks and numbers of
+# seeds differ from row to row, so that the table is not a ranking.
 
 # %% [markdown]
 # {{ table:padim_published }}
@@ -249,27 +250,27 @@
 # {{ figure:padim_heatmaps }}
 
 # %% [markdown]
-# The heatmaps in {{ ref:padim_heatmaps }} are the strongest argument for the method: an inspector sees at
-# once whether an alarm has a cause. They also show its limits: the grid is coarser than the image, so thin
-# defects get a halo, and the smoothing that calms the noise lowers the peak of a small defect.
-# {{ ref:padim_roc }} shows the whole range of thresholds. {{ if:01b_image_detectors.auroc_mild }}{{
-# ref:padim_severity }} shows how the score grows with the severity of a defect. Parts that were drawn with a faint
-# defect have an AUROC of {{ value:01b_image_detectors.auroc_mild }} against the good images, the same parts with a severe
-# defect one of {{ value:01b_image_detectors.auroc_severe }}. The mean score of the cuts, the thinnest defects, stays below
-# the dashed line even at the highest severity. The defects of the hazelnuts to test are plainly visible, so
-# that the AUROC of the test set says nothing about faint ones.{{ else }}How severe
-# each defect is, is not known here.{{ end }}
+# The heatmaps in {{ ref:padim_heatmaps }} are the main advantage of the method: an inspector sees at once which part
+# of the image caused an alarm. They also show two limits. The grid is coarser than the image, so that the response to
+# a thin defect is wider than the defect. The smoothing reduces noise and also lowers the maximum of a small defect.
+# {{ ref:padim_roc }} shows all thresholds. {{ if:01b_image_detectors.auroc_mild }}{{ ref:padim_severity }} shows the
+# score against the severity of a defect. Parts with a mild defect have an AUROC of
+# {{ value:01b_image_detectors.auroc_mild }} against the good images. The same parts with a severe defect have
+# {{ value:01b_image_detectors.auroc_severe }}. The mean score of the cuts, the thinnest defects, stays below the
+# dashed line even at the highest severity. The hazelnuts of the test set have clearly visible defects. The AUROC on
+# the test set therefore says nothing about mild defects.{{ else }}The severity of the defects is not known
+# here.{{ end }}
 #
-# The threshold deserves as much care as the score. At a promise of one false alarm in twenty, the scores of the
-# training pictures give a threshold that {{ value:01_task2_padim.in_sample_threshold_false_alarms }} of the good test
-# pictures exceed, because a Gaussian fitted to many features of few pictures knows its training pictures by heart.
-# With each training picture scored without itself, which for a Gaussian has a closed form, it is
-# {{ value:01_task2_padim.leave_one_out_false_alarms }}; with held-out good pictures and conformal p-values
-# {{ value:01_task2_padim.calibrated_false_alarms }}.
-# {{ if:01_task2_padim.in_sample_threshold_false_alarms > 01_task2_padim.leave_one_out_false_alarms + 0.3 }}So few
-# good test pictures cannot tell the last two from the nominal rate with any certainty; what they show is the failure
-# of the first.{{ else }}So few good test pictures cannot tell any of the three from the nominal rate with
-# certainty.{{ end }}
+# The threshold is as important as the score. At a nominal false-alarm rate of one in twenty, the threshold from the
+# training scores has a false-alarm rate of {{ value:01_task2_padim.in_sample_threshold_false_alarms }} on the good
+# test images. The Gaussian has many features and was fitted to few images, so that the distances of the training
+# images are much smaller than those of new images. If each training image is scored by a model without it, which has a
+# closed form for a Gaussian, the rate is {{ value:01_task2_padim.leave_one_out_false_alarms }}. With held-out good
+# images and conformal p-values it is {{ value:01_task2_padim.calibrated_false_alarms }}.
+# {{ if:01_task2_padim.in_sample_threshold_false_alarms > 01_task2_padim.leave_one_out_false_alarms + 0.3 }}There are
+# too few good test images to distinguish the last two rates from the nominal rate. The first rate is clearly too
+# high.{{ else }}There are too few good test images to distinguish any of the three rates from the nominal
+# rate.{{ end }}
 
 # %% [markdown]
 # {{ figure:padim_roc }}
@@ -283,58 +284,55 @@
 # #### Data {#task-4-data}
 #
 # A table has one row per sample and one column per measurement.
-# {{ if:02_task4_isolation_forest.dataset is breast_cancer }}The course uses a thyroid data set with six columns; the
-# report is built from the Wisconsin breast cancer data that comes with scikit-learn, whose benign cases are the
-# normal class.{{ elif:02_task4_isolation_forest.dataset is thyroid }}The report is built from the course's thyroid
-# data, six measurements of each patient. Patients with hyperfunction are the anomalies.{{ else }}The report is built
-# from {{ name:02_task4_isolation_forest.dataset }}.{{ end }} There are {{ value:02_task4_isolation_forest.n_train }}
-# normal samples to train on and {{ value:02_task4_isolation_forest.n_test }} samples to test on. Columns have units
-# and no neighbours:
-# reordering them changes nothing, while reordering pixels destroys an image. No pretrained network offers
-# features to borrow.
+# {{ if:02_task4_isolation_forest.dataset is breast_cancer }}The course uses a thyroid data set with six columns. The
+# report is built from the Wisconsin breast cancer data of scikit-learn, whose benign cases are the normal
+# class.{{ elif:02_task4_isolation_forest.dataset is thyroid }}The report is built from the course’s thyroid data, with
+# six measurements of each patient. Patients with hyperfunction are the anomalies.{{ else }}The report is built from
+# {{ name:02_task4_isolation_forest.dataset }}.{{ end }} There are {{ value:02_task4_isolation_forest.n_train }} normal
+# training samples and {{ value:02_task4_isolation_forest.n_test }} test samples. Columns have units and no neighbours:
+# a permutation of the columns changes nothing, while a permutation of the pixels destroys an image. There is no
+# pretrained network for such columns.
 #
 # #### Method {#task-4-method}
 #
-# Isolation Forest [@liu2008isolation] builds trees on small random subsamples. A tree picks a column and a
-# cut within its range at random, and goes on until each sample sits alone or a depth limit is reached.
-# Samples in sparse regions are alone after few cuts. With $h(x)$ the depth at which $x$ is isolated,
-# averaged over the trees, and $c(\psi)$ the mean depth of an unsuccessful search in a binary search tree of
-# $\psi$ samples,
+# Isolation Forest [@liu2008isolation] builds trees on small random subsamples. A tree repeatedly selects a random
+# column and a random cut within the range of this column, until each sample is alone or a depth limit is reached.
+# Samples in sparse regions are isolated after few cuts. Let $h(x)$ be the depth at which $x$ is isolated, averaged
+# over the trees. Let $c(\psi)$ be the mean depth of an unsuccessful search in a binary search tree of $\psi$ samples.
+# The score is
 #
 # $$
 # s(x) = 2^{-\mathbb{E}[h(x)] / c(\psi)}, \qquad c(\psi) = 2 H_{\psi - 1} - \frac{2(\psi - 1)}{\psi},
 # \qquad H_k = \sum_{i=1}^{k} \frac{1}{i}.
 # $$
 #
-# The score lies between zero and one and grows with abnormality. The trees are invariant to the scale of a
-# column, so standardising the columns changes nothing here beyond rounding; it is done because the
-# competitors in {{ ref:isolation_forest_comparison }} need it.
+# It lies between zero and one and is larger for more anomalous samples. The trees are invariant to the scale of a
+# column, so that standardisation changes the scores of the forest by rounding only. The columns are standardised
+# because the other detectors in {{ ref:isolation_forest_comparison }} need it.
 #
 # #### Characteristics {#task-4-characteristics}
 #
-# A subsample of fixed size $\psi$ makes fitting independent of the number of samples: $t$ trees cost
-# $O(t \, \psi \, \log \psi)$, and scoring $n$ samples costs $O(n \, t \, \log \psi)$, linear in $n$, not
-# $O(n \, \log n)$. When $n$ doubles, fitting takes
-# {{ value:02b_thresholds_and_explanations.fit_time_per_doubling }} as long, as measured. No distribution is assumed, but a shape
-# is: every cut is parallel to an axis, so anomalies that are strange only in combination, each column in
-# its usual range, are hard for the forest. Explanations are available too: Shapley values can be computed
-# exactly for trees [@lundberg2020trees], and {{ ref:isolation_forest_shap }} names the columns behind an
-# alarm.
+# Each tree uses a subsample of fixed size $\psi$, so that the cost of building the trees does not depend on the number
+# of samples. Building $t$ trees costs $O(t \, \psi \, \log \psi)$. Scoring $n$ samples costs $O(n \, t \, \log \psi)$,
+# which is linear in $n$ and not $O(n \, \log n)$. When $n$ doubles, the measured fit time is
+# {{ value:02b_thresholds_and_explanations.fit_time_per_doubling }} as long. The method assumes no distribution, but
+# every cut is parallel to an axis. Anomalies whose columns are all within their usual ranges, and only their
+# combination is unusual, are therefore difficult for the forest. Shapley values can be computed exactly for trees
+# [@lundberg2020trees], and {{ ref:isolation_forest_shap }} shows the columns that contribute to an alarm.
 #
-# #### The threshold must not see the test labels {#task-4-threshold}
+# #### Thresholds without test labels {#task-4-threshold}
 #
-# A habit found in many tutorials sets the parameter `contamination` to the share of anomalies in the test
-# set. That number comes from the labels. It sets the rate of alarms among *normal* samples to the rate of anomalies
-# in the test set, two things that have nothing to do with each other: on this test set
-# {{ value:02b_thresholds_and_explanations.false_alarm_rate_leak }} of the healthy patients are alarmed, where a quantile of
-# the training scores alarms {{ value:02b_thresholds_and_explanations.false_alarm_rate_no_leak }}. A threshold that maximises F1 on
-# the test labels looks better and is as useless: it gains
-# {{ value:02b_thresholds_and_explanations.leak_f1_gain }} in F1 that no user will ever see ({{ ref:table:contamination_leak }}). The
-# AUROC does not change, because the order of the samples does not. In use nobody knows the rate in advance.
-# {{ ref:thresholds }} compares the honest thresholds at the same promise, a false alarm
-# rate of {{ value:02b_thresholds_and_explanations.nominal_false_alarm_rate }}. The training quantile gives
-# {{ value:02b_thresholds_and_explanations.false_alarm_rate_training_quantile }}, the conformal threshold
-# {{ value:02b_thresholds_and_explanations.false_alarm_rate_conformal }}.
+# Many tutorials set the parameter `contamination` to the share of anomalies in the test set. This value comes from the
+# labels. It sets the rate of alarms among *normal* samples to the rate of anomalies in the test set, although the two
+# rates are unrelated. On this test set the false-alarm rate is then
+# {{ value:02b_thresholds_and_explanations.false_alarm_rate_leak }}; with a quantile of the training scores it is
+# {{ value:02b_thresholds_and_explanations.false_alarm_rate_no_leak }}. A threshold that maximises F1 on the test
+# labels is also invalid. It increases F1 by {{ value:02b_thresholds_and_explanations.leak_f1_gain }}, which cannot be
+# reached in use, where the labels are not known ({{ ref:table:contamination_leak }}). The AUROC does not change,
+# because the order of the samples does not change. {{ ref:thresholds }} compares the valid thresholds at the same
+# nominal false-alarm rate, {{ value:02b_thresholds_and_explanations.nominal_false_alarm_rate }}. The measured rate of
+# the training quantile is {{ value:02b_thresholds_and_explanations.false_alarm_rate_training_quantile }}, and that of
+# the conformal threshold is {{ value:02b_thresholds_and_explanations.false_alarm_rate_conformal }}.
 
 # %% [markdown]
 # {{ table:contamination_leak }}
@@ -345,15 +343,16 @@
 # %% [markdown]
 # #### Results {#task-4-results}
 #
-# {{ ref:isolation_forest_scores }} shows the scores, and {{ ref:isolation_forest_comparison }} sets the
-# forest beside other detectors, a random score and a ruler, over
-# {{ value:02_task4_isolation_forest.n_splits }} splits of the data. The ruler is the plain distance to the
-# centre of the training data: no learning, no parameter. It has an AUROC of
-# {{ value:02_task4_isolation_forest.distance_to_centre_standardised_auroc }} where Isolation Forest has
+# {{ ref:isolation_forest_scores }} shows the scores. {{ ref:isolation_forest_comparison }} compares the forest with
+# other detectors, a random score and the distance-to-centre baseline over
+# {{ value:02_task4_isolation_forest.n_splits }} splits of the data. The baseline is the distance to the centre of the
+# training data. It learns only a centre and a scale for each column. Its AUROC is
+# {{ value:02_task4_isolation_forest.distance_to_centre_standardised_auroc }}, and that of Isolation Forest is
 # {{ value:02_task4_isolation_forest.isolation_forest_auroc }}.
-# {{ if:02_task4_isolation_forest.dataset is breast_cancer }}The notebook puts the thyroid data of the course to the
-# same test by one parameter.{{ end }} Where the ruler does as well, the anomalies are simply far out, and a high
-# score shows that a detector works, never that it has learned anything about the structure of the normal class.
+# {{ if:02_task4_isolation_forest.dataset is breast_cancer }}The notebook applies the same test to the thyroid data of
+# the course if one parameter is changed.{{ end }} Where the baseline is as good as a detector, the anomalies are
+# simply far from the centre. A high score then shows that the detector works. It does not show that the detector has
+# learned the structure of the normal class.
 
 # %% [markdown]
 # {{ figure:isolation_forest_scores }}
@@ -362,22 +361,22 @@
 # {{ table:isolation_forest_comparison }}
 
 # %% [markdown]
-# {{ ref:isolation_forest_published }} sets published results on thyroid beside ours. ADBench [@han2022adbench] fits the
-# detectors to data that hold anomalies, and we fit them to normal samples only. The F1 of DAGMM [@zong2018dagmm] belongs
-# to a threshold at the share of anomalies. The course's prototypes were reported without their protocol. The table is
-# therefore no ranking.
+# {{ ref:isolation_forest_published }} compares published results on thyroid with ours. ADBench [@han2022adbench] fits
+# the detectors to data that contain anomalies, and we fit them to normal samples only. The F1 of DAGMM
+# [@zong2018dagmm] is for a threshold at the share of anomalies. The prototypes of the course were reported without
+# their protocol. The table is therefore not a ranking.
 
 # %% [markdown]
 # {{ table:isolation_forest_published }}
 
 # %% [markdown]
-# The test of learning is a table in which the ruler must fail. Following the idea of ADBench
-# [@han2022adbench], anomalies are made from normal samples by breaking the dependence between columns: each
-# column alone looks exactly as it should, only the combination is impossible. There the ruler drops to
-# {{ value:02_task4_isolation_forest.hard_distance_to_centre_auroc }} and Isolation Forest to
-# {{ value:02_task4_isolation_forest.hard_isolation_forest_auroc }}, while the best detector of
-# {{ ref:isolation_forest_hard_comparison }} reaches {{ value:02_task4_isolation_forest.hard_best_detector_auroc }}.
-# A benchmark for tables should hold both kinds of anomaly, and the ruler.
+# To test whether a detector has learned, a table is needed on which the distance to the centre fails. Following
+# ADBench [@han2022adbench], anomalies are made from normal samples by breaking the dependence between columns. Each
+# column alone has its usual distribution, and only the combination is abnormal. On this table the distance to the
+# centre has an AUROC of {{ value:02_task4_isolation_forest.hard_distance_to_centre_auroc }} and Isolation Forest has
+# {{ value:02_task4_isolation_forest.hard_isolation_forest_auroc }}. The best detector of
+# {{ ref:isolation_forest_hard_comparison }} has {{ value:02_task4_isolation_forest.hard_best_detector_auroc }}. A
+# benchmark for tables should contain both kinds of anomaly, and the distance-to-centre baseline.
 
 # %% [markdown]
 # {{ table:isolation_forest_hard_comparison }}
@@ -386,43 +385,43 @@
 # {{ figure:isolation_forest_shap }}
 
 # %% [markdown]
-# ## How the two tasks differ and agree
+# ## Differences and agreements of the two tasks {#how-the-two-tasks-differ-and-agree}
 #
-# {{ caption:tasks_compared }} The two tasks side by side.
+# {{ caption:tasks_compared }} Comparison of the two tasks.
 #
 # | | Task 2: images | Task 4: tables |
 # |---|---|---|
 # | Raw sample | hundreds of thousands of redundant pixels on a grid | a row of six to a few dozen measurements |
 # | Structure | neighbourhood, scale, position | none; columns can be exchanged |
-# | Representation | borrowed from a network pretrained on other images | the columns themselves, standardised |
+# | Representation | from a network pretrained on other images | the columns themselves, standardised |
 # | Model of normality | a Gaussian for each position | an ensemble of random partitions |
 # | Assumption | features are near Gaussian, parts are aligned | anomalies are isolated by few axis-parallel cuts |
 # | Score | Mahalanobis distance, maximum over positions | mean depth of isolation |
 # | Localisation | heatmap over pixels | contribution of each column |
-# | Cost | dominated by the network, gains from a GPU | seconds on one core |
-# | Metrics | image and pixel AUROC, AUPRO, average precision | AUROC, average precision, F1 at an honest threshold |
+# | Cost | mostly that of the network, lower with a GPU | seconds on one core |
+# | Metrics | image and pixel AUROC, AUPRO, average precision | AUROC, average precision, F1 at a valid threshold |
 #
 # ### Differences
 #
-# {{ ref:tasks_compared }} sums up this section. The main difference is where the knowledge comes from. The
-# image detector owes its strength to a million photographs of other things, which taught the network what
-# texture and shape are; the model of normality on top of it is simple, and it can be. The table has no such
-# donor. Column three of one hospital says nothing about column three of another, so the model itself must
-# bring the right idea of what is unusual. Claims about methods do not carry over: that a Gaussian suffices
-# for deep image features is no evidence that it suffices for blood values.
+# {{ ref:tasks_compared }} summarises this section. The main difference is the source of the representation. The image
+# detector uses a network that was trained on a million other images and whose features describe texture and shape.
+# With these features, a simple model of normality is sufficient. For tables there is no such source: the third column
+# of one hospital says nothing about the third column of another. The detector itself must therefore model what is
+# unusual. Results about methods do not carry over: a Gaussian may be sufficient for deep image features and not for
+# blood values.
 #
-# The second difference is locality. An image score is a maximum over thousands of local scores, and its
-# distribution is that of an extreme value; a table score is one global number. Their scales and tails are
-# not comparable, which matters as soon as both enter one ranking.
+# The second difference is locality. The score of an image is the maximum of thousands of local scores, and has an
+# extreme-value distribution. The score of a table row is one global number. The scales and tails of the two scores are
+# not comparable. This matters as soon as both are ranked together.
 #
 # ### Agreements
 #
-# Both tasks are one-class problems with the same protocol: fit on normal samples, score, choose a threshold
-# on normal samples, and let the test labels touch only the metric. Both yield a real-valued score with the
-# same orientation, so that thresholds, curves, intervals and calibration are shared without change. Both
-# can say where an alarm comes from, by pixel or by column. In the terms of software they satisfy one
-# contract: `fit`, `anomaly_score`, `predict`. Most of what makes an evaluation trustworthy lies behind that
-# contract: the first, modest and practical sense in which a unified framework is feasible.
+# Both tasks are one-class problems with the same protocol: fit on normal samples, compute scores, choose a threshold
+# on normal samples, and use the test labels for the metric only. Both produce a real-valued score with the same
+# orientation, so that thresholds, curves, intervals and calibration are shared without change. Both can show the
+# source of an alarm, by pixel or by column. In software, both have the same interface: `fit`, `anomaly_score`,
+# `predict`. Most of a reliable evaluation depends on this interface only. This is the first sense in which a unified
+# framework is feasible.
 
 # %% [markdown]
 # ## Deep methods, family by family

@@ -88,18 +88,18 @@
 # %% [markdown] checked="5330efdc 5330efdc"
 # {{ table:family_gallery }}
 
-# %% [markdown] checked="4836ec7c 1fdad264"
+# %% [markdown] checked="4d1ad1c4 941bab73"
 # ## 两个任务，两种模态 {#two-tasks-two-modalities}
 #
 # ### 任务2：图像中的异常 {#task-2}
 #
 # #### 数据 {#task-2-data}
 #
-# 检测工位的相机拍摄同一种零件：训练集只有正品的照片，测试集既有正品也有次品，每处缺陷都有掩码标出。这就是 MVTec AD 的实验规程 [@bergmann2019mvtec]。{{ if:01_task2_padim.dataset is synthetic/* }}报告采用人人都能生成、或者手头已有的数据：生成的榛子和拉链照片，缺陷的位置与严重程度均为已知；以及砖墙、草地和砾石的真实照片，其中融入了小块异质纹理。同一份笔记本只需改动一个参数，就能在 MVTec AD 上运行。{{ else }}本报告逐步考察{{ name:01_task2_padim.dataset }}，并测量下列类别以作比较：{{ name:01b_image_detectors.other_datasets }}。{{ end }}这样大小的彩色图像是 $256 \times 256 \times 3 = 196\,608$ 维空间中的一个点，而训练样本至多几百个。相邻像素所说的几乎是同一件事；真正要紧的，比如一条不该出现的边缘，是许多像素共同构成的模式。
+# 检测工位的相机拍摄同一种零件的图像。训练集只含正品图像，测试集既有正品也有次品，每处缺陷都有掩码标出。这就是 MVTec AD 的实验规程 [@bergmann2019mvtec]。{{ if:01_task2_padim.dataset is synthetic/* }}报告采用任何人都能生成、或者已经具备的数据。榛子和拉链的图像是生成的，缺陷的位置与严重程度均为已知。砖墙、草地和砾石的图像是真实的，其中融入了小块异质纹理。同一份笔记本只需改动一个参数，就能在 MVTec AD 上运行。{{ else }}本报告逐步考察{{ name:01_task2_padim.dataset }}，并测量下列类别以作比较：{{ name:01b_image_detectors.other_datasets }}。{{ end }}这种尺寸的彩色图像是 $256 \times 256 \times 3 = 196\,608$ 维空间中的一个点，而训练样本至多几百个。相邻像素高度相关。有用的信息，例如一条不应出现的边缘，是由许多像素共同构成的模式。
 #
 # #### 方法 {#task-2-method}
 #
-# PaDiM [@defard2021padim] 不需要通常意义上的训练。一个在 ImageNet 上训练好的网络，这里是小型的 EfficientNet [@tan2019efficientnet]，原论文中还用过宽残差网络 [@zagoruyko2016wide]，把图像变成若干深度的特征图。这些特征图缩放到同一网格上拼接起来，于是每个位置 $(i, j)$ 都得到一个向量 $x_{ij}$，既描述细部纹理，也描述较大范围的上下文。再从它的分量中随机保留 $d$ 个。对每个位置，均值 $\mu_{ij}$ 与协方差
+# PaDiM [@defard2021padim] 不需要通常意义上的训练。在 ImageNet 上训练好的网络把图像变成若干深度的特征图。这里采用小型的 EfficientNet [@tan2019efficientnet]，原论文还采用过宽残差网络 [@zagoruyko2016wide] 等。这些特征图缩放到同一网格后拼接，于是每个位置 $(i, j)$ 都有一个向量 $x_{ij}$，既描述细部纹理，也描述较大范围的上下文。从各分量中随机保留 $d$ 个。对每个位置，均值 $\mu_{ij}$ 与协方差
 #
 # $$
 # \Sigma_{ij} = \frac{1}{n-1} \sum_{k=1}^{n}
@@ -108,21 +108,21 @@
 #
 # 由 $n$ 张正常图像估计得到，其中 $\varepsilon I$ 保证图像数少于特征数时 $\Sigma_{ij}$ 仍然可逆。一个位置的分数是马氏距离
 #
-# $$d_{ij} = \sqrt{(x_{ij} - \mu_{ij})^{\top} \, \Sigma_{ij}^{-1} \, (x_{ij} - \mu_{ij})},$$
+# $$d_{ij} = \sqrt{(x_{ij} - \mu_{ij})^{\top} \, \Sigma_{ij}^{-1} \, (x_{ij} - \mu_{ij})}.$$
 #
-# 这些距离排成的图经放大和平滑后就是热力图，其最大值即为整幅图像的分数。零件只要有一处缺陷就是次品，所以取最大值。
+# 这些距离构成的图经放大和平滑后就是热力图，其最大值是整幅图像的分数，因为只要有一处缺陷，零件就是次品。
 #
-# 有两种替代方案可以检验这一设计。若所有位置共用一个高斯模型，图像块来自何处就被忘掉了；这适合纹理，却不适合摆放对齐的物体，因为同一特征出现在边缘属于正常，出现在中心就该报警。PatchCore [@roth2022patchcore] 干脆放弃高斯模型，只保留一份经过稀疏化的正常图像块记忆，以到其中最近一块的距离为分数。
+# 我们用两种替代方案检验这一设计。第一种是所有位置共用一个高斯模型，不利用图像块的位置。它适合纹理，但在摆放对齐的物体上较差，因为同一特征在边缘可能正常，在中心则可能异常。第二种是 PatchCore [@roth2022patchcore]，它用经过下采样的正常图像块记忆代替高斯模型，以到其中最近一块的距离为分数。
 #
 # #### 特点 {#task-2-characteristics}
 #
-# 模型就是一张均值与协方差的表：一趟扫描即可拟合，用热力图自我解释，新的正常图像只需合并统计量便能加入。代价是内存，它随网格增大，并随 $d$ 的平方增长；还有一个前提，即位置是有意义的。相机固定、零件入位时，这个前提成立；零件随意摆放时就不成立了。训练图像数少于特征数时，中心化后的特征矩阵反而是较小的对象，可以由它精确算出距离，全程不必构造协方差。
+# 模型是一张均值与协方差的表：一遍扫描即可拟合，热力图可以解释分数，加入新的正常图像只需合并统计量。所需内存随网格增大，并随 $d$ 的平方增长。该方法假定位置含有信息。相机固定、零件定位时，这一假定成立；零件随意摆放时则不成立。训练图像数少于特征数时，中心化后的特征矩阵比协方差矩阵小，由它可以精确算出距离，不必构造协方差。
 #
 # #### 结果 {#task-2-results}
 #
-# {{ ref:figure:padim_comparison }}和{{ ref:table:padim_comparison }}列出了各检测器在每个类别上的结果，并与随机分数和像素距离对照。在榛子上，逐位置高斯模型的图像级 AUROC 为 {{ value:01b_image_detectors.hazelnut_padim_image_auroc }}，像素级 AUROC 为 {{ value:01b_image_detectors.hazelnut_padim_pixel_auroc }}，更为严格的重叠率指标 AUPRO 为 {{ value:01b_image_detectors.hazelnut_padim_aupro }}。{{ if:01b_image_detectors.zipper_padim_image_auroc }}在拉链上依次为 {{ value:01b_image_detectors.zipper_padim_image_auroc }}、{{ value:01b_image_detectors.zipper_padim_pixel_auroc }} 和 {{ value:01b_image_detectors.zipper_padim_aupro }}。{{ else }}没有拉链可供测量。{{ end }}{{ if:01b_image_detectors.brick_padim_image_auroc }}在砖墙上依次为 {{ value:01b_image_detectors.brick_padim_image_auroc }}、{{ value:01b_image_detectors.brick_padim_pixel_auroc }} 和 {{ value:01b_image_detectors.brick_padim_aupro }}。{{ end }}
+# {{ ref:figure:padim_comparison }}和{{ ref:table:padim_comparison }}列出了各检测器在每个类别上的结果，并与随机分数和像素距离对照。在榛子上，逐位置高斯模型的图像级 AUROC 为 {{ value:01b_image_detectors.hazelnut_padim_image_auroc }}，像素级 AUROC 为 {{ value:01b_image_detectors.hazelnut_padim_pixel_auroc }}，更严格的重叠率指标 AUPRO 为 {{ value:01b_image_detectors.hazelnut_padim_aupro }}。{{ if:01b_image_detectors.zipper_padim_image_auroc }}在拉链上依次为 {{ value:01b_image_detectors.zipper_padim_image_auroc }}、{{ value:01b_image_detectors.zipper_padim_pixel_auroc }} 和 {{ value:01b_image_detectors.zipper_padim_aupro }}。{{ else }}没有测量拉链。{{ end }}{{ if:01b_image_detectors.brick_padim_image_auroc }}在砖墙上依次为 {{ value:01b_image_detectors.brick_padim_image_auroc }}、{{ value:01b_image_detectors.brick_padim_pixel_auroc }} 和 {{ value:01b_image_detectors.brick_padim_aupro }}。{{ end }}
 #
-# 榛子没有固定的朝向。{{ if:01b_image_detectors.hazelnut_patchcore_image_auroc > 01b_image_detectors.hazelnut_padim_image_auroc + 0.02 }}不用位置的模型因此领先：所有位置共用一个高斯模型达到 {{ value:01b_image_detectors.hazelnut_global_gaussian_image_auroc }}，PatchCore 达到 {{ value:01b_image_detectors.hazelnut_patchcore_image_auroc }}。{{ elif:01b_image_detectors.hazelnut_padim_image_auroc > 01b_image_detectors.hazelnut_patchcore_image_auroc + 0.02 }}PaDiM 仍然领先于 PatchCore 的 {{ value:01b_image_detectors.hazelnut_patchcore_image_auroc }}；所有位置共用一个高斯模型达到 {{ value:01b_image_detectors.hazelnut_global_gaussian_image_auroc }}。{{ else }}PaDiM 仍与不用位置的模型相当：所有位置共用一个高斯模型达到 {{ value:01b_image_detectors.hazelnut_global_gaussian_image_auroc }}，PatchCore 达到 {{ value:01b_image_detectors.hazelnut_patchcore_image_auroc }}。{{ end }}{{ if:01b_image_detectors.zipper_padim_image_auroc and 01b_image_detectors.zipper_padim_image_auroc > 01b_image_detectors.zipper_global_gaussian_image_auroc + 0.02 }}拉链总是以同样的走向穿过画面，单个高斯模型便跌至 {{ value:01b_image_detectors.zipper_global_gaussian_image_auroc }}。{{ end }}把 PaDiM 原样搬到随机权重的网络上，榛子的结果为 {{ value:01b_image_detectors.hazelnut_random_weights_image_auroc }}，其间的差距就是预训练的贡献。
+# 榛子没有固定的朝向。{{ if:01b_image_detectors.hazelnut_patchcore_image_auroc > 01b_image_detectors.hazelnut_padim_image_auroc + 0.02 }}不利用位置的模型因此领先：所有位置共用一个高斯模型时，图像级 AUROC 为 {{ value:01b_image_detectors.hazelnut_global_gaussian_image_auroc }}，PatchCore 为 {{ value:01b_image_detectors.hazelnut_patchcore_image_auroc }}。{{ elif:01b_image_detectors.hazelnut_padim_image_auroc > 01b_image_detectors.hazelnut_patchcore_image_auroc + 0.02 }}PaDiM 仍然领先于 PatchCore，后者的图像级 AUROC 为 {{ value:01b_image_detectors.hazelnut_patchcore_image_auroc }}；所有位置共用一个高斯模型时为 {{ value:01b_image_detectors.hazelnut_global_gaussian_image_auroc }}。{{ else }}PaDiM 仍与不利用位置的模型相当：所有位置共用一个高斯模型时，图像级 AUROC 为 {{ value:01b_image_detectors.hazelnut_global_gaussian_image_auroc }}，PatchCore 为 {{ value:01b_image_detectors.hazelnut_patchcore_image_auroc }}。{{ end }}{{ if:01b_image_detectors.zipper_padim_image_auroc and 01b_image_detectors.zipper_padim_image_auroc > 01b_image_detectors.zipper_global_gaussian_image_auroc + 0.02 }}拉链在每幅图像中的位置相同，此时共用的高斯模型只有 {{ value:01b_image_detectors.zipper_global_gaussian_image_auroc }}。{{ end }}采用随机权重网络的 PaDiM 在榛子上为 {{ value:01b_image_detectors.hazelnut_random_weights_image_auroc }}，两者之差就是预训练的贡献。
 
 # %% [markdown] checked="8e45bac9 8e45bac9"
 # {{ figure:padim_comparison }}
@@ -130,8 +130,8 @@
 # %% [markdown] checked="f4633a23 f4633a23"
 # {{ table:padim_comparison }}
 
-# %% [markdown] checked="dec118ac 65915998"
-# {{ ref:padim_published }}把 MVTec AD 两个类别上已发表的结果与我们的结果列在一起：PaDiM 和 PatchCore，训练一个小型学生网络的 EfficientAD [@batzner2024efficientad]，以及在视觉 Transformer 的词元上训练解码器的 Dinomaly [@guo2025dinomaly]。这些结果由 anomalib [@akcay2022anomalib] 或 PatchCore 的作者 [@roth2022patchcore] 测得。各行的图像、网络和随机种子数各不相同，因此这张表不是排名。
+# %% [markdown] checked="67d9f4cb 5ab2af44"
+# {{ ref:padim_published }}把 MVTec AD 两个类别上已发表的结果与我们的结果列在一起：PaDiM 和 PatchCore，训练一个小型学生网络的 EfficientAD [@batzner2024efficientad]，以及在视觉 Transformer 的词元上训练解码器的 Dinomaly [@guo2025dinomaly]。已发表的结果由 anomalib [@akcay2022anomalib] 或 PatchCore 的作者 [@roth2022patchcore] 测得。各行的图像、网络和随机种子数各不相同，因此这张表不是排名。
 
 # %% [markdown] checked="b9ea468e b9ea468e"
 # {{ table:padim_published }}
@@ -139,10 +139,10 @@
 # %% [markdown] checked="012e2a43 012e2a43"
 # {{ figure:padim_heatmaps }}
 
-# %% [markdown] checked="3f884f23 a30931b5"
-# {{ ref:padim_heatmaps }}中的热力图是这一方法最有力的论据：检验员一眼就能看出报警是否事出有因。热力图也暴露了它的局限：网格比图像粗，细小的缺陷带着光晕；平滑压住了噪声，也削低了小缺陷的峰值。{{ ref:padim_roc }}给出了所有阈值下的表现。{{ if:01b_image_detectors.auroc_mild }}{{ ref:padim_severity }}给出了分数随缺陷严重程度上升的情况。带轻微缺陷的零件与正品照片相比，AUROC 为 {{ value:01b_image_detectors.auroc_mild }}；同样的零件带严重缺陷时为 {{ value:01b_image_detectors.auroc_severe }}。切口是最细的缺陷，即使严重程度最高，其平均分数仍在虚线以下。榛子测试集的缺陷都明显可见，因此测试集上的 AUROC 不能说明对轻微缺陷的检测能力。{{ else }}这里不知道每处缺陷的严重程度。{{ end }}
+# %% [markdown] checked="1130cb7c f2852605"
+# {{ ref:padim_heatmaps }}中的热力图是这一方法的主要优点：检验员可以立即看出报警由图像的哪一部分引起。热力图也显示了两点局限。网格比图像粗，因此细缺陷的响应范围比缺陷本身宽。平滑降低了噪声，也降低了小缺陷的峰值。{{ ref:padim_roc }}给出了所有阈值下的结果。{{ if:01b_image_detectors.auroc_mild }}{{ ref:padim_severity }}给出了分数随缺陷严重程度的变化。带轻微缺陷的零件与正品图像相比，AUROC 为 {{ value:01b_image_detectors.auroc_mild }}；同样的零件带严重缺陷时为 {{ value:01b_image_detectors.auroc_severe }}。切口是最细的缺陷，即使严重程度最高，其平均分数仍在虚线以下。榛子测试集的缺陷都明显可见，因此测试集上的 AUROC 不能说明对轻微缺陷的检测能力。{{ else }}这里不知道各缺陷的严重程度。{{ end }}
 #
-# 阈值与分数同样值得用心。若承诺平均二十次才误报一次，由训练照片的分数定出阈值，正品测试照片的误报率高达 {{ value:01_task2_padim.in_sample_threshold_false_alarms }}，因为用少量照片的众多特征拟合出来的高斯模型，已经把训练照片背了下来。给每张训练照片打分时把它自己排除在外（对高斯模型来说这有闭式解），误报率变为 {{ value:01_task2_padim.leave_one_out_false_alarms }}；改用留出的正品照片和保形 p 值，则为 {{ value:01_task2_padim.calibrated_false_alarms }}。{{ if:01_task2_padim.in_sample_threshold_false_alarms > 01_task2_padim.leave_one_out_false_alarms + 0.3 }}正品测试照片太少，还无法有把握地区分后两者与名义误报率；第一种做法的失败，则是可以确定的。{{ else }}正品测试照片太少，还无法有把握地区分三者与名义误报率。{{ end }}
+# 阈值与分数同样重要。名义误报率为二十分之一时，由训练分数确定的阈值在正品测试图像上的误报率为 {{ value:01_task2_padim.in_sample_threshold_false_alarms }}。高斯模型的特征很多，而拟合用的图像很少，因此训练图像的距离远小于新图像的距离。如果给每张训练图像打分时都用不含该图像的模型（高斯模型有闭式解），误报率为 {{ value:01_task2_padim.leave_one_out_false_alarms }}；采用留出的正品图像和保形 p 值时，误报率为 {{ value:01_task2_padim.calibrated_false_alarms }}。{{ if:01_task2_padim.in_sample_threshold_false_alarms > 01_task2_padim.leave_one_out_false_alarms + 0.3 }}正品测试图像太少，无法区分后两个误报率与名义误报率。第一个误报率明显过高。{{ else }}正品测试图像太少，无法区分这三个误报率与名义误报率。{{ end }}
 
 # %% [markdown] checked="9eb8393f 9eb8393f"
 # {{ figure:padim_roc }}
@@ -150,31 +150,31 @@
 # %% [markdown] checked="6335be0b 6335be0b"
 # {{ if:01b_image_detectors.auroc_mild }}{{ figure:padim_severity }}{{ end }}
 
-# %% [markdown] checked="31481dda 808d28da"
+# %% [markdown] checked="ceb08143 427ce214"
 # ### 任务4：表格中的异常 {#task-4}
 #
 # #### 数据 {#task-4-data}
 #
-# 表格每行一个样本，每列一个测量值。{{ if:02_task4_isolation_forest.dataset is breast_cancer }}课程使用的是六列的甲状腺数据；报告则采用 scikit-learn 自带的威斯康星乳腺癌数据，以良性病例为正常类。{{ elif:02_task4_isolation_forest.dataset is thyroid }}报告采用课程的甲状腺数据，每位病人有六个测量值，甲状腺功能亢进的病人是异常。{{ else }}报告采用{{ name:02_task4_isolation_forest.dataset }}。{{ end }}用于训练的正常样本有 {{ value:02_task4_isolation_forest.n_train }} 个，用于测试的样本有 {{ value:02_task4_isolation_forest.n_test }} 个。列有单位，却没有邻居：打乱列的次序什么都不会改变，打乱像素的次序则会毁掉图像。表格也没有预训练网络可供借用特征。
+# 表格每行一个样本，每列一个测量值。{{ if:02_task4_isolation_forest.dataset is breast_cancer }}课程使用的是六列的甲状腺数据。报告采用 scikit-learn 自带的威斯康星乳腺癌数据，以良性病例为正常类。{{ elif:02_task4_isolation_forest.dataset is thyroid }}报告采用课程的甲状腺数据，每位病人有六个测量值，甲状腺功能亢进的病人是异常。{{ else }}报告采用{{ name:02_task4_isolation_forest.dataset }}。{{ end }}用于训练的正常样本有 {{ value:02_task4_isolation_forest.n_train }} 个，用于测试的样本有 {{ value:02_task4_isolation_forest.n_test }} 个。列有单位，没有邻域：打乱列的次序不改变任何结果，打乱像素的次序则会破坏图像。这样的列也没有可用的预训练网络。
 #
 # #### 方法 {#task-4-method}
 #
-# 孤立森林 [@liu2008isolation] 在小规模的随机子样本上建树。每棵树随机选一列，在该列的取值范围内随机切一刀，如此反复，直到每个样本各居一处，或者达到深度上限。处在稀疏区域的样本，几刀之后就被孤立出来。记 $h(x)$ 为 $x$ 被孤立时的深度，对所有树取平均，$c(\psi)$ 为含 $\psi$ 个样本的二叉搜索树中一次不成功查找的平均深度，则
+# 孤立森林 [@liu2008isolation] 在小规模的随机子样本上建树。每棵树反复随机选择一列，并在该列的取值范围内随机选择切分点，直到每个样本都被单独分开，或者达到深度上限。稀疏区域中的样本只需少数几次切分就被孤立。记 $h(x)$ 为 $x$ 被孤立时的深度，对所有树取平均；记 $c(\psi)$ 为含 $\psi$ 个样本的二叉搜索树中一次不成功查找的平均深度。分数为
 #
 # $$
 # s(x) = 2^{-\mathbb{E}[h(x)] / c(\psi)}, \qquad c(\psi) = 2 H_{\psi - 1} - \frac{2(\psi - 1)}{\psi},
 # \qquad H_k = \sum_{i=1}^{k} \frac{1}{i}.
 # $$
 #
-# 分数介于零和一之间，越大越异常。树对列的尺度变换保持不变，所以标准化除了舍入误差之外不改变任何东西；之所以仍然做标准化，是因为{{ ref:isolation_forest_comparison }}里的对手们需要它。
+# 分数介于零和一之间，越大越异常。树对列的尺度变换保持不变，因此标准化对孤立森林的分数只有舍入误差的影响。之所以仍做标准化，是因为{{ ref:isolation_forest_comparison }}中的其他检测器需要它。
 #
 # #### 特点 {#task-4-characteristics}
 #
-# 子样本的大小 $\psi$ 固定，使拟合的代价与样本数无关：$t$ 棵树需要 $O(t \, \psi \, \log \psi)$；给 $n$ 个样本打分需要 $O(n \, t \, \log \psi)$，对 $n$ 是线性的，而不是常被误写的 $O(n \, \log n)$。实测 $n$ 加倍时，拟合时间变为原来的 {{ value:02b_thresholds_and_explanations.fit_time_per_doubling }}。它不假定任何分布，却假定了形状：每一刀都平行于坐标轴，因此每一列都在正常范围之内、只有组合才反常的异常，对森林来说很难。它同样能够给出解释：树模型的沙普利值可以精确计算 [@lundberg2020trees]，{{ ref:isolation_forest_shap }}指出了一次报警背后是哪些列在起作用。
+# 每棵树使用固定大小 $\psi$ 的子样本，因此建树的代价与样本数无关。建 $t$ 棵树的代价为 $O(t \, \psi \, \log \psi)$。给 $n$ 个样本打分的代价为 $O(n \, t \, \log \psi)$，对 $n$ 是线性的，而不是 $O(n \, \log n)$。实测 $n$ 加倍时，拟合时间变为原来的 {{ value:02b_thresholds_and_explanations.fit_time_per_doubling }}。该方法不假定任何分布，但每次切分都平行于坐标轴。因此，对于各列都在正常范围之内、只有组合才反常的异常，孤立森林难以检测。树模型的沙普利值可以精确计算 [@lundberg2020trees]，{{ ref:isolation_forest_shap }}给出了对报警有贡献的列。
 #
-# #### 阈值不得看见测试标签 {#task-4-threshold}
+# #### 不使用测试标签的阈值 {#task-4-threshold}
 #
-# 许多教程里有一个习惯，把参数 `contamination` 设成测试集中异常的比例。这个数字来自标签。它把**正常**样本的报警率定成了测试集的异常比例，而这两者毫不相干：在本测试集上，这样做会使健康病人的报警率达到 {{ value:02b_thresholds_and_explanations.false_alarm_rate_leak }}，取训练分数的分位数则只有 {{ value:02b_thresholds_and_explanations.false_alarm_rate_no_leak }}。在测试标签上把 F1 调到最大的阈值，看起来更好，却同样无用：F1 凭空多出 {{ value:02b_thresholds_and_explanations.leak_f1_gain }}，没有哪个用户能真正得到它（{{ ref:table:contamination_leak }}）。AUROC 不会变，因为样本的次序没有变。实际使用时，谁也不会事先知道异常的比例。{{ ref:thresholds }}在同一承诺下比较各种正当的阈值，承诺的误报率为 {{ value:02b_thresholds_and_explanations.nominal_false_alarm_rate }}：训练集分位数实得 {{ value:02b_thresholds_and_explanations.false_alarm_rate_training_quantile }}，保形阈值实得 {{ value:02b_thresholds_and_explanations.false_alarm_rate_conformal }}。
+# 许多教程把参数 `contamination` 设为测试集中异常的比例。这个数值来自标签。它把**正常**样本的报警率设成了测试集的异常比例，而这两个比例并不相关。在本测试集上，这样得到的误报率为 {{ value:02b_thresholds_and_explanations.false_alarm_rate_leak }}；取训练分数的分位数时，误报率为 {{ value:02b_thresholds_and_explanations.false_alarm_rate_no_leak }}。在测试标签上使 F1 最大的阈值同样无效。它使 F1 增加 {{ value:02b_thresholds_and_explanations.leak_f1_gain }}，而实际使用时不知道标签，无法得到这一增益（{{ ref:table:contamination_leak }}）。AUROC 不变，因为样本的次序没有改变。{{ ref:thresholds }}在同一名义误报率 {{ value:02b_thresholds_and_explanations.nominal_false_alarm_rate }} 下比较各种有效的阈值。训练集分位数的实测误报率为 {{ value:02b_thresholds_and_explanations.false_alarm_rate_training_quantile }}，保形阈值的实测误报率为 {{ value:02b_thresholds_and_explanations.false_alarm_rate_conformal }}。
 
 # %% [markdown] checked="296273c7 296273c7"
 # {{ table:contamination_leak }}
@@ -182,10 +182,10 @@
 # %% [markdown] checked="a0e10879 a0e10879"
 # {{ table:thresholds }}
 
-# %% [markdown] checked="70401348 322c6423"
+# %% [markdown] checked="4d8daeb0 f948edff"
 # #### 结果 {#task-4-results}
 #
-# {{ ref:isolation_forest_scores }}画出了分数的分布；{{ ref:isolation_forest_comparison }}把孤立森林与其他检测器、随机分数和一把“尺子”放在一起，对数据做了 {{ value:02_task4_isolation_forest.n_splits }} 次划分。所谓尺子，就是到训练数据中心的距离：没有学习，没有参数。它的 AUROC 为 {{ value:02_task4_isolation_forest.distance_to_centre_standardised_auroc }}，孤立森林为 {{ value:02_task4_isolation_forest.isolation_forest_auroc }}。{{ if:02_task4_isolation_forest.dataset is breast_cancer }}笔记本改动一个参数，即可让课程的甲状腺数据接受同样的检验。{{ end }}凡是尺子也能做好的地方，异常无非是离得远罢了；分数高只说明检测器能用，绝不说明它学到了正常类的什么结构。
+# {{ ref:isolation_forest_scores }}画出了分数的分布。{{ ref:isolation_forest_comparison }}在数据的 {{ value:02_task4_isolation_forest.n_splits }} 次划分上，把孤立森林与其他检测器、随机分数和到中心的距离基线进行比较。该基线就是到训练数据中心的距离，只从数据中得到各列的中心与尺度。它的 AUROC 为 {{ value:02_task4_isolation_forest.distance_to_centre_standardised_auroc }}，孤立森林为 {{ value:02_task4_isolation_forest.isolation_forest_auroc }}。{{ if:02_task4_isolation_forest.dataset is breast_cancer }}笔记本改动一个参数，即可对课程的甲状腺数据作同样的检验。{{ end }}如果基线与某个检测器同样好，说明异常只是离中心远。这时分数高只说明检测器有效，不说明它学到了正常类的结构。
 
 # %% [markdown] checked="d2e351f7 d2e351f7"
 # {{ figure:isolation_forest_scores }}
@@ -193,14 +193,14 @@
 # %% [markdown] checked="f5611621 f5611621"
 # {{ table:isolation_forest_comparison }}
 
-# %% [markdown] checked="33da3763 63cb7c10"
+# %% [markdown] checked="4cb1b849 63cb7c10"
 # {{ ref:isolation_forest_published }}把甲状腺数据上已发表的结果与我们的结果列在一起。ADBench [@han2022adbench] 用含有异常的数据拟合检测器，我们只用正常样本。DAGMM [@zong2018dagmm] 的 F1 对应的阈值取异常所占的比例。课程原型的结果没有说明实验规程。因此这张表不是排名。
 
 # %% [markdown] checked="3ffd6b40 3ffd6b40"
 # {{ table:isolation_forest_published }}
 
-# %% [markdown] checked="68e8a303 5e2888f7"
-# 要检验是否学到了东西，得用一张尺子必然失灵的表。我们沿用 ADBench 的思路 [@han2022adbench]，打破正常样本各列之间的依赖关系来制造异常：每一列单独看都无可挑剔，只有组合是不可能出现的。这时尺子跌至 {{ value:02_task4_isolation_forest.hard_distance_to_centre_auroc }}，孤立森林跌至 {{ value:02_task4_isolation_forest.hard_isolation_forest_auroc }}，而{{ ref:isolation_forest_hard_comparison }}中最好的检测器达到 {{ value:02_task4_isolation_forest.hard_best_detector_auroc }}。表格数据的评测应当同时包含这两种异常，还应当带上尺子。
+# %% [markdown] checked="935ede67 1c56e167"
+# 要检验检测器是否学到了结构，需要一张使到中心的距离失效的表。我们仿照 ADBench [@han2022adbench]，打破正常样本各列之间的依赖关系来制造异常。每一列单独看分布正常，只有组合不正常。在这张表上，到中心的距离的 AUROC 为 {{ value:02_task4_isolation_forest.hard_distance_to_centre_auroc }}，孤立森林为 {{ value:02_task4_isolation_forest.hard_isolation_forest_auroc }}，{{ ref:isolation_forest_hard_comparison }}中最好的检测器为 {{ value:02_task4_isolation_forest.hard_best_detector_auroc }}。表格数据的评测应当同时包含这两种异常，以及到中心的距离基线。
 
 # %% [markdown] checked="0556b82a 0556b82a"
 # {{ table:isolation_forest_hard_comparison }}
@@ -208,8 +208,8 @@
 # %% [markdown] checked="031095d6 031095d6"
 # {{ figure:isolation_forest_shap }}
 
-# %% [markdown] checked="6fe9302a 5628f234"
-# ## 两个任务的异与同 {#how-the-two-tasks-differ-and-agree}
+# %% [markdown] checked="ab2bec7e 67e9ac35"
+# ## 两个任务的差异与共同点 {#how-the-two-tasks-differ-and-agree}
 #
 # {{ caption:tasks_compared }} 两个任务的对照。
 #
@@ -217,23 +217,23 @@
 # |---|---|---|
 # | 原始样本 | 网格上数十万个高度冗余的像素 | 一行，几个到几十个测量值 |
 # | 结构 | 邻域、尺度、位置 | 没有；列可以互换 |
-# | 特征表示 | 借自在其他图像上预训练的网络 | 列本身，经过标准化 |
+# | 特征表示 | 来自在其他图像上预训练的网络 | 列本身，经过标准化 |
 # | 正常性的模型 | 每个位置一个高斯模型 | 一组随机划分 |
-# | 前提 | 特征近似高斯，零件摆放对齐 | 异常经少数几刀平行于坐标轴的切分即被孤立 |
+# | 前提 | 特征近似高斯，零件摆放对齐 | 异常经少数几次平行于坐标轴的切分即被孤立 |
 # | 异常分数 | 马氏距离，对位置取最大 | 平均孤立深度 |
 # | 定位 | 像素上的热力图 | 各列的贡献 |
-# | 代价 | 主要耗在网络上，得益于 GPU | 单核几秒钟 |
-# | 指标 | 图像级与像素级 AUROC、AUPRO、平均精确率 | AUROC、平均精确率、正当阈值下的 F1 |
+# | 代价 | 主要是网络的计算，使用 GPU 可以降低 | 单核几秒钟 |
+# | 指标 | 图像级与像素级 AUROC、AUPRO、平均精确率 | AUROC、平均精确率、有效阈值下的 F1 |
 #
 # ### 差异 {#differences}
 #
-# {{ ref:tasks_compared }}概括了本节内容。最大的差异在于知识从哪里来。图像检测器的本领得自上百万张拍摄其他事物的照片，它们教会了网络什么是纹理、什么是形状；在此之上，正常性的模型很简单，也可以很简单。表格没有这样的施主。一家医院的第三列对另一家医院的第三列什么也说明不了，所以模型自身必须对“什么是不寻常”抱有正确的想法。关于方法的结论因此不能照搬：一个高斯模型足以描述图像的深度特征，不等于它足以描述血液指标。
+# {{ ref:tasks_compared }}概括了本节内容。主要差异在于表示的来源。图像检测器采用的网络是用上百万张其他图像训练的，其特征能够描述纹理与形状。有了这些特征，简单的正常性模型就足够了。表格没有这样的来源：一家医院的第三列对另一家医院的第三列不提供任何信息。因此，检测器自身必须对什么是不寻常进行建模。关于方法的结论不能直接推广：一个高斯模型可能足以描述图像的深度特征，却不足以描述血液指标。
 #
-# 第二个差异是局部性。图像的分数是数千个局部分数的最大值，服从的是极值的分布；表格的分数是单个全局的数。两者的量纲和尾部不可比，一旦要把它们排进同一张榜单，这一点就要紧了。
+# 第二个差异是局部性。图像的分数是数千个局部分数的最大值，服从极值分布。表格行的分数是单个全局数值。两种分数的尺度和尾部不可比，在需要把两者放在一起排序时，这一点很重要。
 #
 # ### 共同点 {#agreements}
 #
-# 两个任务都是单类问题，实验规程相同：用正常样本拟合，打分，用正常样本定阈值，测试标签只碰最终指标。两者都给出方向一致的实值分数，因此阈值、曲线、置信区间和校准可以原样共用。两者都能指出警报来自何处，或者是像素，或者是列。用软件的话说，它们遵守同一份契约：`fit`、`anomaly_score`、`predict`。评测之所以可信，靠的大多是这份契约背后的东西。这是统一框架可行的第一层含义，平实而管用。
+# 两个任务都是单类问题，实验规程相同：用正常样本拟合，计算分数，用正常样本确定阈值，测试标签只用于计算指标。两者都给出方向一致的实值分数，因此阈值、曲线、置信区间和校准可以不加改动地共用。两者都能指出报警的来源，即像素或列。在软件上，两者的接口相同：`fit`、`anomaly_score`、`predict`。可靠的评测大多只依赖这一接口。这是统一框架可行的第一层含义。
 
 # %% [markdown] checked="04f89d35 48107725"
 # ## 深度方法：逐个家族 {#deep-methods-family-by-family}
