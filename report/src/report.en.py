@@ -668,9 +668,9 @@
 # both discriminators thus learn mostly from the samples of networks that are not trained yet. On
 # {{ name:07b_adversarial_one_class.easy_dataset }}
 # {{ if:07b_adversarial_one_class.easy_best_network_auroc > 07b_adversarial_one_class.easy_norm_auroc }}the best
-# network is ahead of the distance to the centre,{{ else }}no network is ahead of the distance to the centre,{{ end }}
-# with {{ value:07b_adversarial_one_class.easy_best_network_auroc }} for the best network and
-# {{ value:07b_adversarial_one_class.easy_norm_auroc }} for the distance.
+# network is ahead of the distance to the centre:{{ else }}no network is ahead of the distance to the centre:{{ end }}
+# the best network has {{ value:07b_adversarial_one_class.easy_best_network_auroc }}, and the distance has
+# {{ value:07b_adversarial_one_class.easy_norm_auroc }}.
 
 # %% [markdown]
 # {{ figure:svdd_collapse }}
@@ -710,139 +710,145 @@
 # (`benchmarks/README.md`). A choice that is based on few tables does not carry over to others.
 
 # %% [markdown]
-# ## Is a unified framework feasible? {#framework}
+# ## Feasibility of a unified framework {#framework}
 #
 # ### Architecture
 #
-# The natural design has three layers. *Modality encoders* $f_m : \mathcal{X}_m \to \mathbb{R}^{q}$ turn an
-# image, a row or any other kind of sample into a vector of common length $q$. The *shared latent space*
-# $\mathbb{R}^{q}$ is where normal samples are meant to be compact. A *unified scorer* measures the distance
-# from normality there, in the simplest case by one Gaussian,
+# The framework has three layers. *Modality encoders* $f_m : \mathcal{X}_m \to \mathbb{R}^{q}$ map an image, a row or
+# another kind of sample to a vector of common length $q$. In the *shared latent space* $\mathbb{R}^{q}$ the normal
+# samples should be compact. A *unified scorer* measures the distance from the normal samples there, in the simplest
+# case by one Gaussian,
 #
 # $$s(x_1, \dots, x_M) = (z - \mu)^{\top} \Sigma^{-1} (z - \mu), \qquad z = g\big(f_1(x_1), \dots, f_M(x_M)\big),$$
 #
 # with a fusion $g$: concatenation, a mean over the modalities that are present, or attention between them.
 #
-# Two situations must be kept apart. If the modalities come from *unrelated sources*, such as hazelnuts and patients,
-# then there is no joint distribution to learn: each sample has one part, $g$ has nothing to join, and what can be shared
-# is code, calibration and reporting. If they describe *the same object*, say a part’s photograph and its process
-# parameters, then a joint model can find what no single modality can: an ordinary photograph with ordinary parameters
-# that do not go together. The course builds the first for images ({{ name:09_unified_framework.image_dataset }}) and
-# rows ({{ name:09_unified_framework.table_dataset }}; notebook
-# `09_unified_framework`), the second for pictures, captions and sounds (`08_fusion`, {{ ref:paired }}), and one network
-# for everything (`10_transformer`, {{ ref:one-transformer }}).
+# Two cases must be distinguished. In the first case the modalities come from *unrelated sources*, such as hazelnuts
+# and patients. Then there is no joint distribution to learn. Each sample has one part, and $g$ has nothing to join.
+# Software, calibration and reporting can be shared. In the second case the modalities describe *the same object*, such
+# as the image of a part and its process parameters. Then a joint model can detect what no single modality shows: a
+# normal image and normal parameters that do not match. For the first case the course uses images
+# ({{ name:09_unified_framework.image_dataset }}) and rows ({{ name:09_unified_framework.table_dataset }}), in
+# notebooks `09_unified_framework` and `09b_labels_and_drift`. For the second case it uses images, captions and tones
+# (`08_fusion`, {{ ref:paired }}). Notebook `10_transformer` uses one network for images and rows
+# ({{ ref:one-transformer }}).
 #
 # ### Training
 #
-# *Unsupervised.* The image encoder is pretrained and stays frozen. The table encoder needs a training signal; a network
-# that nobody trains is a random projection, and belongs in the comparison under that name. Ours hides columns
-# and predicts them from the others, as VIME does [@yoon2020vime], and its features are the scaled columns and, beside them,
-# what the rest of the row did not lead one to expect. By the plain length of these features, anomalies that break
-# the dependence between columns are ranked with an AUROC of {{ value:09_unified_framework.encoder_trained_auroc }}, with
-# the untrained network {{ value:09_unified_framework.encoder_untrained_auroc }}.
-# {{ if:02_task4_isolation_forest.distance_to_centre_standardised_auroc > 09_unified_framework.unified_tabular_splits_auroc }}That was
-# learned, and it has a price: on{{ else }}That was learned. On{{ end }} {{ name:09_unified_framework.table_dataset }}
-# itself,
-# where a ruler has {{ value:02_task4_isolation_forest.distance_to_centre_standardised_auroc }} over several splits, the whole detector
-# reaches {{ value:09_unified_framework.unified_tabular_splits_auroc }}. On {{ name:09_unified_framework.image_dataset }} the
-# detector reaches {{ value:09_unified_framework.unified_image_splits_auroc }}, PaDiM
-# {{ value:01b_image_detectors.hazelnut_padim_image_auroc }} and PatchCore
-# {{ value:01b_image_detectors.hazelnut_patchcore_image_auroc }}, which keep the positions that it pools. What the prototypes of
-# the course reached is part of {{ ref:padim_published }} and {{ ref:isolation_forest_published }}.
+# *Unsupervised.* The image encoder is pretrained and stays frozen. The table encoder needs a training task, because an
+# untrained network is only a random projection; it is measured as a control. The task is to predict hidden columns
+# from the others, as in VIME [@yoon2020vime]. The features are the scaled columns, and the difference of each column
+# from its prediction by the other columns. By the length of these features, anomalies that break the dependence
+# between columns are detected with an AUROC of {{ value:09_unified_framework.encoder_trained_auroc }}, and with the
+# untrained network of {{ value:09_unified_framework.encoder_untrained_auroc }}.
+# {{ if:02_task4_isolation_forest.distance_to_centre_standardised_auroc > 09_unified_framework.unified_tabular_splits_auroc }}The
+# difference is due to learning, but the encoder also has a disadvantage. On{{ else }}The difference is due to
+# learning. On{{ end }} {{ name:09_unified_framework.table_dataset }} itself, the distance to the centre has an AUROC
+# of {{ value:02_task4_isolation_forest.distance_to_centre_standardised_auroc }} over several splits, and the whole
+# detector has {{ value:09_unified_framework.unified_tabular_splits_auroc }}. On
+# {{ name:09_unified_framework.image_dataset }} the detector has
+# {{ value:09_unified_framework.unified_image_splits_auroc }}, PaDiM has
+# {{ value:01b_image_detectors.hazelnut_padim_image_auroc }} and PatchCore has
+# {{ value:01b_image_detectors.hazelnut_patchcore_image_auroc }}. The latter two keep the features of each position,
+# and the unified detector pools them. The results of the prototypes of the course are in {{ ref:padim_published }} and
+# {{ ref:isolation_forest_published }}.
 #
-# *Supervised.* A classification head learns from labelled anomalies. It wins on their kinds and can lose on new ones, which
-# only a test set with kinds held out from training reveals.
+# *Supervised.* A classification head learns from labelled anomalies. It is best on these kinds of anomaly and can be
+# worse on new kinds. This is visible only if the test set has kinds that are held out from training.
 #
-# *Hybrid.* The unsupervised detector comes first and labels correct it, which in practice is the usual case.
-# {{ ref:implementation }} measures both.
+# *Hybrid.* The unsupervised detector is trained first, and labels then correct it. This is the usual case in practice.
+# {{ ref:implementation }} reports measurements of both.
 #
 # ### Advantages
 #
-# - A new modality needs an encoder and nothing else. Ten lines with a Fourier transform made the hum of a machine the
-#   third modality of the same detector, with an AUROC of {{ value:09b_labels_and_drift.third_modality_auroc }} on an easy
-#   fault.
-# - Ranks among held-out normal samples are p-values [@vovk2015cross], which share one scale by construction. Alarms of all
-#   modalities can be ranked and budgeted together.
-# - The model can follow its data. Twenty daily updates equal one fit up to a relative difference of
-#   {{ value:09b_labels_and_drift.stream_relative_difference }}. When the normal state drifts, forgetting tells the first
-#   state from today’s with an AUROC of {{ value:09b_labels_and_drift.drift_auroc_half_life }}, remembering all with
+# - A new modality needs only an encoder. With ten lines for a Fourier transform, the sound of a machine is the third
+#   modality of the same detector. Its AUROC is {{ value:09b_labels_and_drift.third_modality_auroc }} on an easy fault.
+# - Ranks among held-out normal samples are p-values [@vovk2015cross], which have the same scale by construction. The
+#   alarms of all modalities can be ranked together and share one budget.
+# - The model can be updated. Twenty daily updates equal one fit up to a relative difference of
+#   {{ value:09b_labels_and_drift.stream_relative_difference }}. If the normal state drifts, a model with forgetting
+#   separates the first state from the current one with an AUROC of
+#   {{ value:09b_labels_and_drift.drift_auroc_half_life }}. A model without forgetting has
 #   {{ value:09b_labels_and_drift.drift_auroc_all }}.
-# - One evaluation protocol makes results comparable and leaks easier to catch.
+# - One evaluation protocol makes results comparable and information leaks easier to detect.
 #
-# Shared knowledge, often named first, is not on this list. For ten pictures of another kind
-# ({{ name:09b_labels_and_drift.other_images }}) the space of the old domain instead of their own changed the AUROC by
-# {{ value:09b_labels_and_drift.transfer_image_gain }}{{ if:09b_labels_and_drift.transfer_tabular_gain }}, for twenty
-# rows of a new table by {{ value:09b_labels_and_drift.transfer_tabular_gain }}{{ end }}. What
-# transfers is the pretrained backbone, and both have it.
+# Shared knowledge, which is often named first, is not an advantage here. With ten training images of another kind
+# ({{ name:09b_labels_and_drift.other_images }}), the latent space of the old domain instead of their own changes the
+# AUROC by {{ value:09b_labels_and_drift.transfer_image_gain }}{{ if:09b_labels_and_drift.transfer_tabular_gain }}.
+# With twenty rows of a new table the change is {{ value:09b_labels_and_drift.transfer_tabular_gain }}{{ end }}. The
+# pretrained backbone does transfer, but both have it.
 
 # %% [markdown]
 # ### Five challenges {#challenges}
 #
-# {{ ref:framework_challenges }} sets the number after the mend beside that before.
+# {{ ref:framework_challenges }} gives the measured value before and after the mitigation.
 #
-# 1. **Alignment.** Encoders trained apart place their outputs in unrelated coordinates; equal dimension is not a shared
-#    meaning. In a space of sixteen latents a classifier guesses from a vector which modality it came from with an AUROC of
-#    {{ value:09_unified_framework.modality_auroc_none }}.
-# 2. **Distribution.** One Gaussian for all samples with one threshold promised one false alarm in twenty, and does
-#    not hold this rate. In the modality that fares worse it is
+# 1. **Alignment.** Encoders that are trained separately have outputs in unrelated coordinates, and equal dimension
+#    does not imply equal meaning. In a space of sixteen latent variables, a classifier predicts the modality of a
+#    vector with an AUROC of {{ value:09_unified_framework.modality_auroc_none }}.
+# 2. **Distribution.** One Gaussian and one threshold for all samples do not hold a nominal false-alarm rate of one in
+#    twenty. In the worse modality the rate is
 #    {{ value:09_unified_framework.alarms_one_gaussian_worst }}{{ if:unified_alarms; tabular; one Gaussian, one threshold < 0.03 }},
-#    and rows raise hardly an alarm at all{{ end }}. Training scores are
-#    not scores of new samples, and one scale does not fit two modalities.
-# 3. **Imbalance.** Few rows stand against ten times as many pictures, and one fears that the many decide what is normal.
-#    The fear is larger than the harm: the median distance of a normal row is
-#    {{ value:09_unified_framework.imbalance_none_ratio }} times that of a normal picture, and the table’s AUROC is
-#    {{ value:09_unified_framework.imbalance_none_auroc }}.
-# 4. **Dimension.** A covariance of hundreds of latents has tens of thousands of entries, which a hundred pictures cannot
-#    determine. Under the empirical matrix a new normal picture lies
-#    {{ value:09_unified_framework.distance_ratio_empirical }} times as far out as a training picture.
-# 5. **Explanation.** A distance in a latent space names neither a pixel nor a column. Where one value of a row was exchanged,
-#    the usual way out, naming the column with the largest standardised value, is right with a frequency of
-#    {{ value:09_unified_framework.explained_by_z }}.
+#    and rows hardly ever raise an alarm{{ end }}. Scores of training samples differ from scores of new samples, and
+#    one scale does not fit two modalities.
+# 3. **Imbalance.** With ten times as many images as rows, the images could dominate the model of normality. The effect
+#    is small: the median distance of a normal row is {{ value:09_unified_framework.imbalance_none_ratio }} times that
+#    of a normal image, and the AUROC of the table is {{ value:09_unified_framework.imbalance_none_auroc }}.
+# 4. **Dimension.** The covariance of hundreds of latent variables has tens of thousands of entries, and a hundred
+#    images cannot determine them. With the empirical matrix, the distance of a new normal image is
+#    {{ value:09_unified_framework.distance_ratio_empirical }} times that of a training image.
+# 5. **Explanation.** A distance in a latent space does not show a pixel or a column. A common solution is to name the
+#    column with the largest standardised value. If one value of a row is exchanged, this names the right column with a
+#    frequency of {{ value:09_unified_framework.explained_by_z }}.
 #
-# {{ caption:framework_challenges }} The five challenges in numbers, before and after the mend.
+# {{ caption:framework_challenges }} The five challenges, measured before and after the mitigation.
 #
-# | Challenge | What is measured | Before | Mend | After |
+# | Challenge | Measure | Before | Mitigation | After |
 # |---|---|---|---|---|
-# | Alignment | AUROC of a guess at the modality | {{ value:09_unified_framework.modality_auroc_none }} | moment matching | {{ value:09_unified_framework.modality_auroc_moments }} |
-# | Distribution | share of false alarms, worse modality; promised: one in twenty | {{ value:09_unified_framework.alarms_one_gaussian_worst }} | a Gaussian for each, held-out p-values | {{ value:09_unified_framework.alarms_unified_worst }} |
+# | Alignment | AUROC of a classifier of the modality | {{ value:09_unified_framework.modality_auroc_none }} | moment matching | {{ value:09_unified_framework.modality_auroc_moments }} |
+# | Distribution | false-alarm rate of the worse modality; nominal rate: one in twenty | {{ value:09_unified_framework.alarms_one_gaussian_worst }} | a Gaussian for each modality, held-out p-values | {{ value:09_unified_framework.alarms_unified_worst }} |
 # | Imbalance | AUROC of the small table | {{ value:09_unified_framework.imbalance_none_auroc }} | balanced samples | {{ value:09_unified_framework.imbalance_balanced_auroc }} |
-# | Dimension | distance of a new normal picture, in those of a training picture | {{ value:09_unified_framework.distance_ratio_empirical }} | shrinkage | {{ value:09_unified_framework.distance_ratio_shrunk }} |
+# | Dimension | distance of a new normal image, relative to that of a training image | {{ value:09_unified_framework.distance_ratio_empirical }} | shrinkage | {{ value:09_unified_framework.distance_ratio_shrunk }} |
 # | Explanation | share of exchanged values whose column is named | {{ value:09_unified_framework.explained_by_z }} | exact shares of the distance | {{ value:09_unified_framework.explained_by_share }} |
 
 # %% [markdown]
 # ### Five mitigations {#mitigations}
 #
-# 1. **Training in stages.** Encoders first, each against its untrained copy and the best detector of its own modality; what is
-#    joined comes after that.
-# 2. **Mixture distributions.** A Gaussian for each modality, judged by p-values from held-out folds, keeps the promise:
-#    the rate of false alarms is {{ value:09_unified_framework.alarms_unified_worst }} in the modality that fares worse.
-#    Against imbalance it is no cure, with {{ value:09_unified_framework.imbalance_mixture_auroc }} on the small
+# 1. **Training in stages.** The encoders are trained first. Each is compared with its untrained network and with the
+#    best detector of its own modality. The modalities are joined after that.
+# 2. **Mixture distributions.** A Gaussian for each modality, with p-values from held-out folds, holds the nominal
+#    rate: the false-alarm rate in the worse modality is {{ value:09_unified_framework.alarms_unified_worst }}. It does
+#    not solve the imbalance, with an AUROC of {{ value:09_unified_framework.imbalance_mixture_auroc }} on the small
 #    table.
-#    {{ if:09_unified_framework.imbalance_none_auroc > 09_unified_framework.imbalance_balanced_auroc + 0.01 }}Nor is
-#    balance: repeating the few samples is worse than leaving them alone, since ten rows shown ten times are still ten
-#    rows.{{ else }}Balance, which repeats the few samples, gives
-#    {{ value:09_unified_framework.imbalance_balanced_auroc }}.{{ end }} Freer densities, kernels, flows
-#    [@papamakarios2017maf] or energies, are {{ if:unified_scorers; one Gaussian; image > unified_scorers; normalizing flow; image + 0.1 }}near the Gaussian
-#    on rows and far behind it on pictures ({{ ref:unified_scorers }}). They see twenty principal components, and a
-#    defect leaves the span of the normal pictures.{{ else }}compared with the Gaussian in {{ ref:unified_scorers }}.
-#    They see twenty principal components only.{{ end }}
-# 3. **Adversarial training** [@ganin2016dann], contrastive pairs [@chen2020simclr] and the matching of moments [@sun2016deepcoral] all
-#    are meant to bring the latents of the modalities together.
-#    {{ if:09_unified_framework.modality_auroc_moments < 0.9 }}Moments come furthest, the adversary less far, and
-#    contrastive pairs of noisy copies, all that unpaired sources offer, have no effect. Detection moves by a few
-#    hundredths ({{ ref:unified_alignment }}), less than sixteen latents cost against the full width without any
-#    alignment.{{ else }}Here none of them does: after the matching of moments a classifier still tells the modalities
-#    apart with {{ value:09_unified_framework.modality_auroc_moments }}, because a table of few columns leaves some of
-#    the sixteen latents without variance. Detection moves by a few hundredths ({{ ref:unified_alignment }}).{{ end }}
-# 4. **Attention.** Between unrelated sources it is trivial, since every sample has one part. Between parts of one object it
-#    is among the strongest ways to compare them, after an alignment ({{ ref:paired }}). It is no explanation
-#    ({{ ref:one-transformer }}). The exact one is arithmetic. With $\delta$ the difference from the mean in features that
-#    belong to columns or pixels, and $g$ the gradient, $d^2 = \sum_j \delta_j g_j$, without remainder. It names
-#    the right column with a frequency of {{ value:09_unified_framework.explained_by_share }}, and draws the maps of
-#    {{ ref:unified_maps }}.
-# 5. **Regularisation.** The shrinkage of Ledoit and Wolf [@ledoit2004covariance], one number computed from the data, brings a new
-#    normal picture from {{ value:09_unified_framework.distance_ratio_empirical }} to
-#    {{ value:09_unified_framework.distance_ratio_shrunk }} times the distance of a training picture.
+#    {{ if:09_unified_framework.imbalance_none_auroc > 09_unified_framework.imbalance_balanced_auroc + 0.01 }}Neither
+#    does balancing: repeating the few samples is worse than no change, because repeated rows add no
+#    information.{{ else }}Balancing, which repeats the few samples, gives
+#    {{ value:09_unified_framework.imbalance_balanced_auroc }}.{{ end }} More flexible densities are kernels, flows
+#    [@papamakarios2017maf] and energies. They are
+#    {{ if:unified_scorers; one Gaussian; image > unified_scorers; normalizing flow; image + 0.1 }}near the Gaussian on
+#    rows and far behind it on images ({{ ref:unified_scorers }}). They use only twenty principal components, and a
+#    defect is mostly outside the span of the normal images.{{ else }}compared with the Gaussian in
+#    {{ ref:unified_scorers }}. They use only twenty principal components.{{ end }}
+# 3. **Adversarial training** [@ganin2016dann], contrastive pairs [@chen2020simclr] and moment matching
+#    [@sun2016deepcoral] are intended to give the latent codes of the modalities the same distribution.
+#    {{ if:09_unified_framework.modality_auroc_moments < 0.9 }}Moment matching has the largest effect, and adversarial
+#    training a smaller one. Unpaired sources offer only contrastive pairs of two noisy versions of one sample, and
+#    these have no effect. The AUROC of the detection changes by a few hundredths ({{ ref:unified_alignment }}). This
+#    is less than the loss by sixteen latent variables instead of the full width without any alignment.{{ else }}Here
+#    none of them does: after moment matching a classifier still has an AUROC of
+#    {{ value:09_unified_framework.modality_auroc_moments }}, because a table of few columns leaves some of the sixteen
+#    latent variables without variance. The AUROC of the detection changes by a few hundredths
+#    ({{ ref:unified_alignment }}).{{ end }}
+# 4. **Attention.** Between unrelated sources it is trivial, because every sample has one part. Between parts of one
+#    object it is among the best methods to compare them, after an alignment ({{ ref:paired }}). It is not an
+#    explanation ({{ ref:one-transformer }}). An exact explanation is a decomposition of the distance. Let $\delta$ be
+#    the difference from the mean in features that belong to columns or pixels, and $g$ the gradient. Then
+#    $d^2 = \sum_j \delta_j g_j$ holds exactly. It names the right column with a frequency of
+#    {{ value:09_unified_framework.explained_by_share }}, and produces the maps of {{ ref:unified_maps }}.
+# 5. **Regularisation.** The shrinkage of Ledoit and Wolf [@ledoit2004covariance] has one parameter, which is computed
+#    from the data. It reduces the distance of a new normal image from
+#    {{ value:09_unified_framework.distance_ratio_empirical }} to
+#    {{ value:09_unified_framework.distance_ratio_shrunk }} times that of a training image.
 
 # %% [markdown]
 # {{ table:unified_alignment }}
@@ -856,35 +862,42 @@
 # %% [markdown]
 # ### Parts of one object {#paired}
 #
-# Notebook `08_fusion` gives every sample three parts, the image of a digit, a caption and a tone. Some samples have a
-# broken part. In the others each part is distributed as in normal samples, and only the combination is wrong: in a
-# *mismatch* one part shows another digit, in a *shifted* sample the tone comes at another time than the caption says, and
-# in *three digits* each part shows another digit.
+# In notebook `08_fusion` every sample has three parts: the image of a digit, a caption and a tone. Some anomalies have
+# a broken part. In the other anomalies each part is distributed as in normal samples, and only the combination is
+# wrong. In a *mismatch* one part belongs to another digit. In a *shifted* sample the tone comes at another time than
+# the caption says. In *three digits* each part belongs to a different digit.
 #
-# The methods differ in what their training contains. Early fusion, one Gaussian over the joined codes, and a latent space
-# shared by multiplying experts [@wu2018mvae] are fitted to normal samples as they are. Cross-attention and a graph of
-# parts learn to tell normal samples from samples with exchanged parts. This needs a caveat. A mismatch is a sample with
-# an exchanged part: **the training of these two methods rehearses this test**, as that of ALOCC rehearses broken
-# dependencies. Of the negatives of cross-attention, a share of {{ value:08_fusion.negatives_mismatch }} are mismatches,
-# {{ value:08_fusion.negatives_both }} are mismatches in which the time is wrong as well, {{ value:08_fusion.negatives_shifted }} are only shifted, and
-# three digits do not occur. For the graph, whose negatives are single pairs of parts, no kind of contradiction is new.
+# The training of the methods differs. Early fusion, one Gaussian over the concatenated latent codes, is fitted to
+# unaltered normal samples. So is a shared latent space, which is a product of experts [@wu2018mvae]. Cross-attention
+# and a graph of parts are trained to discriminate normal samples from samples with exchanged parts. This has an
+# important consequence. A mismatch is a sample with an exchanged part: **the training task of these two methods is the
+# same as this test**, as the training of ALOCC breaks the same dependencies as its test. Of the negative samples of
+# cross-attention, a share of {{ value:08_fusion.negatives_mismatch }} are mismatches,
+# {{ value:08_fusion.negatives_both }} are mismatches that are also shifted, and
+# {{ value:08_fusion.negatives_shifted }} are only shifted. Three digits do not occur. The negative samples of the
+# graph are single pairs of parts, so that it has seen every kind of contradiction.
 #
-# On shifted samples the best-placed single modality, the caption, has an AUROC of {{ value:08_fusion.shifted_single_auroc }}, and rules
-# that join scores of single parts [@kittler1998combining] cannot exceed chance: late fusion has
-# {{ value:08_fusion.shifted_late_auroc }}. Early fusion sees linear relations and reaches {{ value:08_fusion.shifted_early_auroc }}, the shared latent
-# space {{ value:08_fusion.shifted_latent_auroc }}, the graph {{ value:08_fusion.shifted_graph_auroc }}. Cross-attention has
-# {{ value:08_fusion.shifted_attention_auroc }} ({{ value:08_fusion.shifted_attention_untrained_auroc }} untrained). The attention itself contributes
-# little: a perceptron on the concatenated tokens, trained in the same way, has {{ value:08_fusion.shifted_concatenation_auroc }}. Over all
-# anomalies but mismatches they have {{ value:08_fusion.not_mismatch_attention_auroc }} and {{ value:08_fusion.not_mismatch_concatenation_auroc }}. Three
-# digits contradict each other in every pair of parts and are easier: {{ value:08_fusion.three_digits_early_auroc }} for early fusion,
-# {{ value:08_fusion.three_digits_latent_auroc }} for the shared latent space, {{ value:08_fusion.three_digits_attention_auroc }} for cross-attention.
-# On mismatches, the two methods that do not rehearse them have {{ value:08_fusion.mismatch_early_auroc }} and
-# {{ value:08_fusion.mismatch_latent_auroc }}; cross-attention and graph, rehearsed, have {{ value:08_fusion.mismatch_attention_auroc }} and
+# On shifted samples the caption alone has an AUROC of {{ value:08_fusion.shifted_single_auroc }}. Rules that combine
+# scores of single parts [@kittler1998combining] cannot be better than a random score: late fusion has
+# {{ value:08_fusion.shifted_late_auroc }}. Early fusion models linear relations and has
+# {{ value:08_fusion.shifted_early_auroc }}, the shared latent space has {{ value:08_fusion.shifted_latent_auroc }},
+# and the graph has {{ value:08_fusion.shifted_graph_auroc }}. Cross-attention has
+# {{ value:08_fusion.shifted_attention_auroc }} ({{ value:08_fusion.shifted_attention_untrained_auroc }} untrained).
+# The attention itself contributes little: a perceptron on the concatenated tokens, trained in the same way, has
+# {{ value:08_fusion.shifted_concatenation_auroc }}. Over all anomalies except mismatches they have
+# {{ value:08_fusion.not_mismatch_attention_auroc }} and {{ value:08_fusion.not_mismatch_concatenation_auroc }}. Three
+# digits are easier, because every pair of parts is contradictory. Early fusion has
+# {{ value:08_fusion.three_digits_early_auroc }} there, the shared latent space
+# {{ value:08_fusion.three_digits_latent_auroc }} and cross-attention
+# {{ value:08_fusion.three_digits_attention_auroc }}. On mismatches, the two methods that are not trained on them have
+# {{ value:08_fusion.mismatch_early_auroc }} and {{ value:08_fusion.mismatch_latent_auroc }}. Cross-attention and the
+# graph, which are trained on them, have {{ value:08_fusion.mismatch_attention_auroc }} and
 # {{ value:08_fusion.mismatch_graph_auroc }}.
 #
-# No fusion is best on all kinds ({{ ref:fusion_by_kind }}). Late fusion with the maximum is best on broken parts, where
-# attention and graph are behind. With a joint score beside those of the parts it has {{ value:08_fusion.not_mismatch_joint_auroc }} over all
-# anomalies but mismatches, and early fusion, which costs a second, {{ value:08_fusion.not_mismatch_early_auroc }}.
+# No fusion is best on all kinds ({{ ref:fusion_by_kind }}). Late fusion with the maximum is best on broken parts,
+# where attention and graph are behind. With a joint score in addition to those of the parts, it has
+# {{ value:08_fusion.not_mismatch_joint_auroc }} over all anomalies except mismatches. Early fusion, which is fitted in
+# a second, has {{ value:08_fusion.not_mismatch_early_auroc }}.
 
 # %% [markdown]
 # {{ figure:fusion_scores }}
@@ -893,46 +906,47 @@
 # {{ table:fusion_by_kind }}
 
 # %% [markdown]
-# In use, parts are missing. Some contradictions then cannot be found by any method, because what is left agrees: with
-# about a third of the parts missing, a *perfect* detector has an AUROC of {{ value:08_fusion.missing_ceiling }} over all anomalies but
-# mismatches. Over the anomalies that are still visible, cross-attention loses {{ value:08_fusion.missing_loss_visible }}. With more parts
-# missing it loses more, since it compares, and a single part has nothing to be compared with; methods that also model
-# each part by itself do not ({{ ref:fusion_missing }}).
+# In use, parts may be missing. Some contradictions then cannot be detected by any method, because the remaining parts
+# agree. With about a third of the parts missing, a *perfect* detector has an AUROC of
+# {{ value:08_fusion.missing_ceiling }} over all anomalies except mismatches. Over the anomalies that are still
+# visible, the loss of cross-attention is {{ value:08_fusion.missing_loss_visible }}. With more parts missing the loss
+# is larger, because cross-attention compares parts, and a single part cannot be compared. Methods that also model each
+# part by itself do not have this loss ({{ ref:fusion_missing }}).
 
 # %% [markdown]
 # {{ figure:fusion_missing }}
 
 # %% [markdown]
-# ### One transformer for both {#one-transformer}
+# ### One transformer for images and tables {#one-transformer}
 #
-# A transformer [@vaswani2017attention] knows tokens only: the places of a picture and the columns of a row can be read by one network.
-# A recipe that suggests itself reconstructs the network’s own tokens from their summary and pushes the score of every
-# normal sample to zero. It has a perfect solution that knows nothing. At the end
-# {{ value:10_transformer.naive_spread_left_image }} of the tokens’ spread is left on pictures and
-# {{ value:10_transformer.naive_spread_left_tabular }} on rows, and the head says
-# {{ value:10_transformer.naive_mean_score }} whatever it sees ({{ ref:transformer_collapse }}). Its error can still
-# rank pictures well, because what is left is the distance to a constant in frozen features; the AUROC alone does not
-# show the collapse.
+# The input of a transformer [@vaswani2017attention] is a set of tokens, so that one network can process the positions
+# of an image and the columns of a row. A simple training task reconstructs the network’s own tokens from their summary
+# and minimises the score of every normal sample. This task has a trivial solution that contains no information. At the
+# end of the training the spread of the tokens is {{ value:10_transformer.naive_spread_left_image }} of its initial
+# value on images and {{ value:10_transformer.naive_spread_left_tabular }} on rows. The output of the score head is
+# {{ value:10_transformer.naive_mean_score }} for every input ({{ ref:transformer_collapse }}). The reconstruction
+# error can still rank images well, because it has become the distance of frozen features to a constant. The AUROC
+# alone does not show the collapse.
 #
-# Two changes close both doors: predict hidden tokens as they came in, which no weight can change [@he2022mae], and give the
-# head a second class, made of normal samples with exchanged columns or pasted pieces [@li2021cutpaste]. By the plain
-# error of prediction, training then changes the AUROC by {{ value:10_transformer.gain_error_tabular }} on rows and
-# {{ value:10_transformer.gain_error_image }} on pictures{{ if:10_transformer.auroc_error_untrained_tabular > 0.95 }};
-# the rows are found by their distance to the centre, which the untrained network measures as well{{ end }}. The
-# default score is the Mahalanobis distance of the residuals, and it uses the linear relations without any training.
-# There the change is {{ value:10_transformer.gain_residual_tabular }} on rows and
-# {{ value:10_transformer.gain_residual_image }} on pictures:
-# {{ if:10_transformer.gain_residual_image < 0.01 }}on pictures nothing, and the detector, at
-# {{ value:10_transformer.auroc_residual_trained_image }}, is its frozen backbone.{{ else }}with it the detector has
-# {{ value:10_transformer.auroc_residual_trained_image }} on pictures.{{ end }}
-# From raw pixels the network reaches {{ value:10_transformer.auroc_raw_patches }}. The score head, trained on the
-# exchanges, has {{ value:10_transformer.auroc_head_trained_image }} on pictures ({{ ref:transformer_comparison }}).
+# Two changes prevent both collapses. First, the network predicts the hidden tokens of its input, which no weight can
+# change [@he2022mae]. Second, the score head has a second class, made of normal samples with exchanged columns or
+# pasted patches [@li2021cutpaste]. By the error of prediction alone, training changes the AUROC by
+# {{ value:10_transformer.gain_error_tabular }} on rows and by {{ value:10_transformer.gain_error_image }} on
+# images{{ if:10_transformer.auroc_error_untrained_tabular > 0.95 }}. The anomalous rows are detected by their distance
+# to the centre, which the untrained network also measures{{ end }}. The default score is the Mahalanobis distance of
+# the residuals, which uses the linear relations without any training. With it the change is
+# {{ value:10_transformer.gain_residual_tabular }} on rows and {{ value:10_transformer.gain_residual_image }} on
+# images. {{ if:10_transformer.gain_residual_image < 0.01 }}On images there is no gain: the detector, with an AUROC of
+# {{ value:10_transformer.auroc_residual_trained_image }}, is as good as its frozen backbone.{{ else }}The detector
+# then has {{ value:10_transformer.auroc_residual_trained_image }} on images.{{ end }} From raw pixels the network has
+# {{ value:10_transformer.auroc_raw_patches }}. The score head, trained on the altered samples, has
+# {{ value:10_transformer.auroc_head_trained_image }} on images ({{ ref:transformer_comparison }}).
 #
-# Nor does attention explain [@abnar2020rollout]. Against the outlines of the defects the attention of the class token
-# has a pixel AUROC of {{ value:10_transformer.pixel_auroc_attention }}, the residual
-# {{ value:10_transformer.pixel_auroc_residual }}, and a map that is bright in the middle of every picture
-# {{ value:10_transformer.pixel_auroc_middle }}. Attention shows from which positions the network takes information,
-# the residual which positions it predicts badly.
+# Attention is not an explanation either [@abnar2020rollout]. Compared with the masks of the defects, the attention of
+# the class token has a pixel AUROC of {{ value:10_transformer.pixel_auroc_attention }}, and the residual has
+# {{ value:10_transformer.pixel_auroc_residual }}. A fixed map that is bright in the centre of every image has
+# {{ value:10_transformer.pixel_auroc_middle }}. Attention shows from which positions the network takes information.
+# The residual shows which positions it predicts badly.
 
 # %% [markdown]
 # {{ figure:transformer_collapse }}

@@ -332,7 +332,7 @@
 # %% [markdown] checked="05381e7b 05381e7b"
 # {{ table:dagmm_published }}
 
-# %% [markdown] checked="192d3799 5f480815"
+# %% [markdown] checked="1e05ac13 5f480815"
 # ### 单类网络 {#one-class-networks}
 #
 # Deep SVDD [@ruff2018deepsvdd] 学习一个空间，使正常样本接近固定的中心 $c$，
@@ -367,65 +367,65 @@
 #
 # 为了在表格上改进 kNN，我们又尝试了三种检测器：扩散时间估计、深度孤立森林，以及随机特征映射（即 `ArcSineKernelDistance`）。在此前没有看过的表上，三者都不比 kNN 好，尽管最后一种在选定它时所用的表上曾领先于 kNN（`benchmarks/README.md`）。根据少数几张表作出的选择，不能推广到其他表上。
 
-# %% [markdown] checked="cde3bbda 948e4c25"
-# ## 统一框架是否可行 {#framework}
+# %% [markdown] checked="a6a87d9d e67e2960"
+# ## 统一框架的可行性 {#framework}
 #
 # ### 架构 {#architecture}
 #
-# 自然的设计有三层。**模态编码器** $f_m : \mathcal{X}_m \to \mathbb{R}^{q}$ 把图像、表格行或任何其他类型的样本变成长度同为 $q$ 的向量。**共享潜在空间** $\mathbb{R}^{q}$ 是我们希望正常样本在其中聚拢的地方。**统一评分器**在那里度量样本与正常状态的距离，最简单的做法是用一个高斯模型，
+# 框架有三层。**模态编码器** $f_m : \mathcal{X}_m \to \mathbb{R}^{q}$ 把图像、表格行或其他类型的样本映射为长度同为 $q$ 的向量。在**共享潜在空间** $\mathbb{R}^{q}$ 中，正常样本应当聚集。**统一评分器**在其中度量样本与正常样本的距离，最简单的做法是用一个高斯模型，
 #
 # $$s(x_1, \dots, x_M) = (z - \mu)^{\top} \Sigma^{-1} (z - \mu), \qquad z = g\big(f_1(x_1), \dots, f_M(x_M)\big),$$
 #
 # 其中 $g$ 是融合方式：拼接，对现有模态取平均，或者模态之间的注意力。
 #
-# 有两种情形必须分清。如果各模态来自**互不相干的来源**，例如榛子和病人，那就没有联合分布可学：每个样本只有一个部分，$g$ 无物可融，能共用的是代码、校准和报告。如果各模态描述的是**同一个对象**，例如一个零件的照片和它的工艺参数，联合模型就能发现任何单一模态都发现不了的异常：照片普通，参数普通，二者却不相配。课程对第一种情形用图像（{{ name:09_unified_framework.image_dataset }}）和表格行（{{ name:09_unified_framework.table_dataset }}；笔记本 `09_unified_framework`），对第二种情形用图片、文字说明和声音（`08_fusion`，{{ ref:paired }}），最后让一个网络包办一切（`10_transformer`，{{ ref:one-transformer }}）。
+# 需要区分两种情形。第一种情形，各模态来自**互不相关的来源**，例如榛子和病人。这时没有联合分布可学，每个样本只有一个部分，$g$ 没有可融合的内容。可以共用的是软件、校准和报告。第二种情形，各模态描述**同一个对象**，例如一个零件的图像和它的工艺参数。这时联合模型能够检测出任何单一模态都不显示的异常：图像正常，参数正常，两者却不相配。对第一种情形，课程采用图像（{{ name:09_unified_framework.image_dataset }}）和表格行（{{ name:09_unified_framework.table_dataset }}），见笔记本 `09_unified_framework` 和 `09b_labels_and_drift`。对第二种情形，采用图像、文字说明和声音（`08_fusion`，{{ ref:paired }}）。笔记本 `10_transformer` 用一个网络处理图像和表格行（{{ ref:one-transformer }}）。
 #
 # ### 训练 {#training}
 #
-# **无监督**。图像编码器经过预训练，保持冻结。表格编码器需要训练信号；没有人训练过的网络只是一个随机投影，应当以这个名目进入对照。我们的做法与 VIME 相同 [@yoon2020vime]：遮住若干列，由其余各列预测它们；它的特征是缩放后的各列，以及每一列与同行其余部分所预期的值之差。只看这些特征的长度，破坏列间依赖的异常排序的 AUROC 为 {{ value:09_unified_framework.encoder_trained_auroc }}，未训练的网络为 {{ value:09_unified_framework.encoder_untrained_auroc }}。这是学到的{{ if:02_task4_isolation_forest.distance_to_centre_standardised_auroc > 09_unified_framework.unified_tabular_splits_auroc }}，却也有代价：{{ else }}。{{ end }}在{{ name:09_unified_framework.table_dataset }}本身上，尺子在数次划分上的 AUROC 为 {{ value:02_task4_isolation_forest.distance_to_centre_standardised_auroc }}，整个检测器为 {{ value:09_unified_framework.unified_tabular_splits_auroc }}。在{{ name:09_unified_framework.image_dataset }}上，检测器达到 {{ value:09_unified_framework.unified_image_splits_auroc }}，PaDiM 达到 {{ value:01b_image_detectors.hazelnut_padim_image_auroc }}，PatchCore 达到 {{ value:01b_image_detectors.hazelnut_patchcore_image_auroc }}；它把图像的各位置汇总在一起，后两者则保留各位置。课程原型的结果见{{ ref:padim_published }}和{{ ref:isolation_forest_published }}。
+# **无监督**。图像编码器经过预训练，保持冻结。表格编码器需要训练任务，因为未训练的网络只是一个随机投影；我们把它作为对照来测量。训练任务与 VIME [@yoon2020vime] 相同：由其余各列预测被遮住的列。特征是缩放后的各列，以及每一列与由其余各列得到的预测值之差。用这些特征的长度检测破坏列间依赖的异常，AUROC 为 {{ value:09_unified_framework.encoder_trained_auroc }}，未训练的网络为 {{ value:09_unified_framework.encoder_untrained_auroc }}。{{ if:02_task4_isolation_forest.distance_to_centre_standardised_auroc > 09_unified_framework.unified_tabular_splits_auroc }}差别来自学习，但编码器也有缺点：{{ else }}差别来自学习。{{ end }}在{{ name:09_unified_framework.table_dataset }}本身上，到中心的距离在多次划分上的 AUROC 为 {{ value:02_task4_isolation_forest.distance_to_centre_standardised_auroc }}，整个检测器为 {{ value:09_unified_framework.unified_tabular_splits_auroc }}。在{{ name:09_unified_framework.image_dataset }}上，检测器为 {{ value:09_unified_framework.unified_image_splits_auroc }}，PaDiM 为 {{ value:01b_image_detectors.hazelnut_padim_image_auroc }}，PatchCore 为 {{ value:01b_image_detectors.hazelnut_patchcore_image_auroc }}。后两者保留每个位置的特征，统一检测器则把各位置的特征汇总。课程原型的结果见{{ ref:padim_published }}和{{ ref:isolation_forest_published }}。
 #
-# **有监督**。分类头从标注的异常学习。它在这些种类上取胜，在新种类上则可能落败；只有测试集里留出了训练时没有的种类，才看得出来。
+# **有监督**。分类头由标注的异常学习。它在这些种类上最好，在新种类上可能较差。只有测试集包含训练中没有的种类时，才能看出这一点。
 #
-# **混合**。先有无监督检测器，再由标签加以修正，实践中通常就是这种情形。两者的实测见{{ ref:implementation }}。
+# **混合**。先训练无监督检测器，再用标签修正。实践中通常是这种情形。两者的测量结果见{{ ref:implementation }}。
 #
-# ### 优势 {#advantages}
+# ### 优点 {#advantages}
 #
-# - 新增一种模态只需要一个编码器。十行傅里叶变换，就让机器的嗡鸣声成为同一个检测器的第三种模态，在一种容易的故障上 AUROC 为 {{ value:09b_labels_and_drift.third_modality_auroc }}。
-# - 在留出的正常样本中的名次就是 p 值 [@vovk2015cross]，天然共用一个尺度，各模态的报警可以统一排序、统一分配预算。
-# - 模型可以跟着数据走。二十次逐日更新与一次拟合的相对差别不超过 {{ value:09b_labels_and_drift.stream_relative_difference }}。正常状态漂移时，会遗忘的模型区分最初状态与今日状态的 AUROC 为 {{ value:09b_labels_and_drift.drift_auroc_half_life }}，什么都记住的为 {{ value:09b_labels_and_drift.drift_auroc_all }}。
-# - 只有一套评测规程，结果可比，信息泄漏也更容易被发现。
+# - 新增一种模态只需要一个编码器。用十行代码实现傅里叶变换，机器的声音就成为同一检测器的第三种模态，在一种容易的故障上 AUROC 为 {{ value:09b_labels_and_drift.third_modality_auroc }}。
+# - 在留出的正常样本中的名次就是 p 值 [@vovk2015cross]，其尺度天然相同。各模态的报警可以统一排序，共用一个报警预算。
+# - 模型可以更新。二十次逐日更新与一次拟合的相对差别为 {{ value:09b_labels_and_drift.stream_relative_difference }}。正常状态漂移时，带遗忘的模型区分最初状态与当前状态的 AUROC 为 {{ value:09b_labels_and_drift.drift_auroc_half_life }}，不带遗忘的模型为 {{ value:09b_labels_and_drift.drift_auroc_all }}。
+# - 只有一套评测规程，结果可比，信息泄漏也更容易发现。
 #
-# 常被列在首位的“知识共享”不在其中。只有十张另一类照片（{{ name:09b_labels_and_drift.other_images }}）时，用旧领域的空间代替自己的空间，AUROC 的变化为 {{ value:09b_labels_and_drift.transfer_image_gain }}{{ if:09b_labels_and_drift.transfer_tabular_gain }}；只有二十行新表时，变化为 {{ value:09b_labels_and_drift.transfer_tabular_gain }}{{ end }}。真正迁移过去的是预训练的骨干网络，而两边本来就都有它。
+# 常被列在首位的“知识共享”在这里不是优点。只有十张另一类训练图像（{{ name:09b_labels_and_drift.other_images }}）时，用旧领域的潜在空间代替自己的潜在空间，AUROC 的变化为 {{ value:09b_labels_and_drift.transfer_image_gain }}{{ if:09b_labels_and_drift.transfer_tabular_gain }}；只有二十行新表时，变化为 {{ value:09b_labels_and_drift.transfer_tabular_gain }}{{ end }}。预训练的骨干网络确实可以迁移，但两者都使用它。
 
-# %% [markdown] checked="74af9275 bbfde51d"
+# %% [markdown] checked="0d5a3bbe 9f4c0e42"
 # ### 五项挑战 {#challenges}
 #
-# {{ ref:framework_challenges }}把补救之后的数字列在补救之前的旁边。
+# {{ ref:framework_challenges }}给出采取对策之前与之后的测量值。
 #
-# 1. **对齐**：分别训练的编码器，输出落在互不相干的坐标系里，维数相等不等于含义相同。在十六维的潜在空间里，让一个分类器由向量猜它来自哪种模态，AUROC 为 {{ value:09_unified_framework.modality_auroc_none }}。
-# 2. **分布**：全部样本共用一个高斯模型和一个阈值，承诺的误报是二十分之一，没有兑现：在情况较差的模态中误报率为 {{ value:09_unified_framework.alarms_one_gaussian_worst }}{{ if:unified_alarms; tabular; one Gaussian, one threshold < 0.03 }}，表格行则几乎从不报警{{ end }}。训练样本的分数不是新样本的分数，一把刻度也不合两种模态。
-# 3. **不平衡**：少数几行对着十倍之多的图片，人们担心何为正常由多数说了算。担心大于实害：正常行的距离中位数是正常图片的 {{ value:09_unified_framework.imbalance_none_ratio }} 倍，表格的 AUROC 为 {{ value:09_unified_framework.imbalance_none_auroc }}。
-# 4. **维数**：几百维潜在向量的协方差有数万个元素，一百张图片确定不了。用经验协方差矩阵度量，新的正常图片的距离是训练图片的 {{ value:09_unified_framework.distance_ratio_empirical }} 倍。
-# 5. **可解释性**：潜在空间中的一个距离，指不出是哪个像素，也指不出是哪一列。通常的办法是指认标准化后数值最大的一列；把一行中的一个数值换掉，指对的频率是 {{ value:09_unified_framework.explained_by_z }}。
+# 1. **对齐**：分别训练的编码器，输出位于互不相关的坐标系中，维数相等并不意味着含义相同。在十六维的潜在空间里，分类器由向量预测其模态的 AUROC 为 {{ value:09_unified_framework.modality_auroc_none }}。
+# 2. **分布**：全部样本共用一个高斯模型和一个阈值，不能保证二十分之一的名义误报率。在较差的模态中，误报率为 {{ value:09_unified_framework.alarms_one_gaussian_worst }}{{ if:unified_alarms; tabular; one Gaussian, one threshold < 0.03 }}，而表格行几乎从不报警{{ end }}。训练样本的分数与新样本的分数不同，同一尺度也不适合两种模态。
+# 3. **不平衡**：图像的数量是表格行的十倍时，图像可能在正常性的模型中占主导地位。实际影响较小：正常行的距离中位数是正常图像的 {{ value:09_unified_framework.imbalance_none_ratio }} 倍，表格的 AUROC 为 {{ value:09_unified_framework.imbalance_none_auroc }}。
+# 4. **维数**：几百个潜在变量的协方差有数万个元素，一百张图像不足以确定。采用经验协方差矩阵时，新的正常图像的距离是训练图像的 {{ value:09_unified_framework.distance_ratio_empirical }} 倍。
+# 5. **可解释性**：潜在空间中的距离不能指出像素或列。常用的办法是指出标准化后数值最大的列。如果替换一行中的一个数值，这样指对列的频率为 {{ value:09_unified_framework.explained_by_z }}。
 #
-# {{ caption:framework_challenges }} 五项挑战的数字：补救之前与之后。
+# {{ caption:framework_challenges }} 五项挑战：采取对策之前与之后的测量值。
 #
-# | 挑战 | 度量 | 之前 | 补救 | 之后 |
+# | 挑战 | 度量 | 之前 | 对策 | 之后 |
 # |---|---|---|---|---|
-# | 对齐 | 猜测模态的 AUROC | {{ value:09_unified_framework.modality_auroc_none }} | 矩匹配 | {{ value:09_unified_framework.modality_auroc_moments }} |
-# | 分布 | 较差模态的误报比例，承诺为二十分之一 | {{ value:09_unified_framework.alarms_one_gaussian_worst }} | 每种模态一个高斯模型，留出样本的 p 值 | {{ value:09_unified_framework.alarms_unified_worst }} |
+# | 对齐 | 模态分类器的 AUROC | {{ value:09_unified_framework.modality_auroc_none }} | 矩匹配 | {{ value:09_unified_framework.modality_auroc_moments }} |
+# | 分布 | 较差模态的误报率，名义误报率为二十分之一 | {{ value:09_unified_framework.alarms_one_gaussian_worst }} | 每种模态一个高斯模型，留出样本的 p 值 | {{ value:09_unified_framework.alarms_unified_worst }} |
 # | 不平衡 | 小表格的 AUROC | {{ value:09_unified_framework.imbalance_none_auroc }} | 平衡样本数 | {{ value:09_unified_framework.imbalance_balanced_auroc }} |
-# | 维数 | 新的正常图片的距离，以训练图片的距离为单位 | {{ value:09_unified_framework.distance_ratio_empirical }} | 收缩估计 | {{ value:09_unified_framework.distance_ratio_shrunk }} |
-# | 可解释性 | 被换数值所在的列被指对的频率 | {{ value:09_unified_framework.explained_by_z }} | 距离的精确分摊 | {{ value:09_unified_framework.explained_by_share }} |
+# | 维数 | 新的正常图像的距离，以训练图像的距离为单位 | {{ value:09_unified_framework.distance_ratio_empirical }} | 收缩估计 | {{ value:09_unified_framework.distance_ratio_shrunk }} |
+# | 可解释性 | 被替换数值所在的列被指对的频率 | {{ value:09_unified_framework.explained_by_z }} | 距离的精确分摊 | {{ value:09_unified_framework.explained_by_share }} |
 
-# %% [markdown] checked="f10f4e98 3dd9b5ef"
+# %% [markdown] checked="8b20a00a 94a05102"
 # ### 五项对策 {#mitigations}
 #
-# 1. **分阶段训练**：先训练编码器，逐个与未训练的副本以及本模态最好的检测器比过，然后再合并。
-# 2. **混合分布**：每种模态一个高斯模型，以留出折得到的 p 值判断，承诺就守住了：在情况较差的模态中误报率为 {{ value:09_unified_framework.alarms_unified_worst }}。它治不了不平衡，小表格上为 {{ value:09_unified_framework.imbalance_mixture_auroc }}。{{ if:09_unified_framework.imbalance_none_auroc > 09_unified_framework.imbalance_balanced_auroc + 0.01 }}平衡样本数也治不了：把少数样本重复多遍，比什么都不做还差，因为十行数据看十遍，仍然是十行。{{ else }}平衡样本数，即重复少数样本，为 {{ value:09_unified_framework.imbalance_balanced_auroc }}。{{ end }}更自由的密度，如核密度、流模型 [@papamakarios2017maf] 或能量模型，{{ if:unified_scorers; one Gaussian; image > unified_scorers; normalizing flow; image + 0.1 }}在表格行上与高斯模型相近，在图片上远远落后于它（{{ ref:unified_scorers }}）：它们只看二十个主成分，而缺陷会离开正常图片张成的子空间。{{ else }}与高斯模型的比较见{{ ref:unified_scorers }}。它们只看二十个主成分。{{ end }}
-# 3. **对抗训练** [@ganin2016dann]、对比学习 [@chen2020simclr] 和矩匹配 [@sun2016deepcoral] 都想把各模态的潜在向量拉到一起。{{ if:09_unified_framework.modality_auroc_moments < 0.9 }}矩匹配走得最远，对抗网络次之；来源不配对时，对比学习只有同一样本的两个带噪副本可用，没有效果。检测结果只有小幅变动（{{ ref:unified_alignment }}），小于不作对齐时十六维相对于全宽度的损失。{{ else }}在这里都没有做到：矩匹配之后，分类器区分模态的 AUROC 仍有 {{ value:09_unified_framework.modality_auroc_moments }}，因为列数少的表格在十六维潜在向量的某些方向上没有方差。检测结果只有小幅变动（{{ ref:unified_alignment }}）。{{ end }}
-# 4. **注意力机制**：在互不相干的来源之间没有内容，因为每个样本只有一个部分。在同一对象的各部分之间，它是最强的比较方法之一，前提是先对齐（{{ ref:paired }}）。它不是解释（{{ ref:one-transformer }}）。精确的解释靠算术：设 $\delta$ 为样本与均值在特征上的差，特征各属于某一列或某个像素，$g$ 为梯度，则 $d^2 = \sum_j \delta_j g_j$，分毫不剩。它指对列的频率为 {{ value:09_unified_framework.explained_by_share }}，{{ ref:unified_maps }}中的热力图也由它画出。
-# 5. **正则化**：Ledoit 与 Wolf 的收缩估计 [@ledoit2004covariance] 只用一个由数据算出的数，就把新的正常图片的距离从训练图片的 {{ value:09_unified_framework.distance_ratio_empirical }} 倍降到 {{ value:09_unified_framework.distance_ratio_shrunk }} 倍。
+# 1. **分阶段训练**：先训练编码器，把每个编码器与未训练的网络以及本模态最好的检测器比较，然后再合并各模态。
+# 2. **混合分布**：每种模态一个高斯模型，采用留出折得到的 p 值，能够保证名义误报率：在较差的模态中误报率为 {{ value:09_unified_framework.alarms_unified_worst }}。它不能解决不平衡，小表格上的 AUROC 为 {{ value:09_unified_framework.imbalance_mixture_auroc }}。{{ if:09_unified_framework.imbalance_none_auroc > 09_unified_framework.imbalance_balanced_auroc + 0.01 }}平衡样本数也不能解决：重复少数样本比不作改动还差，因为重复的行不增加信息。{{ else }}平衡样本数，即重复少数样本，为 {{ value:09_unified_framework.imbalance_balanced_auroc }}。{{ end }}更灵活的密度有核密度、流模型 [@papamakarios2017maf] 和能量模型。它们{{ if:unified_scorers; one Gaussian; image > unified_scorers; normalizing flow; image + 0.1 }}在表格行上与高斯模型相近，在图像上远远落后于它（{{ ref:unified_scorers }}）。它们只使用二十个主成分，而缺陷大多位于正常图像张成的子空间之外。{{ else }}与高斯模型的比较见{{ ref:unified_scorers }}。它们只使用二十个主成分。{{ end }}
+# 3. **对抗训练** [@ganin2016dann]、对比学习 [@chen2020simclr] 和矩匹配 [@sun2016deepcoral] 的目的都是使各模态的潜在编码服从相同的分布。{{ if:09_unified_framework.modality_auroc_moments < 0.9 }}矩匹配的效果最大，对抗训练次之。来源不配对时，对比学习只能用同一样本的两个加噪版本组成样本对，没有效果。检测的 AUROC 只改变百分之几（{{ ref:unified_alignment }}），小于不作对齐时由全宽度降到十六维所造成的损失。{{ else }}在这里都没有做到：矩匹配之后，模态分类器的 AUROC 仍为 {{ value:09_unified_framework.modality_auroc_moments }}，因为列数少的表格使十六个潜在变量中的一部分没有方差。检测的 AUROC 只改变百分之几（{{ ref:unified_alignment }}）。{{ end }}
+# 4. **注意力机制**：在互不相关的来源之间，它没有意义，因为每个样本只有一个部分。在同一对象的各部分之间，先对齐再使用，它是最好的比较方法之一（{{ ref:paired }}）。它不是解释（{{ ref:one-transformer }}）。精确的解释是对距离的分解。设 $\delta$ 为样本与均值在特征上的差，各特征属于某一列或某个像素，$g$ 为梯度，则 $d^2 = \sum_j \delta_j g_j$ 精确成立。它指对列的频率为 {{ value:09_unified_framework.explained_by_share }}，{{ ref:unified_maps }}中的热力图也由它得到。
+# 5. **正则化**：Ledoit 与 Wolf 的收缩估计 [@ledoit2004covariance] 只有一个参数，由数据算出。它把新的正常图像的距离从训练图像的 {{ value:09_unified_framework.distance_ratio_empirical }} 倍降到 {{ value:09_unified_framework.distance_ratio_shrunk }} 倍。
 
 # %% [markdown] checked="a64ab91b a64ab91b"
 # {{ table:unified_alignment }}
@@ -436,16 +436,16 @@
 # %% [markdown] checked="83554a11 83554a11"
 # {{ figure:unified_maps }}
 
-# %% [markdown] checked="7460f5fe f2db925a"
+# %% [markdown] checked="d0cebdd8 8a313ccd"
 # ### 同一对象的各部分 {#paired}
 #
-# 笔记本 `08_fusion` 的每个样本有三个部分：一个数字的图像，一句文字说明，一段声音。有些样本的某一部分是坏的。其余异常中，每一部分的分布都与正常样本相同，只有组合不对：在**错配**样本中，有一个部分属于另一个数字；在**错位**样本中，声音出现的时刻与文字所说的不符；在**三个数字**的样本中，三个部分各属于不同的数字。
+# 笔记本 `08_fusion` 的每个样本有三个部分：一个数字的图像，一句文字说明，一段声音。一些异常的某一部分是损坏的。在其余异常中，每一部分的分布都与正常样本相同，只有组合不对。在**错配**样本中，有一个部分属于另一个数字。在**错位**样本中，声音出现的时刻与文字说明不符。在**三个数字**的样本中，三个部分各属于不同的数字。
 #
-# 各方法的训练内容不同。早期融合在拼接的编码上拟合一个高斯模型，它和以专家乘积构成的共享潜在空间 [@wu2018mvae] 都直接用正常样本拟合。交叉注意力和由各部分连成的图，学的是区分正常样本与交换过部分的样本。这里必须说明：错配就是交换了一个部分的样本，**这两种方法的训练预演了这项测试**，正如 ALOCC 的训练预演了依赖关系的破坏。交叉注意力的负样本中，错配的比例为 {{ value:08_fusion.negatives_mismatch }}，错配同时时刻也不对的为 {{ value:08_fusion.negatives_both }}，仅仅错位的为 {{ value:08_fusion.negatives_shifted }}，三个数字的情形不出现。图的负样本是单独的一对部分，因此对它来说没有哪一种矛盾是新的。
+# 各方法的训练不同。早期融合在拼接的潜在编码上拟合一个高斯模型，只用未经改动的正常样本；以专家乘积构成的共享潜在空间 [@wu2018mvae] 也是如此。交叉注意力和由各部分构成的图，训练任务是区分正常样本与交换过部分的样本。由此有一个重要后果：错配就是交换了一个部分的样本，因此**这两种方法的训练任务与这项测试相同**，正如 ALOCC 的训练与测试打破的是同样的依赖关系。交叉注意力的负样本中，错配的比例为 {{ value:08_fusion.negatives_mismatch }}，既错配又错位的为 {{ value:08_fusion.negatives_both }}，仅仅错位的为 {{ value:08_fusion.negatives_shifted }}，没有三个数字的样本。图的负样本是单独的一对部分，因此每一种矛盾它都已见过。
 #
-# 在错位样本上，单一模态中的文字说明 AUROC 为 {{ value:08_fusion.shifted_single_auroc }}，合并各部分分数的规则 [@kittler1998combining] 也不能超过随机水平：后期融合为 {{ value:08_fusion.shifted_late_auroc }}。早期融合能看到线性关系，达到 {{ value:08_fusion.shifted_early_auroc }}，共享潜在空间为 {{ value:08_fusion.shifted_latent_auroc }}，图为 {{ value:08_fusion.shifted_graph_auroc }}。交叉注意力为 {{ value:08_fusion.shifted_attention_auroc }}（未训练为 {{ value:08_fusion.shifted_attention_untrained_auroc }}）。注意力本身贡献不大：在拼接的词元上用感知机，训练方式相同，为 {{ value:08_fusion.shifted_concatenation_auroc }}。在错配以外的所有异常上，两者分别为 {{ value:08_fusion.not_mismatch_attention_auroc }} 和 {{ value:08_fusion.not_mismatch_concatenation_auroc }}。三个数字的样本中，任意两个部分都互相矛盾，因此更容易：早期融合为 {{ value:08_fusion.three_digits_early_auroc }}，共享潜在空间为 {{ value:08_fusion.three_digits_latent_auroc }}，交叉注意力为 {{ value:08_fusion.three_digits_attention_auroc }}。在错配样本上，没有预演的两种方法分别为 {{ value:08_fusion.mismatch_early_auroc }} 和 {{ value:08_fusion.mismatch_latent_auroc }}；预演过的交叉注意力和图分别为 {{ value:08_fusion.mismatch_attention_auroc }} 和 {{ value:08_fusion.mismatch_graph_auroc }}。
+# 在错位样本上，仅用文字说明的 AUROC 为 {{ value:08_fusion.shifted_single_auroc }}。合并各部分分数的规则 [@kittler1998combining] 不可能优于随机分数：后期融合为 {{ value:08_fusion.shifted_late_auroc }}。早期融合能描述线性关系，为 {{ value:08_fusion.shifted_early_auroc }}；共享潜在空间为 {{ value:08_fusion.shifted_latent_auroc }}，图为 {{ value:08_fusion.shifted_graph_auroc }}。交叉注意力为 {{ value:08_fusion.shifted_attention_auroc }}（未训练时为 {{ value:08_fusion.shifted_attention_untrained_auroc }}）。注意力本身贡献不大：在拼接的词元上采用感知机，训练方式相同，为 {{ value:08_fusion.shifted_concatenation_auroc }}。在错配以外的所有异常上，两者分别为 {{ value:08_fusion.not_mismatch_attention_auroc }} 和 {{ value:08_fusion.not_mismatch_concatenation_auroc }}。三个数字的样本更容易，因为任意两个部分都互相矛盾：早期融合为 {{ value:08_fusion.three_digits_early_auroc }}，共享潜在空间为 {{ value:08_fusion.three_digits_latent_auroc }}，交叉注意力为 {{ value:08_fusion.three_digits_attention_auroc }}。在错配样本上，没有用错配训练的两种方法分别为 {{ value:08_fusion.mismatch_early_auroc }} 和 {{ value:08_fusion.mismatch_latent_auroc }}；用错配训练的交叉注意力和图分别为 {{ value:08_fusion.mismatch_attention_auroc }} 和 {{ value:08_fusion.mismatch_graph_auroc }}。
 #
-# 没有哪种融合在所有种类上都最好（{{ ref:fusion_by_kind }}）。在损坏的部分上，取最大值的后期融合最好，注意力和图落后。在各部分的分数之外再加一个联合分数，它在错配以外的所有异常上为 {{ value:08_fusion.not_mismatch_joint_auroc }}；只需一秒的早期融合为 {{ value:08_fusion.not_mismatch_early_auroc }}。
+# 没有哪种融合在所有种类上都最好（{{ ref:fusion_by_kind }}）。在损坏的部分上，取最大值的后期融合最好，注意力和图落后。在各部分的分数之外再加一个联合分数，它在错配以外的所有异常上为 {{ value:08_fusion.not_mismatch_joint_auroc }}。早期融合一秒即可拟合，为 {{ value:08_fusion.not_mismatch_early_auroc }}。
 
 # %% [markdown] checked="3df58119 3df58119"
 # {{ figure:fusion_scores }}
@@ -453,20 +453,20 @@
 # %% [markdown] checked="fb27d940 fb27d940"
 # {{ table:fusion_by_kind }}
 
-# %% [markdown] checked="ec9758ec 5c1f07db"
-# 使用时总会缺少一些部分。这时有些矛盾任何方法都找不到，因为剩下的部分彼此相符：缺少约三分之一的部分时，在错配以外的所有异常上，一个**完美**的检测器的 AUROC 为 {{ value:08_fusion.missing_ceiling }}。在仍然看得出的异常上，交叉注意力损失 {{ value:08_fusion.missing_loss_visible }}。缺得更多时损失更大，因为它靠比较，而单独一个部分无从比较；同时对每一部分单独建模的方法则不会（{{ ref:fusion_missing }}）。
+# %% [markdown] checked="dd93201c de6bd2b7"
+# 使用时可能缺少一些部分。这时有些矛盾任何方法都检测不到，因为剩下的部分彼此相符。缺少约三分之一的部分时，在错配以外的所有异常上，一个**完美**的检测器的 AUROC 为 {{ value:08_fusion.missing_ceiling }}。在仍然看得出的异常上，交叉注意力的损失为 {{ value:08_fusion.missing_loss_visible }}。缺失更多时损失更大，因为它比较各个部分，而单独一个部分无法比较。对每一部分也单独建模的方法没有这种损失（{{ ref:fusion_missing }}）。
 
 # %% [markdown] checked="2925944e 2925944e"
 # {{ figure:fusion_missing }}
 
-# %% [markdown] checked="7228885c b2b77fb9"
-# ### 一个 Transformer 包办两者 {#one-transformer}
+# %% [markdown] checked="e12e46d2 84b4efd1"
+# ### 用于图像和表格的一个 Transformer {#one-transformer}
 #
-# Transformer [@vaswani2017attention] 只认词元：图片的各个位置、表格行的各列，可以由同一个网络来读。一种容易想到的做法是：由汇总向量重构网络自己的词元，并把每个正常样本的分数推向零。它有一个什么也不知道的完美解。训练结束时，词元的离散程度在图片上只剩 {{ value:10_transformer.naive_spread_left_image }}，在表格行上只剩 {{ value:10_transformer.naive_spread_left_tabular }}，无论看到什么，打分头都说 {{ value:10_transformer.naive_mean_score }}（{{ ref:transformer_collapse }}）。它的误差在图片上仍然可以排得不错，因为剩下的是冻结特征到一个常量的距离；只看 AUROC 察觉不到坍缩。
+# Transformer [@vaswani2017attention] 的输入是一组词元，因此同一个网络可以处理图像的各个位置和表格行的各列。一种简单的训练任务是由汇总向量重构网络自身的词元，并使每个正常样本的分数最小。这一任务有一个不含任何信息的平凡解。训练结束时，词元的离散程度与初始值之比在图像上为 {{ value:10_transformer.naive_spread_left_image }}，在表格行上为 {{ value:10_transformer.naive_spread_left_tabular }}。无论输入是什么，打分头的输出都是 {{ value:10_transformer.naive_mean_score }}（{{ ref:transformer_collapse }}）。重构误差在图像上仍可能给出好的排序，因为它已变成冻结特征到一个常量的距离。只看 AUROC 不能发现坍缩。
 #
-# 两处改动堵住两个漏洞：预测被遮住的词元的原样，那是任何权重都改不了的 [@he2022mae]；给打分头第二个类别，由正常样本交换若干列或贴入一块图片制成 [@li2021cutpaste]。单看预测误差，训练使 AUROC 在表格行上改变 {{ value:10_transformer.gain_error_tabular }}，在图片上改变 {{ value:10_transformer.gain_error_image }}{{ if:10_transformer.auroc_error_untrained_tabular > 0.95 }}；表格行的异常由到中心的距离就能找出，未经训练的网络同样会量这个距离{{ end }}。默认的分数是残差的马氏距离，不经训练就已经知道线性关系。在这个分数上，AUROC 的变化在表格行上为 {{ value:10_transformer.gain_residual_tabular }}，在图片上为 {{ value:10_transformer.gain_residual_image }}：{{ if:10_transformer.gain_residual_image < 0.01 }}在图片上等于没有，AUROC 为 {{ value:10_transformer.auroc_residual_trained_image }} 的检测器就是它的冻结骨干网络。{{ else }}检测器在图片上因此为 {{ value:10_transformer.auroc_residual_trained_image }}。{{ end }}只看原始像素，网络达到 {{ value:10_transformer.auroc_raw_patches }}。用各种交换训练的打分头，在图片上为 {{ value:10_transformer.auroc_head_trained_image }}（{{ ref:transformer_comparison }}）。
+# 两处改动可以防止这两种坍缩。第一，网络预测输入中被遮住的词元，任何权重都不能改变这些词元 [@he2022mae]。第二，打分头有第二个类别，由交换若干列或贴入图像块的正常样本构成 [@li2021cutpaste]。只用预测误差时，训练使 AUROC 在表格行上改变 {{ value:10_transformer.gain_error_tabular }}，在图像上改变 {{ value:10_transformer.gain_error_image }}{{ if:10_transformer.auroc_error_untrained_tabular > 0.95 }}。异常的行由到中心的距离就能检测，未训练的网络同样度量这一距离{{ end }}。默认的分数是残差的马氏距离，不经训练就已利用线性关系。采用这一分数时，AUROC 的变化在表格行上为 {{ value:10_transformer.gain_residual_tabular }}，在图像上为 {{ value:10_transformer.gain_residual_image }}。{{ if:10_transformer.gain_residual_image < 0.01 }}在图像上没有增益：AUROC 为 {{ value:10_transformer.auroc_residual_trained_image }} 的检测器与其冻结的骨干网络相当。{{ else }}这时检测器在图像上为 {{ value:10_transformer.auroc_residual_trained_image }}。{{ end }}只用原始像素时，网络为 {{ value:10_transformer.auroc_raw_patches }}。用改动过的样本训练的打分头，在图像上为 {{ value:10_transformer.auroc_head_trained_image }}（{{ ref:transformer_comparison }}）。
 #
-# 注意力也不是解释 [@abnar2020rollout]。对照缺陷的真实轮廓，分类词元的注意力像素级 AUROC 为 {{ value:10_transformer.pixel_auroc_attention }}，残差为 {{ value:10_transformer.pixel_auroc_residual }}，一张在每幅图片中央最亮的图为 {{ value:10_transformer.pixel_auroc_middle }}。注意力显示网络从哪些位置收集信息，残差显示哪些位置预测得不好。
+# 注意力也不是解释 [@abnar2020rollout]。与缺陷的掩码相比，分类词元的注意力的像素级 AUROC 为 {{ value:10_transformer.pixel_auroc_attention }}，残差为 {{ value:10_transformer.pixel_auroc_residual }}。在每幅图像中央都较亮的固定图为 {{ value:10_transformer.pixel_auroc_middle }}。注意力显示网络从哪些位置获取信息，残差显示哪些位置预测得不好。
 
 # %% [markdown] checked="0e5d415e 0e5d415e"
 # {{ figure:transformer_collapse }}
