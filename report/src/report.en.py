@@ -957,10 +957,10 @@
 # %% [markdown]
 # ## Implementation
 #
-# The module `mmad_utils` holds the parts that both tasks use: data sets with known origin and checksums,
-# one contract for all detectors, thresholds, metrics and the recording of results. Detectors follow
-# scikit-learn, so an estimator from that library can be evaluated beside ours as it is. The lines below run as they
-# stand, on a list of pictures `X_image`, a table `X_tabular`, new rows `X_new` and labels `y` of the table.
+# The package `mmad_utils` contains the parts that both tasks use: data sets with known origin and checksums, a common
+# interface for all detectors, thresholds, metrics and the recording of results. Detectors follow the conventions of
+# scikit-learn, so that an estimator of that library can be evaluated in the same way. The code below runs without
+# changes, given a list of images `X_image`, a table `X_tabular`, new rows `X_new` and labels `y` of the table.
 #
 # ### Unsupervised
 #
@@ -975,8 +975,8 @@
 # columns = detector.explain({"tabular": X_new})  # share of each column in d²
 # ```
 #
-# The encoders are trained first, without labels; the scorer is a Gaussian for each modality; five refits without a fifth of
-# the samples supply the held-out scores for the p-values. To score, a modality may be absent.
+# The encoders are trained first, without labels. The scorer is a Gaussian for each modality. Five refits, each without
+# a fifth of the samples, give the held-out scores for the p-values. A sample can be scored if a modality is missing.
 #
 # ### Supervised
 #
@@ -989,8 +989,9 @@
 # scores = classifier.anomaly_score({"tabular": X_new})
 # ```
 #
-# A small head and the encoder are trained together, on as many anomalies as normal samples. The loss, cross-entropy or focal
-# [@lin2017focal], takes the logit: the sigmoid before it in the course’s outline rounds to zero and one and loses the gradient.
+# A small head and the encoder are trained together, on as many anomalies as normal samples. The loss is cross-entropy
+# or the focal loss [@lin2017focal], and its input is the logit. The course’s outline has a sigmoid before the loss.
+# Its output rounds to zero and one, and the gradient vanishes.
 #
 # ### Hybrid
 #
@@ -1005,20 +1006,21 @@
 # scores = hybrid.anomaly_score({"image": X_image, "tabular": X_new})
 # ```
 #
-# The first stage learns from the normal samples; the logarithm of its surprise is the logit with which the second begins, which
-# fine-tunes encoder and head on the labels and holds the head to 0 between and beyond the samples. Without any label the order of the scores is that of the first.
+# The first stage learns from the normal samples. The logarithm of its score is the initial logit of the second stage.
+# The second stage fine-tunes encoder and head on the labels. A penalty keeps the output of the head near 0 where there
+# are no samples. Without labels, the order of the scores is that of the first stage.
 #
-# On {{ name:09_unified_framework.table_dataset }} ({{ ref:unified_labels }}) the hybrid has an AUROC of
-# {{ value:09b_labels_and_drift.hybrid_0_labels_auroc }} without labels,
-# {{ value:09b_labels_and_drift.hybrid_5_labels_auroc }} with five,
+# On {{ name:09_unified_framework.table_dataset }} ({{ ref:unified_labels }}) the hybrid detector has an AUROC of
+# {{ value:09b_labels_and_drift.hybrid_0_labels_auroc }} without labels. It has
+# {{ value:09b_labels_and_drift.hybrid_5_labels_auroc }} with five labels,
 # {{ value:09b_labels_and_drift.hybrid_10_labels_auroc }} with ten and
-# {{ value:09b_labels_and_drift.hybrid_50_labels_auroc }} with fifty. One label gives
-# {{ value:09b_labels_and_drift.hybrid_1_labels_auroc }} where the head is held to 0 away from the samples; without
-# this restraint it gives
-# {{ value:09b_labels_and_drift.unpenalised_1_labels_auroc }}{{ if:09b_labels_and_drift.hybrid_0_labels_auroc > 09b_labels_and_drift.unpenalised_1_labels_auroc }},
-# less than no label, as if all anomalies looked like this one{{ end }}. With many labels the classifier alone comes
-# close on a table whose anomalies are all of one kind; on new kinds it falls behind ({{ ref:figure:sad_labels }}).
-# Anomalies that get a label leave the test set of every arm.
+# {{ value:09b_labels_and_drift.hybrid_50_labels_auroc }} with fifty. With one label it has
+# {{ value:09b_labels_and_drift.hybrid_1_labels_auroc }} with the penalty and
+# {{ value:09b_labels_and_drift.unpenalised_1_labels_auroc }} without
+# it{{ if:09b_labels_and_drift.hybrid_0_labels_auroc > 09b_labels_and_drift.unpenalised_1_labels_auroc }}. The latter
+# is less than without any label, because the head extrapolates from a single anomaly{{ end }}. On a table with one
+# kind of anomaly and with many labels, the classifier alone is close to the hybrid detector. On new kinds it is behind
+# ({{ ref:figure:sad_labels }}). Anomalies that are labelled are removed from the test set of every method.
 
 # %% [markdown]
 # {{ figure:unified_labels }}
@@ -1028,61 +1030,65 @@
 #
 # ### Conclusions
 #
-# 1. The two tasks are one problem at the level of protocol, score and evaluation, and two problems at the
-#    level of representation. What is worth unifying first is the former.
-# 2. For images, borrowed features with a position-wise Gaussian are a strong, fast and explicable detector;
-#    {{ if:01b_image_detectors.auroc_mild }}it misses faint defects, and it assumes that the parts are
-#    aligned.{{ else }}it assumes that the parts are aligned.{{ end }}
-# 3. For tables, Isolation Forest is a sound default, but on easy data a ruler does as well, and on
-#    dependent columns other detectors do better. A result without these references cannot be interpreted.
-# 4. Deep methods pay where the content of an image moves or where relations are neither local nor linear. On the
-#    other tables of this report PCA or nearest neighbours do as well, and on the easiest an untrained network does.
-# 5. Thresholds from test labels inflate what is reported. Honest thresholds are available at no cost.
-# 6. A unified framework is feasible. For unrelated sources its gain is one calibrated scale, not shared knowledge:
-#    alignment and transfer hardly moved the
+# 1. In protocol, score and evaluation, the two tasks are one problem. In representation they are two problems.
+#    Protocol, score and evaluation should be unified first.
+# 2. For images, pretrained features with a position-wise Gaussian are an accurate, fast and explainable detector.
+#    {{ if:01b_image_detectors.auroc_mild }}It misses mild defects, and it assumes that the parts are
+#    aligned.{{ else }}It assumes that the parts are aligned.{{ end }}
+# 3. For tables, Isolation Forest is a good default. On easy data the distance to the centre is as good, and on
+#    dependent columns other detectors are better. A result without these references cannot be interpreted.
+# 4. Deep methods are worth their cost where the content of an image moves, or where relations are neither local nor
+#    linear. On the other tables of this report PCA or nearest neighbours are as good. On the easiest table an
+#    untrained network is as good.
+# 5. Thresholds from test labels increase the reported results. Valid thresholds have no additional cost.
+# 6. A unified framework is feasible. For unrelated sources its gain is one calibrated scale, and not shared knowledge.
+#    Alignment and transfer hardly changed the
 #    detection{{ if:09_unified_framework.imbalance_none_auroc > 09_unified_framework.imbalance_balanced_auroc + 0.01 }},
 #    and balancing made it worse{{ end }}.
-# 7. A joint model is justified where modalities describe the same object: scores of single parts, however joined, do not
-#    see contradictions between the parts. Networks trained on exchanged parts find nearly all exchanged parts, a test that
-#    their training rehearses. On samples that are only shifted in time, cross-attention is ahead of methods that are
-#    trained on normal samples only.
-# 8. The untrained network belongs beside a unified one, too: the transformer learned how positions go
-#    together{{ if:10_transformer.gain_residual_image < 0.01 }}, and its default score on pictures is no better for
-#    it{{ end }}.
+# 7. A joint model is justified where the modalities describe the same object. No combination of scores of single parts
+#    detects contradictions between the parts. Networks trained on exchanged parts detect nearly all exchanged parts,
+#    but this test is the same as their training task. On samples that are only shifted in time, cross-attention is
+#    ahead of methods that are trained on normal samples only.
+# 8. A unified network must also be compared with the untrained network. The transformer learned how positions depend
+#    on each other{{ if:10_transformer.gain_residual_image < 0.01 }}, but this does not improve its default score on
+#    images{{ end }}.
 #
 # ### Outlook
 #
-# Stronger encoders, such as vision transformers and networks pretrained across many tables, move the limit
-# set by representation. Flows and energy-based models, tried here on twenty principal components, need more samples
-# and a remedy for defects outside the span of normal data. Updates can be exact and forget; when to recalibrate without
-# learning the anomalies is open. Explanations should be tested like detectors, against known causes.
+# Stronger encoders, such as vision transformers and networks pretrained on many tables, can improve the
+# representation, which limits the results. Flows and energy-based models were tried here on twenty principal
+# components. They need more samples, and a treatment of defects outside the span of normal data. Exact updates with
+# forgetting are available. When to recalibrate without learning the anomalies is an open question. Explanations should
+# be tested like detectors, against known causes.
 #
 # ### Practical advice
 #
-# - Start with the ruler and with one classical detector. Keep both in every table, and beside a network its
-#   untrained copy.
-# - *Normal samples only:* one-class methods. *A few labels, even one:* the hybrid. *Many reliable labels and stable kinds of
-#   anomaly:* classify.
-# - *Unrelated modalities:* one detector a modality, held-out p-values, one threshold. *Parts of one object:* the same with
-#   one joint voice. *Parts often missing:* keep the verdicts of the single parts, and state the ceiling.
-# - Build each modality alone, then join, and check that joining has not cost either of them anything.
-# - *Your own file or folder:* notebook `11_your_data` compares detectors on it and sets the threshold. Without labels it
-#   can rank them only by how stable they are and how well they agree, and that can mislead: where relations between
-#   columns are broken, the most stable one has an AUROC of {{ value:11_your_data.most_stable_auroc }}, the best one
-#   {{ value:11_your_data.best_hidden_auroc }}. A few labels settle it.
-# - State the false alarm rate that the user can bear, set the threshold on held-out normal data, and report
-#   what the test set shows.
-# - Report several seeds with their spread, and the worst misses with pictures.
-# - Watch the scores of normal samples in use. When their distribution moves, the threshold has expired.
+# - Start with the distance-to-centre baseline and one classical detector. Keep both in every table. For a network, add
+#   the untrained network.
+# - *Normal samples only:* one-class methods. *A few labels, even one:* the hybrid detector. *Many reliable labels and
+#   stable kinds of anomaly:* a classifier.
+# - *Unrelated modalities:* one detector per modality, held-out p-values, one threshold. *Parts of one object:* the
+#   same with one additional joint score. *Parts often missing:* keep the scores of the single parts, and report the
+#   ceiling.
+# - Build each modality alone, then join them. Check that joining does not reduce the result of either modality.
+# - *Your own file or folder:* notebook `11_your_data` compares detectors on it and sets the threshold. Without labels
+#   it can rank them only by their stability and their agreement, and this can be misleading. Where relations between
+#   columns are broken, the most stable detector has an AUROC of {{ value:11_your_data.most_stable_auroc }}, and the
+#   best one has {{ value:11_your_data.best_hidden_auroc }}. A few labels are sufficient to decide.
+# - State the false-alarm rate that the user can accept, set the threshold on held-out normal data, and report the rate
+#   on the test set.
+# - Report several seeds with their spread, and show the worst errors as images.
+# - Monitor the scores of normal samples in use. If their distribution changes, the threshold is no longer valid.
 
 # %% [markdown]
-# ## How this report was made {#provenance}
+# ## Provenance of this report {#provenance}
 #
-# This appendix was written by the machine. {{ ref:appendix_data }} lists the data sets with origin and licence,
-# {{ ref:appendix_hashes }} their content; {{ ref:appendix_packages }} has the versions of the packages,
-# {{ ref:appendix_parameters }} the parameters of the notebooks, {{ ref:appendix_runs }} their run times and the
-# sources of their results, and {{ ref:appendix_computer }} the computer. When a byte of a source, of the module, of the
-# lock file or of a parameter changes, the results are stale, and the report is not built until they were computed anew.
+# This appendix is generated automatically. {{ ref:appendix_data }} lists the data sets with origin and licence, and
+# {{ ref:appendix_hashes }} the hashes of their content. {{ ref:appendix_packages }} lists the versions of the
+# packages, {{ ref:appendix_parameters }} the parameters of the notebooks, and {{ ref:appendix_runs }} their run times
+# and the sources of their results. {{ ref:appendix_computer }} describes the computer. If one byte of a source, of the
+# package, of the lock file or of a parameter changes, the results are stale. The report is then not built until they
+# are computed again.
 
 # %% [markdown]
 # {{ table:appendix_data }}

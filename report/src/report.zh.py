@@ -474,10 +474,10 @@
 # %% [markdown] checked="efbd549a efbd549a"
 # {{ figure:transformer_comparison }}
 
-# %% [markdown] checked="31978ac0 3b31da1f"
+# %% [markdown] checked="545e16c0 5ab4c387"
 # ## 实现方案 {#implementation}
 #
-# 模块 `mmad_utils` 收纳两个任务共用的部分：来源明确、带校验和的数据集，所有检测器共同遵守的一份契约，阈值，指标，以及结果的记录。检测器遵循 scikit-learn 的约定，因此该库的估计器可以原样与我们的一起评测。下面的代码可以原样运行，只需准备好图片列表 `X_image`、表格 `X_tabular`、新的行 `X_new` 和表格的标签 `y`。
+# 软件包 `mmad_utils` 包含两个任务共用的部分：来源明确、带校验和的数据集，所有检测器的统一接口，阈值，指标，以及结果的记录。检测器遵循 scikit-learn 的约定，因此该库的估计器可以用同样的方式评测。下面的代码不加改动即可运行，只需准备好图像列表 `X_image`、表格 `X_tabular`、新的行 `X_new` 和表格的标签 `y`。
 #
 # ### 无监督方案 {#unsupervised}
 #
@@ -492,7 +492,7 @@
 # columns = detector.explain({"tabular": X_new})  # 每一列在 d² 中所占的份额
 # ```
 #
-# 编码器先在没有标签的情况下训练；评分器是每种模态一个高斯模型；再重新拟合五次，每次去掉五分之一的样本，得到计算 p 值所需的留出分数。打分时允许缺少某种模态。
+# 编码器先在没有标签的情况下训练。评分器是每种模态一个高斯模型。再重新拟合五次，每次去掉五分之一的样本，得到计算 p 值所需的留出分数。打分时可以缺少某种模态。
 #
 # ### 有监督方案 {#supervised}
 #
@@ -505,7 +505,7 @@
 # scores = classifier.anomaly_score({"tabular": X_new})
 # ```
 #
-# 小小的分类头与编码器一起训练，所用的异常与正常样本一样多。损失为交叉熵或焦点损失 [@lin2017focal]，直接取对数几率；课程提纲在损失之前加了 sigmoid，会舍入成零和一，梯度随之消失。
+# 小型分类头与编码器一起训练，所用的异常与正常样本数量相同。损失为交叉熵或焦点损失 [@lin2017focal]，其输入是对数几率。课程提纲在损失之前使用 sigmoid，其输出会舍入成零和一，梯度随之消失。
 #
 # ### 混合方案 {#hybrid}
 #
@@ -520,46 +520,46 @@
 # scores = hybrid.anomaly_score({"image": X_image, "tabular": X_new})
 # ```
 #
-# 第一阶段由正常样本学习，其意外程度的对数就是第二阶段起始的对数几率；第二阶段用标签微调编码器和分类头，并在样本之间与样本之外把分类头约束为 0。没有任何标签时，分数的次序与第一阶段相同。
+# 第一阶段由正常样本学习，其分数的对数是第二阶段的初始对数几率。第二阶段用标签微调编码器和分类头，并用惩罚项使分类头在没有样本处的输出接近 0。没有标签时，分数的次序与第一阶段相同。
 #
-# 在{{ name:09_unified_framework.table_dataset }}上（{{ ref:unified_labels }}），混合检测器没有标签时 AUROC 为 {{ value:09b_labels_and_drift.hybrid_0_labels_auroc }}，五个标签时为 {{ value:09b_labels_and_drift.hybrid_5_labels_auroc }}，十个时为 {{ value:09b_labels_and_drift.hybrid_10_labels_auroc }}，五十个时为 {{ value:09b_labels_and_drift.hybrid_50_labels_auroc }}。一个标签时为 {{ value:09b_labels_and_drift.hybrid_1_labels_auroc }}，前提是在没有样本的地方把分类头约束为 0；不加约束则为 {{ value:09b_labels_and_drift.unpenalised_1_labels_auroc }}{{ if:09b_labels_and_drift.hybrid_0_labels_auroc > 09b_labels_and_drift.unpenalised_1_labels_auroc }}，还不如没有标签，仿佛所有异常都与这一个相像{{ end }}。如果一张表的异常只有一种，标签较多时单独的分类器也很接近；遇到新种类，它会落在后面（{{ ref:figure:sad_labels }}）。得到标签的异常，在每一种设定中都不进入测试集。
+# 在{{ name:09_unified_framework.table_dataset }}上（{{ ref:unified_labels }}），混合检测器没有标签时 AUROC 为 {{ value:09b_labels_and_drift.hybrid_0_labels_auroc }}，五个标签时为 {{ value:09b_labels_and_drift.hybrid_5_labels_auroc }}，十个时为 {{ value:09b_labels_and_drift.hybrid_10_labels_auroc }}，五十个时为 {{ value:09b_labels_and_drift.hybrid_50_labels_auroc }}。只有一个标签时，有惩罚项为 {{ value:09b_labels_and_drift.hybrid_1_labels_auroc }}，没有惩罚项为 {{ value:09b_labels_and_drift.unpenalised_1_labels_auroc }}{{ if:09b_labels_and_drift.hybrid_0_labels_auroc > 09b_labels_and_drift.unpenalised_1_labels_auroc }}；后者低于没有标签时，因为分类头由单个异常外推{{ end }}。如果一张表只有一种异常，标签又多，单独的分类器与混合检测器接近。在新种类上，分类器落后（{{ ref:figure:sad_labels }}）。得到标签的异常从每一种方法的测试集中去掉。
 
 # %% [markdown] checked="19d1c2d2 19d1c2d2"
 # {{ figure:unified_labels }}
 
-# %% [markdown] checked="c78d7370 dbea31cc"
+# %% [markdown] checked="6e78b0d0 e9063d5a"
 # ## 结论与展望 {#conclusions-and-outlook}
 #
 # ### 结论 {#conclusions}
 #
-# 1. 在规程、分数和评测的层面上，两个任务是同一个问题；在表示的层面上，是两个问题。首先值得统一的是前者。
-# 2. 对图像，借来的特征加上逐位置的高斯模型，是强大、快速、可解释的检测器；{{ if:01b_image_detectors.auroc_mild }}它会漏检轻微的缺陷，并且假定零件是对齐的。{{ else }}它假定零件是对齐的。{{ end }}
-# 3. 对表格，孤立森林是稳妥的默认选择；但在容易的数据上一把尺子就能做得同样好，在列与列相互依赖时，另有更好的检测器。没有这些参照，结果就无从解读。
-# 4. 深度方法值得用的地方，是图像内容位置不定，或者关系既非局部也非线性。在本报告的其余表格上，PCA 或近邻法与之相当；在最容易的表上，未经训练的网络就够了。
-# 5. 取自测试标签的阈值会使报告的成绩虚高。正当的阈值不用额外付出任何代价。
-# 6. 统一框架是可行的。对互不相干的来源，收获是一个校准过的公共尺度，而不是知识共享：对齐和迁移几乎没有改变检测的结果{{ if:09_unified_framework.imbalance_none_auroc > 09_unified_framework.imbalance_balanced_auroc + 0.01 }}，平衡样本数反而使它变差{{ end }}。
-# 7. 各模态描述同一个对象时，联合模型才有道理：各部分的分数无论怎样合并，都看不到部分之间的矛盾。用交换过的部分训练的网络几乎能找出所有交换过的部分，但这项测试在训练中已经预演。在仅仅时间错位的样本上，交叉注意力领先于只用正常样本训练的方法。
-# 8. 统一的网络旁边同样要放上未训练的副本：Transformer 学会了各位置如何搭配{{ if:10_transformer.gain_residual_image < 0.01 }}，而它在图片上的默认分数并未因此变好{{ end }}。
+# 1. 在规程、分数和评测上，两个任务是同一个问题；在表示上是两个问题。首先应当统一的是规程、分数和评测。
+# 2. 对图像，预训练特征加上逐位置的高斯模型是准确、快速、可解释的检测器；{{ if:01b_image_detectors.auroc_mild }}它会漏检轻微的缺陷，并且假定零件是对齐的。{{ else }}它假定零件是对齐的。{{ end }}
+# 3. 对表格，孤立森林是合适的默认选择。在容易的数据上，到中心的距离与它同样好；在列与列相互依赖时，另有更好的检测器。没有这些参照，就无法解释一个结果。
+# 4. 在图像内容位置不定、或者关系既非局部也非线性时，深度方法的代价才值得。在本报告的其余表格上，PCA 或近邻法与之相当；在最容易的表上，未训练的网络也相当。
+# 5. 取自测试标签的阈值会使报告的结果偏高。有效的阈值不需要额外的代价。
+# 6. 统一框架是可行的。对互不相关的来源，其收益是一个经过校准的公共尺度，而不是知识共享。对齐和迁移几乎没有改变检测结果{{ if:09_unified_framework.imbalance_none_auroc > 09_unified_framework.imbalance_balanced_auroc + 0.01 }}，平衡样本数反而使它变差{{ end }}。
+# 7. 各模态描述同一个对象时，才有理由采用联合模型。各部分的分数无论怎样合并，都不能检测出部分之间的矛盾。用交换过的部分训练的网络几乎能检测出所有交换过的部分，但这项测试与其训练任务相同。在仅仅时间错位的样本上，交叉注意力领先于只用正常样本训练的方法。
+# 8. 统一的网络同样必须与未训练的网络比较。Transformer 学会了各位置之间的依赖关系{{ if:10_transformer.gain_residual_image < 0.01 }}，但这没有改进它在图像上的默认分数{{ end }}。
 #
 # ### 展望 {#outlook}
 #
-# 更强的编码器，如视觉 Transformer 以及跨众多表格预训练的网络，将推高由表示划定的上限。流模型和能量模型在这里只在二十个主成分上试过，需要更多样本，也需要对付离开正常数据子空间的缺陷的办法。带遗忘的精确更新已经有了；何时重新校准而不把异常学进去，仍是未决的问题。解释应当像检测器一样接受检验，用已知的成因来核对。
+# 结果受表示的限制，更强的编码器可以改进表示，例如视觉 Transformer 以及在众多表格上预训练的网络。流模型和能量模型在这里只在二十个主成分上试过，需要更多样本，也需要处理正常数据子空间之外的缺陷。带遗忘的精确更新已经实现。何时重新校准而不把异常学进去，仍是未解决的问题。解释应当像检测器一样，用已知的成因来检验。
 #
 # ### 实用建议 {#practical-advice}
 #
-# - 从尺子和一种经典检测器开始。每张表里都保留这两者，网络旁边再放上它未经训练的副本。
-# - **只有正常样本**：单类方法。**少量标签，哪怕只有一个**：混合方法。**标签多而可靠、异常种类稳定**：分类。
-# - **互不相干的模态**：每种模态一个检测器，留出样本的 p 值，一个阈值。**同一对象的各部分**：同上，再加一个联合的声音。**常有部分缺失**：保留各部分单独的裁决，并说明上限。
-# - 先把每种模态单独做好，再合并，并检查合并有没有使其中任何一种变差。
-# - **自己的文件或文件夹**：笔记本 `11_your_data` 在其上比较检测器，并定出阈值。没有标签时，它只能按稳定程度和彼此一致的程度给检测器排序，而这可能误导：在各列之间的关系被破坏的数据上，最稳定的检测器 AUROC 为 {{ value:11_your_data.most_stable_auroc }}，最好的为 {{ value:11_your_data.best_hidden_auroc }}。有少量标签便可定论。
-# - 写明用户能够承受的误报率，在留出的正常数据上定阈值，再如实报告测试集上的表现。
-# - 报告多个随机种子的结果及其离散程度，并附上错得最离谱的样本的图片。
-# - 使用过程中盯住正常样本的分数。它们的分布一旦移动，阈值就过期了。
+# - 从到中心的距离基线和一种经典检测器开始，在每张表里都保留这两者。采用网络时，再加上未训练的网络。
+# - **只有正常样本**：单类方法。**少量标签，即使只有一个**：混合检测器。**标签多而可靠、异常种类稳定**：分类器。
+# - **互不相关的模态**：每种模态一个检测器，留出样本的 p 值，一个阈值。**同一对象的各部分**：同上，再加一个联合分数。**常有部分缺失**：保留各部分单独的分数，并报告上限。
+# - 先单独建立每种模态的检测器，再合并，并检查合并没有使任何一种模态的结果变差。
+# - **自己的文件或文件夹**：笔记本 `11_your_data` 在其上比较检测器，并确定阈值。没有标签时，它只能按稳定程度和彼此一致的程度给检测器排序，这可能误导。在列间关系被破坏的数据上，最稳定的检测器 AUROC 为 {{ value:11_your_data.most_stable_auroc }}，最好的为 {{ value:11_your_data.best_hidden_auroc }}。少量标签就足以作出判断。
+# - 写明用户能够接受的误报率，在留出的正常数据上确定阈值，并报告测试集上的误报率。
+# - 报告多个随机种子的结果及其离散程度，并用图像展示最严重的错误。
+# - 使用过程中监测正常样本的分数。如果其分布改变，阈值就不再有效。
 
-# %% [markdown] checked="bdeb8ae7 d52af5ad"
-# ## 本报告是怎样生成的 {#provenance}
+# %% [markdown] checked="33531f1f fc63bc09"
+# ## 本报告的生成过程 {#provenance}
 #
-# 本附录由机器写成。{{ ref:appendix_data }}列出各数据集的来源与许可，{{ ref:appendix_hashes }}记录其内容；{{ ref:appendix_packages }}是软件包的版本，{{ ref:appendix_parameters }}是各笔记本的参数，{{ ref:appendix_runs }}是它们的运行时间与结果的出处，{{ ref:appendix_computer }}是所用的计算机。源文件、模块、锁定文件或参数只要改动一个字节，结果便告过期；重新计算之前，报告不会生成。
+# 本附录由程序自动生成。{{ ref:appendix_data }}列出各数据集的来源与许可，{{ ref:appendix_hashes }}列出其内容的哈希值。{{ ref:appendix_packages }}是软件包的版本，{{ ref:appendix_parameters }}是各笔记本的参数，{{ ref:appendix_runs }}是它们的运行时间与结果的出处，{{ ref:appendix_computer }}是所用的计算机。源文件、软件包、锁定文件或参数只要改动一个字节，结果就会过期；重新计算之前，报告不会生成。
 
 # %% [markdown] checked="6bfb28b0 6bfb28b0"
 # {{ table:appendix_data }}
