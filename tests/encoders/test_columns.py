@@ -183,11 +183,11 @@ def test_a_file_without_the_units_of_training_is_refused_and_a_frame_of_numbers_
     encoder, plain = (ColumnEncoder({"w": "number"}).fit(table) for table in (with_unit, without))
     assert encoder.formats_ == {"w": (".", "mm")} and not encoder.mismatches(with_unit.iloc[3:9])
     assert "without a unit, in training it was in 'mm'" in encoder.mismatches(without)[0]
-    with pytest.raises(DatasetError, match="40 of 40 cells are no numbers in 'mm'"):
+    with pytest.raises(DatasetError, match="40 of 40 cells are not numbers in 'mm'"):
         read_table(tmp_path / "new.csv", like=encoder)
     with pytest.warns(UserWarning, match=r"40 rows have numbers without a unit .* which is assumed: 'w' \('mm'\)"):
         np.testing.assert_array_equal(encoder.transform(without), encoder.transform(with_unit))
-    with pytest.raises(DatasetError, match="40 of 40 cells are no numbers"):
+    with pytest.raises(DatasetError, match="40 of 40 cells are not numbers"):
         read_table(tmp_path / "train.csv", like=plain)
     texts = pd.read_csv(tmp_path / "train.csv")
     assert (
