@@ -241,7 +241,7 @@ class ConvolutionAutoEncoder(nn.Module):
 
 
 class LSTMAutoEncoder(nn.Module):
-    """Autoencoder of series, (n, length) -> (n, latent_dim) -> (n, length), with an LSTM as encoder and as decoder."""
+    """Autoencoder of series, (n, length) -> (n, latent_dim) -> (n, length), with an LSTM encoder and decoder."""
 
     def __init__(self, length, latent_dim, width=32):
         super().__init__()
