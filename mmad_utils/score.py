@@ -244,7 +244,7 @@ def main(arguments: list[str] | None = None) -> int:
         check_share("level", given.level, 1)
         detector = Detector.load(given.detector)
         if not isinstance(detector, CalibratedDetector):
-            raise DetectorError(f"{given.detector} holds a {type(detector).__name__}, not a CalibratedDetector.")
+            raise DetectorError(f"{given.detector} contains a {type(detector).__name__}, not a CalibratedDetector.")
         if given.describe:
             print(describe(detector))
             return 0

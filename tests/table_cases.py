@@ -214,7 +214,7 @@ REFUSED = [
         "a number of rows below one",
         "a,b\n1,2\n",
         {"least": 0},
-        r"^least=0: give the number of normal rows that must be there, 1 or more\.$",
+        r"^least=0: give the smallest number of normal rows, 1 or more\.$",
     ),
     (
         "a column to keep that is not there",

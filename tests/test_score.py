@@ -167,7 +167,7 @@ def test_a_detector_without_p_values_is_refused(tmp_path, capsys, describe):
     uncalibrated.save(tmp_path / "kept")
     words = ["--describe"] if describe else [str(tmp_path / "new.csv"), "--output", str(tmp_path / "scores.csv")]
     assert main([str(tmp_path / "kept"), *words]) == 2
-    assert "holds a GaussianAnomalyScorer, not a CalibratedDetector" in capsys.readouterr().err
+    assert "contains a GaussianAnomalyScorer, not a CalibratedDetector" in capsys.readouterr().err
     with pytest.raises(DetectorError, match="a GaussianAnomalyScorer has no p-values"):
         score_file(uncalibrated, tmp_path / "new.csv", tmp_path / "scores.csv")
 

@@ -1,4 +1,4 @@
-"""Generated photographs of industrial parts in MVTec AD's layout, with exact masks and a severity dial."""
+"""Generated images of industrial parts in MVTec AD's layout, with exact masks and adjustable severity."""
 
 import json
 import os
@@ -20,35 +20,35 @@ _MINIMUM_SIZE = 64
 def draw(
     category: str, rng: np.random.Generator, size: int = 256, defect: str | None = None, severity: float = 1.0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Photograph one part.
+    """Generate an image of one part, with a defect or without.
 
     Parameters
     ----------
     category : {"hazelnut", "zipper"}
     rng : numpy.random.Generator
-        The same state gives the same part, pose, light and sensor noise, whatever the defect and its severity.
+        The same state gives the same part, pose, light and sensor noise for all defects and severities.
     size : int, default=256
         Width and height in pixels, at least 64.
     defect : str or None, default=None
         "crack", "cut", "hole" or "print" of a hazelnut; "broken_teeth", "split_teeth", "squeezed_teeth",
         "fabric_border" or "fabric_interior" of a zipper.
     severity : float in (0, 1], default=1.0
-        From barely visible to plain.
+        A larger value makes the defect more visible.
 
     Returns
     -------
     image : (size, size, 3) uint8
     mask : (size, size) bool
-        The pixels that the defect changed; all others are those of the sound part.
+        The pixels that the defect changed; all other pixels equal those of the part without a defect.
 
     Raises
     ------
     DatasetError
-        Unknown category or defect, severity outside (0, 1], or size below 64.
+        The category or the defect is unknown, the severity is outside (0, 1], or the size is below 64.
 
     References
     ----------
-    P. Bergmann et al. (2019), MVTec AD: the categories that are imitated here.
+    P. Bergmann et al. (2019), MVTec AD: the categories that the images resemble.
     """
     _check(category, size, defect, severity)
     return photograph(_PARTS[category].render, rng, size, defect, severity)
@@ -64,20 +64,20 @@ def write_category(
     n_test_bad: int = 60,
     size: int = 256,
 ) -> None:
-    """Write a category of generated photographs in the layout of MVTec AD.
+    """Write a category of generated images in the layout of MVTec AD.
 
-    `folder` gets train/good, test/good, test/<defect>, ground_truth/<defect> and severity.json, which maps
+    `folder` contains train/good, test/good, test/<defect>, ground_truth/<defect> and severity.json, which maps
     "test/<defect>/000.png" to the severity. Within each defect the severities are spread evenly, from 0.4 to 1 for
-    hazelnuts and from 0 to 1 for zippers. The images are written to a temporary folder beside it, which is renamed
-    at the end. Another process that writes it waits.
+    hazelnuts and from 0 to 1 for zippers. The images are written to a temporary folder beside `folder`, which is
+    renamed at the end. Another process that writes the same folder waits.
 
     Parameters
     ----------
     folder : path
-        Must not exist, or be empty.
+        Must not exist, or must be empty.
     category : {"hazelnut", "zipper"}
     seed : int, default=0
-        Every picture draws from its own child of this seed, so it does not depend on the others.
+        Every image uses its own child of this seed, so it does not depend on the other images.
     n_train, n_test_good, n_test_bad : int, at least 1 (the last at least one for each defect)
     size : int, default=256
         Width and height in pixels, at least 64.
@@ -85,14 +85,14 @@ def write_category(
     Raises
     ------
     DatasetError
-        Unknown category, numbers or size too small, or a folder that holds something.
+        The category is unknown, the numbers or the size are too small, or the folder is not empty.
     """
     _check(category, size, None, 1.0)
     defects = DEFECTS[category]
     if n_train < 1 or n_test_good < 1 or n_test_bad < len(defects):
         raise DatasetError(
             f"n_train={n_train}, n_test_good={n_test_good}, n_test_bad={n_test_bad}: expected at least one good "
-            f"picture to train and one to test, and {len(defects)} bad ones, one for each defect of {category}."
+            f"image to train and one to test, and {len(defects)} bad ones, one for each defect of {category}."
         )
     folder = Path(folder)
     with locked(folder):
@@ -103,7 +103,7 @@ def write_category(
 
 
 def _write_images(new: Path, category: str, seed: int, n_train: int, n_test_good: int, n_test_bad: int, size: int):
-    """The files of `write_category`."""
+    """Write the files of `write_category`."""
     defects, faintest = DEFECTS[category], _PARTS[category].FAINTEST
     root = np.random.SeedSequence(seed)
     train_seed, good_seed, *bad_seeds = root.spawn(2 + len(defects))
@@ -112,8 +112,8 @@ def _write_images(new: Path, category: str, seed: int, n_train: int, n_test_good
             image, _ = draw(category, np.random.default_rng(child), size)
             _write(new / part / "good" / f"{index:03d}.png", image)
     severities = {}
-    for place, (defect, defect_seed) in enumerate(zip(defects, bad_seeds)):
-        count = n_test_bad // len(defects) + (place < n_test_bad % len(defects))
+    for number, (defect, defect_seed) in enumerate(zip(defects, bad_seeds)):
+        count = n_test_bad // len(defects) + (number < n_test_bad % len(defects))
         for index, child in enumerate(defect_seed.spawn(count)):
             rng = np.random.default_rng(child)
             severity = round(faintest + (1 - faintest) * (index + 1 - rng.uniform(0, 0.99)) / count, 4)
@@ -131,7 +131,7 @@ def _write(path: Path, image: np.ndarray) -> None:
 
 
 def _check(category: str, size: int, defect: str | None, severity: float) -> None:
-    """Refuse what cannot be drawn, before drawing."""
+    """Raise a `DatasetError` for invalid arguments."""
     if category not in DEFECTS:
         raise DatasetError(f"unknown category {category!r}. Expected one of {', '.join(DEFECTS)}.")
     if defect is not None and defect not in DEFECTS[category]:

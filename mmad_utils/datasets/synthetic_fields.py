@@ -1,4 +1,4 @@
-"""What the generated photographs share: random fields, soft edges, and the camera."""
+"""Functions of all image generators: random fields, soft edges, and the camera model."""
 
 from collections.abc import Callable
 
@@ -9,7 +9,7 @@ Render = Callable[..., np.ndarray]
 
 
 def random_field(rng: np.random.Generator, shape: tuple[int, int], correlation: tuple[float, float]) -> np.ndarray:
-    """White noise filtered by a Gaussian, as a periodic field of zero mean and unit variance.
+    """Periodic random field of zero mean and unit variance: white noise filtered by a Gaussian.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ def random_field(rng: np.random.Generator, shape: tuple[int, int], correlation: 
 
 
 def sample(texture: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Bilinear look-up in a periodic texture; positions in cells."""
+    """Bilinear interpolation in a periodic texture; positions are in cells."""
     height, width = texture.shape
     top_row, left = np.floor(rows), np.floor(columns)
     down, right = rows - top_row, columns - left
@@ -44,36 +44,36 @@ def sample(texture: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.nda
 
 
 def step(x: np.ndarray, low: float | np.ndarray, high: float | np.ndarray) -> np.ndarray:
-    """Smooth step: 0 below `low`, 1 above `high`, cubic between (falling if low > high)."""
+    """Smooth step: 0 below `low`, 1 above `high`, cubic in between (decreasing if low > high)."""
     t = np.clip((x - low) / (high - low), 0, 1)
     return t * t * (3 - 2 * t)
 
 
 def polyline(rng: np.random.Generator, x: np.ndarray, spacing: float) -> np.ndarray:
-    """Jagged line over x in [-2, 2]: random corners in [-1, 1], joined by straight pieces."""
+    """Random polygonal line over x in [-2, 2], with values in [-1, 1]."""
     knots = np.arange(-2, 2 + spacing, spacing)
     knots = knots + rng.uniform(-0.45, 0.45, len(knots)) * spacing
     return np.interp(x, knots, rng.uniform(-1, 1, len(knots))).astype(np.float32)
 
 
 def blend(image: np.ndarray, colour: np.ndarray, coverage: np.ndarray) -> np.ndarray:
-    """Lay a colour over an image, (..., 3) both, with coverage (...) in [0, 1]."""
+    """Blend a colour into an image, both (..., 3), with coverage (...) in [0, 1]."""
     return image + (colour - image) * coverage[..., None]
 
 
 def photograph(
     render: Render, rng: np.random.Generator, size: int, defect: str | None, severity: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Take one picture of a rendered scene, with the sensor's noise.
+    """Render an image of a scene, with sensor noise, and the mask of the defect.
 
-    The scene, the defect and the sensor draw from generators of their own, so the picture of a damaged
-    object and that of the same object undamaged differ in the defect only.
+    The scene, the defect and the sensor have separate random generators. Images of an object with and without the
+    defect therefore differ only in the defect.
 
     Parameters
     ----------
     render : callable (scene_rng, size, defect, severity, defect_rng) -> (size, size, 3) in [0, 1]
     rng : numpy.random.Generator
-        Three numbers are drawn from it.
+        Generator of the three seeds.
     size : int, pixels
     defect : str or None
     severity : float in (0, 1]
@@ -82,22 +82,22 @@ def photograph(
     -------
     image : (size, size, 3) uint8
     mask : (size, size) bool
-        Where the noise-free pictures with and without the defect differ. Elsewhere the two are the same.
+        True where the noise-free images with and without the defect differ. The other pixels are equal.
     """
     scene, damage, sensor = (int(seed) for seed in rng.integers(2**63, size=3))
-    picture = render(np.random.default_rng(scene), size, None, severity, np.random.default_rng(damage))
+    image = render(np.random.default_rng(scene), size, None, severity, np.random.default_rng(damage))
     mask = np.zeros((size, size), bool)
     if defect is not None:
         damaged = render(np.random.default_rng(scene), size, defect, severity, np.random.default_rng(damage))
-        mask = _difference(picture, damaged)
-        picture = np.where(mask[..., None], damaged, picture)
+        mask = _difference(image, damaged)
+        image = np.where(mask[..., None], damaged, image)
     noise = np.random.default_rng(sensor).standard_normal((size, size, 3), dtype=np.float32)
-    noisy = picture + noise * np.sqrt(0.003**2 + 0.008**2 * np.clip(picture, 0, 1))
+    noisy = image + noise * np.sqrt(0.003**2 + 0.008**2 * np.clip(image, 0, 1))
     return np.round(np.clip(noisy, 0, 1) * 255).astype(np.uint8), mask
 
 
-def _difference(picture: np.ndarray, damaged: np.ndarray) -> np.ndarray:
-    """Pixels that differ by at least two grey levels (or half the largest difference), small gaps closed."""
-    difference = np.abs(damaged - picture).max(axis=2)
+def _difference(image: np.ndarray, damaged: np.ndarray) -> np.ndarray:
+    """Pixels that differ by more than two grey levels (or half the largest difference), with small gaps closed."""
+    difference = np.abs(damaged - image).max(axis=2)
     mask = difference > min(2 / 255, difference.max() / 2)
     return mask | ndimage.binary_closing(mask)

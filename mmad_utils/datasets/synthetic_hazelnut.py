@@ -1,7 +1,7 @@
-"""A hazelnut on a dark ground, rendered from its shape: the images of MVTec AD's category, generated.
+"""Generator of hazelnut images, similar to this category of MVTec AD: a nut on a dark ground, rendered in 3D.
 
-Position and size of the nut, its colours and their variation, and sizes and contrasts of the defects were set to what
-50 normal and 8 defective images of MVTec AD show.
+Position, size and colours of the nut, and sizes and contrasts of the defects, were adjusted to 50 normal and 8
+defective images of MVTec AD.
 """
 
 from typing import NamedTuple
@@ -12,10 +12,10 @@ from scipy import ndimage
 from mmad_utils.datasets.synthetic_fields import blend, polyline, random_field, sample, step
 
 DEFECTS = ("crack", "cut", "hole", "print")
-FAINTEST = 0.4  # severity of a category's defects, from; those of MVTec AD are all plainly visible
+FAINTEST = 0.4  # smallest severity in a category; all defects of MVTec AD are clearly visible
 _TEXTURE = (128, 1024)  # cells from tip to base, cells around the nut
 _GROUND = np.array([0.137, 0.137, 0.154], np.float32)
-_PALE = np.array([0.82, 0.66, 0.46], np.float32)  # raw wood, where the shell is broken
+_PALE = np.array([0.82, 0.66, 0.46], np.float32)  # broken shell
 _LETTERS: dict[
     str, list[tuple[float, float, float, float]]
 ] = {  # strokes (x0, y0, x1, y1) in a box 0.6 wide and 1 high
@@ -34,7 +34,7 @@ _LETTERS: dict[
 
 
 class _Surface(NamedTuple):
-    """What the camera sees of the nut, at the n pixels that it covers; lengths in units of its radius."""
+    """The visible surface of the nut at the n pixels that it covers; lengths are in units of its radius."""
 
     pixels: np.ndarray  # (h, w) bool, n of them True
     coverage: np.ndarray  # (n,), share of the pixel that the nut covers
@@ -55,8 +55,8 @@ def render(
     Parameters
     ----------
     rng, defect_rng : numpy.random.Generator
-        What the scene and the defect draw from; the scene does not depend on the defect.
-    size : int, pixels a side
+        Random generators of the scene and of the defect; the scene does not depend on the defect.
+    size : int, pixels per side
     defect : str or None, one of `DEFECTS`
     severity : float in (0, 1]
 
@@ -91,7 +91,7 @@ def render(
 
 
 def _cast(rng: np.random.Generator, size: int) -> _Surface:
-    """Follow parallel rays to the nut, a body that is star-shaped about its centre."""
+    """Trace parallel rays to the nut, a body that is star-shaped about its centre."""
     rim, base, tip = rng.uniform(0.60, 0.74), rng.uniform(0.62, 0.76), rng.uniform(1.02, 1.22)
     dome, point = rng.uniform(0.06, 0.2), rng.uniform(0.62, 0.85)
     s = np.linspace(0, 1, 400)
@@ -171,7 +171,7 @@ def _cast(rng: np.random.Generator, size: int) -> _Surface:
 
 
 def _skin(rng: np.random.Generator, surface: _Surface) -> tuple[np.ndarray, np.ndarray]:
-    """Colour of shell and cap, and the normals with the relief of both."""
+    """Colour of shell and cap, and the surface normals with their relief."""
     rows, columns = surface.latitude * _TEXTURE[0], surface.longitude / (2 * np.pi) * _TEXTURE[1]
     columns = columns + 5 * sample(random_field(rng, (32, 64), (5, 3)), rows / 4, columns / 16)
     around = random_field(rng, (1, _TEXTURE[1]), (0, rng.uniform(7, 9)))
@@ -223,7 +223,7 @@ def _skin(rng: np.random.Generator, surface: _Surface) -> tuple[np.ndarray, np.n
 
 
 def _ground(rng: np.random.Generator, surface: _Surface) -> np.ndarray:
-    """Dark cloth with a little dust, and the nut's shadow on it."""
+    """Background: dark cloth with some dust, and the shadow of the nut."""
     size = len(surface.pixels)
     outline = np.zeros((size, size), np.float32)
     outline[surface.pixels] = surface.coverage
@@ -238,7 +238,7 @@ def _ground(rng: np.random.Generator, surface: _Surface) -> np.ndarray:
 
 
 def _place(rng: np.random.Generator, surface: _Surface) -> tuple[np.ndarray, np.ndarray]:
-    """A spot on the shell that faces the camera: coordinates of all pixels along and across the grain there."""
+    """Choose a point on the shell that faces the camera; return pixel coordinates along and across the grain."""
     facing = surface.normal[..., 2] * (surface.coverage == 1)
     candidates = np.flatnonzero((facing > 0.78) & (surface.cap > 1.4) & (surface.latitude > 0.2))
     if not len(candidates):
@@ -256,12 +256,12 @@ def _rotate(x: np.ndarray, y: np.ndarray, angle: float) -> tuple[np.ndarray, np.
 
 
 def _opacity(severity: float) -> np.ndarray:
-    """How far a cut or a print covers the shell: wholly from a severity of 0.6."""
+    """Opacity of a cut or a print; it is 1 from a severity of 0.6."""
     return 0.15 + 0.85 * step(np.asarray(severity), 0, 0.6)
 
 
 def _crack(rng: np.random.Generator, surface: _Surface, severity: float) -> tuple[np.ndarray, np.ndarray]:
-    """A jagged dark line that opens, with severity, into a hole with a pale broken edge and the kernel within."""
+    """Crack: an irregular dark line; at a high severity it opens to a hole with a pale edge and the kernel inside."""
     x, y = _rotate(*_place(rng, surface), rng.uniform(0, np.pi))
     line = 0.035 * polyline(rng, x, 0.045) + 0.05 * polyline(rng, x, 0.17)
     reach = 0.26 + 0.46 * severity
@@ -284,7 +284,7 @@ def _crack(rng: np.random.Generator, surface: _Surface, severity: float) -> tupl
 
 
 def _cut(rng: np.random.Generator, surface: _Surface, severity: float) -> tuple[np.ndarray, np.ndarray]:
-    """A slender gash near the direction of the grain: frayed pale wood with a dark groove."""
+    """Cut: a narrow groove, nearly along the grain, dark inside, with frayed pale wood."""
     x, y = _rotate(*_place(rng, surface), rng.normal(0, 0.45))
     fray = polyline(rng, 2 * x, 0.04)
     reach = 0.11 + 0.54 * severity
@@ -299,7 +299,7 @@ def _cut(rng: np.random.Generator, surface: _Surface, severity: float) -> tuple[
 
 
 def _hole(rng: np.random.Generator, surface: _Surface, severity: float) -> tuple[np.ndarray, np.ndarray]:
-    """A round drilled hole, dark inside, with a pale edge from which the skin has flaked off."""
+    """Hole: a round drilled hole, dark inside, with a pale edge without skin."""
     x, y = _place(rng, surface)
     distance, angle = np.hypot(x, y), np.arctan2(y, x) / np.pi
     ragged = 1 + 0.06 * polyline(rng, angle, 0.2)
@@ -315,11 +315,11 @@ def _hole(rng: np.random.Generator, surface: _Surface, severity: float) -> tuple
 
 
 def _print(rng: np.random.Generator, surface: _Surface, severity: float) -> tuple[np.ndarray, np.ndarray]:
-    """White letters stamped on the shell; the ink covers better the more severe the defect."""
+    """Print: white letters on the shell; the ink is more opaque at a higher severity."""
     x, y = _rotate(*_place(rng, surface), rng.uniform(0, 2 * np.pi))
     height = 0.17 + 0.12 * severity
     word = rng.choice(np.array(list(_LETTERS)), 4)
-    x, y = x / height + 1.65, 0.5 - y / height  # the picture counts rows downwards
+    x, y = x / height + 1.65, 0.5 - y / height  # rows of an image are counted downwards
     y = y + 0.12 * polyline(rng, x / 4, 0.12)
     distance = np.full(x.shape, 9.0, np.float32)
     for place, letter in enumerate(word):

@@ -1,4 +1,4 @@
-"""A closed metal zipper on its two woven tapes: the pictures of MVTec AD's category, generated."""
+"""Generator of zipper images, similar to this category of MVTec AD: a closed metal zipper on two woven tapes."""
 
 from typing import NamedTuple
 
@@ -8,21 +8,21 @@ from scipy import ndimage
 from mmad_utils.datasets.synthetic_fields import blend, polyline, random_field, sample, step
 
 DEFECTS = ("broken_teeth", "split_teeth", "squeezed_teeth", "fabric_border", "fabric_interior")
-FAINTEST = 0.0  # severity of a category's defects, from
-# Lengths are in 256ths of the picture's side: u across the zipper, v along it, both 0 in the middle.
+FAINTEST = 0.0  # smallest severity in a category
+# Lengths are in 256ths of the image side: u across the zipper, v along it, both 0 in the middle.
 _PITCH = 15.0  # distance between teeth of one side
 _REACH = (60, 156)  # half the extent in u and v of the drawing of the teeth
 _OVERSAMPLING = 2
 
 
 class _Teeth(NamedTuple):
-    """Teeth of both sides, one entry each."""
+    """Teeth of both sides, with one entry per tooth."""
 
     side: np.ndarray  # -1 left, 1 right
-    u: np.ndarray  # of the middle of the zipper's line, as this tooth sees it
+    u: np.ndarray  # position of the centre line of the zipper at this tooth
     v: np.ndarray
     angle: np.ndarray  # radians
-    kept: np.ndarray  # how far it reaches towards the other side; less if broken
+    kept: np.ndarray  # length towards the other side; less if broken
     rise: np.ndarray  # height, 1 if sound
 
 
@@ -39,7 +39,7 @@ class _Tape(NamedTuple):
 def render(
     rng: np.random.Generator, size: int, defect: str | None, severity: float, defect_rng: np.random.Generator
 ) -> np.ndarray:
-    """Render one piece of zipper; the arguments and the picture are those of `synthetic_hazelnut.render`."""
+    """Render a part of a zipper; arguments and result are those of `synthetic_hazelnut.render`."""
     unit = size / 256
     zoom, turn = rng.uniform(0.96, 1.05), float(np.radians(rng.normal(0, 0.9)))
     grid = ((np.arange(size, dtype=np.float32) + 0.5) / unit - 128) / zoom
@@ -86,7 +86,7 @@ def render(
 
 
 def _row_of_teeth(rng: np.random.Generator) -> _Teeth:
-    """Sound teeth, alternating from side to side, with the small irregularities of manufacture."""
+    """Teeth without a defect, alternating between the sides, with small irregularities."""
     phase = rng.uniform(0, 1)
     n = 38
     place = np.arange(n)
@@ -103,7 +103,7 @@ def _row_of_teeth(rng: np.random.Generator) -> _Teeth:
 def _metal(
     rng: np.random.Generator, teeth: _Teeth, light: np.ndarray, unit: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Draw the teeth: brightness times coverage, coverage, and shadow, on a grid finer than the picture."""
+    """Draw the teeth: brightness times coverage, coverage, and shadow, on a finer grid than the image."""
     scale = _OVERSAMPLING * unit
     shape = (round(2 * _REACH[1] * scale), round(2 * _REACH[0] * scale))
     relief = np.zeros(shape, np.float32)
@@ -161,7 +161,7 @@ def _box(a: np.ndarray, b: np.ndarray, middle: float, half_length: float, half_w
 
 
 def _tape(rng: np.random.Generator, u: np.ndarray, v: np.ndarray, unit: float) -> _Tape:
-    """Herringbone fabric with its cord under the teeth."""
+    """Herringbone fabric, with the cord below the teeth."""
     wale, course = max(6.4, 4.5 / unit), max(3.5, 3.0 / unit)
     wander = random_field(rng, (64, 64), (4, 4))
     away = np.abs(u)
@@ -190,21 +190,21 @@ def _tape(rng: np.random.Generator, u: np.ndarray, v: np.ndarray, unit: float) -
 
 
 def _ground(rng: np.random.Generator, size: int) -> np.ndarray:
-    """Pale matt table, unevenly lit."""
+    """Background: a pale matt table with uneven light."""
     paper = 0.006 * random_field(rng, (size, size), (0.8, 0.8)) + 0.008 * random_field(rng, (size, size), (45, 45))
     level = rng.uniform(0.62, 0.70) * np.array([1.0, 0.995, 0.975])
     return ((1 + paper / 0.65)[..., None] * level).astype(np.float32)
 
 
 def _bump(x: np.ndarray) -> np.ndarray:
-    """1 at 0, 0 beyond ±1, smooth."""
+    """Smooth bump: 1 at 0, and 0 beyond ±1."""
     return np.where(np.abs(x) < 1, np.cos(np.pi / 2 * np.clip(x, -1, 1)) ** 2, 0)
 
 
 def _split(
     rng: np.random.Generator, teeth: _Teeth, u: np.ndarray, v: np.ndarray, severity: float
 ) -> tuple[_Teeth, np.ndarray]:
-    """Pull the two rows apart over a length; the tapes give way near the teeth."""
+    """Defect: the two rows of teeth are separated over a length, and the tapes are displaced near the teeth."""
     middle, length, wide = rng.uniform(-70, 70), 24 + 28 * severity, 0.5 + 12.5 * severity
     moved = wide * _bump((teeth.v - middle) / length)
     opening = wide * _bump((v - middle) / length) * step(np.abs(u), 64, 28 + wide)
@@ -213,7 +213,7 @@ def _split(
 
 
 def _squeeze(rng: np.random.Generator, teeth: _Teeth, severity: float) -> _Teeth:
-    """Press some neighbours together and flat."""
+    """Defect: some neighbouring teeth are pressed together and flattened."""
     middle, length = rng.uniform(-75, 75), rng.uniform(20, 30)
     amount = severity * _bump((teeth.v - middle) / length)
     crooked = rng.choice([-1, 1], len(amount)) * rng.uniform(0.5, 1, len(amount))
@@ -226,7 +226,7 @@ def _squeeze(rng: np.random.Generator, teeth: _Teeth, severity: float) -> _Teeth
 
 
 def _break(rng: np.random.Generator, teeth: _Teeth, severity: float) -> _Teeth:
-    """Snap off one tooth, and some neighbours of the same side where the damage is worse."""
+    """Defect: a tooth is broken off; at a higher severity also some neighbours on the same side."""
     middle, most = rng.uniform(-80, 80), rng.integers(1, 4)
     first = np.abs(teeth.v - middle).argmin()
     kept = teeth.kept.copy()
@@ -238,7 +238,7 @@ def _break(rng: np.random.Generator, teeth: _Teeth, severity: float) -> _Teeth:
 
 
 def _fray(rng: np.random.Generator, tape: _Tape, severity: float) -> _Tape:
-    """Tear the outer border of one tape, leaving loose threads."""
+    """Defect: the outer border of one tape is torn, with loose threads."""
     colour, inside, u, v, unit = tape
     side, middle = rng.choice([-1, 1]), rng.uniform(-85, 85)
     length = 7 + 26 * severity
@@ -256,7 +256,7 @@ def _fray(rng: np.random.Generator, tape: _Tape, severity: float) -> _Tape:
 
 
 def _tear(rng: np.random.Generator, tape: _Tape, severity: float) -> _Tape:
-    """Wear the weave thin inside one tape, and at last through."""
+    """Defect: the fabric inside one tape is worn, and has a hole at a high severity."""
     colour, inside, u, v, unit = tape
     x = u - rng.choice([-1, 1]) * rng.uniform(50, 74)
     y = v - rng.uniform(-90, 90)

@@ -1,6 +1,6 @@
-"""A table of one's own from CSV, Excel or Parquet, read and checked before any slow work.
+"""Reading of the user's tables from CSV, Excel or Parquet, with all checks before any slow computation.
 
-Decided from the whole file: whether there is a header, and which columns are numbers in which format.
+The header, the types of the columns and the formats of numbers are detected from the file.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ MISSING = {  # pandas' words, and "?"
     "", "?", "NA", "N/A", "n/a", "NaN", "nan", "-NaN", "-nan", "null", "NULL", "None", "NaT", "<NA>", "#N/A", "#NA",
     "#N/A N/A", "1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN",
 }  # fmt: skip
-HEAD = 100  # rows that show whether there is a header
+HEAD = 100  # rows from which the header is detected
 CHUNK = 50_000  # rows held as text at a time
-MOST_UNREADABLE = 0.5  # share of a column's cells; with more a file to score is refused
-SHOWN = 5  # columns or rows that a note names
-SHORT = 60  # characters of the names or cells of a row in a note
-POINT = re.compile(r"(?m)\.\d{0,2}$|\.\d{4}|\.\d*[eE]|^-?0?\.|\d{4}\.")  # a point that separates no thousands
-CODE = re.compile(r"\n[+-]?0\d")  # a leading zero
+MOST_UNREADABLE = 0.5  # largest share of unreadable cells of a column in a file to score
+SHOWN = 5  # largest number of columns or rows in a note
+SHORT = 60  # characters of a row in a note
+POINT = re.compile(r"(?m)\.\d{0,2}$|\.\d{4}|\.\d*[eE]|^-?0?\.|\d{4}\.")  # a point that is a decimal mark
+CODE = re.compile(r"\n[+-]?0\d")  # leading zero
 LONG = re.compile(r"\n[+-]?\d{16,}\n")
 PLAIN = set("0123456789.+-eE\nnaif")
 
@@ -55,35 +55,37 @@ def read_table(
     text: Sequence[str] = (),
     like: Any = None,
 ) -> Samples:
-    """A table of numbers, categories, dates and gaps from CSV (also ``.csv.gz``), Excel (.xlsx) or Parquet.
+    """Read a table from CSV (also ``.csv.gz``), Excel (.xlsx) or Parquet.
 
-    Separator, header and the number format of each column are decided from the file and reported in the notes. Gaps
-    are empty cells, "?" and the usual words for missing (NA, NaN, null, None, ...). A column is numeric where all
-    cells are numbers of one format; where a few are not, it stays text, and ``ColumnEncoder`` takes these as gaps.
-    Integers with leading zeros or more than 15 digits are codes and stay text.
+    Separator, header and number formats are detected and reported in the notes. Missing cells are empty, "?", or a
+    usual word for missing values (NA, NaN, null, None, ...). A column is numeric if all its cells are numbers of one
+    format. If a few cells are not numbers, the column stays text, and ``ColumnEncoder`` treats these cells as
+    missing. Integers with leading zeros or more than 15 digits are identifiers and stay text.
 
     Parameters
     ----------
     path : file
-    label : str, column of labels, default none
-        Words that mean normal (0, normal, good, ok, 正常, ...) or anomalous (1, anomaly, bad, NG, 异常, ...) in
-        English or Chinese decide, however many rows have them.
-    encoding : str, as Python names it: "utf-8", "cp1252", "gb18030", "utf-16", ...
-    least : int, normal rows that must be there; 1 for a file that is only to be scored
-    separator : str, one character, " " for runs of spaces; default the one that gives all rows equally many cells
-    decimal : "." or ",", the decimal mark of all columns; default decided for each column
-    header : bool, whether the first row has the column names; default noticed
-    normal_label : str, the value of ``label`` that means normal; all others are anomalies
+    label : str, name of the label column, default: no labels
+        The labels are words in English or Chinese that mean normal (0, normal, good, ok, 正常, ...) or anomalous (1,
+        anomaly, bad, NG, 异常, ...). The frequencies of the words have no influence.
+    encoding : str, encoding as in Python: "utf-8", "cp1252", "gb18030", "utf-16", ...
+    least : int, smallest number of normal rows; give 1 to score only
+    separator : str, one character, or " " for runs of spaces
+        Default: the separator that gives all rows the same number of cells.
+    decimal : "." or ",", the decimal mark of all columns; default: detected for each column
+    header : bool, whether the first row contains the column names; default: detected
+    normal_label : str, the value of ``label`` that means normal; all other values are anomalies
     text : sequence of str, columns to keep as text
     like : fitted ``ColumnEncoder`` or a detector that has one, default None
-        Its types and number formats are used instead of what this file suggests: for a file to score.
+        Its types and number formats are used instead of those detected in the file. Use it for a file to score.
 
     Raises
     ------
     DatasetError
-        Not there, empty, not in that encoding, ragged, no feature, fewer than ``least`` normal rows, no such label, a
-        label with gaps or of unknown meaning, a column of numbers with two units or readable in two ways; with
-        ``like`` a column is missing or more than half of its cells are unreadable.
+        The file is missing or empty, has another encoding, or has rows of different lengths. There is no feature, or
+        there are fewer than ``least`` normal rows. The label column does not exist, has missing cells, or its values
+        have no known meaning. A numeric column has two units, or can be read in two ways. With ``like``: a column is
+        missing, or more than half of its cells are unreadable.
     """
     path = find(path)
     _check_options(path, least, separator, decimal)
@@ -124,13 +126,13 @@ def _check_options(path: Path, least: int, separator: str | None, decimal: str |
             f"separator={separator!r}: give one character, such as ',' or ';'; ' ' for runs of spaces."
         )
     if least < 1:
-        raise DatasetError(f"least={least!r}: give the number of normal rows that must be there, 1 or more.")
+        raise DatasetError(f"least={least!r}: give the smallest number of normal rows, 1 or more.")
     if path.is_dir():
-        raise DatasetError(f"{path} is a folder, not a table; pictures are read by read_pictures.")
+        raise DatasetError(f"{path} is a folder, not a table; use read_pictures for images.")
 
 
 def _learned(like: Any) -> tuple[dict[str, str], dict[str, NumberFormat]]:
-    """The kind of each column that an encoder, or a detector with one, has learned, and the formats of numbers."""
+    """The kinds of the columns and the number formats that an encoder, or a detector with one, has learned."""
     if like is None:
         return {}, {}
     encoder = getattr(like, "encoder_", like)
@@ -140,18 +142,20 @@ def _learned(like: Any) -> tuple[dict[str, str], dict[str, NumberFormat]]:
 def iter_table(
     path: str | Path, encoder, encoding: str = "utf-8", separator: str | None = None
 ) -> Iterator[tuple[pd.DataFrame, float]]:
-    """The rows of a table in chunks, for a fitted ``ColumnEncoder``: only its columns, and not all rows in memory.
+    """Read the columns of a fitted ``ColumnEncoder`` from a table in chunks, for tables that do not fit in memory.
 
     Yields
     ------
-    (n, columns of the encoder) DataFrame whose index is the row in the file (the header of a text file is row 1), and
-    the share of the file that was read so far, in (0, 1]
+    frame : (n, columns of the encoder) DataFrame
+        Its index is the number of the row in the file; the header of a text file is row 1.
+    share : float in (0, 1]
+        Share of the file that was read so far.
 
     Raises
     ------
     DatasetError
-        Before the first chunk: as `read_table`, or columns are missing. Later: a row of another length, not a text in
-        that encoding, a damaged file.
+        Before the first chunk: the errors of `read_table`, or columns are missing. Later: a row has another length,
+        the text has another encoding, or the file is damaged.
     """
     path = find(path)
     names = list(encoder.kinds_)
@@ -163,7 +167,7 @@ def iter_table(
     columns, header = _header(rows, path, None, notes, above)
     _check_columns(path, names, columns)
     plain = {name for name in names if encoder.kinds_[name] == "number" and name not in encoder.formats_}
-    lines = count_lines(path) if separator else 0  # a sheet has none
+    lines = count_lines(path) if separator else 0  # 0 for an Excel sheet
     for chunk in _chunks(rows, len(columns), header, path, separator):
         numbers = [number for number, _ in chunk]
         frame: dict[str, Any] = {}
@@ -180,7 +184,7 @@ def _parquet_chunks(path: Path, names: list[str]) -> Iterator[tuple[pd.DataFrame
         file = pyarrow.parquet.ParquetFile(path)
         _check_columns(path, names, file.schema_arrow.names)
         read, total = 0, file.metadata.num_rows
-        for group in range(file.num_row_groups):  # all groups in one call would stay in memory
+        for group in range(file.num_row_groups):  # a single call would keep all groups in memory
             for batch in file.iter_batches(CHUNK, row_groups=[group], columns=names, use_threads=False):
                 frame = batch.to_pandas(ignore_metadata=True, split_blocks=True)
                 frame.index = pd.RangeIndex(read + 1, read + 1 + len(frame))
@@ -193,18 +197,18 @@ def _parquet_chunks(path: Path, names: list[str]) -> Iterator[tuple[pd.DataFrame
 
 
 def _check_columns(path: Path, names: list[str], columns: list[str]) -> None:
-    """Refuse a file that lacks columns, and name all of them."""
+    """Raise an error that lists all missing columns of a file."""
     missing = []
     for name in names:
         if name not in columns:
             near = difflib.get_close_matches(name, [other for other in columns if other not in names])
             missing.append(f"{name!r}" + (f" (did you mean {near[0]!r}?)" if near else ""))
     if missing:
-        raise DatasetError(f"{path}: no column {', '.join(missing)}, which the detector has learned from.")
+        raise DatasetError(f"{path}: no column {', '.join(missing)}, with which the detector was fitted.")
 
 
 def distinct_names(header: Sequence[Any]) -> tuple[list[str], list[str]]:
-    """Names of their own for columns that have none or one that is taken, and what was done."""
+    """Make column names unique: rename columns without a name or with a duplicate name; return names and notes."""
     given = ["" if name is None else str(name).strip() for name in header]
     names: list[str] = []
     taken, used, notes = set(given), set(), []
@@ -218,7 +222,7 @@ def distinct_names(header: Sequence[Any]) -> tuple[list[str], list[str]]:
         names.append(new)
         used.add(new)
     if len(notes) > SHOWN:
-        notes = [*notes[:SHOWN], f"{len(notes) - SHOWN} further columns without a name of their own got one."]
+        notes = [*notes[:SHOWN], f"{len(notes) - SHOWN} further columns without a unique name were renamed."]
     return names, notes
 
 
@@ -246,19 +250,19 @@ def _parquet(path: Path, notes: list[str]) -> tuple[pd.DataFrame, np.ndarray]:
     for name, column in frame.items():
         if column.dtype == object and column.map(lambda cell: isinstance(cell, (list, dict, np.ndarray))).any():
             raise DatasetError(
-                f"{path}, column {name!r}: holds lists, not single values. Give it columns of its own."
+                f"{path}, column {name!r}: contains lists, not single values. Write each value to its own column."
             )
     return frame.reset_index(drop=True), np.arange(1, len(frame) + 1)
 
 
 def _header(rows, path: Path, header: bool | None, notes: list[str], above: list[str]) -> tuple[list[str], bool]:
-    """Column names, and whether the first row has them."""
+    """The column names, and whether the first row contains them."""
     sample = [[cell.strip() for cell in cells] for _, cells in islice(rows(), HEAD)]
     if not sample:
         raise DatasetError(f"{path}: empty. Expected a header and a row for each sample.")
     names, body = sample[0], sample[1:]
     lengths = {len(cells) for cells in body}
-    full = lengths == {len(names) + 1} and any(cells[-1] for cells in body)  # as R writes row names
+    full = lengths == {len(names) + 1} and any(cells[-1] for cells in body)  # row names, as written by R
     if lengths == {len(names) - 1} and not names[-1]:
         names = names[:-1]
     if (
@@ -276,7 +280,7 @@ def _header(rows, path: Path, header: bool | None, notes: list[str], above: list
         if not header:
             notes.append(
                 f"Row 1 ({', '.join(names)[:SHORT]}) is data like the rows below: there is no header, the columns "
-                "are numbered. Give header=True if it is one."
+                "are numbered. Give header=True if row 1 is a header."
             )
         elif numeric:
             notes.append(f"{numeric} column names in row 1 are numbers. Give header=False if row 1 is data.")
@@ -293,7 +297,7 @@ def _header(rows, path: Path, header: bool | None, notes: list[str], above: list
 
 
 def _is_header(names: list[str], body: list[list[str]]) -> bool:
-    """Whether the first row has names: a word above numbers, or words that do not come again below them."""
+    """Whether the first row contains names: a word above numbers, or words that do not occur in the rows below."""
     recurring = below = new = 0
     for name, cells in zip(names, zip(*(row[: len(names)] for row in body if len(row) >= len(names)))):
         known = [cell for cell in cells if cell not in MISSING]
@@ -327,7 +331,7 @@ def _number_like(cell: str) -> bool:
 
 
 def _read(rows, columns, header, path, separator, text: set[str]) -> tuple[pd.DataFrame, np.ndarray]:
-    """The columns as int64 or float64 where all cells are plain numbers, else (and those of ``text``) as str."""
+    """Read columns as int64 or float64 if all cells are plain numbers, else as str; columns of ``text`` as str."""
     blocks: list[list[Any]] = [[] for _ in columns]
     numbers: list[np.ndarray] = []
     points: set[str] = set()
@@ -345,7 +349,7 @@ def _read(rows, columns, header, path, separator, text: set[str]) -> tuple[pd.Da
                 points.add(name)
             block.append(pd.Series(cells, dtype="str") if plain is None else plain)
     mixed = {name for name, block in zip(columns, blocks) if len({isinstance(part, pd.Series) for part in block}) > 1}
-    if mixed:  # the first rows were numbers, later ones are not: read these columns once more, as text
+    if mixed:  # the first rows were numbers, later rows are not: read these columns again as text
         chosen = [i for i, name in enumerate(columns) if name in mixed]
         for i in chosen:
             blocks[i] = []
@@ -363,7 +367,7 @@ def _read(rows, columns, header, path, separator, text: set[str]) -> tuple[pd.Da
 
 
 def _chunks(rows, width: int, header: bool, path: Path, separator: str):
-    """Lists of at most CHUNK rows below the header, every one with as many cells as the header."""
+    """Yield lists of at most CHUNK rows below the header; every row must have as many cells as the header."""
     found = rows()
     if header:
         next(found)
@@ -381,7 +385,7 @@ def _chunks(rows, width: int, header: bool, path: Path, separator: str):
 
 
 def _plain(cells: list[str]) -> np.ndarray | None:
-    """int64 or float64, if every cell is a gap or a number as Python writes it."""
+    """Numbers as int64 or float64, if every cell is missing or a number in Python's notation; else None."""
     known = ["" if cell in MISSING else cell for cell in cells]
     block = "\n" + "\n".join(known) + "\n"
     if not PLAIN.issuperset(block) or CODE.search(block):
@@ -397,7 +401,7 @@ def _plain(cells: list[str]) -> np.ndarray | None:
 
 
 def _numbers(frame, names, path, kept, decimal, separator, again, kinds, formats, notes) -> pd.DataFrame:
-    """Columns of text as numbers where they are; the formats are kept in ``frame.attrs["number_formats"]``."""
+    """Convert text columns that are numeric to numbers; formats are stored in ``frame.attrs["number_formats"]``."""
     columns = dict(frame.items())
     texts = {name for name, one in columns.items() if not is_numeric_dtype(one) and one.dtype.kind not in "mM"}
     for name in texts:
@@ -405,7 +409,7 @@ def _numbers(frame, names, path, kept, decimal, separator, again, kinds, formats
         columns[name] = cells.where(~cells.isin(MISSING) & cells.notna(), np.nan).astype("str")
     candidates = [name for name in columns if name in texts and name not in kept]
     where = {name: f"{path}, column {name!r}" for name in columns}
-    shown = frame.attrs.get("points", set())  # columns in which the point is the decimal mark without doubt
+    shown = frame.attrs.get("points", set())  # columns in which the point is certainly the decimal mark
     marks = _decimal_marks(columns, candidates, where, names, shown, separator)
     if decimal is None and marks is not None and marks != {"."} and separator != "," and again is not None:
         floats = [name for name, one in columns.items() if name not in texts and is_float_dtype(one.dtype)]
@@ -429,10 +433,10 @@ def _numbers(frame, names, path, kept, decimal, separator, again, kinds, formats
         columns[name], unreadable = _as_numbers(written, one)
         if len(unreadable):
             cells = ", ".join(f"row {names[i]}: {str(written.iloc[i])[:40]!r}" for i in unreadable[:SHOWN])
-            said = f"{len(unreadable)} of {len(names)} cells are no numbers{f' in {one.unit!r}' if one.unit else ''}"
+            said = f"{len(unreadable)} of {len(names)} cells are not numbers{f' in {one.unit!r}' if one.unit else ''}"
             if kinds and len(unreadable) > MOST_UNREADABLE * written.notna().sum():
                 raise DatasetError(f"{where[name]}: {said} ({cells}). It was a column of numbers in training.")
-            notes.append(f"Column {name!r}: {said} and count as gaps ({cells}).")
+            notes.append(f"Column {name!r}: {said} and count as missing ({cells}).")
         found[name], examples[name] = one, _example(written, one)
     notes += _said(found, examples)
     for name in columns.keys() - texts:
@@ -445,7 +449,7 @@ def _numbers(frame, names, path, kept, decimal, separator, again, kinds, formats
 
 
 def _decimal_marks(columns, candidates, where, names, shown, separator) -> frozenset[str] | None:
-    """The decimal marks that columns of the file show; None where the point is known to be decimal."""
+    """The decimal marks for which columns of the file are evidence; None if the point is known to be decimal."""
     marks = frozenset(".") if shown else frozenset() if separator == ";" else None
     for name in candidates:
         try:
@@ -458,7 +462,7 @@ def _decimal_marks(columns, candidates, where, names, shown, separator) -> froze
 
 
 def _as_numbers(cells: pd.Series, number_format: NumberFormat) -> tuple[pd.Series, np.ndarray]:
-    """float64 if all cells are numbers, else text with plain numbers; and the positions of the other cells."""
+    """Convert cells to float64 if all are numbers, else to text with plain numbers; and positions of other cells."""
     values = parse_numbers(cells, number_format)
     unreadable = np.flatnonzero(np.isnan(values) & cells.notna().to_numpy())
     if not len(unreadable):
@@ -468,7 +472,7 @@ def _as_numbers(cells: pd.Series, number_format: NumberFormat) -> tuple[pd.Serie
 
 
 def _example(cells: pd.Series, one: NumberFormat) -> str:
-    """The longest cell that is a number, and its value; "" where Python reads it in the same way."""
+    """The longest cell that is a number, with its value; "" if all cells are in Python's notation."""
     distinct = pd.Series(cells.dropna().unique(), dtype="str")
     values = parse_numbers(distinct, one)
     readable = distinct[~np.isnan(values)]
@@ -479,7 +483,7 @@ def _example(cells: pd.Series, one: NumberFormat) -> str:
 
 
 def _said(found: dict[str, NumberFormat], examples: dict[str, str]) -> list[str]:
-    """One note for each format that is not Python's."""
+    """One note for each number format that differs from Python's notation."""
     columns: dict[NumberFormat, list[str]] = {}
     for name, one in found.items():
         if examples[name]:

@@ -1,4 +1,4 @@
-"""A column of labels as 0 and 1, from the meaning of its words."""
+"""Conversion of a label column to 0 and 1, by the meaning of its words."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ __all__ = ["binary_labels"]
 
 NORMAL_WORDS = """
 0 normal good ok okay benign inlier pass passed healthy regular nominal legit legitimate genuine clean intact no n
+
 false none negative no_defect no_fault non-defective no_anomaly
 正常 良好 良 良品 合格 好 否 无 无异常 阴性 健康 通过
 """
 ANOMALOUS_WORDS = """
 1 anomaly anomalous abnormal bad ng nok ko fail failed failure fault faulty defect defective attack malignant
+
 malicious outlier fraud fraudulent sick yes y true positive error
 异常 不良 不良品 不合格 次品 缺陷 故障 攻击 坏 是 有 阳性 欺诈
 """
@@ -28,7 +30,7 @@ TRUTH = {"0", "1", "true", "false", "yes", "no", "y", "n", "是", "否"}  # in a
 def binary_labels(
     column: pd.Series, rows: np.ndarray, where: str, normal_label: str | None, name: str
 ) -> tuple[np.ndarray, str]:
-    """Labels 0 and 1 from the meaning of the words, and which were taken for what."""
+    """Labels 0 and 1 by the meaning of the words, and a note with the meaning of each word."""
     missing = np.flatnonzero(column.isna() | (column.astype(str).str.strip() == ""))
     if missing.size:
         raise DatasetError(f"{where}, row {rows[missing[0]]}: no label. Fill it in or remove the row.")
@@ -45,7 +47,7 @@ def binary_labels(
     if not normal or not anomalous:
         raise DatasetError(
             f"{where}: {len(counts)} different labels: {shown}. Which of them are normal is not known: expected 0 "
-            "and 1, normal and anomaly, or other words for these. Give normal_label=."
+            "and 1, normal and anomaly, or synonyms of these. Give normal_label=."
         )
     y = values.isin(anomalous).to_numpy(np.int64)
     taken = ", ".join(map(repr, anomalous[:6])) + ", ..." * (len(anomalous) > 6)
@@ -57,9 +59,11 @@ def binary_labels(
 
 
 def _normal_words(values: list[str], name: str) -> set[str]:
-    """Of the values of a label those that mean normal; none where their meaning is not known."""
+    """The values of a label column that mean normal; empty if their meaning is not known."""
     words = {value: value.lower().strip(" .!").replace(" ", "_") for value in values}
-    digits = set() if set(words.values()) == {"0", "1"} else {"0", "1"}  # beside 2 or -1 they have no known meaning
+    digits = (
+        set() if set(words.values()) == {"0", "1"} else {"0", "1"}
+    )  # ambiguous beside other values such as 2 or -1
     normal = {value for value, word in words.items() if word in NORMAL - digits}
     anomalous = {value for value, word in words.items() if word in ANOMALOUS - digits}
     if len(values) == 2 and TRUTH.issuperset(words.values()):

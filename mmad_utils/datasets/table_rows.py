@@ -1,4 +1,4 @@
-"""The rows of a file as texts: encoding, separator, comments, and the sheet of an Excel file."""
+"""Reading of table files as rows of text: encoding, separator, comments, and Excel sheets."""
 
 from __future__ import annotations
 
@@ -21,11 +21,12 @@ from mmad_utils.datasets.record import DatasetError
 
 __all__ = ["Rows", "count_lines", "open_rows"]
 
-SEPARATORS = "\t;|, "  # of several that give all rows the same number of cells the first
-SAMPLE_LINES, SAMPLE_CHARACTERS = 1000, 4_000_000  # of the file, to find separator and comments
+SEPARATORS = "\t;|, "  # in order of priority
+SAMPLE_LINES, SAMPLE_CHARACTERS = 1000, 4_000_000  # limits of the sample in which separator and comments are detected
 LONGEST_LINE = 20_000_000  # characters
-BLOCK = 1 << 20  # bytes of a file that are held in memory to count its lines
-MOST_UNPACKED = 50_000_000  # bytes of the parts of an Excel file that is smaller by more than MOST_COMPRESSED
+BLOCK = 1 << 20  # bytes that are read at a time to count lines
+# An Excel file must not unpack to more than MOST_UNPACKED bytes and to more than MOST_COMPRESSED times its size.
+MOST_UNPACKED = 50_000_000
 MOST_COMPRESSED = 30
 OTHER_FORMATS = {".xls", ".ods", ".zip", ".json", ".pkl", ".feather", ".h5", ".mat", ".npz", ".npy", ".pdf", ".png"}
 Rows = Iterator[tuple[int, Sequence[str]]]
@@ -34,15 +35,16 @@ Rows = Iterator[tuple[int, Sequence[str]]]
 def open_rows(
     path: Path, encoding: str, separator: str | None, notes: list[str]
 ) -> tuple[Callable[[], Rows], str, list[str]]:
-    """Of a file: a function that reads its rows, without comments, with their numbers; separator; last comment above.
+    """Open a table file; return a function that reads its rows, the separator, and the comment above the first row.
 
-    The cells of the comment directly above the first row may be the names of the columns.
+    The function yields row numbers and cells, without comments. The cells of the comment directly above the first row
+    may be the names of the columns.
     """
     if path.suffix.lower() in (".xlsx", ".xlsm"):
         sheet = _sheet(path, notes)
         return lambda: iter(sheet), "", []
     if path.suffix.lower() in OTHER_FORMATS:
-        raise DatasetError(f"{path}: a {path.suffix} file is no table of text. Save it as CSV, .xlsx or Parquet.")
+        raise DatasetError(f"{path}: a {path.suffix} file is not a text table. Save it as CSV, .xlsx or Parquet.")
     encoding = _encoding(path, encoding)
     with _errors(path, encoding), _open(path, encoding) as file:
         lines = _sample(file)
@@ -56,20 +58,20 @@ def open_rows(
     if separator is None:
         separator = _separator([line for line in lines if not (comments and line.startswith("#"))])
     if comments:
-        notes.append("Lines that begin with # are comments and left out.")
+        notes.append("Lines that begin with # are comments and are omitted.")
     above = lines[hashes.index(False) - 1] if comments and hashes[0] else ""
     cells = re.split(r"\s+" if separator == " " else re.escape(separator), above.strip("# \t\r\n")) if above else []
     return partial(_rows, path, encoding, separator, comments, named), separator, [cell.strip() for cell in cells]
 
 
 def count_lines(path: Path) -> int:
-    """The number of line feeds of a text file, at least 1; for the share that was read."""
+    """The number of line feeds of a text file, at least 1; used for progress bars."""
     with (gzip.open if path.suffix.lower() == ".gz" else open)(path, "rb") as file:
         return max(1, sum(block.count(b"\n") for block in iter(partial(file.read, BLOCK), b"")))
 
 
 def _rows(path: Path, encoding: str, separator: str, comments: bool, named: bool) -> Rows:
-    """The rows with a cell that is not empty; of a file whose first row names the separator those below it."""
+    """The rows that are not empty, without the first row if it only defines the separator."""
     number = 0
     with _errors(path, encoding, lambda: number), _open(path, encoding) as file:
         lines = _lines(file)
@@ -84,7 +86,7 @@ def _rows(path: Path, encoding: str, separator: str, comments: bool, named: bool
 
 
 def _lines(file: IO[str]) -> Iterator[str]:
-    """The lines of a file, each held in memory as a whole; a few bytes of gzip may become a very long one."""
+    """The lines of a file, with limited length, because a small gzip file can contain a very long line."""
     while line := file.readline(LONGEST_LINE):
         if len(line) == LONGEST_LINE:
             raise csv.Error(f"a line of {LONGEST_LINE:,} characters or more")
@@ -92,7 +94,7 @@ def _lines(file: IO[str]) -> Iterator[str]:
 
 
 def _sample(file: IO[str]) -> list[str]:
-    """The first lines: SAMPLE_LINES of them, or fewer with SAMPLE_CHARACTERS in all."""
+    """The first lines: SAMPLE_LINES of them, or fewer if they have SAMPLE_CHARACTERS in total."""
     lines, size = [], 0
     for line in islice(_lines(file), SAMPLE_LINES):
         lines.append(line)
@@ -108,7 +110,7 @@ def _open(path: Path, encoding: str) -> IO[str]:
 
 
 class _errors:
-    """Turns what the readers raise into a DatasetError that says where and what to do."""
+    """Context manager that converts errors of the readers to a `DatasetError` with location and remedy."""
 
     def __init__(self, path: Path, encoding: str, row: Callable[[], int] = lambda: 0):
         self.path, self.encoding, self.row = path, encoding, row
@@ -129,7 +131,7 @@ class _errors:
                 f"{self.path}, after row {self.row()}: not a CSV file ({error}). Look for a quote that is not closed."
             ) from error
         if isinstance(error, (gzip.BadGzipFile, EOFError, zlib.error)):
-            raise DatasetError(f"{self.path}: not a whole gzip file ({error}). Copy it again.") from error
+            raise DatasetError(f"{self.path}: not a complete gzip file ({error}). Copy it again.") from error
 
 
 def _bytes(path: Path, size: int) -> bytes:
@@ -138,7 +140,7 @@ def _bytes(path: Path, size: int) -> bytes:
 
 
 def _encoding(path: Path, encoding: str) -> str:
-    """The encoding to open with: a byte order mark decides."""
+    """The encoding to open a file with, considering a byte order mark."""
     with _errors(path, encoding):
         head = _bytes(path, 4096)
     if head[:2] in (b"\xff\xfe", b"\xfe\xff") and encoding.lower() in ("utf-8", "utf8"):
@@ -148,12 +150,12 @@ def _encoding(path: Path, encoding: str) -> str:
         for guess, zeros in (("utf-16-le", first[1::2]), ("utf-16-be", first[::2])):
             if set(zeros) == {0}:
                 raise DatasetError(f"{path}: not a text in {encoding}. Give encoding={guess!r}.")
-        raise DatasetError(f"{path}: a binary file, no text. Save the table as CSV, .xlsx or Parquet.")
+        raise DatasetError(f"{path}: a binary file, not text. Save the table as CSV, .xlsx or Parquet.")
     return "utf-8-sig" if encoding.lower() in ("utf-8", "utf8") else encoding
 
 
 def _likely_encoding(path: Path) -> str:
-    """Which encoding to give: pairs of bytes as common Chinese characters have them are GB18030."""
+    """A sentence with the probable encoding; byte pairs of common Chinese characters indicate GB18030."""
     sample = _bytes(path, SAMPLE_CHARACTERS)
     runs = re.findall(rb"[\x80-\xff]+", sample)
     pairs = b"".join(run for run in runs if len(run) % 2 == 0)
@@ -168,9 +170,9 @@ def _likely_encoding(path: Path) -> str:
 
 
 def _separator(lines: list[str]) -> str:
-    """The first separator that cuts all rows of the sample alike, else the one that cuts most of them alike.
+    """The first separator that gives all rows of the sample the same number of cells, else most of the rows.
 
-    The first row may have one cell less than the others, as R writes names of rows.
+    The first row may have one cell less than the others, as in files with row names from R.
     """
     if not lines:
         return ","
@@ -184,7 +186,7 @@ def _separator(lines: list[str]) -> str:
         body = body or [header]
         ((width, rows),) = Counter(body).most_common(1)
         share = rows / len(body)
-        numbers = header == 1 and _decimal_commas(lines[1:])  # below one name
+        numbers = header == 1 and _decimal_commas(lines[1:])  # a single column with decimal commas
         if width > 1 and share >= 0.5 and header in (width, width - 1) and not numbers:
             found[mark] = share, header == width
     if found:
@@ -198,7 +200,7 @@ def _decimal_commas(lines: list[str]) -> bool:
 
 
 def _sheet(path: Path, notes: list[str]) -> list[tuple[int, list[str]]]:
-    """The rows of the first sheet of an Excel file as text."""
+    """Read the rows of the first sheet of an Excel file as text."""
     try:
         with zipfile.ZipFile(path) as archive:
             unpacked = sum(part.file_size for part in archive.infolist())
@@ -209,8 +211,8 @@ def _sheet(path: Path, notes: list[str]) -> list[tuple[int, list[str]]]:
             sheet = pd.read_excel(book, sheet_name=name, header=None, dtype=object, na_filter=False)
     except ImportError as error:
         raise DatasetError(f"{path}: reading Excel files needs openpyxl: pip install openpyxl.") from error
-    except Exception as error:  # openpyxl meets damaged parts with exceptions of many kinds
-        raise DatasetError(f"{path}: not a readable Excel file ({error}). Save it anew, or as CSV.") from error
+    except Exception as error:  # openpyxl raises errors of many types for damaged files
+        raise DatasetError(f"{path}: not a readable Excel file ({error}). Save it again, or as CSV.") from error
     if others:
         notes.append(f"Sheet {name!r} is read, the other {len(others)} are not.")
     rows = [(number, [_cell(cell) for cell in cells]) for number, cells in enumerate(sheet.to_numpy(), start=1)]
@@ -218,7 +220,7 @@ def _sheet(path: Path, notes: list[str]) -> list[tuple[int, list[str]]]:
 
 
 def _cell(cell: Any) -> str:
-    """A cell of Excel as it would stand in a CSV file."""
+    """A cell of Excel as text, as in a CSV file."""
     if cell is None or cell is pd.NaT or (isinstance(cell, float) and np.isnan(cell)):
         return ""
     return str(cell).strip()

@@ -1,4 +1,4 @@
-"""Tables: breast cancer, thyroid, any table of one's own, and tables with anomalies made from normals."""
+"""Tabular data sets: breast cancer, thyroid, the user's tables, OpenML tables, and tables with injected anomalies."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ KIND_NAMES = {
     "S": "text",
     "U": "text",
     "V": "records",
-}  # of NumPy's types
+}  # description of NumPy's kinds of types
 MATLAB_MATRIX, MATLAB_COMPRESSED = 14, 15  # types of an element in a MATLAB file
 MATLAB_TYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
 MATLAB_NUMBERS = ("double", "single", *(f"{sign}int{bits}" for bits in (8, 16, 32, 64) for sign in ("", "u")))
 MATLAB_CLASSES = dict(enumerate(("cell", "struct", "object", "char", "sparse", *MATLAB_NUMBERS, "function"), start=1))
-MAT_HEADER = 1000  # bytes of a variable besides its numbers, at most
+MAT_HEADER = 1000  # largest size of a variable in bytes, without its numbers
 THYROID_FEATURES = tuple(f"feature_{i}" for i in range(1, 7))
 
 
 def breast_cancer(seed: int) -> Dataset:
-    """569 fine-needle aspirates, 30 features of the cell nuclei; benign is normal, malignant the anomaly.
+    """569 fine-needle aspirates with 30 features of the cell nuclei; benign is normal, malignant is the anomaly.
 
-    Source: W. H. Wolberg, W. N. Street, O. L. Mangasarian (1993), Breast Cancer Wisconsin (Diagnostic), UCI;
-    the copy that scikit-learn brings along.
+    Source: W. H. Wolberg, W. N. Street, O. L. Mangasarian (1993), Breast Cancer Wisconsin (Diagnostic), UCI; the
+    version in scikit-learn.
     """
     data = load_breast_cancer()
     y = data.target == 0
@@ -54,17 +54,16 @@ def breast_cancer(seed: int) -> Dataset:
 
 
 def thyroid(home: Path, seed: int) -> Dataset:
-    """Thyroid function of 3772 patients: six real measurements, 93 with hyperfunction as the anomalies.
+    """Thyroid function of 3772 patients with six real measurements; 93 patients with hyperfunction are anomalies.
 
-    The columns are, in the order of UCI's file, age, TSH, T3, TT4, T4U and FTI, each scaled to [0, 1]. ODDS
-    took ann-thyroid's learning set, kept the six real of its 21 attributes and called the hyperfunction class
-    (class 1) the anomaly; normal and subnormal function (classes 3 and 2) together are the normals. The
-    course's CSV files, ODDS's .mat and ADBench's .npz hold that selection ready-made. OpenML 40497 holds the
-    whole learning set, unscaled: here the selection and the scaling to [0, 1] by minimum and maximum are made
-    from it.
+    The columns are age, TSH, T3, TT4, T4U and FTI, in the order of UCI's file, each scaled to [0, 1]. ODDS selected
+    the learning set of ann-thyroid and the six real ones of its 21 attributes. The hyperfunction class (class 1) is
+    the anomaly; normal and subnormal function (classes 3 and 2) are normal. The course's CSV files, ODDS's .mat file
+    and ADBench's .npz file contain this selection. OpenML 40497 contains the whole learning set, unscaled; this
+    function then selects the columns and scales them to [0, 1] by minimum and maximum.
 
-    The CSV files bring their own split, which seed 0 keeps; any other seed redraws the normals. The other
-    sources are split by the seed: half of the normals train.
+    The CSV files define a split, which seed 0 keeps; any other seed draws a new split of the normal samples. The
+    other sources are split by the seed, with half of the normal samples for training.
 
     Source: R. Quinlan (1987), Thyroid Disease, UCI; S. Rayana (2016), ODDS Library.
     """
@@ -90,7 +89,7 @@ def thyroid(home: Path, seed: int) -> Dataset:
 
 
 def _thyroid_csv(train: Path, test: Path) -> Dataset:
-    """The course's two files with the split that they bring."""
+    """Read the course's two files, with their split."""
     rows = {}
     for path in (train, test):
         header, values = read_csv(path)
@@ -114,7 +113,7 @@ def _thyroid_csv(train: Path, test: Path) -> Dataset:
 
 
 def _thyroid_arff(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """ODDS's selection from ann-thyroid's learning set as OpenML stores it."""
+    """ODDS's selection, computed from the learning set of ann-thyroid at OpenML."""
     frame = read_arff(path)
     classes = frame.iloc[:, -1].map(lambda value: str(value).removesuffix(".0"))
     features = frame.iloc[:, :-1].apply(pd.to_numeric, errors="coerce")
@@ -129,10 +128,10 @@ def _thyroid_arff(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def table(stem: str, home: Path, seed: int) -> Dataset:
-    """Any table below data_home/tables: .npz or .mat with X and y, or CSV with a column of labels.
+    """Read a table from data_home/tables: .npz or .mat with X and y, or CSV with a label column.
 
-    The CSV's label column is called label, y, class, target or outlier (in any case); 0 is normal, 1 the
-    anomaly, and every other column is a feature. What the manifest can fetch is fetched when it is missing.
+    The label column of a CSV file is called label, y, class, target or outlier (case is ignored). 0 is normal and 1
+    is the anomaly; all other columns are features. A missing file is downloaded if the manifest has its address.
     """
     name, folder = f"tables/{stem}", home / "tables"
     path = next((p for s in (".npz", ".mat", ".csv") if (p := folder / f"{stem}{s}").exists()), None)
@@ -160,14 +159,14 @@ def table(stem: str, home: Path, seed: int) -> Dataset:
 
 
 def openml_table(number: str, home: Path, seed: int, *, name: str | None = None) -> Dataset:
-    """Any OpenML table with two classes, downloaded on first use.
+    """Load an OpenML table with two classes; it is downloaded on first use.
 
-    The last column holds the classes, unless one is called label, y, class, target or outlier. Labels 0 and 1
-    are taken as they are; of two other classes the rarer is the anomaly. Nominal features become one column
-    of 0 and 1 for each value.
+    The classes are in the column that is called label, y, class, target or outlier, else in the last column. Labels 0
+    and 1 are used directly; of two other classes, the rarer class is the anomaly. Nominal features are one-hot
+    encoded.
 
-    Of KDD Cup 1999 ("tables/kddcup99") all normal connections are kept, and as many attacks, drawn by the seed, as
-    make 1% of the table; in the file 80% are attacks. The subset "SA" of scikit-learn is made in the same way.
+    For KDD Cup 1999 ("tables/kddcup99") all normal connections are used, and a random subset of the attacks that is
+    1% of the table. In the file, 80% are attacks. The subset "SA" of scikit-learn is built in the same way.
     """
     path = home / "tables" / "openml" / f"{number}.arff"
     name = name or f"tables/openml/{number}"
@@ -185,7 +184,7 @@ def openml_table(number: str, home: Path, seed: int, *, name: str | None = None)
     if len(counts) != 2:
         raise DatasetError(
             f"{path}, column {label}: {len(counts)} classes ({', '.join(map(str, counts.index[:6]))}), expected "
-            "2. Make a CSV file with labels 0 (normal) and 1 (anomaly) of it and load that as tables/<name>."
+            "2. Convert it to a CSV file with labels 0 (normal) and 1 (anomaly), and load it as tables/<name>."
         )
     anomaly = "1" if set(counts.index) == {"0", "1"} else counts.index[-1]
     features = pd.get_dummies(frame)
@@ -196,7 +195,7 @@ def openml_table(number: str, home: Path, seed: int, *, name: str | None = None)
 def _few_attacks(
     frame: pd.DataFrame, kinds: pd.Series, seed: int, where: str
 ) -> tuple[pd.DataFrame, pd.Series, pd.Series]:
-    """All normal connections of KDD Cup 1999 and 1% attacks: features, kinds, and the classes 0 and 1."""
+    """Select all normal connections of KDD Cup 1999 and 1% attacks; return features, kinds, and classes 0 and 1."""
     normal = (kinds.str.rstrip(".") == "normal").to_numpy()
     if normal.all() or not normal.any():
         raise DatasetError(f"{where}: expected connections of the class normal and of attacks, as KDD Cup 1999 has.")
@@ -208,27 +207,28 @@ def _few_attacks(
 
 
 def injected(kind: str, base: Dataset, seed: int) -> Dataset:
-    """The normals of `base` with anomalies of one kind made from them: one tenth of the test set.
+    """Inject anomalies of one kind into the normal samples of `base`; they are one tenth of the test set.
 
-    Han et al. (2022) describe the normals by a Gaussian mixture, its number of components chosen by BIC, and
-    draw from it with one thing changed:
+    Han et al. (2022) fit a Gaussian mixture to the normal samples, with the number of components chosen by BIC, and
+    draw anomalies from a modified distribution:
 
-    - local: every covariance times 5; the anomalies lie around the normals' own clusters;
-    - clustered: every mean times 5; the anomalies form clusters of their own, far off;
-    - global: no mixture, each column uniform between 1.1 times its minimum and 1.1 times its maximum;
-    - dependency: each column drawn by itself, so that only the relations between columns are broken.
+    - local: every covariance is multiplied by 5; the anomalies surround the normal clusters;
+    - clustered: every mean is multiplied by 5; the anomalies form separate, distant clusters;
+    - global: each column is uniform between 1.1 times its minimum and 1.1 times its maximum, without a mixture;
+    - dependency: each column is drawn independently, so that only the dependence between columns is removed.
 
-    A mixture has 1 to 9 components, and no more than leaves each component more samples than columns.
+    A mixture has 1 to 9 components. The number is limited so that there are more samples than columns per component.
 
-    Two things differ from the paper. The normals stay the real samples of `base` instead of draws from the
-    fitted model. And for dependency the paper fits a vine copula to the normals and draws the anomalies from
-    kernel estimates of the single columns; here the columns of the held-out normals are permuted independently,
-    which keeps every column's distribution exactly: each value is a real one, only their company is wrong.
+    There are two differences to the paper. The normal samples are the real samples of `base`, not samples of the
+    fitted model. And for dependency, the paper fits a vine copula to the normal samples and draws the anomalies from
+    kernel estimates of the single columns. Here, the columns of the held-out normal samples are permuted
+    independently. This preserves the distribution of every column exactly: all values are real, and only their
+    combinations are wrong.
 
     Parameters
     ----------
     kind : "local", "global", "clustered" or "dependency"
-    base : any table, or array images, which are flattened; its own anomalies are left out
+    base : any table, or array images, which are flattened; its own anomalies are not used
 
     Source: S. Han, X. Hu, H. Huang, M. Jiang, Y. Zhao (2022), ADBench: Anomaly Detection Benchmark, NeurIPS,
     section 3.2 and appendix.
@@ -256,7 +256,7 @@ def injected(kind: str, base: Dataset, seed: int) -> Dataset:
 
 
 def _from_mixture(normals: np.ndarray, n: int, rng: np.random.Generator, kind: str) -> np.ndarray:
-    """n draws from the normals' Gaussian mixture with means or covariances times 5."""
+    """Draw n samples from the Gaussian mixture of the normal samples, with means or covariances times 5."""
     scale = normals.std(0)
     scale[scale == 0] = 1
     seed = int(rng.integers(2**31))
@@ -273,12 +273,13 @@ def _from_mixture(normals: np.ndarray, n: int, rng: np.random.Generator, kind: s
 
 
 def read_csv(path: Path) -> tuple[list[str], np.ndarray]:
-    """The header and the (n, columns) float64 numbers of a CSV file, every cell checked.
+    """Read the header and the numbers, (n, columns) float64, of a CSV file; every cell is checked.
 
     Raises
     ------
     DatasetError
-        Naming file, row (the header is row 1) and column of the first cell that is not a finite number.
+        A cell is not a finite number. The message contains file, row (the header is row 1) and column of the first
+        such cell.
     """
     check_regular(path)
     try:
@@ -298,7 +299,7 @@ def read_csv(path: Path) -> tuple[list[str], np.ndarray]:
 
 
 def _number(cell: str, path: Path, row: int, column: str) -> float:
-    """The finite number of a cell."""
+    """Convert a cell to a finite number."""
     try:
         number = float(cell)
     except ValueError as error:
@@ -311,21 +312,22 @@ def _number(cell: str, path: Path, row: int, column: str) -> float:
 
 
 def read_matrices(path: Path, max_numbers: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """X (n, d) float64 and y (n,) int64 from an .npz or .mat file, both checked. Nothing is unpickled.
+    """Read X, (n, d) float64, and y, (n,) int64, from an .npz or .mat file, with checks and without pickle.
 
-    Types and shapes are checked by the headers before memory is taken for the values.
+    Types and shapes are checked in the headers before memory is allocated for the values.
 
     Parameters
     ----------
     path : file
-    max_numbers : int, or None for $MMAD_MAX_NUMBERS, else 50 million
-        An array with more, by its header, is refused before it is read.
+    max_numbers : int, or None for the limit in $MMAD_MAX_NUMBERS, whose default is 50 million
+        If the header of an array states more numbers, an error is raised before reading.
 
     Raises
     ------
     DatasetError
-        Not a regular file, damaged, no X or y; X not (n, d), y not (n,), (n, 1) or (1, n), empty, of different
-        lengths, not real numbers (complex, times, text, objects, sparse), not finite, or more than ``max_numbers``.
+        The file is damaged or not a regular file, or has no X or y. X is not (n, d), or y is not (n,), (n, 1) or
+        (1, n). An array is empty, too large, not finite, or not of real numbers (complex, times, text, objects,
+        sparse). The lengths differ.
     """
     check_regular(path)
     where = printable(path)
@@ -334,7 +336,7 @@ def read_matrices(path: Path, max_numbers: int | None = None) -> tuple[np.ndarra
         content = read(path, max_numbers)
     except DatasetError:
         raise
-    except Exception as error:  # the readers meet damaged bytes with exceptions of every kind
+    except Exception as error:  # the readers raise errors of any type for damaged bytes
         raise DatasetError(f"{where}: not a readable {path.suffix} file ({error!r}). Fetch it again.") from error
     X, y = content["X"], content["y"].ravel()
     if len(X) != len(y):
@@ -344,7 +346,7 @@ def read_matrices(path: Path, max_numbers: int | None = None) -> tuple[np.ndarra
 
 
 def _check_shape(where: str, key: str, shape: tuple[int, ...], max_numbers: int | None) -> None:
-    """Refuse what is not a table (X) or a list of labels (y), by the header alone."""
+    """Check the shape in a header: a table for X, a vector for y."""
     count = math.prod(shape)
     if key == "X":
         fits, expected = len(shape) == 2, "(n, d)"
@@ -366,7 +368,7 @@ def _missing(where: str, key: str, names: Iterable[str]) -> DatasetError:
 
 
 def _npz_fields(path: Path, max_numbers: int | None) -> dict[str, np.ndarray]:
-    """X and y of an .npz file."""
+    """Read X and y from an .npz file."""
     where, content = printable(path), {}
     with zipfile.ZipFile(path) as archive:
         members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
@@ -393,10 +395,10 @@ def _npz_fields(path: Path, max_numbers: int | None) -> dict[str, np.ndarray]:
 
 
 def _mat_fields(path: Path, max_numbers: int | None) -> dict[str, np.ndarray]:
-    """X and y of a MATLAB file of version 4 to 7.
+    """Read X and y from a MATLAB file of version 4 to 7.
 
-    They are read here, as the format is documented (MathWorks, MAT-File Format), because SciPy's compiled reader ends
-    the process on some damaged files.
+    The format is documented in MathWorks, MAT-File Format. SciPy's compiled reader is not used, because some damaged
+    files make it crash the process.
     """
     where = printable(path)
     with path.open("rb") as file:
@@ -425,11 +427,13 @@ def _mat_fields(path: Path, max_numbers: int | None) -> dict[str, np.ndarray]:
     return content
 
 
-Variable = tuple[str, str, tuple[int, ...], Callable[[], np.ndarray]]  # name, class, shape, a function for the values
+Variable = tuple[
+    str, str, tuple[int, ...], Callable[[], np.ndarray]
+]  # name, class, shape, function that reads the values
 
 
 def _matlab_5(file: BinaryIO, order: str) -> Iterator[Variable]:
-    """The variables of a file of version 5 to 7; values are read, and decompressed, only by the function."""
+    """Yield the variables of a file of version 5 to 7; values are read and decompressed only by the function."""
     while len(tag := file.read(8)) == 8:
         kind, size = struct.unpack(f"{order}2I", tag)
         start = file.tell()
@@ -465,9 +469,9 @@ def _matlab_5(file: BinaryIO, order: str) -> Iterator[Variable]:
 
 
 def _part(content: memoryview, at: int, order: str) -> tuple[memoryview, int]:
-    """The data of a part of a matrix of version 5, and where the next part begins."""
+    """The data of a part of a matrix of version 5, and the offset of the next part."""
     kind, size = struct.unpack_from(f"{order}2I", content, at)
-    if kind >> 16:  # up to four bytes, packed beside their type
+    if kind >> 16:  # up to four bytes, stored in the tag
         size, start, end = kind >> 16, at + 4, at + 8
     else:
         start, end = at + 8, at + 8 + size + -size % 8
@@ -477,7 +481,7 @@ def _part(content: memoryview, at: int, order: str) -> tuple[memoryview, int]:
 
 
 def _matlab_4(file: BinaryIO) -> Iterator[Variable]:
-    """The variables of a file of version 4."""
+    """Yield the variables of a file of version 4."""
     while len(head := file.read(20)) == 20:
         form, order = min((struct.unpack(f"{order}I", head[:4])[0], order) for order in "<>")
         rows, columns, imaginary, length = struct.unpack(f"{order}4I", head[4:])
@@ -497,12 +501,12 @@ def _matlab_4(file: BinaryIO) -> Iterator[Variable]:
 
 
 def read_arff(path: Path) -> pd.DataFrame:
-    """An ARFF file of numbers and nominal values, the latter as text.
+    """Read an ARFF file of numbers and nominal values; nominal values are returned as text.
 
     Raises
     ------
     DatasetError
-        Not a regular file, damaged, no row, or an attribute of dates, texts or relations.
+        The file is damaged or not a regular file, has no row, or has an attribute of dates, texts or relations.
     """
     check_regular(path)
     where = printable(path)
@@ -513,10 +517,10 @@ def read_arff(path: Path) -> pd.DataFrame:
         if not kinds:
             raise ValueError("no attribute")
         frame = pd.DataFrame(rows)
-    except Exception as error:  # SciPy's reader meets damaged lines with exceptions of every kind
+    except Exception as error:  # SciPy's reader raises errors of any type for damaged lines
         raise DatasetError(
-            f"{where}: not a readable ARFF file of numbers and nominal values ({error!r}). Make a CSV file of it "
-            "and load that as tables/<name>."
+            f"{where}: not a readable ARFF file of numbers and nominal values ({error!r}). Convert it to a CSV file, "
+            "and load it as tables/<name>."
         ) from error
     if not len(frame):
         raise DatasetError(f"{where}: no row of data.")
@@ -529,7 +533,7 @@ def read_arff(path: Path) -> pd.DataFrame:
 
 
 def _finite(X: np.ndarray, where: str, columns: tuple[str, ...]) -> np.ndarray:
-    """X, if every number is finite; else the place of the first that is not."""
+    """Return X; raise an error with row and column of the first number that is not finite."""
     bad = np.argwhere(~np.isfinite(X))
     if len(bad):
         row, column = bad[0]
@@ -548,7 +552,7 @@ def _one_class(
     seed: int,
     kinds: np.ndarray | None = None,
 ) -> Dataset:
-    """A table split by the seed: half of the normals train."""
+    """Data set of a table, split by the seed, with half of the normal samples for training."""
     train, test = one_class_split(y, seed)
     known = {} if kinds is None else {"kinds_test": tuple(str(kind) for kind in kinds[test])}
     return Dataset(

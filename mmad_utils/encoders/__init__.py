@@ -1,1 +1,1 @@
-"""Encoders turn one modality into numbers: images, tables, columns of any kind, texts and series."""
+"""Encoders of one modality to numeric features: images, tables, columns of any type, texts and series."""

@@ -10,4 +10,4 @@ __all__ = ["Encoder"]
 
 
 class Encoder(TransformerMixin, Stateful, BaseEstimator):
-    """Base of the encoders of one modality: transformers that ``save`` of a detector can write."""
+    """Base class of the encoders of one modality: transformers that can be saved as part of a detector."""

@@ -1,7 +1,8 @@
-"""Columns of any type as numbers that a detector can compare, learned from training rows.
+"""Encoding of table columns of any type as numeric features on a common scale.
 
-``fit`` decides on the type, the categories and the number format of every column, and ``transform`` keeps to them. A
-value z of an ordinary cell is about as large as 1, whatever the column's unit, and grows only like a logarithm.
+``fit`` determines the type, the categories and the number format of every column, and ``transform`` uses them. The
+value z of an ordinary cell is of the order of 1, for any unit of the column. For extreme cells, z grows
+logarithmically.
 """
 
 from __future__ import annotations
@@ -23,34 +24,35 @@ from mmad_utils.encoders.base import Encoder
 
 __all__ = ["ColumnEncoder", "as_table", "describe_columns", "kinds_of"]
 
-MOST_LEVELS = 10  # of a category that gets one 0/1 number per level
-LARGEST = 1e150  # a number is cut there, so that its square is finite
-OUTLIER = float(np.arcsinh(1e6))  # z of a gap in a column that had none in training: a million interquartile ranges
+MOST_LEVELS = 10  # largest number of levels of a category with one-hot encoding
+LARGEST = 1e150  # numbers are clipped to this absolute value, so that their squares are finite
+OUTLIER = float(np.arcsinh(1e6))  # z of a missing cell in a column without missing cells in training
 DAY, WEEK = 86_400, 7 * 86_400  # seconds
-SHOWN = 5  # cells that a warning names
+SHOWN = 5  # largest number of cells in a warning
 BECOMES = {
     "number": "arcsinh((x − median) / interquartile range)",
     "date": "days, scaled like a number; weekday and time of day as sine and cosine",
     "category": "0 or 1 for each value, and for any value not seen in training",
-    "text": "how rare the value is, −log(its share), scaled like a number",
+    "text": "rarity of the value, −log(its share), scaled like a number",
 }
 
 
 def describe_columns(frame: pd.DataFrame) -> pd.DataFrame:
-    """What each column is and what becomes of it.
+    """Detect the kind of each column of a table, and describe its encoding.
 
     Returns
     -------
-    DataFrame, one row per column of the table: ``column``; ``kind``, what ``ColumnEncoder`` takes ("number",
-    "category", "text", "date " and its format) or "" where the column is left out;
-    ``missing``, share of the cells in [0, 1]; ``distinct`` values; ``becomes``, in words
+    DataFrame, one row per column of the table
+        ``column`` : name; ``kind`` : "number", "category", "text", "date " and its format, or "" if the column is
+        left out; ``missing`` : share of missing cells in [0, 1]; ``distinct`` : number of distinct values;
+        ``becomes`` : the encoding in words.
 
     Raises
     ------
     DetectorError
-        No column is left.
+        All columns are left out.
     DatasetError
-        A column of text can be read as numbers in two ways, or in two units.
+        A text column can be read as numbers in two ways, or has two units.
     """
     frame = as_table(frame)
     rows: list[dict[str, Any]] = []
@@ -67,9 +69,9 @@ def describe_columns(frame: pd.DataFrame) -> pd.DataFrame:
         values = _values(cells, kind, number_format) if kind not in ("", "category", "text") else np.zeros(len(cells))
         unread = int((np.isnan(values) & ~missing).sum())
         if unread:
-            becomes += f"; {unread} cells that are no {kind.split(' ')[0]} count as missing"
+            becomes += f"; {unread} cells that are not a {kind.split(' ')[0]} count as missing"
         if kind and (missing.any() or unread):
-            becomes += "; missing: the middle, and 1 in a column of its own"
+            becomes += "; missing: the median, and 1 in an indicator column"
         distinct = int(cells.nunique())
         rows.append(
             {"column": name, "kind": kind, "missing": float(missing.mean()), "distinct": distinct, "becomes": becomes}
@@ -77,7 +79,7 @@ def describe_columns(frame: pd.DataFrame) -> pd.DataFrame:
     columns = pd.DataFrame(rows)
     if not (columns["kind"] != "").any():
         reasons = "; ".join(f"{row['column']!r} {row['becomes']}" for row in rows[:5])
-        raise DetectorError(f"no column is left to learn from: {reasons}. Give columns that vary.")
+        raise DetectorError(f"no column is left: {reasons}. Give columns that vary.")
     return columns
 
 
@@ -89,30 +91,32 @@ def kinds_of(described: pd.DataFrame) -> dict[str, str]:
 
 @dataclass(eq=False, repr=False)
 class ColumnEncoder(Encoder):
-    """A table of mixed types as float64 numbers.
+    """Encode a table of mixed types as float64 features.
 
-    - number: z = arcsinh((x − median) / interquartile range); a gap becomes 0, and 1 in a further column if
-      training had gaps. Where half the cells are equal, the standard deviation stands for the interquartile range.
-    - date: days as a number, sine and cosine of the weekday and, unless all are at midnight, of the time of day. A
-      date before 1678 or after 2261 is a gap.
-    - category: 0 or 1 for each of the 10 most frequent values, and one column for any other value or a gap.
-    - text: −log of the share of training rows with that value, as a number; for an unseen value of 1/(n + 1).
+    - number: z = arcsinh((x − median) / interquartile range). A missing cell becomes 0; if the column had missing
+      cells in training, an indicator column is 1. If the interquartile range is 0, the standard deviation is used.
+    - date: the number of days, encoded like a number; sine and cosine of the weekday and, unless all dates are at
+      midnight, of the time of day. A date before 1678 or after 2261 counts as missing.
+    - category: 0 or 1 for each of the 10 most frequent values, and one column for other values and missing cells.
+    - text: −log of the share of training rows with the same value, encoded like a number. The share of a value that
+      did not occur in training is 1/(n + 1).
 
-    A cell that cannot be read as the type of its column is a gap, and ``transform`` warns of it. A gap in a column
-    that had none in training becomes z = arcsinh(10⁶), an outlier: a column that marks gaps would be constant in
-    training, and an isolation forest or a scaled distance ignores a constant column.
+    A cell that cannot be read as the type of its column counts as missing, with a warning of ``transform``. If a cell
+    is missing in a column without missing cells in training, it becomes z = arcsinh(10⁶), an outlier. An indicator
+    column would be constant in training, and an isolation forest or a scaled distance ignores constant columns.
 
     Parameters
     ----------
     kinds : dict of column name -> "number", "date <format>", "category" or "text", or None
-        None finds them by ``describe_columns`` in the training rows. Other columns are ignored.
+        None: they are detected in the training rows by ``describe_columns``. Columns that are not in the dict are
+        ignored.
 
     Attributes
     ----------
     kinds_ : dict of column name -> kind
-    formats_ : dict of column name -> (decimal mark, unit) where they are not (".", "")
-    learned_ : dict of column name -> what was learned of it
-    sources_ : list of str, the column of the table that each number comes from
+    formats_ : dict of column name -> (decimal mark, unit) if they are not (".", "")
+    learned_ : dict of column name -> learned values
+    sources_ : list of str, the column of the table for each feature
 
     Raises
     ------
@@ -123,7 +127,7 @@ class ColumnEncoder(Encoder):
     kinds: Any = None
 
     def fit(self, X, y=None):
-        """Learn from a DataFrame (or array) of training rows."""
+        """Learn kinds, formats and scales from a DataFrame (or array) of training rows."""
         X = as_table(X)
         if self.kinds is None:
             self.kinds_ = kinds_of(describe_columns(X))
@@ -136,13 +140,14 @@ class ColumnEncoder(Encoder):
         return self
 
     def transform(self, X) -> np.ndarray:
-        """(n, columns) DataFrame -> (n, d) float64."""
+        """Encode a DataFrame (n, columns) as features (n, d) float64."""
         return self.encode(X)[0]
 
     def encode(self, X) -> tuple[np.ndarray, np.ndarray]:
-        """The numbers, (n, d) float64, and which cells are new in kind, (n, columns of ``kinds_``) bool.
+        """Features, (n, d) float64, and which cells are of a new kind, (n, columns of ``kinds_``) bool.
 
-        New is a gap in a column that had none in training, and a value of a category that training did not have.
+        A cell is of a new kind if it is missing in a column without missing cells in training, or if it holds a
+        category that did not occur in training.
         """
         check_is_fitted(self)
         X = as_table(X)
@@ -163,21 +168,21 @@ class ColumnEncoder(Encoder):
         if without:
             warnings.warn(
                 f"{len(X)} rows have numbers without a unit in columns that had one in training, which is assumed: "
-                f"{', '.join(without)}",
+                f"{', '.join(without)}. Convert the numbers if they have another unit.",
                 stacklevel=3,
             )
         if count:
             warnings.warn(
-                f"{count} cells cannot be read as the type that their column had in training and count as gaps: "
+                f"{count} cells cannot be read as the type that their column had in training and count as missing: "
                 f"{'; '.join(unreadable)}{'; ...' if count > len(unreadable) else ''}",
                 stacklevel=3,
             )
         return encoded, new
 
     def mismatches(self, X) -> list[str]:
-        """Why columns do not fit those of training, one sentence per column; an empty list where all do.
+        """Differences between the columns and those of training, one sentence per column; empty without differences.
 
-        A column does not fit if it is missing, if more than half of its cells cannot be read as its kind, or if its
+        A column differs if it is missing, if more than half of its cells cannot be read as its kind, or if its
         numbers have no unit and had one in training.
         """
         check_is_fitted(self)
@@ -197,18 +202,18 @@ class ColumnEncoder(Encoder):
                 )
             elif self._lacks_unit(X, name):
                 found.append(
-                    f"column {name!r} has numbers without a unit, in training it was in {self._unit(name)!r}"
+                    f"column {name!r} has numbers without a unit; in training it was in {self._unit(name)!r}"
                 )
         return found
 
     def set_state(self, state):
-        """Undo ``get_state``; a file of an earlier version has no formats of numbers."""
+        """Restore the state of ``get_state``; a file of an earlier version has no number formats."""
         super().set_state(state)
         if hasattr(self, "kinds_") and not hasattr(self, "formats_"):
             self.formats_ = {}
 
     def get_feature_names_out(self, input_features=None) -> np.ndarray:
-        """(d,) names of the numbers: the column, and which part of it."""
+        """Names of the features, (d,): the column and the part of its encoding."""
         check_is_fitted(self)
         parts = [_names(name, kind, self.learned_[name]) for name, kind in self.kinds_.items()]
         return np.array([name for names in parts for name in names], dtype=object)
@@ -217,16 +222,16 @@ class ColumnEncoder(Encoder):
         return self.formats_.get(name, (".", ""))[1]
 
     def _lacks_unit(self, X: pd.DataFrame, name: str) -> bool:
-        """Whether a column holds numbers as such, without the unit that the cells of training had."""
+        """Whether a column is numeric and has no unit, although it had a unit in training."""
         return bool(self._unit(name)) and is_numeric_dtype(X[name]) and name not in X.attrs.get("number_formats", {})
 
     def _column(self, X: pd.DataFrame, name: str) -> pd.Series:
         if name not in X:
-            raise DetectorError(f"the table has no column {name!r}; it was there in training. Add it.")
+            raise DetectorError(f"the table has no column {name!r}, which it had in training. Add it.")
         return _cells(X[name])
 
     def _format(self, X: pd.DataFrame, name: str) -> NumberFormat:
-        """How numbers are written in a column of text; ``read_table`` leaves plain ones and says what they were."""
+        """The number format of a text column; columns from ``read_table`` contain plain numbers already."""
         given, learned = (
             X.attrs.get("number_formats", {}).get(name),
             self.formats_.get(name, (".", "")),
@@ -235,12 +240,12 @@ class ColumnEncoder(Encoder):
             return NumberFormat(*learned)
         if given[1] and learned[1] and given[1] != learned[1]:
             raise DetectorError(
-                f"column {name!r} is in {given[1]!r}, in training it was in {learned[1]!r}. Convert it."
+                f"column {name!r} is in {given[1]!r}; in training it was in {learned[1]!r}. Convert it."
             )
         return NumberFormat()
 
     def _learn(self, X: pd.DataFrame, name: str) -> dict[str, Any]:
-        """What the training rows say about one column."""
+        """Learn the parameters of one column from the training rows."""
         cells, kind = self._column(X, name), self.kinds_[name]
         given = X.attrs.get("number_formats", {}).get(name)
         number_format = NumberFormat()
@@ -274,7 +279,7 @@ class ColumnEncoder(Encoder):
         return learned | {"middle": float(middle), "spread": float(spread) or 1.0}
 
     def _encode(self, cells: pd.Series, name: str, number_format: NumberFormat):
-        """The numbers of one column, a list of (n,); which cells are new in kind; and which are gaps."""
+        """Features of one column, a list of (n,); which cells are of a new kind; and which are missing."""
         kind, learned = self.kinds_[name], self.learned_[name]
         if kind == "category":
             words = _words(cells, learned["levels"], name)
@@ -303,7 +308,7 @@ class ColumnEncoder(Encoder):
 
 
 def as_table(X) -> pd.DataFrame:
-    """A DataFrame whose columns have different names, all of them text."""
+    """Convert to a DataFrame whose column names are text and unique."""
     frame = X if isinstance(X, pd.DataFrame) else pd.DataFrame(np.asarray(X))
     names, _ = distinct_names(list(frame.columns))
     if names == list(frame.columns):
@@ -314,13 +319,13 @@ def as_table(X) -> pd.DataFrame:
 
 
 def _cells(column: pd.Series) -> pd.Series:
-    """A column of any dtype as float64, dates, or text with NaN for gaps, as the same column of a file would be."""
+    """Convert a column of any dtype to float64, dates, or text with NaN for missing cells, as if read from a file."""
     if isinstance(column.dtype, pd.SparseDtype):
         column = column.sparse.to_dense()
     if isinstance(column.dtype, pd.CategoricalDtype):
         column = column.astype(object).infer_objects()
     if column.dtype == np.float64:
-        return pd.Series(column.to_numpy(), copy=False)  # quick: a large file has many of these
+        return pd.Series(column.to_numpy(), copy=False)  # fast path
     if is_numeric_dtype(column.dtype):  # bool, nullable and Arrow's types too
         return pd.Series(column.to_numpy(np.float64, na_value=np.nan))
     if is_datetime64_any_dtype(column.dtype):
@@ -332,14 +337,14 @@ def _cells(column: pd.Series) -> pd.Series:
 
 
 def _digest(cells: pd.Series) -> tuple[str, int]:
-    """Equal for equal columns."""
+    """A hash of a column; equal columns have equal hashes."""
     if is_numeric_dtype(cells):
         return "number", hash(cells.to_numpy().tobytes())
     return str(cells.dtype), int(pd.util.hash_pandas_object(cells, index=False).sum())
 
 
 def _kind(cells: pd.Series, name: str, attrs: dict[Any, Any]) -> tuple[str, str, NumberFormat]:
-    """The kind of a column, "" where it is left out; what it becomes or why not; and how its numbers are written."""
+    """The kind of a column, or "" if it is left out; its encoding or the reason; and its number format."""
     plain = NumberFormat()
     known = cells.dropna()
     distinct = known.nunique()
@@ -349,7 +354,7 @@ def _kind(cells: pd.Series, name: str, attrs: dict[Any, Any]) -> tuple[str, str,
         return "", f"left out: every cell is {str(known.iloc[0]).removesuffix('.0')[:40]!r}", plain
     if is_numeric_dtype(cells):
         counted = distinct == len(cells) and (np.diff(known) == 1).all()
-        return ("", "left out: it counts the rows", plain) if counted else ("number", BECOMES["number"], plain)
+        return ("", "left out: it is the row number", plain) if counted else ("number", BECOMES["number"], plain)
     if is_datetime64_any_dtype(cells):
         return "date ISO8601", BECOMES["date"], plain
     if name not in attrs.get("text", ()):
@@ -361,17 +366,17 @@ def _kind(cells: pd.Series, name: str, attrs: dict[Any, Any]) -> tuple[str, str,
         form, other = date_format(cells, READABLE)
         if form:
             doubt = (
-                f"; {other} would read as many cells: give the kind 'date {other}' if it is right" if other else ""
+                f"; {other} reads equally many cells: give the kind 'date {other}' if it is right" if other else ""
             )
             return f"date {form}", BECOMES["date"] + doubt, plain
     if distinct == len(known) > MOST_LEVELS:
-        return "", "left out: text that is different in every row, such as a name or number of the case", plain
+        return "", "left out: text that is different in every row, such as a name or an identifier", plain
     kind = "category" if distinct <= MOST_LEVELS else "text"
     return kind, BECOMES[kind], plain
 
 
 def _values(cells: pd.Series, kind: str, number_format: NumberFormat) -> np.ndarray:
-    """Numbers, or dates as seconds since 1970, (n,) float64; NaN where missing, infinite or unreadable."""
+    """Numbers, or dates as seconds since 1970, (n,) float64; NaN if missing, infinite or unreadable."""
     if kind.startswith("date "):
         if is_numeric_dtype(cells):
             return np.full(len(cells), np.nan)
@@ -379,13 +384,13 @@ def _values(cells: pd.Series, kind: str, number_format: NumberFormat) -> np.ndar
     if is_datetime64_any_dtype(cells):
         return np.full(len(cells), np.nan)
     values = cells.to_numpy() if is_numeric_dtype(cells) else parse_numbers(cells, number_format)
-    if len(values) and values.min() >= -LARGEST and values.max() <= LARGEST:  # not so with NaN
+    if len(values) and values.min() >= -LARGEST and values.max() <= LARGEST:  # False if there is a NaN
         return values
     return np.clip(np.where(np.isfinite(values), values, np.nan), -LARGEST, LARGEST)
 
 
 def _words(cells: pd.Series, levels=(), name: str = "") -> pd.Series:
-    """Texts; a number becomes the level of training that is equal to it: 1.5 is the code "1.50"."""
+    """Cells as text; a number becomes the equal level of training, for example 1.5 becomes "1.50"."""
     if is_datetime64_any_dtype(cells):
         return cells.astype("str")
     if not is_numeric_dtype(cells):
@@ -412,7 +417,7 @@ def _words(cells: pd.Series, levels=(), name: str = "") -> pd.Series:
 
 
 def _surprise(cells: pd.Series, learned: dict[str, Any], name: str = "") -> np.ndarray:
-    """−log of the share of a text in training, (n,) float64; NaN for a gap."""
+    """−log of the share of a text in training, (n,) float64; NaN for missing cells."""
     codes, distinct = pd.factorize(_words(cells, learned["levels"], name))
     known = dict(zip(learned["levels"], learned["surprise"]))
     values = [float(known.get(word, learned.get("unseen", np.nan))) for word in distinct]
@@ -420,7 +425,7 @@ def _surprise(cells: pd.Series, learned: dict[str, Any], name: str = "") -> np.n
 
 
 def _names(name: str, kind: str, learned: dict[str, Any]) -> list[str]:
-    """The names of the numbers that a column becomes, in the order of ``ColumnEncoder.encode``."""
+    """The names of the features of a column, in the order of ``ColumnEncoder.encode``."""
     if kind == "category":
         return [*(f"{name} = {level}" for level in learned["levels"]), f"{name} = other"]
     names = [name]

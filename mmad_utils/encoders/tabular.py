@@ -1,4 +1,4 @@
-"""An encoder of tables that is trained without labels: each column is predicted from the others."""
+"""Self-supervised encoder of tables, which predicts each column from the other columns."""
 
 from __future__ import annotations
 
@@ -20,38 +20,39 @@ from mmad_utils.training import Adam, NetworkState, limited_threads, seeded, tra
 
 __all__ = ["TabularEncoder"]
 
-MASKED_ENTRIES = 2**18  # of the batches that leave out each column in turn
-STEPS_A_LOOK = 20  # updates between two looks at the held-out rows
-PATIENCE = 10  # looks without improvement that end the training
+MASKED_ENTRIES = 2**18  # entries of a batch in which each column is masked in turn
+STEPS_A_LOOK = 20  # updates between two evaluations on the held-out rows
+PATIENCE = 10  # evaluations without improvement after which the training ends
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class TabularEncoder(NetworkState, Encoder):
-    """Scaled columns, and beside each the part of it that the other columns do not explain.
+    """Features of a table: the scaled columns, and the residual of each column given the other columns.
 
-    A perceptron sees a row in which a random part of the columns is hidden, and is told which, and predicts what is
-    hidden; it minimises the squared error there. After training each column is hidden alone, and the difference
-    between what it is and what the others say becomes a feature of its own.
+    A perceptron is trained on rows in which a random subset of the columns is masked. Its inputs are the masked row
+    and the mask, and it minimises the squared error of the predicted masked entries. After training, each column is
+    masked alone. The difference between its value and the prediction is the residual.
 
-    Why this objective: in a table an anomaly is a value that is extreme, which the scaled column shows, or one that
-    does not go with the other values of its row, which is this difference. And each feature belongs to one column, so
-    a distance in feature space can be divided among the columns without remainder.
+    The two types of features correspond to two types of anomalies in a table. A value that is extreme by itself has
+    a large scaled column. A value that is inconsistent with the other values of its row has a large residual. Each
+    feature belongs to one column, so a squared distance in feature space is the sum of contributions of the columns.
 
     Parameters
     ----------
     scaling : {"robust_arcsinh", "standard", "none"}, default="robust_arcsinh"
-        As in ``ColumnScaler``: median and interquartile range, long tails tamed.
+        Scaling of the columns, see ``ColumnScaler``. The default reduces long tails.
     hidden : sequence of int, default=(128, 128)
         Widths of the hidden layers.
     mask_share : float in [0, 1), default=0.3
-        Share of the columns that training hides, besides one that is always hidden.
+        Share of the columns that are masked in training; one further column is always masked.
     residuals : bool, default=True
-        False leaves the learned features out: the scaled columns alone, for tables that a ruler solves.
+        If False, the features are only the scaled columns. Use it for tables on which the distance-to-centre baseline
+        is sufficient.
     steps : int, default=2000
-        Updates of the weights, at most; 0 leaves the network untrained.
+        Largest number of updates of the weights; with 0 the network stays untrained.
     validation_share : float in [0, 1), default=0.2
-        Share of the rows that are not trained on. The weights that predict their hidden columns best are kept, and
-        training ends when ``PATIENCE`` looks at them in a row saw nothing better. 0 trains on all rows to the end.
+        Share of held-out rows. The weights with the smallest residuals on these rows are kept. Training ends after
+        ``PATIENCE`` evaluations without improvement. With 0, all rows are used for training, without early stopping.
     batch_size : int, default=256
     learning_rate : float, default=1e-3
     random_state : int, RandomState or None, default=None
@@ -60,14 +61,14 @@ class TabularEncoder(NetworkState, Encoder):
     ----------
     network_ : torch.nn.Module, scaled rows (n, d) to features (n, 2d)
     scaler_ : ColumnScaler
-    history_ : list of dict, the mean squared error of hidden entries, a dict an epoch
+    history_ : list of dict, the mean squared error of masked entries, one dict per epoch
 
     References
     ----------
     J. Yoon, Y. Zhang, J. Jordon, M. van der Schaar (2020), VIME: extending the success of self- and semi-supervised
-    learning to tabular domain, NeurIPS: prediction of masked columns as the task.
-    S. L. Lauritzen (1996), Graphical models, section 5.1: for Gaussian rows the difference is the conditional
-    residual, whose variance is one over the diagonal of the precision matrix.
+    learning to tabular domain, NeurIPS: prediction of masked columns.
+    S. L. Lauritzen (1996), Graphical models, section 5.1: for Gaussian rows, the residual is the conditional
+    residual, whose variance is the reciprocal of the diagonal element of the precision matrix.
     """
 
     scaling: str = "robust_arcsinh"
@@ -81,7 +82,7 @@ class TabularEncoder(NetworkState, Encoder):
     random_state: int | np.random.RandomState | None = None
 
     def fit(self, X, y=None):
-        """Learn scales and relations of the columns from normal rows, (n, d)."""
+        """Learn scales and dependences of the columns from normal rows, (n, d)."""
         if self.steps < 0 or not 0 <= self.mask_share < 1 or not 0 <= self.validation_share < 1:
             raise DetectorError(
                 f"steps is {self.steps!r}, mask_share {self.mask_share!r} and validation_share "
@@ -98,9 +99,9 @@ class TabularEncoder(NetworkState, Encoder):
         return self
 
     def transform(self, X) -> np.ndarray:
-        """Features of rows (n, d): the scaled columns, then what the others do not explain of each, (n, 2d).
+        """Features of rows (n, d): the scaled columns, then their residuals, (n, 2d).
 
-        Without ``residuals`` (n, d).
+        Without ``residuals``, the features are (n, d).
         """
         with torch.no_grad():
             return self._module()(self._scaled(X)).numpy()
@@ -111,15 +112,15 @@ class TabularEncoder(NetworkState, Encoder):
         return np.tile(np.arange(self.n_features_in_), 2 if self.residuals else 1)
 
     def inputs(self, X) -> Tensor:
-        """What ``module`` takes: scaled rows, (n, d) float32."""
+        """Input of ``module``: scaled rows, (n, d) float32."""
         return self._scaled(X).float()
 
     def module(self) -> nn.Module:
-        """A copy of the network, from ``inputs`` to the features of ``transform``, to be trained on."""
+        """A copy of the network from ``inputs`` to the features of ``transform``, for further training."""
         return copy.deepcopy(self._module()).float()
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Undo ``get_state`` on a new object; files of format 1 hold weights and column names apart."""
+        """Restore the state of ``get_state`` on a new object; in format 1, weights and names are separate entries."""
         fitted = dict(state.get("fitted", {}))
         if "weights" in state:
             fitted["network_"] = state["weights"]
@@ -154,7 +155,7 @@ class TabularEncoder(NetworkState, Encoder):
         best: dict[str, Any] = {"loss": torch.inf, "weights": copy.deepcopy(network.state_dict()), "looks": 0}
 
         def look(history) -> bool:
-            """Keep the weights if they predict the held-out rows better; True when that has not been for long."""
+            """Keep the weights if the held-out error decreased; return True after ``PATIENCE`` calls without this."""
             if len(held_out) == 0 or len(history) % -(-STEPS_A_LOOK // batches):
                 return False
             with torch.no_grad():
@@ -176,7 +177,7 @@ class TabularEncoder(NetworkState, Encoder):
 
 
 class _ColumnPredictor(nn.Module):
-    """Predicts hidden columns from the others; its output is the rows and, scaled, what it cannot predict of them."""
+    """Network that predicts masked columns from the others; its output is the rows and their scaled residuals."""
 
     def __init__(self, d: int, hidden):
         super().__init__()
@@ -187,18 +188,18 @@ class _ColumnPredictor(nn.Module):
     def predict(self, rows: Tensor, hidden: Tensor) -> Tensor:  # (..., d), (..., d) bool -> (..., d)
         return self.layers(torch.cat([rows.masked_fill(hidden, 0), hidden.to(rows.dtype)], dim=-1))
 
-    def residuals(self, rows: Tensor) -> Tensor:  # (n, d) -> (n, d), each column hidden in turn
+    def residuals(self, rows: Tensor) -> Tensor:  # (n, d) -> (n, d), each column masked in turn
         d = rows.shape[1]
         one_each = torch.eye(d, dtype=torch.bool, device=rows.device)
         parts = []
         for batch in rows.split(max(1, MASKED_ENTRIES // d**2)):
-            copies = batch[:, None].expand(-1, d, d)
-            predicted = self.predict(copies, one_each.expand(len(batch), d, d)).diagonal(dim1=1, dim2=2)
+            repeated = batch[:, None].expand(-1, d, d)
+            predicted = self.predict(repeated, one_each.expand(len(batch), d, d)).diagonal(dim1=1, dim2=2)
             parts.append(batch - predicted)
         return torch.cat(parts)
 
     def fit_scale(self, rows: Tensor) -> None:
-        """Median and interquartile range of the residuals: their tails are as long as those of the columns."""
+        """Set centre and scale to median and interquartile range of the residuals, which can have long tails."""
         with torch.no_grad():
             scaler = ColumnScaler("robust_arcsinh").fit(self.residuals(rows).numpy())
         self.center, self.scale = torch.from_numpy(scaler.center_), torch.from_numpy(scaler.scale_)

@@ -18,7 +18,7 @@ def test_list_shows_every_pattern_with_what_is_at_hand(tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     rows = {line.split()[0]: line for line in lines}
     assert [line.split()[0] for line in lines] == [name for name, _, _ in names()]
-    assert "always there" in rows["breast_cancer"] and "can be fetched" in rows["thyroid"]
+    assert "always available" in rows["breast_cancer"] and "can be fetched" in rows["thyroid"]
     assert "mine" in rows["tables/<name>"] and "nut" in rows["mvtec/<category>"]
 
 
@@ -49,7 +49,7 @@ def test_generate_writes_a_category_that_check_accepts(tmp_path, capsys):
     [
         (["check", "breast_cancr"], "Did you mean 'breast_cancer'"),
         (["fetch", "breast_cancr"], "Did you mean 'breast_cancer'"),
-        (["fetch", "digits/3"], "always there"),
+        (["fetch", "digits/3"], "always available"),
         (["check", "tables/absent"], "not there"),
         (["generate", "textures/brick", "--output", "x"], "only synthetic/"),
         (["generate", "synthetic/walnut", "--output", "x"], "walnut"),

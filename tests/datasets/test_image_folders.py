@@ -289,7 +289,7 @@ REFUSED = {
     "anomalies alone": ("bad/{0..3}.png", "data: 0 normal images"),
     "several categories of MVTec AD": (
         "bottle/train/good/0.png\nbottle/test/broken/0.png\ncable/train/good/0.png\ncable/test/bent/0.png",
-        "data: 2 data sets side by side: bottle, cable. Two readings: (1) each is a data set of its own: give the "
+        "data: 2 data sets side by side: bottle, cable. Two readings: (1) they are separate data sets: give the "
         "folder of one; (2) all together are one. Rename",
     ),
     "a data set beside another one's folders": (

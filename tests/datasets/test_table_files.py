@@ -92,7 +92,7 @@ def test_the_note_on_labels_has_the_values_and_their_rows(write):
 
 def test_labels_of_unknown_meaning_are_listed_with_what_was_expected(write):
     shown = "'a' (9), 'b' (8), 'c' (7), 'd' (6), 'e' (5), 'f' (4)"
-    expected = "expected 0 and 1, normal and anomaly, or other words for these. Give normal_label=."
+    expected = "expected 0 and 1, normal and anomaly, or synonyms of these. Give normal_label=."
     for n, more in ((6, ""), (7, ", ...")):
         with pytest.raises(DatasetError) as caught:
             read(write(counted(**dict(zip("abcdefg", range(9, 9 - n, -1))))), "y")
@@ -119,7 +119,7 @@ def test_a_cell_that_is_no_number_is_a_gap_and_is_named(write):
     rows[7] = "k.A.;1"
     samples = read(write("t;u\n" + "\n".join(rows)))
     assert describe_columns(samples.X)["kind"][0] == "number"
-    assert any("1 of 40 cells are no numbers and count as gaps (row 9: 'k.A.')" in note for note in samples.notes)
+    assert any("1 of 40 cells are not numbers and count as missing (row 9: 'k.A.')" in note for note in samples.notes)
     encoded = ColumnEncoder({"t": "number"}).fit(samples.X).encode(samples.X)[0]
     assert encoded[7].tolist() == [0, 1]  # the middle, and the mark of a gap
 
@@ -137,7 +137,7 @@ def test_no_header_is_said_with_the_first_row(write):
 def test_a_gzip_file_is_read_and_half_a_one_is_refused(write):
     packed = gzip.compress(b"a,b\n" + b"".join(b"%d,%d\n" % (i, i * 7919) for i in range(2000)))
     assert read(write(packed, "mine.csv.gz")).X.shape == (2000, 2)
-    with pytest.raises(DatasetError, match="not a whole gzip file"):
+    with pytest.raises(DatasetError, match="not a complete gzip file"):
         read(write(packed[: len(packed) // 2], "mine.csv.gz"))
 
 
@@ -185,7 +185,7 @@ def test_a_parquet_file_keeps_its_named_index_and_has_single_values(frame, tmp_p
     assert values(read(path).X["a"]) == [1, None]
     for cell in ([1, 2], {"a": 1}):
         pd.DataFrame({"a": [1, 2], "b": [None, cell]}).to_parquet(path)
-        with pytest.raises(DatasetError, match=r"column 'b': holds lists, not single values\. Give it columns"):
+        with pytest.raises(DatasetError, match=r"column 'b': contains lists, not single values\. Write each value"):
             read(path)
     frame[:0].to_parquet(path)
     with pytest.raises(DatasetError, match=r"a\.parquet: no row\.$"):
@@ -282,7 +282,7 @@ def test_the_rows_of_a_parquet_file_come_in_chunks(tmp_path, monkeypatch):
 def test_all_columns_that_a_file_to_score_lacks_are_named(tmp_path, suffix):
     frame, path = pd.DataFrame({"kind": [1, 2], "size": 3}), tmp_path / f"a{suffix}"
     frame.to_csv(path, index=False) if suffix == ".csv" else frame.to_parquet(path)
-    message = r"no column 'kinds' \(did you mean 'kind'\?\), 'sizes', which the detector has learned from\.$"
+    message = r"no column 'kinds' \(did you mean 'kind'\?\), 'sizes', with which the detector was fitted\.$"
     with pytest.raises(DatasetError, match=message):
         list(iter_table(path, encoder(size="number", kinds="number", sizes="number")))
 
@@ -298,7 +298,7 @@ def test_columns_get_names_of_their_own():
     assert distinct_names(["", "column 1"])[0] == ["column 1 (1)", "column 1"]
     assert len(distinct_names([""] * 5)[1]) == 5
     notes = distinct_names([""] * 7)[1]
-    assert len(notes) == 6 and notes[-1] == "2 further columns without a name of their own got one."
+    assert len(notes) == 6 and notes[-1] == "2 further columns without a unique name were renamed."
 
 
 @pytest.mark.parametrize(
@@ -308,7 +308,7 @@ def test_columns_get_names_of_their_own():
             "# a\n#x,y\n1,2\n3,4\n5,6\n",
             {},
             (
-                "Lines that begin with # are comments and left out.",
+                "Lines that begin with # are comments and are omitted.",
                 "The comment above the first row names the columns: x, y.",
             ),
         ),
@@ -318,7 +318,7 @@ def test_columns_get_names_of_their_own():
             {},
             (
                 "Row 1 (1, 2) is data like the rows below: there is no header, the columns are numbered. Give "
-                "header=True if it is one.",
+                "header=True if row 1 is a header.",
             ),
         ),
         (
@@ -386,7 +386,7 @@ def test_a_file_larger_than_a_chunk_is_read_as_a_whole(write, monkeypatch):
 
 
 UNREADABLE = (
-    r"mine\.csv, column 't': 2 of 2 cells are no numbers in '°C' \(row 2: '95 F', row 3: '96 F'\)\. It was a column "
+    r"mine\.csv, column 't': 2 of 2 cells are not numbers in '°C' \(row 2: '95 F', row 3: '96 F'\)\. It was a column "
     r"of numbers in training\.$"
 )
 
@@ -522,7 +522,7 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path, monkeypatch):
         find("x.csv")
     with pytest.raises(DatasetError, match=r"^a{200}: cannot be read \(.+\)\.$"):
         find("a" * 5000)
-    with pytest.raises(DatasetError, match=r" is a folder, not a table; pictures are read by read_pictures\.$"):
+    with pytest.raises(DatasetError, match=r" is a folder, not a table; use read_pictures for images\.$"):
         read_table(tmp_path)
 
 
@@ -589,7 +589,7 @@ def test_a_parquet_file_that_is_damaged_or_empty_is_refused_when_it_is_scored(tm
 
 def test_a_column_of_lists_is_refused_by_name(tmp_path):
     pd.DataFrame({"a": [1, 2], "b": [[1], [2, 3]]}).to_parquet(tmp_path / "a.parquet")
-    with pytest.raises(DatasetError, match="column 'b': holds lists"):
+    with pytest.raises(DatasetError, match="column 'b': contains lists"):
         read(tmp_path / "a.parquet")
 
 
@@ -608,7 +608,7 @@ def test_the_first_of_several_sheets_is_read_and_the_others_are_counted(tmp_path
 def test_many_columns_without_a_name_are_counted():
     names, notes = table_files.distinct_names([""] * 40)
     assert len(set(names)) == 40
-    assert notes[-1] == f"{40 - table_files.SHOWN} further columns without a name of their own got one."
+    assert notes[-1] == f"{40 - table_files.SHOWN} further columns without a unique name were renamed."
     assert len(notes) == table_files.SHOWN + 1
 
 

@@ -28,7 +28,7 @@ def rows(tmp_path):
     return rows
 
 
-COMMENTS = "Lines that begin with # are comments and left out."
+COMMENTS = "Lines that begin with # are comments and are omitted."
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_a_byte_order_mark_decides(rows, mark):
         (b"a,b\n1,\x81\n", "utf-8", "Give its encoding, or save it as UTF-8. Other names are latin-1"),
         ("a,b\n1,2\n".encode("utf-16-le"), "utf-8", r"a\.csv: not a text in utf-8\. Give encoding='utf-16-le'\.$"),
         ("a,b\n1,2\n".encode("utf-16-be"), "cp1252", r"a\.csv: not a text in cp1252\. Give encoding='utf-16-be'\.$"),
-        (b"a,b\n\0\0\0\1", "utf-8", r"a\.csv: a binary file, no text\. Save the table as CSV, \.xlsx or Parquet\.$"),
+        (b"a,b\n\0\0\0\1", "utf-8", r"a\.csv: a binary file, not text\. Save the table as CSV, \.xlsx or Parquet\.$"),
         (
             b"a,b\n1,2\n",
             "klingon",
@@ -184,13 +184,13 @@ def test_text_that_ends_to_be_in_its_encoding_is_refused_with_the_row(rows, monk
     "damage", [lambda packed: packed[:-9], lambda packed: packed[:12] + b"\xff" * 9, lambda packed: b"a"]
 )
 def test_half_a_gzip_file_is_refused(rows, damage):
-    with pytest.raises(DatasetError, match=r"a\.csv\.gz: not a whole gzip file \(.+\)\. Copy it again\.$"):
+    with pytest.raises(DatasetError, match=r"a\.csv\.gz: not a complete gzip file \(.+\)\. Copy it again\.$"):
         rows(damage(gzip.compress(b"a,b\n1,2\n" * 99)), "a.csv.gz")
 
 
 @pytest.mark.parametrize("suffix", [".xls", ".JSON", ".npz"])
 def test_other_formats_are_refused_before_they_are_read(tmp_path, suffix):
-    message = rf"a\{suffix}: a \{suffix} file is no table of text\. Save it as CSV, \.xlsx or Parquet\.$"
+    message = rf"a\{suffix}: a \{suffix} file is not a text table\. Save it as CSV, \.xlsx or Parquet\.$"
     with pytest.raises(DatasetError, match=message):
         open_rows(tmp_path / f"a{suffix}", "utf-8", None, [])
 
@@ -225,7 +225,7 @@ def test_the_first_sheet_of_an_excel_file_is_read_as_text(tmp_path, name):
         archive.writestr("content.xml", "of LibreOffice")
     for damaged in (path, tmp_path / "b.xlsx"):
         with pytest.raises(
-            DatasetError, match=rf"{damaged.name}: not a readable Excel file \(.+\)\. Save it anew, or as CSV\.$"
+            DatasetError, match=rf"{damaged.name}: not a readable Excel file \(.+\)\. Save it again, or as CSV\.$"
         ):
             open_rows(damaged, "utf-8", None, notes)
 

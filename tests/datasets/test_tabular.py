@@ -477,8 +477,8 @@ def test_damaged_matlab_4_files_are_refused_with_file_and_field(tmp_path, conten
         ("date 'yyyy-MM-dd'", r"x\.arff, attribute a: neither numbers nor nominal values\.$"),
         (
             "string",
-            r"x\.arff: not a readable ARFF file of numbers and nominal values \(.+\)\. Make a CSV file of it and "
-            r"load that as tables/<name>\.$",
+            r"x\.arff: not a readable ARFF file of numbers and nominal values \(.+\)\. Convert it to a CSV file, and "
+            r"load it as tables/<name>\.$",
         ),
     ],
 )
@@ -647,8 +647,8 @@ def test_the_classes_of_openml_are_in_a_column_called_so_or_in_the_last(tmp_path
     [
         (
             "@attribute a numeric\n@attribute y {0,1,2,3,4,5,6}\n@data\n" + "".join(f"1,{i}\n" for i in range(7)),
-            r"7\.arff, column y: 7 classes \(0, 1, 2, 3, 4, 5\), expected 2\. Make a CSV file with labels 0 "
-            r"\(normal\) and 1 \(anomaly\) of it and load that as tables/<name>\.$",
+            r"7\.arff, column y: 7 classes \(0, 1, 2, 3, 4, 5\), expected 2\. Convert it to a CSV file with labels 0 "
+            r"\(normal\) and 1 \(anomaly\), and load it as tables/<name>\.$",
         ),
         ("@attribute a numeric\n@attribute y {0,1}\n@data\n1,0\n?,0\n3,1\n", r"7\.arff, row 2, column a: nan"),
         ("@attribute a string\n@attribute y {0,1}\n@data\nx,0\n", "not a readable ARFF"),

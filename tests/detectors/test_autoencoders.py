@@ -513,7 +513,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_epoch(cls, curve):
 def test_files_of_another_class_or_shape_and_broken_files_are_one_clear_error(curve, tmp_path):
     path = tmp_path / "net"
     small(AutoEncoder).fit(curve).save(path)
-    with pytest.raises(DetectorError, match="holds a AutoEncoder, not a VariationalAutoEncoder"):
+    with pytest.raises(DetectorError, match="contains a AutoEncoder, not a VariationalAutoEncoder"):
         VariationalAutoEncoder.load(path)
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(DetectorError, match="damaged or was not written"):

@@ -205,7 +205,7 @@ def test_labels_of_another_convention_are_not_taken_silently(data):
 def test_a_file_of_another_class_and_a_truncated_one_are_clear_errors(data, tmp_path):
     path = tmp_path / "detector"
     DeepSVDD(**SMALL).fit(data[0]).save(path)
-    with pytest.raises(DetectorError, match="holds a DeepSVDD, not a DeepSAD"):
+    with pytest.raises(DetectorError, match="contains a DeepSVDD, not a DeepSAD"):
         DeepSAD.load(path)
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(DetectorError, match="damaged or was not written"):

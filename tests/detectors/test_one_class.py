@@ -212,7 +212,7 @@ def test_bad_input_is_one_clear_error(data, images, detector, tmp_path):
     path = tmp_path / "detector"
     detector.fit(data[0]).save(path)
     other = {"ALOCC": FenceGAN, "FenceGAN": ALOCC}[type(detector).__name__]
-    with pytest.raises(DetectorError, match=f"holds a {type(detector).__name__}, not a {other.__name__}"):
+    with pytest.raises(DetectorError, match=f"contains a {type(detector).__name__}, not a {other.__name__}"):
         other.load(path)
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(DetectorError, match="damaged or was not written"):

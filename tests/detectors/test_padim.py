@@ -257,7 +257,7 @@ def test_paths_and_arrays_score_alike(scene, tmp_path):
         (np.zeros((1, 64, 64, 3), np.uint8), "at least 2"),
         ([], "at least 2"),
         (["nowhere/0.png", "nowhere/1.png"], "nowhere"),
-        ([1, 2], "holds a int"),
+        ([1, 2], "contains a int"),
     ],
 )
 def test_wrong_pictures_are_refused_before_the_backbone_is_built(X, message, monkeypatch):

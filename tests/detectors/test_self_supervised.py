@@ -197,7 +197,7 @@ def test_odd_sides_can_be_turned_but_not_quartered(rng):
 def test_a_foreign_or_truncated_file_is_one_clear_error(digits, tmp_path):
     detector = E3Outlier(**QUICK).fit(digits.X_train[:10])
     detector.save(tmp_path / "net")
-    with pytest.raises(DetectorError, match="holds a E3Outlier, not a GeometricTransformations"):
+    with pytest.raises(DetectorError, match="contains a E3Outlier, not a GeometricTransformations"):
         GeometricTransformations.load(tmp_path / "net")
     whole = (tmp_path / "net").read_bytes()
     (tmp_path / "half").write_bytes(whole[: len(whole) // 2])

@@ -175,7 +175,7 @@ def test_wrong_weights_files_are_refused(tmp_path):
     with pytest.raises(BackboneError, match="cannot be read"):
         small(weights=tmp_path / "broken.pth")
     torch.save([1, 2], tmp_path / "list.pth")
-    with pytest.raises(BackboneError, match="no state dict"):
+    with pytest.raises(BackboneError, match="contains no state dict"):
         small(weights=tmp_path / "list.pth")
     other = small(backbone=TINY, weights="random").network.state_dict()
     safetensors.torch.save_file(other, tmp_path / "other.safetensors")

@@ -93,8 +93,8 @@ def test_pixels_give_principal_components_and_the_distance_to_them(rng):
         (SeriesEncoder(), [[1.0], [1.0, 2.0]], "of one length"),
         (SeriesEncoder(), np.ones((3, 5)), "5 steps are too short"),
         (SeriesEncoder("mel"), np.ones((3, 5)), "shorter than a frame"),
-        (PixelEncoder(), np.ones((3, 8, 8, 1)), "uint8 pictures"),
-        (PixelEncoder(), np.ones((3, 8), np.uint8), "uint8 pictures"),
+        (PixelEncoder(), np.ones((3, 8, 8, 1)), "uint8 images"),
+        (PixelEncoder(), np.ones((3, 8), np.uint8), "uint8 images"),
     ],
 )
 def test_bad_input_is_one_clear_error(encoder, X, message):
@@ -106,7 +106,7 @@ def test_another_width_than_at_fit_is_a_clear_error(rng):
     with pytest.raises(DetectorError, match="fitted on series of 20 steps, got 21"):
         SeriesEncoder().fit(rng.normal(size=(5, 20))).transform(np.ones((2, 21)))
     pictures = rng.integers(0, 256, (5, 8, 8, 1), dtype=np.uint8)
-    with pytest.raises(DetectorError, match=r"fitted on pictures of \(8, 8, 1\), got \(8, 9, 1\)"):
+    with pytest.raises(DetectorError, match=r"fitted on images of \(8, 8, 1\), got \(8, 9, 1\)"):
         PixelEncoder().fit(pictures).transform(np.ones((2, 8, 9, 1), np.uint8))
 
 

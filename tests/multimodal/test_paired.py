@@ -111,7 +111,7 @@ def test_bad_input_is_one_clear_error(data, detector):
         two.anomaly_score({"image": test["image"]})
     with pytest.raises(DetectorError, match="fitted on series of 96 steps, got 90"):
         two.anomaly_score({"image": test["image"], "series": test["series"][:, :90]})
-    with pytest.raises(DetectorError, match=r"fitted on pictures of \(8, 8, 1\)"):
+    with pytest.raises(DetectorError, match=r"fitted on images of \(8, 8, 1\)"):
         two.anomaly_score({"image": test["image"][:, :7], "series": test["series"]})
     with pytest.raises(DetectorError, match="modality 'image' holds no samples"):
         two.anomaly_score({"image": test["image"][:0], "series": test["series"][:0]})

@@ -285,7 +285,7 @@ def test_wrong_modalities_are_named(X, fitted, rng):
         ({"tabular": X["tabular"][:3]}, "'tabular' holds 3 samples"),
         ({"tabular": np.ones((9, 2))}, "nothing to learn from"),
         ({"image": X["image"][:3]}, "'image' holds 3 samples"),
-        ({"image": X["image"] / 255.0}, "uint8 pictures"),
+        ({"image": X["image"] / 255.0}, "uint8 images"),
         ({"image": "a path"}, "'image' holds no samples"),
     ):
         with pytest.raises(DetectorError, match=message):
