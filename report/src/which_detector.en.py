@@ -250,7 +250,7 @@
 #
 # - Put the distance-to-centre baseline and a random score into every table. For a network, add the untrained network.
 # - Set the threshold on held-out normal data. At a nominal false-alarm rate of one in twenty, the training scores of a
-#   Gaussian give {{ value:thresholds; Gaussian; training quantile; 0.05; measured }}, and conformal p-values give
-#   {{ value:thresholds; Gaussian; conformal; 0.05; measured }}.
+#   Gaussian give {{ value:thresholds; Gaussian; training quantile; 0.05; measured rate }}, and conformal p-values give
+#   {{ value:thresholds; Gaussian; conformal; 0.05; measured rate }}.
 # - Terms are explained in the [glossary](notebooks/glossary.html). The computation of every number is shown in the
 #   [report and all notebooks](index.html).

@@ -137,9 +137,9 @@
 # - **局限**：它不能决定何时重新校准而不把异常学进去。这里的数据流是生成的。
 # - **详见**[笔记本 09b](notebooks/09b_labels_and_drift.html)。
 
-# %% [markdown] checked="9f25cad6 62b986f3"
+# %% [markdown] checked="be2065f8 6c6dc9ec"
 # ## 在任何情形下 {#always}
 #
 # - 每张表里都列出到中心的距离基线和随机分数；采用网络时，再加上未训练的网络。
-# - 在留出的正常数据上确定阈值。名义误报率为二十分之一时，由高斯模型的训练分数定阈值，误报率为 {{ value:thresholds; Gaussian; training quantile; 0.05; measured }}；采用保形 p 值时为 {{ value:thresholds; Gaussian; conformal; 0.05; measured }}。
+# - 在留出的正常数据上确定阈值。名义误报率为二十分之一时，由高斯模型的训练分数定阈值，误报率为 {{ value:thresholds; Gaussian; training quantile; 0.05; measured rate }}；采用保形 p 值时为 {{ value:thresholds; Gaussian; conformal; 0.05; measured rate }}。
 # - 术语见[术语表](notebooks/glossary.html)；每个数字的计算过程见[报告与各笔记本](index.html)。

@@ -101,8 +101,8 @@ def test_editions_differ_where_a_condition_or_what_an_alternative_holds_differs(
 
 
 NOT_USED = {
-    "en": ("generated photographs", "generated hazelnuts", "Wisconsin", "n breast cancer ", "zippers"),
-    "zh": ("生成的榛子", "威斯康星", "在乳腺癌数据上", "拉链位置", "拉链总是"),
+    "en": ("are generated, with", "generated hazelnuts", "Wisconsin", "n breast cancer ", "zippers"),
+    "zh": ("生成的榛子", "威斯康星", "在乳腺癌数据上", "拉链位置", "拉链在每幅"),
 }
 
 
