@@ -28,6 +28,7 @@ SETTINGS: dict[str, dict[str, str]] = {
 }
 PROBE = """
 import hashlib, json, warnings
+
 import numpy as np, torch
 from numpy._core._multiarray_umath import __cpu_features__ as features
 from threadpoolctl import threadpool_info

@@ -307,7 +307,7 @@ def test_missing_figure_file_stops_the_build(project):
 
 def test_code_cell_stops_the_build(demo):
     report = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1 + 1")])
-    with pytest.raises(ReportError, match="no Markdown cell"):
+    with pytest.raises(ReportError, match="not a Markdown cell"):
         demo.exporter().from_notebook_node(report)
 
 
