@@ -1,4 +1,4 @@
-# Each target sets up all it needs: Python 3.11 or newer, make and a network to the package index are enough.
+# Each target installs what it needs. It requires Python 3.11 or newer, make, and access to the package index.
 
 .PHONY: help report accept portable test bench coverage fuzz kill sweep slurm mutate lab student data notebooks lock clean setup
 .DEFAULT_GOAL := help
@@ -8,36 +8,36 @@ export JUPYTER_PREFER_ENV_PATH := 1
 export XDG_CACHE_HOME ?= $(CURDIR)/.snakemake/cache
 
 BIN := .venv/bin
-# One mark for each content of the lock file: nothing is installed again until a version changes.
+# One marker file for each content of the lock file: packages are installed again only after a version has changed.
 INSTALLED := .venv/installed-$(shell cksum < requirements.lock | tr -s ' \t' '-')
-# Of the environment with the libraries that only make bench needs.
+# The marker file of the environment with the libraries that only make bench needs.
 PEERS := benchmarks/.venv/installed-$(shell cat requirements.lock benchmarks/peers.lock | cksum | tr -s ' \t' '-')
-# A source package runs its own code when it is built: only these two, which have no wheel, are built.
+# To build a source package runs its code. Only these two packages, which have no wheel, are built.
 WHEELS := --only-binary :all: --no-binary connection-pool --no-binary fontmeta
 FIND_PYTHON = for python in python3 python3.13 python3.12 python3.11; do \
 	  if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$python; break; fi; \
 	done
 
 help:
-	@echo 'make report     run the notebooks, compute every number, write both editions to build/default'
+	@echo 'make report     run the notebooks, compute all results, write both editions to build/default'
 	@echo '                (make report PROFILE=course: with the parameters of profiles/course.yaml, to build/course;'
-	@echo '                SET="backbone=efficientnet_lite0": with this parameter in all notebooks that have it)'
-	@echo 'make accept     renew the reference results, figures and pages of the repository from build/default'
-	@echo 'make portable   run all notebooks as other processors would, and compare (an hour on 2 cores)'
+	@echo '                SET="backbone=efficientnet_lite0": with this parameter value in all notebooks that have it)'
+	@echo 'make accept     replace the reference results, figures and pages of the repository by build/default'
+	@echo 'make portable   run all notebooks with the instruction sets of other processors, and compare (an hour on 2 cores)'
 	@echo 'make test       check style and types, run all tests'
-	@echo 'make bench      measure time, memory and results beside other libraries (hours on 2 cores, up to 18 GB of memory)'
-	@echo 'make coverage   run all tests in one process, list the lines of mmad_utils that none of them executes'
-	@echo 'make fuzz       read mutated files for ten minutes (make fuzz MINUTES=1: for one)'
-	@echo 'make kill       kill 200 runs at random moments, start 40 pairs at once, mutate 5,000 files'
+	@echo 'make bench      compare time, memory and results with other libraries (hours on 2 cores, up to 18 GB of memory)'
+	@echo 'make coverage   run all tests in one process, list the lines of mmad_utils that no test executes'
+	@echo 'make fuzz       test the readers with mutated files for ten minutes (make fuzz MINUTES=1: one minute)'
+	@echo 'make kill       kill 200 runs at random times, start 40 pairs of runs in parallel, mutate 5,000 files'
 	@echo 'make sweep      measure data sets x detectors x parameters x seeds (make sweep FILE=sweep.yaml)'
-	@echo 'make slurm      test a sweep on a Slurm of two nodes that it starts (root; Debian: slurm-wlm, munge)'
-	@echo 'make mutate     change metrics, thresholds, ranking, position-wise Gaussian and readers, and list what no test notices'
-	@echo 'make lab        open the notebooks in JupyterLab (make lab FOLDER=build/student: the copies)'
-	@echo 'make student    write copies without solutions to build/student; those that are there stay'
-	@echo 'make data       make the generated pictures, list all data sets'
-	@echo 'make notebooks  bring notebooks/*.ipynb and notebooks/src/*.py in step (the file saved last wins), and the report'
+	@echo 'make slurm      start Slurm with two nodes and test a sweep on it (root; Debian: slurm-wlm, munge)'
+	@echo 'make mutate     mutation tests of metrics, thresholds, ranking, position-wise Gaussian and readers; list undetected changes'
+	@echo 'make lab        open the notebooks in JupyterLab (make lab FOLDER=build/student: the student copies)'
+	@echo 'make student    write copies without solutions to build/student; existing copies are not changed'
+	@echo 'make data       generate the synthetic images, list all data sets'
+	@echo 'make notebooks  make notebooks/*.ipynb and notebooks/src/*.py equal (the file saved last is kept), also of the report'
 	@echo 'make lock       resolve pyproject.toml into requirements.lock again'
-	@echo 'make clean      delete what was built, build/student too; the environment (.venv) and the data stay'
+	@echo 'make clean      delete all built files, also build/student; the environment (.venv) and the data are kept'
 
 report: PROFILE := default
 report: $(INSTALLED)
@@ -49,7 +49,7 @@ accept: $(INSTALLED)
 portable: report
 	$(BIN)/python -m mmad_utils.course portable
 
-# For two cores: a third process works while one of the others waits.
+# Three processes for two cores: one of them often waits.
 test: export OMP_NUM_THREADS := 1
 test: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -57,7 +57,7 @@ test: $(INSTALLED)
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 3 --dist worksteal
 
-# Pairs that benchmarks/runs/bench.jsonl has are not measured again.
+# Pairs in benchmarks/runs/bench.jsonl are not measured again.
 bench: $(INSTALLED) $(PEERS)
 	$(BIN)/python benchmarks/bench.py
 	$(BIN)/python benchmarks/page.py
@@ -116,7 +116,7 @@ notebooks: $(INSTALLED)
 lock: $(INSTALLED)
 	UV_CUSTOM_COMPILE_COMMAND='make lock' $$(cat $(INSTALLED)) pip compile --quiet --universal --generate-hashes \
 	  --no-emit-index-url --python-version 3.11 --extra course --extra dev --extra report --extra cluster pyproject.toml --output-file requirements.lock
-	@# The other libraries use the versions of requirements.lock: deepod names a torch of 2022 and works with this one.
+	@# The other libraries use the versions of requirements.lock: deepod requires a torch of 2022 and works with this one.
 	sed -n 's/^\([A-Za-z0-9_.-]*\)==.*/\1/p' requirements.lock | sort -u > benchmarks/.venv-names
 	UV_CUSTOM_COMPILE_COMMAND='make lock' $$(cat $(INSTALLED)) pip compile --quiet --universal --generate-hashes \
 	  --no-emit-index-url --python-version 3.11 --excludes benchmarks/.venv-names benchmarks/peers.in \
@@ -129,8 +129,8 @@ clean:
 
 setup: $(INSTALLED)
 
-# uv is taken from the PATH, else pip brings it into .venv. Where Python comes without ensurepip (Debian without
-# python3-venv), pip puts uv into a folder of .venv, which systems that forbid installs (PEP 668) allow as well.
+# uv is taken from the PATH, otherwise pip installs it into .venv. If Python has no ensurepip (Debian without
+# python3-venv), pip installs uv into a folder of .venv, which is also allowed on externally managed systems (PEP 668).
 $(INSTALLED):
 	@set -eu; python=$$($(FIND_PYTHON)); \
 	test -n "$$python" || { echo 'No Python 3.11 or newer found: install one as python3 and try again.' >&2; exit 1; }; \
@@ -150,7 +150,7 @@ $(INSTALLED):
 	$$uv pip install --python $(BIN)/python --no-deps --no-build-isolation --editable .; \
 	rm -f .venv/installed-*; echo "$$uv" > $@
 
-# It sees the packages of .venv and holds only what these lack; a package of its own comes before one of .venv.
+# This environment can import the packages of .venv and has only the others; its own packages take precedence.
 $(PEERS): $(INSTALLED)
 	@set -eu; $(BIN)/python -m venv --clear --without-pip benchmarks/.venv; \
 	theirs=$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))'); \

@@ -1,5 +1,5 @@
-# What is built: the report (`make report`), or a sweep (`snakemake sweep --configfile sweep.yaml`). Only the rules of one
-# are read. A job of a sweep that runs on a cluster is known by its configuration.
+# Rules of the report (`make report`) or of a sweep (`snakemake sweep --configfile sweep.yaml`). Only the rules of one of
+# them are read. The job of a sweep on a cluster is recognised by its configuration.
 
 import sys
 

@@ -1,8 +1,8 @@
 # Notebooks -> results and figures -> report, all in build/<profile>. Run by `make report`; one papermill process per
 # notebook. Another profile: make report PROFILE=course
 #
-# A notebook runs again when its results are stale: made with another source, lock file, parameters, or another version
-# of a module of mmad_utils that it loaded. `refresh_state` compares and changes the one input of the rule then.
+# A notebook runs again when its results are stale: its source, the lock file, its parameters, or a module of mmad_utils
+# that it loaded has changed. `refresh_state` compares them, and changes the single input of the rule if they differ.
 
 import sys
 from pathlib import Path
@@ -116,7 +116,7 @@ rule notebooks:
         RESULTS,
 
 
-# The results are marked update(): Snakemake then keeps them while the notebook runs, and where it fails.
+# With update() Snakemake keeps the old results while the notebook runs, and if it fails.
 rule notebook:
     input:
         BUILD + "/state/{name}",

@@ -7,7 +7,7 @@ from mmad_utils.course import sweep
 try:
     SWEEP = sweep.read(config)
     if workflow.is_main_process:
-        LOCK = sweep.prepare(SWEEP)  # held until this process ends
+        LOCK = sweep.prepare(SWEEP)  # the process holds it until it ends
 except sweep.SweepError as error:
     sys.exit(f"error: {error}")
 

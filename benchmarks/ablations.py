@@ -1,16 +1,16 @@
-"""Every deep detector with and without the parts that its paper, or this package, says it needs.
+"""Ablations of every deep detector: each part that its paper or this package describes as necessary is left out.
 
     MMAD_DATA_HOME=... python benchmarks/ablations.py [--seeds 3] [--only ALOCC,FenceGAN] [--anomalies report]
 
-A part is left out by a parameter where there is one, else by a subclass that stands here. Both sides are trained with
+A part is left out by a parameter if there is one, otherwise by a subclass in this file. Both sides are trained with
 the same seed and the same number of epochs, and have one network, unless the number of networks is the part that is
-left out. Detectors of tables are measured on three tables, those of images on two sets of small images. For each seed
-the normal samples are split anew. The test set holds one half of the anomalies; the other half contaminates or labels
-the training set of the detectors that are made for that.
+left out. Detectors of tables are measured on three tables, those of images on two sets of small images. Each seed
+gives a new split of the normal samples. The test set contains one half of the anomalies. The other half is added to
+the training set, without or with labels, of the detectors for such training sets.
 
-Each run is one line of the file of runs; runs that it has are not repeated. The printed gain is the AUROC with the
-part less the AUROC without it: mean over data sets and seeds, its standard deviation over the seeds (of the mean over
-the data sets) and over all pairs, and the number of pairs above 0.
+Each run is one line of the file of runs; runs in this file are not repeated. The printed gain is the AUROC with the
+part minus the AUROC without it. Its mean is over data sets and seeds. Also printed are its standard deviation over
+the seeds (of the mean over the data sets) and over all pairs, and the number of pairs above 0.
 """
 
 from __future__ import annotations
@@ -60,13 +60,13 @@ TABLES = ("tables/vowels", "tables/optdigits", "tables/satellite")
 IMAGES = ("digits/3", "digit_scenes/3")
 CONTAMINATION = 0.1  # most anomalies among the training samples, as a share of the normal ones
 LABELS = 5
-LEVELS, FILTERED = 8, 0.05  # of the code of RDP's authors
+LEVELS, FILTERED = 8, 0.05  # as in the program of RDP's authors
 NEVER = 10**9  # steps of the critic for one of the generator, which then keeps its first weights
 KEYS = ("detector", "without", "training", "dataset", "seed", "anomalies")
 
 
 def linear_pair(shape, latent_dim):
-    """One linear layer down and one up: the best such pair spans the principal components (Bourlard, Kamp 1988)."""
+    """A linear encoder and decoder, which span the principal components at the optimum (Bourlard, Kamp 1988)."""
     return nn.Linear(shape[0], latent_dim), nn.Linear(latent_dim, shape[0])
 
 
@@ -102,7 +102,7 @@ class RandomCandidates(REPEN):
 
 
 class NoveltyScore(RDP):
-    """Trained on both terms, scored by the novelty alone."""
+    """Trained with both terms; the score is the novelty alone."""
 
     def batch_score(self, batch, generator):
         phi, eta = self.embed(batch)
@@ -110,10 +110,10 @@ class NoveltyScore(RDP):
 
 
 class FilteredRDP(NoveltyScore):
-    """As in the authors' code, github.com/billhhh/RDP.
+    """The levels of the authors' code, github.com/billhhh/RDP.
 
-    Each of 8 levels trains new networks on the rows that are left after the most novel 5% were removed. Those of the
-    last level score, by the novelty alone.
+    Each of 8 levels removes the 5% of the rows with the largest novelty and trains new networks on the others. The
+    score is the novelty of the networks of the last level.
     """
 
     def optimise(self, data, generator):
@@ -133,11 +133,11 @@ class Ablation:
 
     Attributes
     ----------
-    detector : with all its parts
-    part : str, what is left out
+    detector : with all parts
+    part : str, the part that is left out
     without : the detector without it
     training : {"normal", "contaminated", "labelled"}
-        Which samples there are to train: normal ones; also unlabelled anomalies; also a few labelled ones.
+        Samples of the training set: normal ones; also unlabelled anomalies; also a few labelled anomalies.
     """
 
     detector: DeepDetector
@@ -151,7 +151,7 @@ class Ablation:
 
 
 def _of(detector: DeepDetector, training: str = "normal", /, **parts) -> list[Ablation]:
-    """Ablations of one detector: each part with the changed parameters, or another detector."""
+    """Ablations of one detector: each part with the changed parameters, or with another detector."""
     return [
         Ablation(detector, part.replace("_", " "), clone(detector).set_params(**change), training)
         if isinstance(change, dict)
@@ -167,7 +167,7 @@ ABLATIONS: list[Ablation] = [
     *_of(StackedDenoisingAutoEncoder(), pretraining={"pretraining_epochs": 0}),
     *_of(SparseAutoEncoder(), sparsity_penalty={"sparsity_weight": 0.0}),
     *_of(ContractiveAutoEncoder(), contraction_penalty={"contraction": 0.0}),
-    *_of(VariationalAutoEncoder(), divergence_of_the_codes={"beta": 0.0}),
+    *_of(VariationalAutoEncoder(), divergence_of_the_latent_codes={"beta": 0.0}),
     *_of(AdversarialAutoEncoder(), adversary=WithoutAdversary()),
     *_of(RobustDeepAutoEncoder(), "contaminated", sparse_part={"regularization": 1e6}),
     *_of(AnoGAN(), training_of_the_generator={"n_critic": NEVER}, discrimination_loss={"feature_weight": 0.0}),
@@ -232,7 +232,7 @@ ABLATIONS: list[Ablation] = [
 
 
 def training_set(data: Dataset, training: str, seed: int) -> tuple[Any, np.ndarray]:
-    """Training samples and their labels, 1 for the anomalies of the half "select" that are drawn into them."""
+    """Training samples and their labels, 1 for the added anomalies of the half "select"."""
     X = data.X_train
     if training == "normal":
         return X, np.zeros(len(X), int)
@@ -248,7 +248,7 @@ def measure(
 ) -> dict[str, float]:
     """AUROC and average precision on normal samples and on one half of the anomalies; sizes and seconds.
 
-    Of a contaminated training set also "auroc_training", the AUROC on that set itself.
+    For a contaminated training set also "auroc_training", the AUROC on this set itself.
     """
     data = load(dataset, seed=seed).resplit(seed)
     X, y = training_set(data, training, seed)
@@ -273,7 +273,7 @@ def measure(
 
 
 def arms(ablations: list[Ablation], seeds: range, anomalies: str) -> Iterator[tuple[dict[str, Any], DeepDetector]]:
-    """What identifies a run, and its detector; all of one seed first."""
+    """Key of each run and its detector, ordered by seed."""
     for seed in seeds:
         for ablation in ablations:
             for dataset in TABLES if "tabular" in ablation.detector.modalities else IMAGES:
@@ -284,9 +284,9 @@ def arms(ablations: list[Ablation], seeds: range, anomalies: str) -> Iterator[tu
 
 
 def gains(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    """Of each detector and part: the AUROC with it, without it, and the gain over data sets and seeds.
+    """AUROC of each detector with and without a part, and the gain over data sets and seeds.
 
-    Where the training set is contaminated, also the gain on that set itself.
+    For contaminated training sets also the gain on the training set itself.
     """
     frame = pd.DataFrame(rows, columns=[*KEYS, "auroc", "auroc_training"])
     keys = [key for key in KEYS if key != "without"]
@@ -317,7 +317,9 @@ def main() -> None:
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--only", default="", help="class names, comma-separated")
     parser.add_argument("--part", default="", help="only this part")
-    parser.add_argument("--anomalies", choices=("report", "select"), default="report", help="half that is tested")
+    parser.add_argument(
+        "--anomalies", choices=("report", "select"), default="report", help="half of the anomalies in the test set"
+    )
     parser.add_argument("--runs", default="benchmarks/runs/ablations.jsonl", help="the file of runs")
     options = parser.parse_args()
     only = set(filter(None, options.only.split(",")))

@@ -1,16 +1,16 @@
-"""Time, memory and results of this package beside other libraries, both sides in turn.
+"""Compare time, memory and results of this package with other libraries.
 
     python benchmarks/bench.py [--tasks padim,deep] [--threads 1,2] [--repetitions 3] [--runs FILE]
 
 ``make bench`` builds the environment of the other libraries first (benchmarks/.venv, versions in
-benchmarks/peers.lock). The work of both sides is in benchmarks/bench_work.py. A pair is one repetition of a task by
-both: each side in a process of its own, with the same data, seed and number of threads; the side that comes first
+benchmarks/peers.lock). The tasks of both sides are in benchmarks/bench_work.py. A pair is one repetition of a task by
+both sides, each in a separate process, with the same data, seed and number of threads. The side that runs first
 alternates. A pair is one line of the run file, with seconds, CPU seconds, memory, results, their largest relative
-difference, and the load average of the machine before it. Pairs that the file has are not repeated:
-remove the file to measure anew.
+difference, and the load average of the machine before it. Pairs in the file are not repeated; remove the file to
+measure all pairs again.
 
-A pair whose data are missing, or that needs more memory than is free, is reported and left out. Where a side fails,
-this is reported, the other pairs are measured, and the exit status is 1.
+A pair whose data are missing, or that needs more memory than is free, is reported and skipped. If a side fails, this
+is reported, the other pairs are measured, and the exit status is 1.
 """
 
 import argparse
@@ -48,11 +48,11 @@ SETTINGS: dict[str, list[dict]] = {
 
 
 class SideError(RuntimeError):
-    """One side could not do its work; the message is the end of what it wrote."""
+    """One side failed; the message is the end of its output."""
 
 
 def pairs(tasks: list[str], threads: list[int], repetitions: int) -> Iterator[dict]:
-    """What to measure: all settings once, then all again, so that a change of the machine's load meets all alike."""
+    """The pairs to measure: all settings once per repetition, so that a load of the machine affects all equally."""
     for repetition in range(repetitions):
         for task in tasks:
             for setting in SETTINGS[task]:
@@ -75,7 +75,7 @@ def measure(pair: dict, python: dict[str, Path]) -> dict:
 
 
 def run(pair: dict, side: str, threads: int, python: Path) -> tuple[dict, np.ndarray | None]:
-    """One side in a process of its own: its measures, and the array that both sides compute."""
+    """Run one side in a separate process: its measures, and the array that both sides compute."""
     count = {f"{name}_NUM_THREADS": str(threads) for name in ("OMP", "MKL", "OPENBLAS", "NUMBA")}
     environment = os.environ | count | {"PYTHONPATH": str(HERE.parent)}
     with tempfile.TemporaryDirectory() as folder:
@@ -90,7 +90,7 @@ def run(pair: dict, side: str, threads: int, python: Path) -> tuple[dict, np.nda
 
 
 def obstacle(pair: dict) -> str:
-    """Why a pair cannot be measured here, or nothing."""
+    """The reason why a pair cannot be measured here, or an empty text."""
     setting = pair["setting"]
     if "dataset" in setting:
         try:
@@ -102,14 +102,14 @@ def obstacle(pair: dict) -> str:
 
 
 def memory(task: str, setting: dict) -> float:
-    """Bytes that the other side needs at most, from the arrays that it makes."""
+    """Upper bound of the bytes that the other side needs, from the sizes of its arrays."""
     if task == "padim":
         return 4 * 56**2 * setting["channels"] * (4.5 * setting["channels"] + 2 * setting["samples"])
     return 64 * setting["images"] * setting["size"] ** 2 if task == "pixels" else 0
 
 
 def available() -> float:
-    """Free memory in bytes, infinite where the system does not tell."""
+    """Free memory in bytes; infinite if the system does not provide it."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -130,7 +130,7 @@ def main() -> int:
     if unknown := set(tasks) - SETTINGS.keys():
         parser.error(f"unknown task {min(unknown)!r}; choose from {', '.join(SETTINGS)}.")
     if not options.peers.exists():
-        parser.error(f"{options.peers} is not there: `make bench` builds the environment of the other libraries.")
+        parser.error(f"{options.peers} does not exist: `make bench` builds the environment of the other libraries.")
     file, failed, told = RunFile(options.runs, KEYS), False, set()
     for pair in pairs(tasks, [int(count) for count in options.threads.split(",")], options.repetitions):
         if file.find(pair):

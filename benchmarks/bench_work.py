@@ -1,10 +1,10 @@
-"""The work that benchmarks/bench.py measures, by this package ("mmad") and by another library ("peer").
+"""The tasks that benchmarks/bench.py measures, by this package ("mmad") and by another library ("peer").
 
     python benchmarks/bench_work.py TASK SIDE SEED SETTING FOLDER
 
-A process does one task once. SETTING is a JSON object with the arguments of the function of that name. FOLDER gets
-measures.json, and result.npy where both sides compute the same array. Data are made and libraries warmed up before
-the clock starts.
+A process runs one task once. SETTING is a JSON object with the arguments of the function of that name. The output in
+FOLDER is measures.json, and result.npy if both sides compute the same array. Data are generated, and each library is
+called once, before the measurement starts.
 """
 
 import gc
@@ -33,13 +33,13 @@ from mmad_utils.metrics import auroc, pixel_metrics
 GRID, IMAGE_SIZE, BATCH = 56, 224, 32  # positions of an image, its side in pixels, images that are scored together
 EPOCHS, BATCH_SIZE, LEARNING_RATE, WEIGHT_DECAY, HIDDEN, DROPOUT = 50, 64, 1e-3, 1e-5, 64, 0.2  # of both sides
 CODE, OUTPUTS = 8, 32  # latent code of the autoencoders, outputs of the other networks
-LIBRARIES = ("anomalib", "pyod", "deepod", "torchmetrics")  # the first that was imported did the work
-BORDER = 16  # pixels of a map that the smoothing of the two sides continues differently
+LIBRARIES = ("anomalib", "pyod", "deepod", "torchmetrics")  # the first imported one is recorded
+BORDER = 16  # pixels at the edge of a map, where the smoothing of the two sides differs
 
 
 @contextmanager
 def measured(measures: dict, part: str) -> Iterator[None]:
-    """Add seconds, CPU seconds and the bytes by which the block raised the peak of resident memory (Linux only)."""
+    """Add seconds, CPU seconds and the increase of the peak resident memory in bytes (Linux only)."""
     gc.collect()
     before = peak_bytes(reset=True)
     start, cpu = time.perf_counter(), time.process_time()
@@ -51,7 +51,7 @@ def measured(measures: dict, part: str) -> Iterator[None]:
 
 
 def peak_bytes(reset: bool = False) -> int:
-    """Largest resident memory of this process since the last reset; 0 where the system does not tell."""
+    """Largest resident memory of this process since the last reset; 0 if the system does not provide it."""
     try:
         if reset:
             Path("/proc/self/clear_refs").write_text("5")
@@ -74,7 +74,7 @@ def embeddings(n: int, p: int, d: int, seed: int) -> np.ndarray:
 
 
 def padim(side: str, seed: int, *, samples: int, channels: int, images: int = 64):
-    """Fit PaDiM's Gaussians to embeddings of 56² positions, then make maps of other images (no backbone)."""
+    """Fit PaDiM's Gaussians to embeddings of 56² positions, then compute maps of other images (no backbone)."""
     data = embeddings(samples, GRID**2, channels, 2 * seed + 1)
     new = embeddings(images, GRID**2, channels, 2 * seed + 2)
     small = torch.rand(8, GRID**2, 4)
@@ -120,7 +120,7 @@ def _anomalib_maps(draw, fitted, new: torch.Tensor) -> np.ndarray:
 
 
 class _PreparedPatches(PatchCore):
-    """PatchCore on patches (p, d) of each image that were computed before."""
+    """PatchCore on precomputed patches (p, d) of each image."""
 
     def _start_fit(self):
         return np.random.default_rng(self.random_state)
@@ -215,7 +215,7 @@ def _peer_network(name: str, seed: int, epochs: int = EPOCHS):
         return vae.VAE(encoder_neuron_list=[HIDDEN], decoder_neuron_list=[HIDDEN], latent_dim=CODE, **given)
     from deepod.models.tabular import RDP, REPEN, DeepSVDD, repen
 
-    # NumPy 2.4 does not store an array of one row number as a number, as REPEN wants: it is given the number.
+    # NumPy 2.4 does not convert an array of one row number to a number, which deepod's REPEN requires.
     def choice(n, size, p=None):
         return np.random.choice(n, p=p)  # noqa: NPY002
 
@@ -225,7 +225,7 @@ def _peer_network(name: str, seed: int, epochs: int = EPOCHS):
 
 
 def pixels(side: str, seed: int, *, images: int, size: int, regions: bool):
-    """Pixel AUROC and average precision, with ``regions`` also AUPRO; ours always computes all three."""
+    """Pixel AUROC and average precision, with ``regions`` also AUPRO; this package always computes all three."""
     masks, maps = scene(images, size, np.random.default_rng(seed))
     measures: dict = {}
     if side == "mmad":
@@ -246,7 +246,7 @@ def pixels(side: str, seed: int, *, images: int, size: int, regions: bool):
 
 
 def scene(n: int, size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Masks with one to three discs on four images of five, and smooth noise maps in [0, 1] where they stand out."""
+    """Masks with one to three discs on 80% of the images, and smooth noise maps in [0, 1], higher in the discs."""
     masks, maps = np.zeros((n, size, size), bool), np.empty((n, size, size), np.float32)
     rows, columns = np.ogrid[:size, :size]
     for i in range(n):
@@ -262,7 +262,7 @@ def scene(n: int, size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.n
 
 
 def threads(side: str, seed: int, *, busy: bool):
-    """Fit a variational autoencoder to 1839 rows of 6 columns, with ``busy`` beside a process that uses all cores."""
+    """Fit a variational autoencoder to 1839 rows of 6 columns; with ``busy`` another process uses all cores."""
     X = np.random.default_rng(seed).normal(size=(1839, 6))
     mmad_utils.VariationalAutoEncoder(epochs=1, random_state=seed).fit(X[:200])
     measures: dict = {}

@@ -1,10 +1,11 @@
-"""Accuracy of kNN and PatchCore where they keep a bounded part of the training set.
+"""Accuracy of kNN and PatchCore when they keep a bounded part of the training set.
 
     python benchmarks/bounded_memory.py
 
-``KNNDistance`` keeps a random subset of the rows, on three tables; ``PatchCore`` builds its coreset in one pass, on
-real hazelnuts, beside coresets of the same sizes chosen among all patches: 1% of 61,152 patches are as many as 6% of
-10,000. Nothing is chosen; the half "report" is tested. Runs are lines of benchmarks/runs/bounded.jsonl.
+``KNNDistance`` keeps a random subset of the rows, on three tables. ``PatchCore`` builds its coreset in one pass, on
+real hazelnuts. It is compared with coresets of the same size from all patches: 1% of 61,152 patches is about the same
+number as 6% of 10,000. No parameter is chosen, and the test uses the half "report". Runs are lines of
+benchmarks/runs/bounded.jsonl.
 """
 
 import itertools

@@ -1,18 +1,18 @@
-"""Choose the defaults of the detectors on the anomalies that no result is reported on.
+"""Choose the defaults of the detectors on anomalies that are not used for reported results.
 
     MMAD_DATA_HOME=... python benchmarks/choices.py [--detectors DeepSVDD,VariationalAutoEncoder] [--jobs 2]
     MMAD_DATA_HOME=... python benchmarks/choices.py --contaminated
 
-Each default is measured beside the alternatives in ``ALTERNATIVES``, one parameter changed at a time, on three
-tables, two splits (seeds 10 and 11) and the half "select" of the anomalies. The rule was fixed before anything was
-measured: an alternative replaces the default if its mean AUROC over the tables is higher by at least ``LEAD``; of
-several such alternatives the best one. "Default" is what it was before. Results are reported on "report" with
+Each default is compared with the alternatives in ``ALTERNATIVES``, one parameter changed at a time, on three tables,
+two splits (seeds 10 and 11) and the half "select" of the anomalies. The rule was fixed before the first measurement:
+an alternative replaces the default if its mean AUROC over the tables is higher by at least ``LEAD``. Of several such
+alternatives the best one is used. "Default" is the previous default. Results are reported on "report" with
 seeds 0 to 4. Runs are lines of benchmarks/runs/choices.jsonl.
 
 The robust detectors are for training sets that contain anomalies, so their parameters are chosen on such sets, with
-``--contaminated``: unlabelled anomalies of the half "select" are added to the training set, and the AUROC is that on
-this set itself, as in the papers. Runs are lines of benchmarks/runs/choices_contaminated.jsonl. On clean sets
-(first command) the best sparse part is an empty one, so that a large weight wins there.
+``--contaminated``. Unlabelled anomalies of the half "select" are added to the training set, and the AUROC is computed
+on this set itself, as in the papers. Runs are lines of benchmarks/runs/choices_contaminated.jsonl. On clean sets
+(first command) the best sparse part is empty, so a large weight is best there.
 """
 
 import argparse
@@ -30,7 +30,7 @@ CONTAMINATED_RUNS = RUNS.with_name("choices_contaminated.jsonl")
 TABLES = ("tables/vowels", "tables/optdigits", "tables/satellite")
 FIRST_SEED, SEEDS = 10, 2
 LEAD = 0.01
-# The defaults that this choice has replaced: every run of these detectors starts from them.
+# The previous defaults, which this choice has replaced; every run of these detectors uses them.
 REPLACED: dict[str, dict] = {
     "AutoEncoder": {"epochs": 50},
     "ContractiveAutoEncoder": {"contraction": 0.1},
@@ -67,7 +67,7 @@ ROBUST = ("RobustPCA", "RobustDeepAutoEncoder")
 
 
 def contaminated_runs() -> pd.DataFrame:
-    """The robust detectors and their alternatives on contaminated training sets; "auroc" is that on these sets."""
+    """Runs of the robust detectors and their alternatives on contaminated training sets, with the AUROC on these."""
     file, rows = RunFile(CONTAMINATED_RUNS, ("detector", "dataset", "seed", "parameters")), []
     for detector in ROBUST:
         for parameters, dataset, i in itertools.product(({}, *ALTERNATIVES[detector]), TABLES, range(SEEDS)):
@@ -80,7 +80,7 @@ def contaminated_runs() -> pd.DataFrame:
 
 
 def summary(runs: pd.DataFrame) -> pd.DataFrame:
-    """One row per alternative: its AUROC beside that of the default, and whether it replaces the default."""
+    """One row per alternative: its AUROC, that of the default, and whether it replaces the default."""
     names = [
         ", ".join(
             f"{key}={value}" for key, value in given.items() if (key, value) not in REPLACED.get(detector, {}).items()

@@ -1,12 +1,12 @@
-"""Unlabelled images with anomalies among them, which train and are scored: E3Outlier, autoencoders and baselines.
+"""Detectors trained and tested on the same contaminated images: E3Outlier, autoencoders and baselines.
 
     MMAD_DATA_HOME=... python benchmarks/contaminated_images.py [--datasets mnist/0,mnist/1] [--rate 0.1] [--seeds 5]
 
-The protocol of Wang et al. (2019): all images of one class and, for a rate ρ of the whole, images drawn at random
-from the other classes, train *and* are scored; labels are seen by the metrics only. AUPR-in takes the inliers as the
-class to find, AUPR-out the outliers. `python -m mmad_utils.benchmark` trains on normal images only and cannot measure
-this. Each run is a line of benchmarks/runs/contaminated.jsonl, written as it ends; runs that the file has are not
-repeated.
+The protocol of Wang et al. (2019): the set has all images of one class and, as a share ρ of the whole, random images
+of the other classes. A detector is trained on this set and scores the same set. Only the metrics use labels. In
+AUPR-in the inliers are the positive class, in AUPR-out the outliers. `python -m mmad_utils.benchmark` trains on
+normal images only and cannot measure this. Each run is a line of benchmarks/runs/contaminated.jsonl, written at its
+end; runs in the file are not repeated.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from mmad_utils.training import update
 
 RUNS = Path(__file__).resolve().parent / "runs" / "contaminated.jsonl"
 LONG = 700  # updates of 64 images, the budget of the robust autoencoder
-MAX_RATIO = 1.2  # of held-out to training error, chosen on the digits 0, 3 and 8 with seed 10 (notebook 03b)
+MAX_RATIO = 1.2  # held-out error / training error, chosen on the digits 0, 3 and 8 with seed 10 (notebook 03b)
 CLASSES = (2, 3, 4, 5, 6, 7, 9)  # of digit_scenes: digits that no flip or half turn maps to themselves
 GROUPS = {
     "baselines": ("random score", "‖x‖²", "PCA residual", "Gaussian", "kNN (5)", "Isolation Forest"),
@@ -43,7 +43,7 @@ GROUPS = {
 
 
 class StoppedAutoEncoder(AutoEncoder):
-    """Trains on four of five samples until the error on the others is MAX_RATIO times as large."""
+    """Trains on 80% of the samples until the error on the others is MAX_RATIO times the training error."""
 
     def optimise(self, data, generator):
         optimizer = torch.optim.Adam(self.network_.parameters(), lr=self.learning_rate)
@@ -75,7 +75,7 @@ def contaminated(name: str, rate: float, seed: int) -> tuple[np.ndarray, np.ndar
 
 
 def scores(group: str, X: np.ndarray, seed: int):
-    """Yield (row of the table, scores, further facts) of a group of detectors; one training may give several rows."""
+    """Yield (row of the table, scores, further entries) of a group; one training may give several rows."""
     rows = X.reshape(len(X), -1) / 255
     epochs = round(LONG * 64 / len(X))
     if group == "baselines":

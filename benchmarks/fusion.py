@@ -1,17 +1,17 @@
-"""Every fusion on `paired_digits`: AUROC by kind of anomaly and with parts missing, beside controls and ablations.
+"""All fusions on `paired_digits`: AUROC by kind of anomaly and with missing parts, with controls and ablations.
 
     python benchmarks/fusion.py [--first-seed 1] [--seeds 5] [--missing 0.3] [--methods early,graph] [--json FILE]
 
-Each seed makes new data and seeds the detectors. The defaults of the detectors were chosen on seed 0, which is left
-out. Normal samples are tested against each kind of anomaly, against all, and against all but "mismatch": the training
-of cross-attention and graph exchanges parts of samples and so rehearses that kind.
+Each seed gives new data and is the seed of the detectors. The defaults of the detectors were chosen on seed 0, which
+is not measured. Normal samples are compared with each kind of anomaly, with all, and with all but "mismatch". The
+training of cross-attention and graph exchanges parts of samples, which gives anomalies of the kind "mismatch".
 
-"missing" drops each part with the given probability when scoring (a fit on complete samples), in two ways: "all"
-keeps every label, also those of anomalies whose wrong part is missing; "visible" leaves those out
+"missing" drops each part with the given probability when samples are scored (the fit has complete samples). "all"
+keeps every label, also those of anomalies whose wrong part is missing; "visible" excludes these
 (`paired.still_visible`). "ceiling" is the AUROC on "all" of a detector that finds every visible anomaly. "at fit"
 drops parts of the training samples only.
 
-Each run is a line of the file, written as it ends; runs that the file has are not repeated.
+Each run is a line of the file, written at its end; runs in the file are not repeated.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ MISSING_AT_FIT = ("late, sum", "late, max", "early, Gaussian", *DEEP, "graph, no
 
 
 def methods(seed: int) -> dict:
-    """Name -> detector; the names of single modalities stand for late fusion of that one."""
+    """Name -> detector; the name of a modality stands for late fusion of this modality alone."""
     return {
         "random": RandomScore(seed),
         **{name: LateFusion(random_state=seed) for name in ("image", "text", "series")},
@@ -73,7 +73,7 @@ def methods(seed: int) -> dict:
 
 
 def by_kind(dataset: Dataset, scores: np.ndarray) -> dict[str, float]:
-    """AUROC of the normal samples against each kind of anomaly, against all but mismatches, and against all."""
+    """AUROC for each kind of anomaly, for all but mismatches, and for all."""
     kinds = np.array(dataset.source["kinds_test"])
     others = [kind for kind in SHARES if kind != "mismatch"]
     groups = {kind: [kind] for kind in SHARES} | {"all but mismatch": others, "all": [*SHARES]}

@@ -2,10 +2,10 @@
 
     python benchmarks/growth.py [--repetitions 3]
 
-Each method is measured on generated data with one thread, along one axis at a time over a factor of 32 or more, each
-repetition in a process of its own. "bytes" is its peak resident memory less that before its data were made: data that
-a method must hold are counted, and of a stream one batch. Random maps of the shapes that ``efficientnet_lite0`` gives
-stand in for the features of images, so that the backbone is not measured. Each repetition is a line of
+Each method is measured on generated data with one thread, along one axis at a time over a factor of 32 or more. Each
+repetition runs in a separate process. "bytes" is its peak resident memory minus the memory before its data were
+generated. It includes data that the method must hold, and one batch of a stream. The features of images are random
+maps of the shapes of ``efficientnet_lite0``, so that the backbone is not measured. Each repetition is a line of
 benchmarks/runs/growth.jsonl with the load average of the machine before it.
 """
 
@@ -32,7 +32,7 @@ SIDE, CHANNELS = 28, (40, 112)  # of the maps of efficientnet_lite0, layers 2 an
 
 
 class Clock:
-    """Adds up the CPU seconds of calls, which with one thread depend little on other work of the machine."""
+    """Sum of the CPU seconds of calls, which with one thread depend little on other processes of the machine."""
 
     seconds = 0.0
 
@@ -44,7 +44,7 @@ class Clock:
 
 
 class RandomMaps:
-    """In place of an ``ImageEncoder``: random feature maps of each image, which is a number."""
+    """Replacement of ``ImageEncoder``: random feature maps for each image, which is given as a number."""
 
     fingerprint = ""
 
@@ -167,7 +167,7 @@ def peak_bytes() -> int:
 
 
 def measure(method: str, axis: str, size: int) -> dict[str, float]:
-    """Seconds and bytes, in a process that was started for this."""
+    """Seconds and bytes, in a new process."""
     torch.set_num_threads(1)
     clock, before = Clock(), peak_bytes()
     with threadpool_limits(1):

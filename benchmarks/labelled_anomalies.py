@@ -1,12 +1,12 @@
-"""Deep SAD with 0, 1, 5, 10 and 20 labelled anomalies, on one and the same test set.
+"""Deep SAD with 0, 1, 5, 10 and 20 labelled anomalies, on the same test set.
 
     MMAD_DATA_HOME=... python benchmarks/labelled_anomalies.py [--datasets tables/vowels,...] [--seeds 5]
 
-Labels are drawn from the half "select" of the anomalies: a random order says which ones, so that 5 labels hold the 1.
-The test set is the normal test samples and the half "report" for every number of labels. The detectors have their
-default parameters; columns are standardised by the normal training samples. Beside Deep SAD stand a logistic
-regression on the same rows and labels, and the controls, which use no labels. Each run is a line of
-benchmarks/runs/labelled.jsonl, written as it ends; runs that the file has are not repeated.
+Labelled anomalies are the first ones of the half "select" in a random order, so that 5 labels include the first. The
+test set for every number of labels has the normal test samples and the half "report". The detectors have their
+default parameters; columns are standardised by the normal training samples. Deep SAD is compared with a logistic
+regression on the same rows and labels, and with the controls, which use no labels. Each run is a line of
+benchmarks/runs/labelled.jsonl, written at its end; runs in the file are not repeated.
 """
 
 import argparse
@@ -31,7 +31,7 @@ KEYS = ("detector", "dataset", "seed", "parameters")
 
 
 def keys(name: str, seed: int) -> list[dict]:
-    """What identifies the runs of one data set and seed."""
+    """Keys of the runs of one data set and seed."""
     arms = [("DeepSAD", count) for count in COUNTS] + [("LogisticRegression", count) for count in COUNTS[1:]]
     return [
         {"detector": detector, "dataset": name, "seed": seed, "parameters": {"labels": count}}

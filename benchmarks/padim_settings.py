@@ -1,10 +1,10 @@
-"""Choose the settings of PaDiM on generated and texture images, never on MVTec's.
+"""Choose the settings of PaDiM on generated and texture images, not on images of MVTec AD.
 
     python benchmarks/padim_settings.py [--jobs 2]
 
-Each setting differs from the defaults in one parameter, or in two that belong together. It is measured on five data
-sets that are always at hand, on two splits (seeds 10 and 11) and the half "select" of the anomalies; results are
-reported on the half "report" and on mvtec/*. Runs are lines of benchmarks/runs/padim_settings.jsonl.
+Each setting differs from the defaults in one parameter, or in two related ones. It is measured on five data sets that
+are always available, on two splits (seeds 10 and 11) and the half "select" of the anomalies. Results are reported on
+the half "report" and on mvtec/*. Runs are lines of benchmarks/runs/padim_settings.jsonl.
 """
 
 import argparse

@@ -2,9 +2,9 @@
 
     python benchmarks/page.py [--check]
 
-A table stands between ``<!-- table: NAME -->`` and ``<!-- end -->``; NAME is a key of ``TABLES``. A table whose run
-file does not exist says so. With ``--check`` nothing is written, and the exit status tells whether the page has the
-tables of the run files.
+A table is between ``<!-- table: NAME -->`` and ``<!-- end -->``; NAME is a key of ``TABLES``. A table without a run
+file is replaced by a note. With ``--check`` nothing is written, and the exit status is 0 if the page has the tables
+of the run files.
 """
 
 import argparse
@@ -29,7 +29,7 @@ BLOCK = re.compile(r"(?P<head><!-- table: (?P<name>[\w-]+) -->\n).*?(?P<tail><!-
 CONTROLS = {"random": "random score", "norm": "‖x‖²", "pca": "PCA residual", "gaussian": "Gaussian", "knn": "kNN (5)"}
 GAINS = {"untrained": "over untrained", "norm": "over ‖x‖²", "pca": "over PCA", "knn": "over kNN"}
 LABELLED_GAINS = {"unlabelled": "over no label"} | GAINS
-SAME = ("DistanceToCenter", "PCAResidual", "GaussianAnomalyScorer", "KNNDistance")  # as detectors: the controls again
+SAME = ("DistanceToCenter", "PCAResidual", "GaussianAnomalyScorer", "KNNDistance")  # detectors that are also controls
 IDENTITY = (  # entries of a run that are not measured
     *("part", "detector", "dataset", "seed", "parameters", "split", "anomalies", "rate", "labels", "missing"),
     *("training", "without", "trained_on", "tokens", "score", "task", "setting", "threads", "repetition"),
@@ -42,14 +42,14 @@ SCENES = tuple(f"digit_scenes/{k}" for k in (2, 3, 4, 5, 6, 7, 9))  # no flip or
 
 
 def read(name: str) -> pd.DataFrame:
-    """The runs of benchmarks/runs/NAME.jsonl, the last of a repeated one; empty where there is no such file."""
+    """The runs of benchmarks/runs/NAME.jsonl, of repeated ones the last; empty if the file does not exist."""
     path = RUNS / f"{name}.jsonl"
     runs = pd.DataFrame(RunFile(path).rows if path.exists() else [])
     return runs[~runs[runs.columns.intersection(IDENTITY)].astype(str).duplicated(keep="last")]
 
 
 def number(value: float, signed: bool = False) -> str:
-    """Three digits as the page shows them: .917, +.013, and an empty cell for NaN."""
+    """Three digits in the format of the page: .917, +.013, and an empty cell for NaN."""
     return "" if np.isnan(value) else f"{value:{'+' if signed else ''}.3f}".replace("0.", ".", 1)
 
 
@@ -73,7 +73,7 @@ def interval(runs: pd.DataFrame, control: str, datasets: Sequence[str]) -> str:
 
 
 def with_controls(runs: pd.DataFrame) -> pd.DataFrame:
-    """The runs of detectors, and before them the controls as detectors of their own."""
+    """The runs of detectors, preceded by the controls as rows of the same form."""
     kept = ["dataset", "seed", "split", "n_train", "n_test", *(f"{key}_auroc" for key in CONTROLS)]
     first = runs.drop_duplicates(["dataset", "seed"])
     first = first[[column for column in kept if column in first]]
@@ -141,7 +141,7 @@ def bounded_images(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def padim_settings(runs: pd.DataFrame) -> pd.DataFrame:
-    """Image and pixel AUROC, and in how many runs a setting is better than the defaults."""
+    """Image and pixel AUROC, and the number of runs in which a setting is better than the defaults."""
     runs = named(runs)
     table = spreads(
         {"image AUROC": (with_controls(runs), "auroc"), "pixel AUROC": (with_controls(runs), "pixel_auroc")}
@@ -201,7 +201,7 @@ def thumbnails(runs: pd.DataFrame) -> pd.DataFrame:
 def beside(runs: pd.DataFrame, parts: Mapping[str, Sequence[str]]) -> pd.DataFrame:
     """This package and another library: medians over the repetitions, and medians of the ratios of the pairs.
 
-    ``parts`` gives for each title the measured parts whose times are added. This package stands before the slash.
+    ``parts`` gives for each title the measured parts whose times are added. This package is before the slash.
     """
     rows = []
     groups = runs.groupby([runs["setting"].map(setting_words), "threads"], sort=False)
@@ -251,7 +251,7 @@ TARGETS = {"rows": 10_000_000, "images": 1_000_000}  # of which the growth is pr
 
 
 def growth(runs: pd.DataFrame) -> pd.DataFrame:
-    """Exponents of CPU time and memory over all sizes and over the largest three, and what the latter predict."""
+    """Exponents of CPU time and memory over all sizes and over the largest three, and predictions by the latter."""
     rows = []
     for (method, axis), part in runs.groupby(["method", "axis"], sort=False):
         medians = part.groupby("size")[["seconds", "bytes"]].median().clip(lower=[1e-4, 1e6], axis=1)
@@ -271,7 +271,7 @@ def growth(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def duration(seconds: float) -> str:
-    """Two digits in the largest unit of which there is at least one."""
+    """Two digits in the largest unit in which the value is at least 1."""
     units = (("years", 31_557_600), ("days", 86_400), ("h", 3_600), ("min", 60), ("s", 1), ("ms", 1e-3))
     name, size = next((unit for unit in units if seconds >= unit[1]), units[-1])
     return f"{two_digits(seconds / size)} {name}"
@@ -299,12 +299,12 @@ def setting_words(setting: Mapping[str, object]) -> str:
 
 
 def loads(runs: pd.DataFrame) -> str:
-    """Smallest and largest load average before the pairs: above the number of cores, times are too long."""
+    """Smallest and largest load average before the pairs; above the number of cores, times are too long."""
     return f"{runs['load'].min():.1f} to {runs['load'].max():.1f}"
 
 
 def unified_accuracy(runs: pd.DataFrame) -> pd.DataFrame:
-    """One scorer for both modalities, beside detectors of one of them."""
+    """One scorer for both modalities, and detectors of single modalities."""
     images, table = (runs[runs["dataset"] == name] for name in ("mvtec/hazelnut", "thyroid"))
     specialists = read("hazelnut")
     if len(specialists):
@@ -433,7 +433,7 @@ class Table:
     part: Callable[[pd.DataFrame], pd.Series] | None = None
 
     def runs(self) -> pd.DataFrame:
-        """The runs of the table; empty where they are not measured yet."""
+        """The runs of the table; empty if they are not measured yet."""
         runs = read(self.file)
         return runs if runs.empty or self.part is None else runs[self.part(runs)].dropna(axis=1, how="all")
 
@@ -497,7 +497,7 @@ def markdown(frame: pd.DataFrame) -> str:
 
 
 def block(name: str) -> str:
-    """A table and the file that it is made from, or that nothing is measured yet."""
+    """A table and the name of its run file, or a note that there are no runs."""
     table = TABLES[name]
     runs, file = table.runs(), f"runs/{table.file}.jsonl"
     if runs.empty:
@@ -507,7 +507,7 @@ def block(name: str) -> str:
 
 
 def render(page: str) -> str:
-    """The page with every table made anew."""
+    """The page with all tables recomputed."""
     return BLOCK.sub(lambda found: found["head"] + block(found["name"]) + found["tail"], page)
 
 

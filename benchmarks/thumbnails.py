@@ -1,11 +1,11 @@
-"""Small defects in small images: deep detectors on thumbnails of the generated parts, for two ways to pool the error.
+"""Small defects in small images: deep detectors on thumbnails of generated images, with two ways to pool the error.
 
     python benchmarks/thumbnails.py [--detectors AutoEncoder,FAnoGAN] [--side 32] [--seeds 5]
 
 The score of these detectors sums the error over all pixels, to which a defect of a few pixels contributes little. The
 largest pixel of the same error map is PaDiM's score of an image. The PCA residual and ‖x‖² are pooled in the same two
 ways; the other controls have no map and are the same in both. Each run is a line of
-benchmarks/runs/thumbnails.jsonl, written as it ends; runs that the file has are not repeated.
+benchmarks/runs/thumbnails.jsonl, written at its end; runs in the file are not repeated.
 """
 
 import argparse
@@ -63,7 +63,7 @@ def runs(detector: str, dataset: str, side: int, seed: int):
 
 
 def largest_pixel_controls(data: Dataset) -> dict[str, float]:
-    """‖x‖² and PCA residual with the largest pixel of the map in place of the sum; pixels are standardised."""
+    """‖x‖² and PCA residual with the largest pixel of the map instead of the sum; pixels are standardised."""
     rows = data.as_table()
     scaler = StandardScaler().fit(rows.X_train)
     train, test = scaler.transform(rows.X_train), scaler.transform(rows.X_test)

@@ -1,14 +1,14 @@
-"""The cross-modal transformer, trained and untrained, for both modalities together and for each alone.
+"""The cross-modal transformer, trained and untrained, for both modalities together and for each separately.
 
     MMAD_DATA_HOME=... python benchmarks/transformer.py [--seeds 5] [--only joint,rows,images,patches]
 
 ``joint`` trains one network for mvtec/hazelnut and thyroid, and a separate one for each; ``rows`` is a network for
 each of two other tables; ``images`` is generated hazelnuts; ``patches`` is mvtec/hazelnut from raw pixels. A seed
-draws a table's split, the network and its batches; data sets of images keep their own split. The half "report" of the
-anomalies is tested. Two scores are measured: the default, and ``error``, which leaves the covariance of the residuals
-out. Beside each AUROC stand that of the untrained network, of the Mahalanobis distance of the tokens themselves, and
-of the controls. Each run is a line of benchmarks/runs/transformer.jsonl, written as it ends; runs that the file has
-are not repeated.
+determines a table's split, the network and its batches; data sets of images have a fixed split. The test uses the
+half "report" of the anomalies. Two scores are measured: the default, and ``error``, which uses only the variances of
+the residuals. Each AUROC is compared with that of the untrained network, of the Mahalanobis distance of the tokens,
+and of the controls. Each run is a line of benchmarks/runs/transformer.jsonl, written at its end; runs in the file are
+not repeated.
 """
 
 import argparse
@@ -37,7 +37,7 @@ GROUPS: dict[str, list[tuple[dict, dict]]] = {
 
 
 def keys(names: dict, parameters: dict, seed: int) -> list[dict]:
-    """What identifies the runs of one network: one for each modality and score."""
+    """Keys of the runs of one network, one for each modality and score."""
     same = {"trained_on": list(names.values()), "tokens": parameters.get("tokens", "backbone"), "seed": seed}
     return [{"dataset": name, "score": score, **same} for score in SCORES for name in names.values()]
 
@@ -50,7 +50,7 @@ def data(modality: str, name: str, seed: int) -> Dataset:
 
 
 def tokens_alone(detector: MultiModalAnomalyTransformer, modality: str, dataset: Dataset) -> float:
-    """AUROC of the Mahalanobis distance of the tokens as they reach the network."""
+    """AUROC of the Mahalanobis distance of the tokens, the inputs of the network."""
     tokeniser = detector._tokenisers[modality]
     train, test = (tokeniser.transform(X).double().numpy() for X in (dataset.X_train, dataset.X_test))
     width = train.shape[2] if modality == "image" else train.shape[1]

@@ -1,4 +1,4 @@
-"""The unified detector: accuracy, false alarms, streams, labelled anomalies, and what its table encoder learns.
+"""The unified detector: accuracy, false alarms, streams, labelled anomalies, and the features of its table encoder.
 
     MMAD_DATA_HOME=... python benchmarks/unified.py [--parts accuracy,alarms,stream,labels,encoder] [--seeds 5]
 
@@ -47,7 +47,7 @@ COUNTS = (0, 1, 5, 10, 20)
 
 
 def unified(seed: int, **parameters) -> MultiModalAnomalyDetector:
-    """The detector without calibration, which does not change an order; `parameters` are its own or the encoder's."""
+    """The detector without calibration, which does not change the ranking; `parameters` of it or of the encoder."""
     given = {key: parameters.pop(key) for key in ("residuals", "steps") if key in parameters}
     encoders = {"image": ImageEncoder(layers=(2, 3, 4)), "tabular": TabularEncoder(**given)}
     return MultiModalAnomalyDetector(encoders, random_state=seed, **{"calibration_folds": 0, **parameters})
@@ -109,7 +109,7 @@ def stream(seed: int) -> Iterator[dict]:
         yield {
             "detector": "GaussianAnomalyScorer",
             "dataset": names[modality],
-            # the latents are centred, so that the norm of their mean says nothing: their spread stands for it
+            # the latents are centred, so the norm of their mean is near 0 and is replaced by their spread
             "mean_difference": float(np.linalg.norm(once.mean_ - daily.mean_) / np.sqrt(np.trace(a))),
             "covariance_difference": float(np.linalg.norm(a - b) / np.linalg.norm(a)),
             "distance_difference": float(np.linalg.norm(np.subtract(*distances)) / np.linalg.norm(distances[0])),
@@ -155,7 +155,7 @@ def encoder(seed: int) -> Iterator[dict]:
         arms = {
             "scaled columns": columns,
             "columns and random projection": [np.c_[Z, np.tanh(Z @ random)] for Z in columns],
-            "columns and denoising codes": [np.c_[Z, denoiser.encode(Z)] for Z in columns],
+            "columns and denoising latent codes": [np.c_[Z, denoiser.encode(Z)] for Z in columns],
             "masked columns, untrained": [untrained.transform(X) for X in (data.X_train, data.X_test)],
             "masked columns": encoded,
         }

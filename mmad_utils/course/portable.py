@@ -28,9 +28,11 @@ SETTINGS: dict[str, dict[str, str]] = {
 }
 PROBE = """
 import hashlib, json, warnings
+
 import numpy as np, torch
 from numpy._core._multiarray_umath import __cpu_features__ as features
 from threadpoolctl import threadpool_info
+
 warnings.simplefilter("ignore")
 a = np.random.default_rng(0).normal(size=(257, 257))
 t = torch.from_numpy(a).float()

@@ -1,9 +1,9 @@
 #!/bin/sh
-# Print the state of a Slurm job as Snakemake asks for it: running, success or failed.
-# A controller that does not answer says nothing about the job: it counts as running, and is asked again.
+# Print the state of a Slurm job for Snakemake: running, success or failed.
+# If the controller does not answer, the state is unknown: print running, so that Snakemake asks again.
 if ! answer=$(scontrol --oneliner show job "$1" 2>&1); then
   case $answer in
-    *"Invalid job id"*) echo failed ;; # Slurm forgets a job some minutes after its end
+    *"Invalid job id"*) echo failed ;; # Slurm removes a job some minutes after its end
     *) echo "$answer" >&2; echo running ;;
   esac
   exit 0

@@ -42,7 +42,7 @@ def call(tmp_path, monkeypatch):
     return call
 
 
-def test_both_sides_take_turns_in_the_first_place_and_a_pair_is_measured_once(call):
+def test_both_sides_take_turns_in_the_first_position_and_a_pair_is_measured_once(call):
     options = ["--tasks", "deep", "--threads", "2", "--repetitions", "2"]
     status, rows, order = call(*options)
     assert status == 0 and order == ["mmad", "2", "peer", "2", "peer", "2", "mmad", "2"]

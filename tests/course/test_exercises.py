@@ -47,7 +47,7 @@ def test_outputs_of_a_notebook_that_ran_do_not_tell_the_answers(project):
     assert whole.cells[-1].outputs, "the notebook itself is left as it is"
 
 
-def test_every_cell_of_a_solution_leaves_one_place_to_write(project):
+def test_every_cell_of_a_solution_leaves_one_cell_to_write(project):
     whole = read(project.notebook)
     copy = student_copy(whole)
     shown = [cell for cell in whole.cells if not is_check(cell)]

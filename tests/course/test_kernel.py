@@ -40,7 +40,7 @@ def test_what_a_killed_run_left_is_removed_by_the_next(temporary):
         assert list(again.iterdir()) == []
 
 
-def test_a_link_in_the_place_of_the_folder_is_not_followed(temporary, tmp_path):
+def test_a_link_instead_of_the_folder_is_not_followed(temporary, tmp_path):
     (tmp_path / "kept").touch()
     with kernel.runtime_folder(Path("a")) as folder:
         pass

@@ -26,7 +26,7 @@ MODULES = ["mmad_utils.a", "mmad_utils.datasets.b"]
 PROVENANCE = {"notebook_source": "a", "modules": {}, "lock": "c", "parameters": {"seed": 0}}
 
 
-def picture(noise=0.0):
+def line_plot(noise=0.0):
     """A figure with every kind of artist that carries generated ids in SVG, and its numbers."""
     fig, axes = plt.subplots(figsize=(4, 3))
     x = np.linspace(0, 1, 20)
@@ -43,7 +43,7 @@ def filled(folder, name="01_small"):
     record.value("seconds", 12, unit="s")
     frame = pd.DataFrame({"AUROC": [0.9, 0.8], "n": [3, 4], "fit (s)": [1.0, 2.0], "kept": [True, False]})
     record.table(frame.set_index(pd.Index(["kNN", "PCA"], name="detector")), "comparison", "Two detectors.")
-    fig, data = picture()
+    fig, data = line_plot()
     record.figure(fig, f"curve_{name[:2]}", caption="A curve.", alt="It bends upwards.", data=data)
     return record
 
@@ -67,7 +67,7 @@ def test_the_same_inputs_give_the_same_bytes(tmp_path):
         assert trace not in first["figures/curve_01.png"] + first["figures/curve_01.svg"]
 
 
-def test_a_drawing_shows_an_image_over_another_as_the_picture_does(tmp_path):
+def test_a_drawing_shows_an_image_over_another_as_the_png_does(tmp_path):
     fig, axes = plt.subplots(figsize=(2, 2))
     axes.imshow(np.full((2, 2), 200.0), cmap="gray", vmin=0, vmax=255)
     axes.imshow(np.zeros((2, 2)), cmap="inferno", alpha=0.6)
@@ -78,9 +78,9 @@ def test_a_drawing_shows_an_image_over_another_as_the_picture_does(tmp_path):
     drawing = (tmp_path / "figures" / "overlay.svg").read_text()
     shown = io.BytesIO(typst.compile(page, format="png", sys_inputs={"drawing": drawing}))
     for file in (tmp_path / "figures" / "overlay.png", shown):
-        picture = plt.imread(file)
-        height, width = picture.shape[:2]
-        assert picture[height // 2, width // 2, 0] == pytest.approx(0.4 * 200 / 255, abs=0.01)
+        pixels = plt.imread(file)
+        height, width = pixels.shape[:2]
+        assert pixels[height // 2, width // 2, 0] == pytest.approx(0.4 * 200 / 255, abs=0.01)
 
 
 def test_the_json_says_what_was_recorded(tmp_path):
@@ -100,7 +100,7 @@ def test_the_json_says_what_was_recorded(tmp_path):
     }
     assert content["figures"]["curve_01"]["alt"] == "It bends upwards."
     data = pd.read_csv(tmp_path / content["figures"]["curve_01"]["csv"])
-    np.testing.assert_allclose(data, picture()[1], rtol=1e-5)
+    np.testing.assert_allclose(data, line_plot()[1], rtol=1e-5)
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False), st.floats(-1e-12, 1e-12))
@@ -169,7 +169,7 @@ def test_a_table_that_has_no_plain_cells_is_refused(tmp_path, frame):
 @pytest.mark.parametrize("id", ["", "Upper", "a-b", "a b", "../a", "a.b", "ä", 3])
 def test_keys_and_ids_are_plain_names(tmp_path, id):
     record = filled(tmp_path)
-    fig, data = picture()
+    fig, data = line_plot()
     for call in (
         lambda: record.value(id, 1.0),
         lambda: record.table(data, id, "Caption."),
@@ -181,7 +181,7 @@ def test_keys_and_ids_are_plain_names(tmp_path, id):
 
 def test_a_name_is_taken_once(tmp_path):
     record = filled(tmp_path)
-    fig, data = picture()
+    fig, data = line_plot()
     for call in (
         lambda: record.value("auroc", 1.0),
         lambda: record.table(data, "comparison", "Caption."),
@@ -194,7 +194,7 @@ def test_a_name_is_taken_once(tmp_path):
 def test_two_notebooks_cannot_hold_the_same_figure(tmp_path):
     filled(tmp_path).save()
     record = Results("02_other", output=tmp_path, provenance=PROVENANCE)
-    fig, data = picture()
+    fig, data = line_plot()
     with pytest.raises(ResultsError, match="belongs to notebook 01_small"):
         record.figure(fig, "curve_01", caption="Caption.", alt="Alt.", data=data)
     filled(tmp_path).save()  # the owner may draw it again
@@ -213,7 +213,7 @@ def test_two_notebooks_cannot_hold_the_same_figure(tmp_path):
     ],
 )
 def test_a_figure_needs_alt_text_caption_and_numbers(tmp_path, missing, message):
-    fig, data = picture()
+    fig, data = line_plot()
     with pytest.raises(ResultsError, match=message):
         filled(tmp_path).figure(fig, "bad", **{"caption": "Caption.", "alt": "Alt.", "data": data, **missing})
 
@@ -462,7 +462,7 @@ def recorded(folder, mean, sd, n, *, table=True, name="x", **options):
         columns = pd.DataFrame({"AUROC": [mean], "sd": [sd]})
         record.table(pd.DataFrame({"AUROC": [f"{mean:.4f} ± {sd:.4f}"]}), "cell", "Caption.", n=n, **options)
         record.table(columns, "columns", "Caption.", n=n, **options)
-        record.figure(picture()[0], "f", caption="C.", alt="A.", data=columns, n=n, **options)
+        record.figure(line_plot()[0], "f", caption="C.", alt="A.", data=columns, n=n, **options)
     return record.save().parent
 
 
@@ -519,7 +519,7 @@ def test_a_single_run_is_compared_by_its_shape_only(tmp_path):
 
 def test_marks_of_the_comparison_are_stored_only_where_given(tmp_path):
     plain, marked = filled(tmp_path / "a"), Results("x", output=tmp_path / "b", provenance=PROVENANCE)
-    fig, data = picture()
+    fig, data = line_plot()
     marked.table(data, "t", "C.", n=5, single_run=True)
     marked.figure(fig, "f", caption="C.", alt="A.", data=data, n=5, single_run=True)
     for one in (marked.tables["t"], marked.figures["f"]):

@@ -48,7 +48,7 @@ def moved():
     return FigureSlider(bar, [1, 5, 9], label="height", start=1, **words)
 
 
-def test_moving_the_slider_draws_the_picture_and_its_words_anew(moved):
+def test_moving_the_slider_redraws_the_figure_and_its_text_alternative(moved):
     before, opened = moved.picture.value, plt.get_fignums()
     moved.slider.value = 2
     assert moved.slider.label == "9 cm"
@@ -59,7 +59,7 @@ def test_moving_the_slider_draws_the_picture_and_its_words_anew(moved):
     assert plt.get_fignums() == opened
 
 
-def test_page_gets_the_first_picture_whatever_was_moved(moved):
+def test_page_gets_the_first_figure_whatever_was_moved(moved):
     first = moved._repr_mimebundle_()
     moved.slider.value = 0
     data, about = moved._repr_mimebundle_()
@@ -71,7 +71,7 @@ def test_page_gets_the_first_picture_whatever_was_moved(moved):
     assert data["application/vnd.jupyter.widget-view+json"]["model_id"] == moved.model_id
 
 
-def test_executed_notebook_holds_the_picture_and_no_state_of_the_widget(tmp_path, monkeypatch):
+def test_executed_notebook_holds_the_figure_and_no_state_of_the_widget(tmp_path, monkeypatch):
     project = Project(tmp_path / "project")
     project.write(SOURCE)
     monkeypatch.setattr(course_project, "ROOT", project.root)

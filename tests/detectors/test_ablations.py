@@ -35,7 +35,7 @@ BOUNDS = {
     ("StackedDenoisingAutoEncoder", "pretraining"): (-0.03, 0.05),
     ("SparseAutoEncoder", "sparsity penalty"): (-0.1, 0.0),
     ("ContractiveAutoEncoder", "contraction penalty"): (-0.02, 0.02),
-    ("VariationalAutoEncoder", "divergence of the codes"): (-0.06, 0.03),
+    ("VariationalAutoEncoder", "divergence of the latent codes"): (-0.06, 0.03),
     ("AdversarialAutoEncoder", "adversary"): (-0.1, 0.03),
     ("AnoGAN", "training of the generator"): (0.25, 0.7),
     ("AnoGAN", "discrimination loss"): (-0.04, 0.05),

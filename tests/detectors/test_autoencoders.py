@@ -53,11 +53,11 @@ def curve(rng):
 
 
 @pytest.fixture
-def pictures(rng):
+def small_images(rng):
     """Bright bars at one of 8 heights."""
     X = rng.integers(0, 40, (48, 8, 8, 1), dtype=np.uint8)
-    for picture, row in zip(X, rng.integers(0, 8, 48)):
-        picture[row] = 220
+    for image, row in zip(X, rng.integers(0, 8, 48)):
+        image[row] = 220
     return X
 
 
@@ -81,8 +81,10 @@ def test_training_beats_the_untrained_network_where_the_distance_to_the_centre_f
 
 @every_class
 @pytest.mark.parametrize("kind", ["table", "images"])
-def test_a_saved_detector_scores_as_before_and_equal_seeds_give_equal_bits(cls, kind, curve, pictures, tmp_path):
-    X = curve if kind == "table" else pictures
+def test_a_saved_detector_scores_as_before_and_equal_seeds_give_bitwise_equal_results(
+    cls, kind, curve, small_images, tmp_path
+):
+    X = curve if kind == "table" else small_images
     detector, again, other = (small(cls, random_state=seed).fit(X) for seed in (1, 1, 2))
     np.testing.assert_array_equal(again.anomaly_score(X), detector.anomaly_score(X))
     assert not np.array_equal(other.anomaly_score(X), detector.anomaly_score(X))
@@ -94,10 +96,10 @@ def test_a_saved_detector_scores_as_before_and_equal_seeds_give_equal_bits(cls, 
 
 
 @every_class
-def test_the_map_of_an_image_sums_to_its_score_and_shows_where_it_was_changed(cls, pictures):
-    changed = pictures.copy()
+def test_the_map_of_an_image_sums_to_its_score_and_shows_where_it_was_changed(cls, small_images):
+    changed = small_images.copy()
     changed[:, :, 5:7] = 130
-    detector = cls(epochs=25, batch_size=16, learning_rate=0.01, random_state=0).fit(pictures)
+    detector = cls(epochs=25, batch_size=16, learning_rate=0.01, random_state=0).fit(small_images)
     maps = detector.anomaly_map(changed)
     assert maps.shape == (48, 8, 8)
     np.testing.assert_allclose(maps.sum((1, 2)), detector.anomaly_score(changed), rtol=1e-5)
@@ -106,7 +108,7 @@ def test_the_map_of_an_image_sums_to_its_score_and_shows_where_it_was_changed(cl
 
 @every_class
 @pytest.mark.parametrize("shape", [(8, 8, 1), (12, 20, 3), (64, 64, 3)])
-def test_images_of_many_sizes_are_taken_and_copies_look_like_them(cls, shape, rng):
+def test_images_of_many_sizes_are_taken_and_reconstructions_look_like_them(cls, shape, rng):
     X = rng.integers(0, 256, (6, *shape), dtype=np.uint8)
     detector = small(cls, epochs=1).fit(X)
     assert detector.reconstruct(X).shape == X.shape and detector.reconstruct(X).dtype == np.uint8
@@ -114,7 +116,7 @@ def test_images_of_many_sizes_are_taken_and_copies_look_like_them(cls, shape, rn
     assert detector.anomaly_map(X).shape == X.shape[:3]
 
 
-def test_loss_and_score_are_the_squared_error_of_the_copy(curve):
+def test_loss_and_score_are_the_squared_reconstruction_error(curve):
     detector = small(AutoEncoder).fit(curve)
     weights = {name: value.numpy() for name, value in detector.network_.state_dict().items()}
     hidden = curve
@@ -140,8 +142,8 @@ def test_a_linear_autoencoder_finds_the_principal_components(rng):
 
 
 @every_class
-def test_codes_are_decoded_to_the_copies(cls, curve, pictures):
-    for X in (curve, pictures):
+def test_latent_codes_are_decoded_to_the_reconstructions(cls, curve, small_images):
+    for X in (curve, small_images):
         detector = small(cls).fit(X)
         np.testing.assert_allclose(detector.decode(detector.encode(X)), detector.reconstruct(X), atol=1e-6)
 
@@ -208,7 +210,7 @@ def test_gaussian_noise_of_images_is_measured_in_their_own_contrast(rng):
 
 
 @pytest.mark.parametrize("noise", ["gaussian", "masking"])
-def test_the_loss_compares_the_copy_of_the_corrupted_sample_with_the_clean_one(noise, curve):
+def test_the_loss_compares_the_reconstruction_of_the_corrupted_sample_with_the_clean_one(noise, curve):
     detector = small(DenoisingAutoEncoder, noise=noise, corruption=0.5).fit(curve)
     batch = torch.tensor(curve)
     seen = detector.corrupt(batch, torch.Generator().manual_seed(3))
@@ -368,7 +370,7 @@ def test_the_contractive_decoder_shares_the_weights_of_the_encoder_also_after_tr
 # Variational
 
 
-def test_the_divergence_of_the_codes_is_that_of_torch_distributions():
+def test_the_divergence_of_the_latent_codes_is_that_of_torch_distributions():
     mean, log_variance = torch.randn(2, 6, 3, generator=torch.Generator().manual_seed(0))
     codes = torch.distributions.Normal(mean, (log_variance / 2).exp())
     expected = torch.distributions.kl_divergence(codes, torch.distributions.Normal(0.0, 1.0)).sum(1)
@@ -392,8 +394,8 @@ def test_drawn_codes_have_the_mean_and_deviation_of_the_encoder(curve):
 
 
 @pytest.mark.parametrize("kind", ["table", "images"])
-def test_the_variational_loss_is_the_negative_evidence_bound_at_the_best_variance(kind, curve, pictures):
-    X = curve if kind == "table" else pictures
+def test_the_variational_loss_is_the_negative_evidence_bound_at_the_best_variance(kind, curve, small_images):
+    X = curve if kind == "table" else small_images
     detector = small(VariationalAutoEncoder, beta=0.5).fit(X)
     batch = detector._tensor(X)
     with torch.no_grad():
@@ -444,7 +446,7 @@ def test_a_constant_column_does_not_break_the_variance(curve):
 # Adversarial
 
 
-def test_the_adversary_makes_the_codes_standard_normal(curve):
+def test_the_adversary_makes_the_latent_codes_standard_normal(curve):
     detector, plain = (
         cls(latent_dim=1, hidden=(16,), learning_rate=0.01, epochs=40, random_state=0).fit(curve)
         for cls in (AdversarialAutoEncoder, AutoEncoder)

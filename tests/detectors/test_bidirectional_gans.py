@@ -76,7 +76,7 @@ def test_in_bigan_the_encoder_learns_to_invert_the_generator_without_a_loss_that
     assert area[200] > max(0.8, area[0] + 0.1)
 
 
-def test_ganomaly_scores_by_the_distance_of_the_two_codes(line):
+def test_ganomaly_scores_by_the_distance_of_the_two_latent_codes(line):
     detector = GANomaly(**SMALL).fit(line)
     adversaries = detector.network_["players"]
     x = torch.from_numpy(line[:9])
@@ -102,7 +102,7 @@ def test_each_loss_of_ganomaly_falls_most_when_it_is_the_only_one(weight, line):
     assert alone < 0.7 * without
 
 
-def test_the_critic_of_ganomaly_does_not_move_the_players(line):
+def test_the_critic_of_ganomaly_does_not_train_the_other_networks(line):
     """With all weights zero the adversaries have no gradient, though the critic learns."""
     weights = dict.fromkeys(("adversarial_weight", "contextual_weight", "encoding_weight"), 0.0)
     before, after = (GANomaly(**SMALL | {"epochs": n} | weights).fit(line).network_ for n in (0, 3))

@@ -146,7 +146,7 @@ def test_training_beats_the_untrained_network(rng):
 
 
 @pytest.mark.parametrize("kind", ["table", "images"])
-def test_equal_seeds_give_equal_bits_and_a_saved_detector_scores_the_same(kind, rng, tmp_path):
+def test_equal_seeds_give_bitwise_equal_results_and_a_saved_detector_scores_the_same(kind, rng, tmp_path):
     X = rng.integers(0, 256, (40, 8, 8, 1), dtype=np.uint8) if kind == "images" else rng.normal(size=(60, 5))
     first, second, other = (small(n_estimators=2, random_state=seed).fit(X) for seed in (1, 1, 2))
     np.testing.assert_array_equal(first.anomaly_score(X), second.anomaly_score(X))

@@ -40,15 +40,15 @@ def data(rng):
 
 
 @pytest.mark.parametrize("objective", ["one-class", "soft-boundary"])
-def test_training_beats_the_untrained_network_and_the_ruler(data, objective):
+def test_training_beats_the_untrained_network_and_the_distance_to_centre(data, objective):
     train, test, y = data
     areas = {}
     for epochs in (0, 30):
         detector = DeepSVDD(objective=objective, epochs=epochs, n_estimators=1, random_state=0).fit(train)
         assert len(detector.history_) == epochs
         areas[epochs] = roc_auc_score(y, detector.anomaly_score(test))
-    ruler = roc_auc_score(y, np.square(test).sum(1))
-    assert areas[30] > max(areas[0], ruler) + 0.15
+    baseline = roc_auc_score(y, np.square(test).sum(1))
+    assert areas[30] > max(areas[0], baseline) + 0.15
 
 
 def test_the_score_is_the_squared_distance_to_the_centre_in_float64(data):
@@ -136,7 +136,7 @@ def test_without_labels_deep_sad_is_deep_svdd_to_the_bit(data):
 
 
 @pytest.mark.parametrize("detector", [DeepSVDD(**SMALL), DeepSAD(**SMALL, pretraining_epochs=1)], ids=str)
-def test_equal_seeds_give_equal_bits_and_the_file_keeps_every_score(data, detector, tmp_path):
+def test_equal_seeds_give_bitwise_equal_results_and_the_file_keeps_every_score(data, detector, tmp_path):
     train, test, _ = data
     y = np.arange(len(train)) < 5
     detector.fit(train, y)

@@ -51,7 +51,7 @@ def images(rng, n=40):
 
 @pytest.mark.parametrize("detector", [REPEN(latent_dim=4), RDP(latent_dim=4, n_estimators=2)], ids=["REPEN", "RDP"])
 @pytest.mark.parametrize("kind", ["table", "images"])
-def test_equal_seeds_give_equal_bits_and_a_saved_detector_scores_the_same(detector, kind, rng, tmp_path):
+def test_equal_seeds_give_bitwise_equal_results_and_a_saved_detector_scores_the_same(detector, kind, rng, tmp_path):
     X = images(rng) if kind == "images" else rng.normal(size=(60, 5))
     first, second, other = (
         type(detector)(**detector.get_params() | {"epochs": 2, "random_state": seed}).fit(X) for seed in (1, 1, 2)

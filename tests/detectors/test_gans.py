@@ -197,7 +197,7 @@ def test_more_steps_and_more_starts_of_the_search_do_not_raise_the_loss_on_avera
     assert (several <= one.anomaly_score(ring) + 1e-6).all()
 
 
-def test_a_search_does_not_depend_on_the_place_of_a_row_in_a_large_table(ring):
+def test_a_search_does_not_depend_on_the_position_of_a_row_in_a_large_table(ring):
     detector = AnoGAN(**SMALL, n_steps=20).fit(ring)
     many = np.tile(ring[:3], (400, 1))  # more than are scored at once
     np.testing.assert_allclose(detector.anomaly_score(many), np.tile(detector.anomaly_score(ring[:3]), 400))
@@ -282,7 +282,7 @@ def test_a_wrong_parameter_is_named_with_the_choices(parameters, message, ring):
         ({"radius": 0}, "radius is 0; give a positive number, or None"),
     ],
 )
-def test_a_search_without_a_start_or_a_place_to_search_in_is_refused(parameters, message, ring):
+def test_a_search_without_a_start_or_a_region_to_search_in_is_refused(parameters, message, ring):
     with pytest.raises(DetectorError, match=message):
         AnoGAN(**SMALL | parameters).fit(ring)
 

@@ -41,18 +41,18 @@ def images(rng):
 @pytest.mark.parametrize(
     "detector", [ALOCC(n_estimators=1), ALOCC(n_estimators=1, scoring="D(x)"), FenceGAN()], ids=str
 )
-def test_training_beats_the_untrained_network_and_the_ruler(data, detector):
+def test_training_beats_the_untrained_network_and_the_distance_to_centre(data, detector):
     train, test, y = data
     areas = {}
     for epochs in (0, 60):
         detector.set_params(epochs=epochs, n_estimators=1, batch_size=64, random_state=0).fit(train)
         areas[epochs] = roc_auc_score(y, detector.anomaly_score(test))
-    ruler = roc_auc_score(y, np.square(test).sum(1))
-    assert areas[60] > max(areas[0], ruler) + 0.1
+    baseline = roc_auc_score(y, np.square(test).sum(1))
+    assert areas[60] > max(areas[0], baseline) + 0.1
 
 
 @pytest.mark.parametrize("detector", [ALOCC(latent_dim=2), FenceGAN(), ALOCC(latent_dim=2, scoring="D(x)")], ids=str)
-def test_equal_seeds_give_equal_bits_and_the_file_keeps_every_score(data, detector, tmp_path):
+def test_equal_seeds_give_bitwise_equal_results_and_the_file_keeps_every_score(data, detector, tmp_path):
     train, test, _ = data
     detector.set_params(**SMALL | {"n_estimators": 2}).fit(train)
     again = clone(detector).fit(train)

@@ -44,7 +44,7 @@ def data():
 
 
 @pytest.mark.parametrize("detector", ALL, ids=lambda d: type(d).__name__)
-def test_equal_seeds_give_equal_bits_and_the_file_keeps_every_score(data, detector, tmp_path):
+def test_equal_seeds_give_bitwise_equal_results_and_the_file_keeps_every_score(data, detector, tmp_path):
     train, test = drop_parts(data[0], 0.2), drop_parts(data[1], 0.3)
     detector = clone(detector).fit(train)
     scores = detector.anomaly_score(test)

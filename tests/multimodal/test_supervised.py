@@ -96,7 +96,7 @@ def test_the_supervised_detector_learns_from_labels_and_trains_its_encoder(data,
     assert not torch.equal(trained.layers[0].weight, frozen.layers[0].weight.float())
 
 
-def test_equal_seeds_give_equal_bits_and_the_file_keeps_every_score(data, tmp_path):
+def test_equal_seeds_give_bitwise_equal_results_and_the_file_keeps_every_score(data, tmp_path):
     X, y = data(60, 6)
     new, _ = data(20, 20)
     hybrid = HybridMultiModalAnomalyDetector(unsupervised(), steps=10, random_state=0).fit(X, y)

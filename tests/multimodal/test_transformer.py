@@ -112,7 +112,7 @@ def test_the_head_learns_to_tell_synthetic_negatives_and_scores_by_its_logit(rng
 
 
 @pytest.mark.parametrize("score", ["residual", "error", "latent", "head"])
-def test_equal_seeds_give_equal_bits_and_the_file_keeps_every_score(X, score, tmp_path):
+def test_equal_seeds_give_bitwise_equal_results_and_the_file_keeps_every_score(X, score, tmp_path):
     detector = MultiModalAnomalyTransformer(**SMALL, score=score).fit(X)
     again, other = clone(detector).fit(X), clone(detector).set_params(random_state=1).fit(X)
     detector.save(tmp_path / "transformer")

@@ -237,7 +237,7 @@ def test_pictures_have_maps_whose_pixels_sum_to_the_squared_distance(rng, tmp_pa
     )
 
 
-def test_equal_seeds_give_equal_bits_and_the_file_keeps_every_score(tables, tmp_path):
+def test_equal_seeds_give_bitwise_equal_results_and_the_file_keeps_every_score(tables, tmp_path):
     X, new = tables(60, 60), tables(30, 30)
     encoders = {"left": TabularEncoder(steps=20), "right": TabularEncoder(steps=20)}
     make = {"latent_dim": 12, "calibration_folds": 2, "alignment": MomentMatching()}

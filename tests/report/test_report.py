@@ -159,7 +159,7 @@ def test_mean_and_standard_deviation_are_one_column():
     [
         (["detector", "AUROC", "sd"], [["a", 0.9, 0.02], ["b", 0.8, 0.02], ["c", 0.7, 0.1]], {(0, 1)}),
         (["detector", "AUROC", "sd"], [["a", 0.9, 0.06], ["b", 0.8, 0.05]], set()),
-        (["detector", "AUROC", "sd"], [["a", 0.9, 0.02], ["ruler", 0.95, "–"]], {(1, 1)}),
+        (["detector", "AUROC", "sd"], [["a", 0.9, 0.02], ["baseline", 0.95, "–"]], {(1, 1)}),
         (["detector", "false-alarm rate", "sd"], [["a", 0.9, 0.02], ["b", 0.1, 0.02]], set()),
         (
             ["data", "detector", "AUROC", "sd"],
@@ -307,7 +307,7 @@ def test_missing_figure_file_stops_the_build(project):
 
 def test_code_cell_stops_the_build(demo):
     report = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1 + 1")])
-    with pytest.raises(ReportError, match="no Markdown cell"):
+    with pytest.raises(ReportError, match="not a Markdown cell"):
         demo.exporter().from_notebook_node(report)
 
 
