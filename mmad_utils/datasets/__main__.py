@@ -60,7 +60,7 @@ def show_list(home: Path) -> None:
     for entry in record.manifest():
         name = entry["name"]
         if not entry["layout"]:
-            state = "always there"
+            state = "always available"
         else:
             state = ", ".join(at_hand(name, home)) or ("can be fetched" if entry["fetch"] else "not there")
         print(f"{name:24} {entry['modality']:8} {state:24} {entry['source']}")

@@ -191,7 +191,7 @@ def _parquet_chunks(path: Path, names: list[str]) -> Iterator[tuple[pd.DataFrame
                 read += len(frame)
                 yield frame, read / total
     except (pyarrow.ArrowException, OSError) as error:
-        raise DatasetError(f"{path}: not a readable Parquet file ({error}). Write it anew.") from error
+        raise DatasetError(f"{path}: not a readable Parquet file ({error}). Write it again.") from error
     if not read:
         raise DatasetError(f"{path}: no row.")
 
@@ -240,7 +240,7 @@ def _parquet(path: Path, notes: list[str]) -> tuple[pd.DataFrame, np.ndarray]:
     except DatasetError:
         raise
     except (pyarrow.ArrowException, ValueError, OSError, TypeError, KeyError) as error:
-        raise DatasetError(f"{path}: not a readable Parquet file ({error}). Write it anew.") from error
+        raise DatasetError(f"{path}: not a readable Parquet file ({error}). Write it again.") from error
     if not len(frame):
         raise DatasetError(f"{path}: no row.")
     named = [name for name in frame.index.names if name is not None]
