@@ -41,7 +41,7 @@ def test_every_column_gets_its_kind_and_what_says_nothing_is_left_out(frame):
     reasons = described["becomes"]
     assert "every cell is 'mm'" in reasons["unit"] and "all cells are missing" in reasons["empty"]
     assert "different in every row" in reasons["id"] and "row number" in reasons["row"]
-    assert "the same as 'length'" in reasons["again"] and "2 cells that are no number" in reasons["mixed"]
+    assert "the same as 'length'" in reasons["again"] and "2 cells that are not a number" in reasons["mixed"]
 
 
 def test_a_table_of_constants_is_refused_with_the_reason():
@@ -233,7 +233,7 @@ def test_dates_beyond_64_bits_are_gaps(far):
     described = describe_columns(days)
     assert (
         described["kind"][0] == "date %Y-%m-%d"
-        and "9 cells that are no date count as missing" in described["becomes"][0]
+        and "9 cells that are not a date count as missing" in described["becomes"][0]
     )
     with pytest.warns(UserWarning, match=f"column 'until': '{far}'"):
         assert ColumnEncoder().fit(days).transform(days)[1, -1] == 1
