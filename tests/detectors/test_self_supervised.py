@@ -175,7 +175,7 @@ def test_what_is_no_set_of_square_images_is_refused(detector, X, message):
         (GeometricTransformations(rotations=3), "rotations is 3"),
         (GeometricTransformations(shift=1.5), "shift 1.5"),
         (GeometricTransformations(score="NE"), "choose 'simplified' or 'dirichlet'"),
-        (GeometricTransformations(flip=False, shift=0, rotations=1), "only the identity is left"),
+        (GeometricTransformations(flip=False, shift=0, rotations=1), "the identity is the only operation"),
         (E3Outlier(score="simplified"), "choose 'PL', 'MP' or 'NE'"),
         (E3Outlier(sets=("regular", "cubic")), "choose from regular, irregular, patches"),
         (E3Outlier(sets=()), "choose from"),
