@@ -137,7 +137,7 @@ def test_an_isolation_forest_works_on_the_features(contaminated):
     assert roc_auc_score(y, -baseline.fit(X).score_samples(X)) > 0.6
     two = E3Outlier(sets=("patches",), n_estimators=2, **QUICK).fit(X)
     assert two.transform(X).shape == (len(X), 16)
-    with pytest.raises(DetectorError, match="ask one of estimators_"):
+    with pytest.raises(DetectorError, match="call the method of one of"):
         two.gradients(X)
 
 
