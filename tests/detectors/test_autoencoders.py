@@ -533,7 +533,7 @@ def test_files_of_another_class_or_shape_and_broken_files_are_one_clear_error(cu
 def test_several_networks_have_no_common_code(curve):
     detector = small(AutoEncoder, n_estimators=2).fit(curve)
     for function in (detector.encode, detector.reconstruct, detector.decode):
-        with pytest.raises(DetectorError, match="ask one of estimators_"):
+        with pytest.raises(DetectorError, match="of one of estimators_"):
             function(curve)
     assert detector.estimators_[0].encode(curve).shape == (300, 2)
 

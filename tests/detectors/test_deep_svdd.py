@@ -198,7 +198,7 @@ def test_labels_that_cannot_be_used_are_one_clear_error(data, y, message):
 
 
 def test_labels_of_another_convention_are_not_taken_silently(data):
-    with pytest.warns(UserWarning, match=r"labels other than 0 and 1: \[-1\]. Only 1 marks a labelled anomaly"):
+    with pytest.warns(UserWarning, match=r"labels other than 0 and 1: \[-1\]. Only the label 1 is an anomaly"):
         DeepSAD(**SMALL, n_estimators=1).fit(data[0], np.where(np.arange(600) < 5, -1, 0))
 
 

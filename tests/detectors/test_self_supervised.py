@@ -137,7 +137,7 @@ def test_an_isolation_forest_works_on_the_features(contaminated):
     assert roc_auc_score(y, -baseline.fit(X).score_samples(X)) > 0.6
     two = E3Outlier(sets=("patches",), n_estimators=2, **QUICK).fit(X)
     assert two.transform(X).shape == (len(X), 16)
-    with pytest.raises(DetectorError, match="ask one of estimators_"):
+    with pytest.raises(DetectorError, match="call the method of one of"):
         two.gradients(X)
 
 
@@ -175,7 +175,7 @@ def test_what_is_no_set_of_square_images_is_refused(detector, X, message):
         (GeometricTransformations(rotations=3), "rotations is 3"),
         (GeometricTransformations(shift=1.5), "shift 1.5"),
         (GeometricTransformations(score="NE"), "choose 'simplified' or 'dirichlet'"),
-        (GeometricTransformations(flip=False, shift=0, rotations=1), "only the identity is left"),
+        (GeometricTransformations(flip=False, shift=0, rotations=1), "the identity is the only operation"),
         (E3Outlier(score="simplified"), "choose 'PL', 'MP' or 'NE'"),
         (E3Outlier(sets=("regular", "cubic")), "choose from regular, irregular, patches"),
         (E3Outlier(sets=()), "choose from"),

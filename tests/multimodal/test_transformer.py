@@ -211,7 +211,7 @@ def test_a_run_killed_at_random_moments_ends_with_the_weights_of_one_that_never_
 def test_a_finished_run_can_be_given_more_epochs_but_not_fewer_or_other_settings(X, tmp_path):
     path = tmp_path / "run"
     detector = MultiModalAnomalyTransformer(**SMALL, checkpoint=path, log=tmp_path / "log").fit(X)
-    with pytest.raises(DetectorError, match="exists: resume=True goes on"):
+    with pytest.raises(DetectorError, match="exists: give resume=True"):
         detector.fit(X)
     detector.set_params(resume=True, epochs=4).fit(X)
     whole = MultiModalAnomalyTransformer(**SMALL | {"epochs": 4}).fit(X)
