@@ -154,8 +154,11 @@ def test_a_changed_caption_asks_for_its_translation_again():
 
 
 def test_a_text_that_differs_in_data_sets_and_numbers_only_is_translated_alike():
+    labels_of_thyroid = (
+        "AUROC on thyroid against the number of labelled anomalies. The horizontal line is the unsupervised detector."
+    )
     assert translation("ROC curves on mvtec/hazelnut.", "zh").startswith("mvtec/hazelnut")
-    assert translation("AUROC on thyroid against the number of labelled anomalies.", "zh").startswith("thyroid 上")
+    assert translation(labels_of_thyroid, "zh").startswith("thyroid 上")
     assert "5 个随机种子" in translation("AUROC of one scorer for both modalities, mean and sd over 5 seeds.", "zh")
     assert translation("ROC curves of thyroid.", "zh") is None
     assert label("mvtec/zipper", "zh") == "mvtec/zipper"
