@@ -27,7 +27,7 @@
 # - how to set a nominal false-alarm rate, and what it means when the training rows contain anomalies;
 # - how to find which values raised an alarm, for any detector.
 #
-# Reading takes about 25 minutes, running less than one minute. You need the concepts of notebooks 00 and 00b. The
+# Reading takes about 30 minutes, running about one minute. You need the concepts of notebooks 00 and 00b. The
 # data of the example come with scikit-learn.
 #
 # Terms, explained in English and Chinese in the [glossary](glossary.md): [calibration](glossary.md#Calibration),
@@ -176,6 +176,9 @@ print(*samples.notes, sep="\n")
 #
 # A category becomes one column of zeros and ones per value. A date becomes a number of days, with weekday and time of
 # day as sine and cosine. A column that is constant, duplicated, or text with a different value in each row is left out.
+#
+# The table below shows the kind of each column, the share of missing values and the encoding. A column without a kind is
+# left out.
 
 # %%
 table = samples.modality == "tabular"
@@ -348,7 +351,7 @@ print(f"{scored.alarms.sum()} of {len(samples.X)} samples raise an alarm.")
 # By the formula no p-value is below $1 / (m + 1)$. A small file may therefore have no alarm at a low nominal rate.
 
 # %%
-smallest = 1 / len(scored.detectors[0].tail_.calibration_)
+smallest = 1 / (len(scored.detectors[0].tail_.calibration_) + 1)
 too_few = f"No p-value can be below {smallest:.3f} with so few samples: no alarm." if smallest > false_alarms else ""
 print(too_few or f"The smallest possible p-value is {smallest:.4f}.")
 
@@ -388,7 +391,9 @@ threshold = -np.log(false_alarms)
 axis.axvline(threshold, color="black", ls="--", lw=1.2, label=f"alarm at p = {false_alarms:g}")
 axis.set(xlabel="score, −log p", ylabel="samples", yscale="log", ylim=(0.7, None))
 axis.legend()
-described = f"Histogram of {len(samples.X)} scores; {scored.alarms.sum()} are above the threshold {threshold:.1f}."
+described = (
+    f"Histogram of {len(samples.X)} scores and threshold {threshold:.1f}; {scored.alarms.sum()} raise an alarm."
+)
 nb.figure(fig_scores, "your_scores", data=counts, described=described)
 
 # %% [markdown]

@@ -26,7 +26,7 @@
 # - what recalibration on confirmed normal rows changes, and what it does not change;
 # - how much a few confirmed anomalies improve a detector.
 #
-# Reading takes about 25 minutes, running about one minute. You need the false-alarm rate from notebook 00b and
+# Reading takes about 25 minutes, running about two minutes. You need the false-alarm rate from notebook 00b and
 # hypothesis tests with p-values. Notebook 11 fits and saves a detector for a file of your own.
 #
 # Terms, explained in English and Chinese in the [glossary](glossary.md): [calibration](glossary.md#Calibration),
