@@ -776,7 +776,7 @@
 # ({{ name:09b_labels_and_drift.other_images }}), the latent space of the old domain instead of their own changes the
 # AUROC by {{ value:09b_labels_and_drift.transfer_image_gain }}{{ if:09b_labels_and_drift.transfer_tabular_gain }}.
 # With twenty rows of a new table the change is {{ value:09b_labels_and_drift.transfer_tabular_gain }}{{ end }}. The
-# pretrained backbone does transfer, but both have it.
+# pretrained backbone does transfer, but it is used in both cases.
 
 # %% [markdown]
 # ### Five challenges {#challenges}

@@ -367,7 +367,7 @@
 #
 # 为了在表格上改进 kNN，我们又尝试了三种检测器：扩散时间估计、深度孤立森林，以及随机特征映射（即 `ArcSineKernelDistance`）。在此前没有看过的表上，三者都不比 kNN 好，尽管最后一种在选定它时所用的表上曾领先于 kNN（`benchmarks/README.md`）。根据少数几张表作出的选择，不能推广到其他表上。
 
-# %% [markdown] checked="a6a87d9d e67e2960"
+# %% [markdown] checked="9fb6f0fa be32130c"
 # ## 统一框架的可行性 {#framework}
 #
 # ### 架构 {#architecture}
@@ -395,7 +395,7 @@
 # - 模型可以更新。二十次逐日更新与一次拟合的相对差别为 {{ value:09b_labels_and_drift.stream_relative_difference }}。正常状态漂移时，带遗忘的模型区分最初状态与当前状态的 AUROC 为 {{ value:09b_labels_and_drift.drift_auroc_half_life }}，不带遗忘的模型为 {{ value:09b_labels_and_drift.drift_auroc_all }}。
 # - 只有一套评测规程，结果可比，信息泄漏也更容易发现。
 #
-# 常被列在首位的“知识共享”在这里不是优点。只有十张另一类训练图像（{{ name:09b_labels_and_drift.other_images }}）时，用旧领域的潜在空间代替自己的潜在空间，AUROC 的变化为 {{ value:09b_labels_and_drift.transfer_image_gain }}{{ if:09b_labels_and_drift.transfer_tabular_gain }}；只有二十行新表时，变化为 {{ value:09b_labels_and_drift.transfer_tabular_gain }}{{ end }}。预训练的骨干网络确实可以迁移，但两者都使用它。
+# 常被列在首位的“知识共享”在这里不是优点。只有十张另一类训练图像（{{ name:09b_labels_and_drift.other_images }}）时，用旧领域的潜在空间代替自己的潜在空间，AUROC 的变化为 {{ value:09b_labels_and_drift.transfer_image_gain }}{{ if:09b_labels_and_drift.transfer_tabular_gain }}；只有二十行新表时，变化为 {{ value:09b_labels_and_drift.transfer_tabular_gain }}{{ end }}。预训练的骨干网络确实可以迁移，但两种做法都使用它。
 
 # %% [markdown] checked="0d5a3bbe 9f4c0e42"
 # ### 五项挑战 {#challenges}
