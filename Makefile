@@ -49,13 +49,13 @@ accept: $(INSTALLED)
 portable: report
 	$(BIN)/python -m mmad_utils.course portable
 
-# Three processes for two cores: one of them often waits.
+# Three processes for two cores: one of them often waits. OPTIONS are passed to pytest.
 test: export OMP_NUM_THREADS := 1
 test: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n 3 --dist worksteal
+	$(BIN)/python -m pytest -n 3 --dist worksteal $(OPTIONS)
 
 # Pairs in benchmarks/runs/bench.jsonl are not measured again.
 bench: $(INSTALLED) $(PEERS)
