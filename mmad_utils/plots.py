@@ -375,6 +375,7 @@ def lines(
     return _finished(grid, axes)
 
 
+@_styled
 def scatter(
     frame: pd.DataFrame, x: str, y: str, *, by: str | None = None, panels: str | None = None, height: float = 3.0,
     colors: Sequence[str] = (NORMAL, ANOMALY), **axes: Any,
@@ -406,6 +407,7 @@ def _finished(grid: sns.FacetGrid, axes: Mapping[str, Any]) -> Figure:
     return fig
 
 
+@_styled
 def embedding_scatter(points, y, *, names: tuple[str, str] = ("component 1", "component 2")) -> Figure:
     """Scatter plot of samples in two dimensions, (n, 2), such as the first two principal components."""
     points, y = np.asarray(points), np.asarray(y)

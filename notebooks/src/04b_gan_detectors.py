@@ -88,8 +88,8 @@ train, test = (torch.from_numpy(X).permute(0, 3, 1, 2).float() / 255 for X in (X
 # A generator maps a latent code $z$ to an image $G(z)$. A detector needs the opposite direction. AnoGAN (Schlegl et al.
 # 2017) finds it by gradient descent on $z$, while the weights of both networks stay fixed. It minimises
 #
-# $$A(z) = (1 - \lambda) \underbrace{\sum |x - G(z)|}_{\text{residual loss}}
-# + \lambda \underbrace{\sum |f(x) - f(G(z))|}_{\text{discrimination loss}}.$$
+# $$A(z) = (1 - \lambda) \underbrace{\sum |x - G(z)|}_{\text{residual loss}} + \lambda
+# \underbrace{\sum |f(x) - f(G(z))|}_{\text{discrimination loss}}.$$
 #
 # The first term compares pixels. The second term compares features $f$, the last hidden layer of the critic. The paper
 # uses $\lambda = 0.1$. The value of $A$ at the end of the search is the anomaly score.

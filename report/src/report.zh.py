@@ -418,12 +418,12 @@
 # | 维数 | 新的正常图像的距离，以训练图像的距离为单位 | {{ value:09_unified_framework.distance_ratio_empirical }} | 收缩估计 | {{ value:09_unified_framework.distance_ratio_shrunk }} |
 # | 可解释性 | 被替换数值所在的列被指对的频率 | {{ value:09_unified_framework.explained_by_z }} | 距离的精确分摊 | {{ value:09_unified_framework.explained_by_share }} |
 
-# %% [markdown] checked="8b20a00a 65eced5c"
+# %% [markdown] checked="8b20a00a d7dd53f3"
 # ### 五项对策 {#mitigations}
 #
 # 1. **分阶段训练**：先训练编码器，把每个编码器与未训练的网络以及本模态最好的检测器比较，然后再合并各模态。
 # 2. **混合分布**：每种模态一个高斯模型，采用留出折得到的 p 值，能够保证名义误报率：在较差的模态中误报率为 {{ value:09_unified_framework.alarms_unified_worst }}。它不能解决不平衡，小表格上的 AUROC 为 {{ value:09_unified_framework.imbalance_mixture_auroc }}。{{ if:09_unified_framework.imbalance_none_auroc > 09_unified_framework.imbalance_balanced_auroc + 0.01 }}平衡样本数也不能解决：重复少数样本比不作改动还差，因为重复的行不增加信息。{{ else }}平衡样本数，即重复少数样本，为 {{ value:09_unified_framework.imbalance_balanced_auroc }}。{{ end }}更灵活的密度有核密度、流模型 [@papamakarios2017maf] 和能量模型。它们{{ if:unified_scorers; one Gaussian; image > unified_scorers; normalizing flow; image + 0.1 }}在表格行上与高斯模型相近，在图像上远远落后于它（{{ ref:unified_scorers }}）。它们只使用二十个主成分，而缺陷大多位于正常图像张成的子空间之外。{{ else }}与高斯模型的比较见{{ ref:unified_scorers }}。它们只使用二十个主成分。{{ end }}
-# 3. **对抗训练** [@ganin2016dann]、对比学习 [@chen2020simclr] 和矩匹配 [@sun2016deepcoral] 的目的都是使各模态的潜在编码服从相同的分布。{{ if:09_unified_framework.modality_auroc_moments < 0.9 }}矩匹配的效果最大，对抗训练次之。来源不配对时，对比学习只能用同一样本的两个加噪版本组成样本对，没有效果。检测的 AUROC 只改变几个百分点（{{ ref:unified_alignment }}），小于不作对齐时由全宽度降到十六维所造成的损失。{{ else }}在这里都没有做到：矩匹配之后，模态分类器的 AUROC 仍为 {{ value:09_unified_framework.modality_auroc_moments }}，因为列数少的表格使十六个潜在变量中的一部分没有方差。检测的 AUROC 只改变百分之几（{{ ref:unified_alignment }}）。{{ end }}
+# 3. **对抗训练** [@ganin2016dann]、对比学习 [@chen2020simclr] 和矩匹配 [@sun2016deepcoral] 的目的都是使各模态的潜在编码服从相同的分布。{{ if:09_unified_framework.modality_auroc_moments < 0.9 }}矩匹配的效果最大，对抗训练次之。来源不配对时，对比学习只能用同一样本的两个加噪版本组成样本对，没有效果。检测的 AUROC 只改变几个百分点（{{ ref:unified_alignment }}），小于不作对齐时由全宽度降到十六维所造成的损失。{{ else }}在这里都没有做到：矩匹配之后，模态分类器的 AUROC 仍为 {{ value:09_unified_framework.modality_auroc_moments }}，因为列数少的表格使十六个潜在变量中的一部分没有方差。检测的 AUROC 只改变几个百分点（{{ ref:unified_alignment }}）。{{ end }}
 # 4. **注意力机制**：在互不相关的来源之间，它没有意义，因为每个样本只有一个部分。在同一对象的各部分之间，先对齐再使用，它是最好的比较方法之一（{{ ref:paired }}）。它不是解释（{{ ref:one-transformer }}）。精确的解释是对距离的分解。设 $\delta$ 为样本与均值在特征上的差，各特征属于某一列或某个像素，$g$ 为梯度，则 $d^2 = \sum_j \delta_j g_j$ 精确成立。它指对列的频率为 {{ value:09_unified_framework.explained_by_share }}，{{ ref:unified_maps }}中的热力图也由它得到。
 # 5. **正则化**：Ledoit 与 Wolf 的收缩估计 [@ledoit2004covariance] 只有一个参数，由数据算出。它把新的正常图像的距离从训练图像的 {{ value:09_unified_framework.distance_ratio_empirical }} 倍降到 {{ value:09_unified_framework.distance_ratio_shrunk }} 倍。
 

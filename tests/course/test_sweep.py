@@ -90,7 +90,7 @@ def test_wrong_settings_are_one_clear_error(change, message):
         ),
         ({"datasets": ["brest_cancer"]}, "Did you mean 'breast_cancer'"),
         ({"detectors": {"PaDiM": {}}}, "PaDiM takes images, but breast_cancer is a table"),
-        ({"datasets": ["paired_digits"]}, "holds several modalities"),
+        ({"datasets": ["paired_digits"]}, "has several modalities"),
         ({"folder": "/dev/null/sweep"}, "/dev/null/sweep cannot be written"),
     ],
 )

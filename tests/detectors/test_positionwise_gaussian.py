@@ -198,9 +198,9 @@ def test_state_restores_the_model_and_lets_it_go_on(rng, n):
     ("X", "message"),
     [
         (np.zeros((3, 4)), r"\(samples, positions, channels\)"),
-        (np.zeros((0, 2, 3)), "nothing to learn"),
-        (np.zeros((3, 0, 2)), "nothing to learn"),
-        (np.zeros((3, 2, 0)), "nothing to learn"),
+        (np.zeros((0, 2, 3)), "are empty; give at least one sample"),
+        (np.zeros((3, 0, 2)), "are empty; give at least one sample"),
+        (np.zeros((3, 2, 0)), "are empty; give at least one sample"),
         (np.zeros((1, 2, 3)), "at least 2 samples"),
         (np.where(np.arange(24).reshape(4, 2, 3) == 10, np.nan, 1.0), "position 1"),
     ],

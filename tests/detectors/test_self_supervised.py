@@ -161,7 +161,7 @@ def test_each_step_shows_every_image_after_as_many_operations_as_there_are_views
         (np.zeros((9, 8, 12, 1), np.uint8), "square images of at least 8 px per side.*got 8×12"),
         (np.zeros((9, 6, 6, 1), np.uint8), "at least 8 px per side"),
         (np.zeros((9, 8, 8, 1)), "must be uint8"),
-        (np.zeros((9, 8, 8, 1), np.uint8), "nothing to learn from"),
+        (np.zeros((9, 8, 8, 1), np.uint8), "are all equal"),
     ],
 )
 def test_what_is_no_set_of_square_images_is_refused(detector, X, message):

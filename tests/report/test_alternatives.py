@@ -112,7 +112,7 @@ def of_the_course(turned=False):
     profile = yaml.safe_load((ROOT / "profiles" / "course.yaml").read_text(encoding="utf-8"))
     for notebook, values in profile.items():
         results["provenance"][notebook]["parameters"].update(values)
-    results["provenance"]["01_task2_padim"]["parameters"]["other_datasets"] = ["textures/brick"]
+    results["provenance"]["01b_image_detectors"]["parameters"]["other_datasets"] = ["textures/brick"]
     results["provenance"]["09b_labels_and_drift"]["parameters"]["other_images"] = "textures/brick"
     missing = ("zipper", "auroc_mild", "gan_comparison; breast_cancer")
     values = {key: value for key, value in results["values"].items() if not any(word in key for word in missing)}
