@@ -63,17 +63,21 @@ def test_encoder_and_generator_of_bigan_learn_together_and_against_the_critic(li
 
 
 def test_in_bigan_the_encoder_learns_to_invert_the_generator_without_a_loss_that_says_so(line, rng):
+    """Means of three seeds: a single run recovers between .57 and .97 of the variance of the latent codes."""
     codes, anomalies = rng.normal(size=(500, 1)), rng.normal(size=(300, 3))
     options = {"latent_dim": 1, "hidden": (32, 32), "batch_size": 30, "n_critic": 2, "learning_rate": 2e-3}
     recovered, area = {}, {}
     for epochs in (0, 200):
-        detector = BiGAN(epochs=epochs, min_steps=0, random_state=0, **options).fit(line)
-        again = detector.encode(detector.generate(codes))
-        recovered[epochs] = 1 - np.square(again - codes).mean() / codes.var()
-        scores = detector.anomaly_score(np.concatenate([line, anomalies]))
-        area[epochs] = roc_auc_score(np.repeat([0, 1], 300), scores)
-    assert recovered[200] > max(0.45, recovered[0] + 0.2)  # .57 to .7 on different processors
-    assert area[200] > max(0.8, area[0] + 0.1)
+        runs = []
+        for seed in range(3):
+            detector = BiGAN(epochs=epochs, min_steps=0, random_state=seed, **options).fit(line)
+            again = detector.encode(detector.generate(codes))
+            scores = detector.anomaly_score(np.concatenate([line, anomalies]))
+            share = 1 - np.square(again - codes).mean() / codes.var()
+            runs.append((share, roc_auc_score(np.repeat([0, 1], 300), scores)))
+        recovered[epochs], area[epochs] = np.mean(runs, axis=0)
+    assert recovered[200] > max(0.5, recovered[0] + 0.3)
+    assert area[200] > max(0.7, area[0] + 0.1)
 
 
 def test_ganomaly_scores_by_the_distance_of_the_two_latent_codes(line):
