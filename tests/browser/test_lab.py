@@ -1,4 +1,4 @@
-"""JupyterLab as `make lab` starts it, in a real browser: Run All, no error, and a dial that moves by keyboard."""
+"""JupyterLab as `make lab` starts it, in a real browser: Run All, no error, and a slider that moves by keyboard."""
 
 import os
 import secrets
@@ -103,7 +103,7 @@ def run_all(page):
     expect(page.locator(".jp-OutputArea-output", has_text="the last cell")).to_be_visible()
 
 
-def test_run_all_has_no_error_and_the_dial_moves_by_keyboard(lab, page):
+def test_run_all_has_no_error_and_the_slider_moves_by_keyboard(lab, page):
     run_all(page)
     picture = page.locator(".jp-OutputArea-output .widget-html img")
     expect(picture).to_have_attribute("alt", "A bar of height 1.")
