@@ -10,6 +10,7 @@ import io
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ VALUE = re.compile(r"\{\{\s*value:([^{}]+?)\s*\}\}")
 HEADINGS = ["h1", "h2", "h3", "h4"]
 
 
+@cache
 def texts() -> dict[str, Any]:
     return yaml.safe_load(TEXTS.read_text(encoding="utf-8"))
 

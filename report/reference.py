@@ -28,20 +28,24 @@ CONFIGURATION = {
     "html_title": "mmad",
     "html_copy_source": False,
     "html_show_sphinx": False,
-    "html_theme_options.show_prev_next": False,
-    "html_theme_options.secondary_sidebar_items": ["page-toc"],
-    "html_theme_options.navbar_end": ["theme-switcher"],
-    "html_theme_options.footer_start": [],
-    "html_theme_options.footer_end": [],
-    "html_theme_options.logo": {"text": "mmad reference", "link": "../index.html"},
+    "html_theme_options": {
+        "show_prev_next": False,
+        "secondary_sidebar_items": ["page-toc"],
+        "navbar_end": ["theme-switcher"],
+        "footer_start": [],
+        "footer_end": [],
+        "logo": {"text": "mmad reference", "link": "../index.html"},
+    },
     "html_context": {"default_mode": "auto"},
     "default_role": "py:obj",
     "add_module_names": False,
     "autodoc_typehints": "none",
     "autodoc_member_order": "bysource",
-    "autodoc_default_options.members": True,
-    "autodoc_default_options.show-inheritance": True,
-    "autodoc_default_options.exclude-members": ", ".join(f"set_{method}_request" for method in ROUTED),
+    "autodoc_default_options": {
+        "members": True,
+        "show-inheritance": True,
+        "exclude-members": ", ".join(f"set_{method}_request" for method in ROUTED),
+    },
     "numpydoc_show_class_members": False,
     "numpydoc_xref_param_type": False,
     "pygments_style": "default",
@@ -82,9 +86,9 @@ def sources(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
         pages[package] = page(f"mmad_utils.{package}", summary(folder / "__init__.py"), modules(folder))
     listed = "\n".join(f"   {name}" for name in pages)
     classes = "\n".join(
-        f"   * - :py:obj:`~mmad_utils.{module}.{name}`\n     - :doc:`{address(name).partition('.')[0]}`"
-        for name, module in mmad_utils._MODULE_OF.items()
-        if address(name).partition(".")[0] in pages
+        f"   * - :py:obj:`~{found.partition('#')[2]}`\n     - :doc:`{found.partition('.')[0]}`"
+        for found in map(address, mmad_utils.__all__)
+        if found.partition(".")[0] in pages
     )
     pages["index"] = (
         heading("Reference of mmad_utils", "=")
@@ -97,9 +101,9 @@ def sources(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
 
 def address(name: str) -> str:
     """The page and anchor of an exported name, ``detectors.html#mmad_utils.detectors.padim.PaDiM``."""
-    module = mmad_utils._MODULE_OF[name]
-    package = module.partition(".")[0]
-    return f"{package if package in PACKAGES else 'core'}.html#mmad_utils.{module}.{name}"
+    module = getattr(mmad_utils, name).__module__
+    package = module.split(".")[1]
+    return f"{package if package in PACKAGES else 'core'}.html#{module}.{name}"
 
 
 def build(target: Path, packages: Sequence[str] = PACKAGES) -> Path:
@@ -120,15 +124,8 @@ def build(target: Path, packages: Sequence[str] = PACKAGES) -> Path:
         source.mkdir()
         for name, text in sources(packages).items():
             (source / f"{name}.rst").write_text(text, encoding="utf-8")
-        options = {key: value for key, value in CONFIGURATION.items() if "." not in key}
-        for key, value in CONFIGURATION.items():
-            option, dot, part = key.partition(".")
-            if dot:
-                options.setdefault(option, {})[part] = value
-        application = Sphinx(
-            source, None, target, Path(folder, "trees"), "html", options, status=None, warning=warnings, parallel=1
-        )
-        application.build()
+        trees = Path(folder, "trees")
+        Sphinx(source, None, target, trees, "html", CONFIGURATION, status=None, warning=warnings).build()
     if warnings.getvalue():
         raise RuntimeError(warnings.getvalue())
     return target / "index.html"

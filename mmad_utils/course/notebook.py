@@ -16,10 +16,10 @@ and in its last code cell, which is tagged ``results``::
 Captions and text alternatives are in ``notebooks/captions/NAME.yaml``.
 
 Results are written to $MMAD_OUTPUT if it is set. Otherwise they are written to ``build/default`` if the cells that
-ran are the committed ones. With other parameters, edited cells, or in a student's copy they are written to
-``build/changed-<hash>``, so that the results of the report do not change. If the project's folder is not writable,
-``build`` is in the user's cache folder, and `start` prints its path. ``papermill`` and Run All in JupyterLab give the
-same results as the first of these commands::
+ran are the committed ones, and to ``build/changed-<hash>`` with other parameters or edited cells, so that the results
+of the report do not change. A student's copy has no cell tagged ``results`` and writes none. If the project's folder
+is not writable, ``build`` is in the user's cache folder, and `start` prints its path. ``papermill`` and Run All in
+JupyterLab give the same results as the first of these commands::
 
     python -m mmad_utils.course run 01_task2_padim --profile smoke -p seed 3
     python -m mmad_utils.course check     # the form of all notebooks and profiles.

@@ -217,7 +217,7 @@ def test_the_texts_of_the_first_page_name_what_there_is():
 
 def test_every_exported_name_has_its_anchor_in_the_reference(tmp_path):
     index = reference.build(tmp_path / "reference", packages=("encoders",))
-    names = [name for name in mmad_utils.__all__ if mmad_utils._MODULE_OF[name].startswith("encoders.")]
+    names = [name for name in mmad_utils.__all__ if reference.address(name).startswith("encoders.")]
     for name in names:
         page, anchor = reference.address(name).split("#")
         assert f'id="{anchor}"' in index.with_name(page).read_text(encoding="utf-8")
