@@ -5,8 +5,8 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from tiny_detectors import detector_classes, tiny
 
 LEAVES_OUT = (
-    "the check wants the contamination among the training samples scored as new ones; the threshold leaves each out of "
-    "its own neighbours, as that of LocalOutlierFactor does, which the check exempts"
+    "the check wants the contamination among the training samples scored as new ones; the threshold leaves each out "
+    "of its own neighbours, as that of LocalOutlierFactor does, which the check exempts"
 )
 REASONS = {
     "RandomScore": "its score is random: it depends on the position of a row in X, not on the row",
