@@ -72,6 +72,28 @@ def test_a_detector_of_images_assesses_and_is_saved(tmp_path):
     assert loaded.anomaly_map(paths[:2]).shape == (2, 32, 32)
 
 
+def test_numbers_stored_as_objects_give_the_results_of_numbers(frame):
+    X = frame[["a", "b"]].to_numpy()
+    plain, objects = (
+        CalibratedDetector(GaussianAnomalyScorer(), random_state=0).fit(values) for values in (X, X.astype(object))
+    )
+    np.testing.assert_array_equal(objects.p_values(X[:50].astype(object)), plain.p_values(X[:50]))
+    again = CalibratedDetector(GaussianAnomalyScorer(), random_state=0).fit(X.astype(object))
+    assert objects.provenance_ == again.provenance_
+
+
+def test_image_files_are_identified_by_their_content(tmp_path):
+    rng = np.random.default_rng(0)
+    paths = [tmp_path / f"{i}.png" for i in range(8)]
+    for path in paths:
+        Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(path)
+    as_list, as_objects, as_text = (
+        CalibratedDetector(PaDiM(image_size=32, n_features=5), random_state=0).fit(kind).provenance_["calibration_data"]
+        for kind in (paths, np.array(paths), np.array([str(path) for path in paths]))
+    )
+    assert as_list == as_objects == as_text
+
+
 def test_every_row_is_scored_by_a_detector_that_was_not_fitted_on_it(frame, detector):
     frame.loc[7, "a"] = 100.0
     fitted = cross_fit_scores(detector, frame, seed=0)
