@@ -146,7 +146,7 @@ $(INSTALLED):
 	    "$$python" -m pip install --quiet --disable-pip-version-check --only-binary :all: --target .venv/uv uv; uv=.venv/uv/bin/uv; \
 	  fi; \
 	fi; \
-	$$uv pip install --compile-bytecode --python $(BIN)/python --require-hashes $(WHEELS) --requirement requirements.lock; \
+	$$uv pip install --compile-bytecode --python $(BIN)/python --no-deps --require-hashes $(WHEELS) --requirement requirements.lock; \
 	$$uv pip install --python $(BIN)/python --no-deps --no-build-isolation --editable .; \
 	rm -f .venv/installed-*; echo "$$uv" > $@
 

@@ -37,7 +37,7 @@
 seed: int = 0  # of every random generator
 classes: list[int] = [3, 7]  # digits that are normal, one at a time, in the table of detectors
 n_seeds: int = 2  # splits, and networks, for each row of that table
-epochs: int = 40  # passes over the training images with quarter turns
+epochs: int = 40  # passes over the training images with quarter turns, at least 6
 autoencoder_epochs: int = 60  # of the convolutional autoencoder; its training error hardly decreases after them
 symmetry_classes: list[int] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]  # normal digits of the section on symmetry
 unlabelled: list[str] = ["digits/6", "digit_scenes/6"]  # data sets of the section on unlabelled images
