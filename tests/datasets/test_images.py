@@ -128,7 +128,7 @@ def test_a_truncated_image_is_refused_whatever_its_format(tmp_path, kind, share,
 @pytest.mark.filterwarnings("ignore:.*:UserWarning:PIL")
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 @given(st.sampled_from(["PNG", "JPEG", "TIFF", "BMP", "GIF"]), st.integers(0, 2**32))
-def test_damaged_bytes_give_a_picture_or_the_one_error(tmp_path, kind, seed):
+def test_damaged_bytes_give_an_image_or_the_one_error(tmp_path, kind, seed):
     rng = np.random.default_rng(seed)
     buffer = io.BytesIO()
     Image.fromarray(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(buffer, kind)
@@ -308,7 +308,7 @@ def test_the_header_of_an_idx_file_is_checked_before_it_is_read(tmp_path, shape,
         read_idx(path, 3)
 
 
-def test_pictures_without_their_labels_are_not_enough(tmp_path, mnist):
+def test_images_without_their_labels_are_not_enough(tmp_path, mnist):
     _write_idx(tmp_path / "mnist", "t10k", *mnist)
     (tmp_path / "mnist" / "t10k-labels-idx1-ubyte.gz").unlink()
     with pytest.raises(DatasetError, match=r"t10k-labels-idx1-ubyte\.gz: not there"):
@@ -406,7 +406,7 @@ def test_a_name_that_is_no_digit_is_refused(name):
         load(name)
 
 
-def test_mnist_pictures_with_another_number_of_labels_are_refused(tmp_path, mnist):
+def test_mnist_images_with_another_number_of_labels_are_refused(tmp_path, mnist):
     pictures, digits = mnist
     _write_idx(tmp_path / "mnist", "t10k", pictures, digits[:-1])
     with pytest.raises(DatasetError, match="40 t10k images but 39 labels"):

@@ -144,7 +144,7 @@ def test_a_labels_file_of_another_form_is_refused(course, text):
         _load(course)
 
 
-def test_a_picture_without_label_is_refused(course):
+def test_an_image_without_label_is_refused(course):
     _picture(course / "test" / "new.png")
     with pytest.raises(DatasetError, match=r"no entry 'hazelnut/test/new\.png', but the file is there"):
         _load(course)
@@ -178,7 +178,7 @@ def test_an_empty_category_is_refused(category, part):
 
 @pytest.mark.parametrize("part", ["train/good/002.png", "test/crack/001.png", "ground_truth/cut/000_mask.png"])
 @pytest.mark.parametrize("damage", ["truncated", "text", "tiny"])
-def test_a_bad_picture_is_named_wherever_it_lies(category, part, damage):
+def test_a_bad_image_is_named_wherever_it_lies(category, part, damage):
     path = category / part
     if damage == "truncated":
         path.write_bytes(path.read_bytes()[:50])
@@ -191,7 +191,7 @@ def test_a_bad_picture_is_named_wherever_it_lies(category, part, damage):
     assert str(path) in str(caught.value)
 
 
-def test_a_mask_of_another_size_than_its_picture_is_refused(category):
+def test_a_mask_of_another_size_than_its_image_is_refused(category):
     _mask(category / "ground_truth" / "crack" / "001_mask.png", size=(12, 16))
     with pytest.raises(DatasetError, match=r"001_mask\.png: the mask has 12×16 pixels, its image .* has 16×12"):
         _load(category)
@@ -203,7 +203,7 @@ def test_a_missing_mask_is_named(category):
         _load(category)
 
 
-def test_test_pictures_of_several_sizes_cannot_have_masks(category):
+def test_test_images_of_several_sizes_cannot_have_masks(category):
     _picture(category / "test" / "good" / "001.png", size=(20, 20))
     with pytest.raises(DatasetError, match=r"good/001\.png: 20×20 pixels.*must all be of one size"):
         _load(category)
@@ -281,7 +281,7 @@ def test_a_generated_category_is_read_like_mvtec_with_severities(generated):
     assert (dataset.masks_test.any((1, 2)) == (dataset.y_test == 1)).all()
 
 
-def test_synthetic_pictures_are_made_once_and_kept(monkeypatch, tmp_path):
+def test_synthetic_images_are_made_once_and_kept(monkeypatch, tmp_path):
     monkeypatch.setenv("MMAD_CACHE_HOME", str(tmp_path))
     small = {"size": 64, "n_train": 2, "n_test": 10}
     first = mvtec.synthetic("zipper", 1, **small)
@@ -381,7 +381,7 @@ def test_visa_without_its_table_says_what_belongs_where(visa):
         _load_visa(visa)
 
 
-def test_two_folders_of_normal_pictures_are_refused(category):
+def test_two_folders_of_normal_images_are_refused(category):
     _picture(category / "train" / "ok" / "000.png")
     with pytest.raises(DatasetError, match=r"two folders of normal images, good and ok\. Keep one"):
         _load(category)

@@ -63,7 +63,7 @@ def digit_of_pictures(pictures):
     return np.array([known.get(picture.tobytes(), -1) for picture in pictures])
 
 
-def test_half_of_the_pictures_train_and_the_shares_are_those_of_the_argument(data):
+def test_half_of_the_images_train_and_the_shares_are_those_of_the_argument(data):
     kinds = np.array(data.source["kinds_test"])
     assert {name: len(part) for name, part in data.X_train.items()} == dict.fromkeys(("image", "text", "series"), 898)
     assert data.modality == "paired" and len(data.y_test) == 899

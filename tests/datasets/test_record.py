@@ -34,7 +34,7 @@ def test_breast_cancer_splits_the_benign_samples_and_keeps_all_malignant_ones_fo
     assert dataset.source["kinds_test"] == tuple("malignant" if label else "benign" for label in dataset.y_test)
 
 
-def test_digits_are_real_pictures_with_one_class_normal():
+def test_digits_are_real_images_with_one_class_normal():
     dataset, reference = load("digits/3"), load_digits()
     assert dataset.X_train.dtype == np.uint8 and dataset.X_train.shape[1:] == (8, 8, 1)
     assert len(dataset.X_train) == (reference.target == 3).sum() // 2

@@ -68,7 +68,7 @@ def test_the_damage_grows_with_severity(category, defect):
 
 
 @pytest.mark.parametrize(("category", "defect"), EVERY_DEFECT)
-def test_a_plain_defect_stands_out_and_covers_a_small_part_of_the_picture(category, defect):
+def test_a_plain_defect_stands_out_and_covers_a_small_part_of_the_image(category, defect):
     for seed in range(2):
         good, _ = draw(category, seed)
         bad, mask = draw(category, seed, defect=defect)
@@ -77,7 +77,7 @@ def test_a_plain_defect_stands_out_and_covers_a_small_part_of_the_picture(catego
 
 
 @pytest.mark.parametrize("category", DEFECTS)
-def test_pictures_vary_from_seed_to_seed_and_repeat_with_the_seed(category):
+def test_images_vary_from_seed_to_seed_and_repeat_with_the_seed(category):
     first, again, other = draw(category, 1)[0], draw(category, 1)[0], draw(category, 2)[0]
     np.testing.assert_array_equal(first, again)
     assert np.abs(first.astype(float) - other).mean() > 3
@@ -142,7 +142,7 @@ def test_a_category_is_written_in_the_layout_of_mvtec(written):
 FAINTEST = {"hazelnut": 0.4, "zipper": 0.0}
 
 
-def test_severity_json_names_every_bad_picture_with_a_severity_in_range(written):
+def test_severity_json_names_every_bad_image_with_a_severity_in_range(written):
     category, folder = written
     severities = json.loads((folder / "severity.json").read_text())
     bad = {
@@ -164,14 +164,14 @@ def test_the_same_seed_writes_the_same_bytes_and_another_seed_others(written, tm
     assert all(other[name] != digest for name, digest in contents(folder).items())
 
 
-def test_a_picture_does_not_depend_on_how_many_others_are_written(written, tmp_path):
+def test_an_image_does_not_depend_on_how_many_others_are_written(written, tmp_path):
     category, folder = written
     write_category(tmp_path / "more", category, seed=5, n_train=5, n_test_good=4, n_test_bad=11, size=64)
     expected, more = contents(folder), contents(tmp_path / "more")
     assert {name: more[name] for name in expected} == expected
 
 
-def test_no_two_pictures_of_a_category_are_the_same(written):
+def test_no_two_images_of_a_category_are_the_same(written):
     _, folder = written
     digests = [digest for name, digest in contents(folder).items() if "ground_truth" not in name]
     assert len(set(digests)) == len(digests)

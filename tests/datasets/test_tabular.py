@@ -691,7 +691,7 @@ def test_injected_anomalies_are_a_tenth_of_the_test_set_and_normals_stay_real(ki
     assert load(f"injected/{kind}/breast_cancer", seed=2).source["sha256"] == dataset.source["sha256"]
 
 
-def test_a_ruler_fails_on_broken_dependencies_where_a_gaussian_succeeds():
+def test_a_baseline_fails_on_broken_dependencies_where_a_gaussian_succeeds():
     measured = np.mean(
         [_ruler_and_neighbours(load("injected/dependency/breast_cancer", seed=s)) for s in range(3)], 0
     )
@@ -761,7 +761,7 @@ def test_values_of_dependency_anomalies_are_held_out_values_of_their_own_column(
 UNKNOWN_KIND = r"^injected/globl/breast_cancer: unknown kind; expected one of local, global, clustered, dependency\.$"
 
 
-def test_pictures_can_be_a_base_and_an_unknown_kind_is_refused():
+def test_images_can_be_a_base_and_an_unknown_kind_is_refused():
     dataset = load("injected/dependency/digits/1")
     assert dataset.X_train.shape[1] == 64 and dataset.feature_names[0] == "pixel_0_0"
     with pytest.raises(DatasetError, match=UNKNOWN_KIND):

@@ -23,7 +23,7 @@ def test_a_flat_folder_of_mixed_sizes_is_read_and_said(pictures):
     assert any("2 sizes" in note for note in samples.notes)
 
 
-def test_folders_label_their_pictures_and_masks_are_passed_by(pictures):
+def test_folders_label_their_images_and_masks_are_passed_by(pictures):
     for folder, count in (("train/good", 20), ("test/good", 2), ("test/crack", 3), ("ground_truth/crack", 3)):
         root = pictures(folder, count)
     samples = read_pictures(root)
@@ -31,7 +31,7 @@ def test_folders_label_their_pictures_and_masks_are_passed_by(pictures):
     assert all("crack" in name for name in samples.names[samples.y == 1])
 
 
-def test_a_folder_without_pictures_a_damaged_one_and_too_few_are_refused(pictures, tmp_path):
+def test_a_folder_without_images_a_damaged_one_and_too_few_are_refused(pictures, tmp_path):
     (tmp_path / "notes.txt").write_text("nothing")
     with pytest.raises(DatasetError, match="no image among 1 files"):
         read_pictures(tmp_path)

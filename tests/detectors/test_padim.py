@@ -151,7 +151,7 @@ def test_the_farthest_patch_is_the_one_that_a_search_of_all_finds(rng, size):
         assert torch.equal(patch, patches[nearest.argmax()])
 
 
-def test_remembering_everything_gives_training_pictures_distance_zero(scene):
+def test_remembering_everything_gives_training_images_distance_zero(scene):
     model = PatchCore(image_size=64, coreset_ratio=1.0, random_state=0).fit(scene[0][:3])
     assert model.anomaly_map(scene[0][:3]).max() < 1e-3
 
@@ -219,7 +219,7 @@ def test_loading_with_other_weights_is_refused(scene, tmp_path, monkeypatch):
         PaDiM.load(tmp_path / "model")
 
 
-def test_the_training_threshold_scores_each_picture_without_itself(scene):
+def test_the_training_threshold_scores_each_image_without_itself(scene):
     train, n = scene[0], len(scene[0])
     settings = {"image_size": 64, "n_features": 20, "random_state": 0}
     padim = PaDiM(**settings, contamination=0.25, covariance_regularization=0.1).fit(train)
@@ -260,13 +260,13 @@ def test_paths_and_arrays_score_alike(scene, tmp_path):
         ([1, 2], "contains a int"),
     ],
 )
-def test_wrong_pictures_are_refused_before_the_backbone_is_built(X, message, monkeypatch):
+def test_wrong_images_are_refused_before_the_backbone_is_built(X, message, monkeypatch):
     monkeypatch.setattr(padim, "ImageEncoder", lambda *_, **__: pytest.fail("slow work was started"))
     with pytest.raises((DetectorError, DatasetError), match=message):
         PaDiM().fit(X)
 
 
-def test_a_truncated_picture_is_named_before_the_backbone_is_built(scene, tmp_path, monkeypatch):
+def test_a_truncated_image_is_named_before_the_backbone_is_built(scene, tmp_path, monkeypatch):
     paths = [tmp_path / "good.png", tmp_path / "cut.png"]
     for path in paths:
         Image.fromarray(scene[0][0]).save(path)

@@ -96,7 +96,7 @@ def test_cached_features_are_the_computed_ones_to_the_bit(pictures, tmp_path, mo
         assert torch.equal(a, b) and torch.equal(b, c)
 
 
-def test_a_picture_is_known_again_as_array_and_as_file(pictures, tmp_path):
+def test_an_image_is_known_again_as_array_and_as_file(pictures, tmp_path):
     paths = [tmp_path / f"{i}.png" for i in range(5)]
     for path, picture in zip(paths, pictures):
         Image.fromarray(picture).save(path)

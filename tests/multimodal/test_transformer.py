@@ -74,7 +74,7 @@ def test_training_finds_patches_that_do_not_go_on_with_their_neighbours(rng):
     assert maps[:, 4:8, 8:12].mean() > 1.2 * maps.mean()
 
 
-def test_the_score_is_the_mahalanobis_distance_of_the_residuals_and_of_a_picture_its_worst_place(fitted, X):
+def test_the_score_is_the_mahalanobis_distance_of_the_residuals_and_of_an_image_its_worst_place(fitted, X):
     scores = fitted.anomaly_score(X)
     maps = fitted._distances("image", fitted._tokenisers["image"].transform(X["image"]))
     np.testing.assert_array_equal(scores["image"], maps.max(1))

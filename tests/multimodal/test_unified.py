@@ -36,7 +36,7 @@ def anomalies(X, rng):
     return {name: rng.permuted(rows, axis=0) for name, rows in X.items()}
 
 
-def test_one_threshold_gives_the_promised_false_alarms_on_every_modality(tables):
+def test_one_threshold_gives_the_nominal_false_alarm_rate_on_every_modality(tables):
     fitted = detector().fit(tables(600, 200))
     new = tables(4000, 4000)
     assert len(set(fitted.offset_.values())) == 1
@@ -83,7 +83,7 @@ def test_partial_fit_over_batches_equals_one_fit(tables):
         detector(scorer=IsolationForest(n_estimators=2), calibration_folds=0).fit(X).partial_fit(X)
 
 
-def test_recalibrated_on_drifted_normals_the_promise_holds_again(tables):
+def test_recalibrated_on_drifted_normals_the_false_alarm_rate_is_nominal_again(tables):
     def drifted(n):
         return {name: rows + 5 for name, rows in tables(n, n).items()}
 
@@ -218,7 +218,7 @@ def test_a_third_modality_needs_an_encoder_only(tables, rng):
         fitted.anomaly_map({"text": ["banana"]})
 
 
-def test_pictures_have_maps_whose_pixels_sum_to_the_squared_distance(rng, tmp_path, monkeypatch):
+def test_images_have_maps_whose_pixels_sum_to_the_squared_distance(rng, tmp_path, monkeypatch):
     monkeypatch.setenv("MMAD_CACHE_HOME", str(tmp_path))
     pictures = rng.integers(100, 130, (12, 64, 64, 3), dtype=np.uint8)
     new = pictures[:2].copy()

@@ -116,7 +116,7 @@ def test_the_pdf_names_its_language_and_title(edition):
     assert reader.metadata.title
 
 
-def test_pictures_have_text_alternatives(edition):
+def test_images_have_text_alternatives(edition):
     reader = edition[1]
     figures = REPORT.read_text(encoding="utf-8").count("{{ figure:")
     tagged = [tag for tag in tags(reader.trailer["/Root"]["/StructTreeRoot"]) if tag.get("/S") == "/Figure"]

@@ -388,7 +388,7 @@ def test_page_asks_no_other_address(committed):
     assert outside and all(re.match(r"https://(doi\.org|arxiv\.org)/", link) for link in outside)
 
 
-def test_every_picture_has_a_text_alternative_and_the_page_a_language(committed):
+def test_every_image_has_a_text_alternative_and_the_page_a_language(committed):
     page = Page(committed)
     assert page.all("html")[0]["lang"] == ("zh" if "参考文献" in committed else "en")
     pictures = [image for image in page.all("img") if image["src"] != "data:,"]  # what the enlarged one starts as

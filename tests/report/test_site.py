@@ -128,7 +128,7 @@ def test_tables_of_pandas_keep_their_cells_and_lose_their_styles():
     assert '<td colspan="2">0.5</td>' in page and "style" not in page and "border" not in page
 
 
-def test_picture_brings_its_text_alternative():
+def test_image_brings_its_text_alternative():
     shown = nbformat.v4.new_output(
         "display_data", {"image/png": "AA=="}, metadata={"image/png": {"alt": 'A "line".'}}
     )
