@@ -44,9 +44,9 @@ def tables(provenance: dict[str, dict[str, Any]], executed: Path) -> dict[str, d
             [[name, _listed(recorded["parameters"])] for name, recorded in sorted(provenance.items())],
         ),
         "appendix_runs": (
-            "Run time of each notebook as it was executed last on the computer below, and what made its results: "
-            f"the first {DIGITS} digits of the sha256 of its source, of the modules of mmad_utils that it loaded and "
-            "of requirements.lock.",
+            "Run time of each notebook as it was executed last on the computer below, and what made its results. "
+            f"The latter are the first {DIGITS} digits of the sha256 of its source, of the modules of mmad_utils "
+            "that it loaded and of requirements.lock.",
             ["notebook", "run time (s)", "source", "mmad_utils", "lock"],
             [
                 [name, _seconds(executed / f"{name}.ipynb"), *_sources(made)]

@@ -88,7 +88,9 @@ def test_image_files_are_identified_by_their_content(tmp_path):
     for path in paths:
         Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(path)
     as_list, as_objects, as_text = (
-        CalibratedDetector(PaDiM(image_size=32, n_features=5), random_state=0).fit(kind).provenance_["calibration_data"]
+        CalibratedDetector(PaDiM(image_size=32, n_features=5), random_state=0)
+        .fit(kind)
+        .provenance_["calibration_data"]
         for kind in (paths, np.array(paths), np.array([str(path) for path in paths]))
     )
     assert as_list == as_objects == as_text

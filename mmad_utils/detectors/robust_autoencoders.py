@@ -31,10 +31,10 @@ class RobustPCA(Detector):
     values, by the alternating direction method of multipliers (ADMM). Columns should be scaled to equal spread
     before. X is not centred; a mean that is not 0 increases the rank of L by one.
 
-    A new row x is split in the same way, with the row space of L held fixed: s solves min ‖s‖₁ subject to
-    x − s ∈ ``span(components_)``, by the same iteration with a projection instead of the singular values. The score
-    is ‖s‖₁. Large errors in a few columns therefore stay in these columns of s, while a least-squares projection
-    would distribute them over all columns.
+    A new row x is split in the same way, with the row space of L held fixed. s solves min ‖s‖₁ subject to
+    x − s ∈ ``span(components_)``. The iteration is the same, with a projection instead of the singular values. The
+    score is ‖s‖₁. Large errors in a few columns therefore stay in these columns of s, while a least-squares
+    projection would distribute them over all columns.
 
     Parameters
     ----------

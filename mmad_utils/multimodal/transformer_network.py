@@ -74,9 +74,9 @@ class CrossModalTransformer(nn.Module):
     def attention(self, name: str, tokens: Tensor) -> Tensor:
         """Attention of the class token to the tokens through all layers: (n, p), rows sum to 1.
 
-        Attention rollout: the attention of each layer, averaged over heads, and the residual connection have weight
-        1/2 each, and the matrices of the layers are multiplied (Abnar and Zuidema 2020, Quantifying attention flow in
-        transformers, ACL).
+        This is attention rollout (Abnar and Zuidema 2020, Quantifying attention flow in transformers, ACL). In each
+        layer the attention, averaged over heads, and the residual connection have weight 1/2 each. The matrices of
+        the layers are multiplied.
         """
         x = self._sequence(name, tokens, None)
         row = F.one_hot(torch.zeros(len(x), dtype=torch.long, device=x.device), x.shape[1]).to(x)[:, None]

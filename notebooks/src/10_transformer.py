@@ -215,8 +215,8 @@ class Naive(MultiModalAnomalyTransformer):
 
 # %% [markdown]
 # We stop the training after different numbers of epochs and measure three quantities on the *test* samples, anomalies
-# included: the standard deviation of the embedded tokens between samples, the output of the score head, and the AUROC
-# of both scores.
+# included. They are the standard deviation of the embedded tokens between samples, the output of the score head, and
+# the AUROC of both scores.
 
 
 # %%
