@@ -49,13 +49,14 @@ accept: $(INSTALLED)
 portable: report
 	$(BIN)/python -m mmad_utils.course portable
 
-# Three processes for two cores: one of them often waits. OPTIONS are passed to pytest.
+# Three processes for two cores: one of them often waits. tests/conftest.py says which tests one process runs.
+# OPTIONS are passed to pytest.
 test: export OMP_NUM_THREADS := 1
 test: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n 3 --dist worksteal $(OPTIONS)
+	$(BIN)/python -m pytest -n 3 --dist loadgroup $(OPTIONS)
 
 # Pairs in benchmarks/runs/bench.jsonl are not measured again.
 bench: $(INSTALLED) $(PEERS)

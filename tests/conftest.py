@@ -14,9 +14,24 @@ settings.register_profile(
 )
 
 
+# The fixtures of these files take seconds: one process builds them for all tests of the file.
+ONE_PROCESS = {
+    "test_fusion_ablations.py",
+    "test_padim.py",
+    "test_pages.py",
+    "test_paper.py",
+    "test_report.py",
+    "test_synthetic.py",
+    "test_wheel.py",
+}
+
+
 def pytest_collection_modifyitems(items):
     """Run the notebooks first: they take longest, and at the end one process would work on one alone."""
     items.sort(key=lambda item: "notebooks" not in item.path.parts)
+    for item in items:
+        if item.path.name in ONE_PROCESS:
+            item.add_marker(pytest.mark.xdist_group(item.path.name))
 
 
 @pytest.fixture

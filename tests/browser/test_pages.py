@@ -136,7 +136,8 @@ def test_every_chinese_text_is_set_in_the_type_that_the_page_brings(visit):
 @pytest.mark.parametrize("name", PAGES + REFERENCE)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_serious(visit, name, scheme):
-    violations = Axe().run(visit(name, scheme=scheme)).response["violations"]
+    rules = {} if scheme == "light" else {"runOnly": ["color-contrast"]}  # the other rules do not depend on colours
+    violations = Axe().run(visit(name, scheme=scheme), options=rules).response["violations"]
     serious = [
         f"{found['id']}: {found['nodes'][0]['html'][:120]} {found['nodes'][0]['failureSummary']}"
         for found in violations
