@@ -27,8 +27,8 @@ ONE_PROCESS = {
 
 
 def pytest_collection_modifyitems(items):
-    """Run the notebooks first: they take longest, and at the end one process would work on one alone."""
-    items.sort(key=lambda item: "notebooks" not in item.path.parts)
+    """Run what takes longest first: at the end one process would work on it alone."""
+    items.sort(key=lambda item: ("notebooks" not in item.path.parts, item.path.name not in ONE_PROCESS))
     for item in items:
         if item.path.name in ONE_PROCESS:
             item.add_marker(pytest.mark.xdist_group(item.path.name))

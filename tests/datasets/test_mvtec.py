@@ -297,7 +297,7 @@ def test_a_full_disk_while_generating_is_one_clear_error(monkeypatch, tmp_path):
     def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(synthetic, "imsave", full)
+    monkeypatch.setattr(Image.Image, "save", full)
     with pytest.raises(DatasetError, match=r"no space left on the disk(.|\n)*MMAD_CACHE_HOME"):
         mvtec.generate("hazelnut", tmp_path / "out", n_train=1, n_test=10, size=64)
     assert not list(tmp_path.iterdir())
