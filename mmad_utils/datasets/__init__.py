@@ -51,6 +51,7 @@ def load(name: str, *, data_home: str | Path | None = None, seed: int = 0) -> Da
 
     Examples
     --------
+    >>> from mmad_utils.datasets import load
     >>> load("breast_cancer")
     Dataset('breast_cancer', tabular, 178 normal to train, 179 normal and 212 anomalies to test)
     """

@@ -66,6 +66,7 @@ class AutoEncoder(DeepDetector):
     Examples
     --------
     >>> import numpy as np
+    >>> from mmad_utils import AutoEncoder
     >>> line = np.linspace(-1, 1, 200)[:, None] * [1.0, 2.0, -1.0]
     >>> detector = AutoEncoder(latent_dim=1, epochs=30, random_state=0).fit(line)
     >>> bool(detector.anomaly_score([[1.0, -2.0, -1.0]]) > detector.anomaly_score(line).max())

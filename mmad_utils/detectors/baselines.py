@@ -60,6 +60,7 @@ class DistanceToCenter(Detector):
     Examples
     --------
     >>> import numpy as np
+    >>> from mmad_utils import DistanceToCenter
     >>> detector = DistanceToCenter(scaling="none").fit(np.array([[0.0, 0.0], [2.0, 0.0]]))
     >>> detector.anomaly_score(np.array([[1.0, 0.0], [4.0, 4.0]]))
     array([ 0., 25.])

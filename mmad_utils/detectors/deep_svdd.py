@@ -81,6 +81,8 @@ class DeepSVDD(DeepDetector):
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from mmad_utils import DeepSVDD
     >>> X = np.random.default_rng(0).normal(size=(200, 3))
     >>> detector = DeepSVDD(epochs=5, random_state=0).fit(X)
     >>> bool(detector.anomaly_score([[9.0, -9.0, 9.0]]) > detector.anomaly_score([[0.1, 0.0, 0.1]]))

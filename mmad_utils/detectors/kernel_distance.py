@@ -62,6 +62,7 @@ class ArcSineKernelDistance(Detector):
     Examples
     --------
     >>> import numpy as np
+    >>> from mmad_utils import ArcSineKernelDistance
     >>> detector = ArcSineKernelDistance().fit(np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]]))
     >>> scores = detector.anomaly_score(np.array([[0.1, 0.0], [3.0, 3.0], [3.0, 300.0]]))
     >>> bool(scores[0] < scores[1]), bool(scores[2] < 2)  # an extreme column does not dominate

@@ -86,6 +86,8 @@ class ALOCC(DeepDetector):
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from mmad_utils import ALOCC
     >>> X = np.random.default_rng(0).normal(size=(200, 3))
     >>> detector = ALOCC(epochs=5, random_state=0).fit(X)
     >>> bool(detector.anomaly_score([[9.0, -9.0, 9.0]]) > detector.anomaly_score([[0.1, 0.0, 0.1]]))
@@ -219,6 +221,8 @@ class FenceGAN(DeepDetector):
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from mmad_utils import FenceGAN
     >>> X = np.random.default_rng(0).normal(size=(200, 3))
     >>> detector = FenceGAN(epochs=5, random_state=0).fit(X)
     >>> bool(detector.anomaly_score([[9.0, -9.0, 9.0]]) > detector.anomaly_score([[0.1, 0.0, 0.1]]))

@@ -63,11 +63,12 @@ class RobustPCA(Detector):
     Examples
     --------
     >>> import numpy as np
+    >>> from mmad_utils import RobustPCA
     >>> rng = np.random.default_rng(0)
     >>> low_rank = rng.normal(size=(60, 2)) @ rng.normal(size=(2, 20))
     >>> spikes = 10.0 * (rng.random((60, 20)) < 0.05)
     >>> detector = RobustPCA().fit(low_rank + spikes)
-    >>> bool(np.allclose(detector.low_rank_, low_rank, atol=1e-4)), len(detector.components_)
+    >>> bool(np.allclose(detector.low_rank_, low_rank, atol=1e-3)), len(detector.components_)
     (True, 2)
     """
 

@@ -250,6 +250,7 @@ class E3Outlier(OperationClassifier):
 
     >>> from sklearn.ensemble import IsolationForest
     >>> from sklearn.pipeline import make_pipeline
+    >>> from mmad_utils import E3Outlier
     >>> baseline = make_pipeline(E3Outlier(random_state=0), IsolationForest(random_state=0))
     """
 

@@ -134,6 +134,8 @@ class MultiModalAnomalyTransformer(NetworkState, MultiModalDetector):
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from mmad_utils import MultiModalAnomalyTransformer
     >>> rows = np.random.default_rng(0).normal(size=(200, 4))
     >>> detector = MultiModalAnomalyTransformer(epochs=2, random_state=0).fit({"tabular": rows})
     >>> detector.anomaly_score({"tabular": rows[:3]})["tabular"].shape
