@@ -27,7 +27,7 @@ import safetensors.numpy
 from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from mmad_utils.files import atomic_path
+from mmad_utils.files import write_atomic
 
 __all__ = [
     "Detector",
@@ -324,9 +324,9 @@ def save_state(path, state: dict[str, Any], own: type | None = None) -> None:
         text = json.dumps(_encode(state, "", arrays, own))
         _decode(_parse(text, path), dict(arrays), path)
         metadata = {"mmad": text, "format": FILE_FORMAT, "sha256": _checksum(text, arrays)}
-        with atomic_path(path) as partial:
-            safetensors.numpy.save_file(arrays, partial, metadata=metadata)
-    except (RecursionError, TypeError, safetensors.SafetensorError) as error:
+        # safetensors' save_file has a temporary file of its own, which would remain if the process were killed.
+        write_atomic(path, safetensors.numpy.save(arrays, metadata=metadata))
+    except (OSError, RecursionError, TypeError, safetensors.SafetensorError) as error:
         raise DetectorError(f"cannot save to {path}: {type(error).__name__}: {error}.") from error
 
 

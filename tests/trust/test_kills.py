@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from contextlib import suppress
 from functools import partial
@@ -23,6 +24,7 @@ import torch
 import torch._dynamo  # which an optimiser imports at its first step, in each forked process anew
 from local_server import local_server
 from notebook_project import Project
+from tqdm import tqdm
 
 from mmad_utils import benchmark
 from mmad_utils.course import results
@@ -32,6 +34,8 @@ from mmad_utils.datasets.mvtec import synthetic
 from mmad_utils.runs import RunFile
 from mmad_utils.training import seeded, train, update
 
+# Forked processes share tqdm's default lock, which a killed one may hold for ever. With this lock each has its own.
+tqdm.set_lock(threading.RLock())
 FORK = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 CONTENT = Random(0).randbytes(400_000)
 
