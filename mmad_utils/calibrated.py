@@ -257,12 +257,10 @@ class CalibratedDetector(Detector):
 
 def _samples_hash(X) -> str:
     """SHA-256 of the column names and cells of a DataFrame, of an array, or of image files."""
-    if isinstance(X, np.ndarray) and X.dtype.kind == "O" and X.ndim > 1:
-        X = pd.DataFrame(X)  # the bytes of an array of objects are addresses
     if isinstance(X, pd.DataFrame):
         return content_hash({str(name): pd.util.hash_array(X[name].to_numpy()) for name in X})
-    is_numeric = isinstance(X, np.ndarray) and X.dtype.kind not in "OU"
-    return content_hash(X if is_numeric else [Path(path) for path in X])
+    is_table = isinstance(X, np.ndarray) and (X.ndim > 1 or X.dtype.kind not in "OU")
+    return content_hash(X if is_table else [Path(path) for path in X])
 
 
 @dataclass(frozen=True, eq=False)

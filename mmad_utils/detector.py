@@ -317,7 +317,7 @@ def save_state(path, state: dict[str, Any], own: type | None = None) -> None:
     ------
     DetectorError
         The state contains an object that only pickle could write (a function, an estimator of another package), or
-        ``load_state`` could not read the file. No file is written in this case.
+        ``load_state`` could not read the file, or the file cannot be written. An earlier file is kept in these cases.
     """
     arrays: dict[str, np.ndarray] = {}
     try:

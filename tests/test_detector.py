@@ -1,3 +1,4 @@
+import errno
 import io
 import json
 import os
@@ -140,6 +141,19 @@ def test_any_state_of_numbers_arrays_and_tensors_survives_the_file(tmp_path):
     assert torch.equal(found["b"][1]["c"], state["b"][1]["c"])
     assert found["d"][0]["step"] == 3 and found["d"][1] == 0.1
     assert list(found["names"]) == ["alpha", "beta"]
+
+
+def test_a_full_disk_is_one_clear_error_and_keeps_the_earlier_file(tmp_path, rng, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    path = tmp_path / "detector"
+    SquaredDistance().fit(rng.normal(size=(20, 3))).save(path)
+    earlier = path.read_bytes()
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(DetectorError, match=r"cannot save to .*detector: OSError: .*No space left on device"):
+        SquaredDistance().fit(rng.normal(size=(20, 3))).save(path)
+    assert path.read_bytes() == earlier and [file.name for file in tmp_path.iterdir()] == ["detector"]
 
 
 def test_what_only_pickle_could_write_is_refused_and_leaves_nothing(tmp_path):

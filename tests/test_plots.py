@@ -225,7 +225,8 @@ def test_lines_differ_in_colour_marker_and_dashes_and_show_means():
     np.testing.assert_allclose(drawn[0].get_ydata(), means)
     [legend] = fig.legends
     assert [text.get_text() for text in legend.get_texts()] == ["A", "B", "C"]
-    looks = [(line.get_color(), line.get_marker()) for line in legend.legend_handles]
+    # Matplotlib has no public getter of a dash pattern: the line style of every pattern is "--".
+    looks = [(line.get_color(), line.get_marker(), str(line._dash_pattern)) for line in legend.legend_handles]
     assert all(len(set(values)) == 3 for values in zip(*looks))
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 ENTRY_KEYS = {"name", "modality", "description", "source", "licence", "synthetic", "layout", "files", "fetch"}
 
@@ -342,6 +343,8 @@ def content_hash(*parts: Samples | Sequence[Path] | None) -> str:
                 digest.update(f"{name}{content_hash(samples)}".encode())
         elif isinstance(part, np.ndarray):
             digest.update(f"{part.dtype.str}{part.shape}".encode())
+            if part.dtype.kind == "O":  # its bytes are addresses
+                part = pd.util.hash_array(part.ravel())
             digest.update(
                 np.ascontiguousarray(part).tobytes() if part.dtype.kind == "U" else np.ascontiguousarray(part).data
             )

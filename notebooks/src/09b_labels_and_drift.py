@@ -26,7 +26,7 @@
 # - to correct the unsupervised score with a few labelled anomalies, without harm to the detection of other anomalies;
 # - to measure which part of a detector is worth transferring to new data.
 #
-# Reading time: 30 minutes. Running time: 2 minutes.
+# Reading time: 30 minutes. Running time: 4 minutes.
 #
 # Terms in the [glossary](glossary.md), in English and Chinese: [attention](glossary.md#Attention),
 # [energy](glossary.md#Energy), [drift](glossary.md#Drift), [half-life](glossary.md#Half-life),

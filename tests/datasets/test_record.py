@@ -128,6 +128,15 @@ def test_hash_of_files_depends_on_their_bytes_and_not_on_their_names(tmp_path):
     assert a == b != c
 
 
+def test_arrays_of_objects_are_identified_by_their_values():
+    cells = [["a", 1000.5], ["b", 2000.5]]
+    first, again = (np.array([[text, float(str(number))] for text, number in cells], dtype=object) for _ in range(2))
+    assert content_hash(first) == content_hash(again)
+    again[1, 1] = 2000.25
+    assert content_hash(first) != content_hash(again)
+    assert content_hash(first) != content_hash(first.T)
+
+
 def test_hash_notices_a_file_that_changed(tmp_path):
     path = tmp_path / "a.bin"
     path.write_bytes(b"one")

@@ -186,7 +186,7 @@ def test_a_run_killed_at_random_moments_ends_with_the_weights_of_one_that_never_
     X = {"image": pictures(40, rng), "tabular": curve(60, rng)}
     epochs, path = 30, tmp_path / "run"
     command = [sys.executable, "-c", SCRIPT, os.path.dirname(__file__), str(path), str(epochs)]
-    log, moments = tmp_path / "run.log", np.random.default_rng().uniform(0, 0.1, 2)
+    log, moments = tmp_path / "run.log", np.random.default_rng().uniform(0, 0.1, 3)
     lines = 0
     for moment in moments:
         run = subprocess.Popen(command)

@@ -221,7 +221,7 @@ def test_nothing_is_downloaded_to_load_a_detector(tmp_path, monkeypatch):
     parameters = PaDiM(backbone="resnet10t").get_params()
     state = {"parameters": parameters, "fitted": {"fingerprint_": "0" * 64}}
     save_state(tmp_path / "d", {"detector": {"@object": "PaDiM", "state": state}})
-    with pytest.raises(DetectorError, match="loading a detector does not down"):
+    with pytest.raises(DetectorError, match="loading a detector does not download"):
         Detector.load(tmp_path / "d")
 
 
