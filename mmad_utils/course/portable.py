@@ -1,8 +1,9 @@
 """Emulation of other processors: run the notebooks with restricted instruction sets, and compare the results.
 
 The libraries select their routines by the processor's instruction set, and the order of summation differs between
-routines. The settings below select the routines of other processors. A build with such a setting gives the results of
-a reader with this processor.
+routines. The settings below select the routines of other processors: "sse" PyTorch's without AVX, "avx2" PyTorch's
+without AVX-512, "numpy" NumPy's and OpenBLAS's without AVX. A build with such a setting gives the results of a reader
+with this processor.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from mmad_utils.course.tolerances import compare
 SETTINGS: dict[str, dict[str, str]] = {
     "sse": {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41", "MKL_CBWR": "COMPATIBLE"},
     "avx2": {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"},
-    "numpy": {"OPENBLAS_CORETYPE": "Haswell", "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL"},
+    "numpy": {"OPENBLAS_CORETYPE": "Nehalem", "NPY_DISABLE_CPU_FEATURES": "X86_V3 X86_V4 AVX512_ICL"},
 }
 PROBE = """
 import hashlib, json, warnings
@@ -76,6 +77,8 @@ def run_all(setting: str, names: list[str], jobs: int) -> list[str]:
 def portable(settings: list[str], names: list[str] | None = None, jobs: int = 2) -> Iterator[str]:
     """Run the notebooks under each setting and compare with ``build/default``.
 
+    A setting that selects the same routines as the processor itself is left out: it would give the same results.
+
     Parameters
     ----------
     settings : keys of `SETTINGS`
@@ -91,7 +94,7 @@ def portable(settings: list[str], names: list[str] | None = None, jobs: int = 2)
     Raises
     ------
     NotebookError
-        If the processor is not x86, a setting has no effect on it, or the results without restriction are missing.
+        If the processor is not x86, no setting has an effect on it, or the results without restriction are missing.
     """
     if platform.machine().lower() not in ("x86_64", "amd64"):
         raise NotebookError(f"make portable restricts x86 instruction sets; this is a {platform.machine()}.")
@@ -100,13 +103,14 @@ def portable(settings: list[str], names: list[str] | None = None, jobs: int = 2)
         raise NotebookError(f"{natural} holds no results to compare with: run `make report` first.")
     usual = probe({})
     print(f"natural: {usual}", file=sys.stderr)
-    for setting in settings:
-        chosen = probe(SETTINGS[setting])
-        print(f"{setting}: {chosen}", file=sys.stderr)
-        if chosen == usual:
-            raise NotebookError(f"the setting {setting} has no effect on this processor; leave it out.")
+    chosen = {setting: probe(SETTINGS[setting]) for setting in settings}
+    for setting, routines in chosen.items():
+        print(f"{setting}: {'left out, same as natural' if routines == usual else routines}", file=sys.stderr)
+    effective = [setting for setting in settings if chosen[setting] != usual]
+    if not effective:
+        raise NotebookError(f"of the settings {', '.join(settings)}, none has an effect on this processor.")
     known = list(notebook_files.profile_values("default"))
-    for setting in settings:
+    for setting in effective:
         yield from run_all(setting, names or known, jobs)
         found = Path(project.build_home() / "portable" / setting / "results")
         yield from (f"{setting}: {line}" for line in compare(natural, found) if not names or _is_of(line, names))

@@ -52,11 +52,15 @@ def test_a_notebook_that_fails_is_named_with_its_setting(natural, monkeypatch):
     assert portable.run_all(setting, ["small"], 1) == [f"{setting}: "]
 
 
-def test_a_setting_that_does_not_work_or_has_no_effect_is_refused(natural, monkeypatch):
-    setting = next(iter(portable.SETTINGS))
-    monkeypatch.setattr(portable, "probe", lambda setting: {})
-    with pytest.raises(NotebookError, match=f"the setting {setting} has no effect on this processor"):
-        next(portable.portable([setting], [], 1))
+def test_a_setting_without_an_effect_on_this_processor_is_left_out(natural, monkeypatch, capsys):
+    without, effective, *_ = portable.SETTINGS
+    monkeypatch.setattr(portable, "probe", lambda setting: setting if setting == portable.SETTINGS[effective] else {})
+    monkeypatch.setattr(portable, "run_all", lambda setting, names, jobs: [f"{setting} ran"])
+    monkeypatch.setattr(portable, "compare", lambda old, new: [])
+    assert list(portable.portable([without, effective], [], 1)) == [f"{effective} ran"]
+    assert f"{without}: left out, same as natural" in capsys.readouterr().err
+    with pytest.raises(NotebookError, match=f"of the settings {without}, none has an effect on this processor"):
+        next(portable.portable([without], [], 1))
 
 
 def test_a_probe_that_fails_is_shown(monkeypatch):
