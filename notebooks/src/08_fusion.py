@@ -585,7 +585,8 @@ missing_runs = pd.DataFrame(rows, columns=["method", "seed", "share missing", "a
 # The figure shows means over the seeds.
 
 # %%
-missing = missing_runs.groupby(["method", "share missing"], sort=False)[["all", "visible"]].mean().reset_index()
+grouped = missing_runs.groupby(["method", "share missing"], sort=False)[["all", "visible"]]
+missing = grouped.mean().join(grouped.std(), rsuffix=" sd").dropna(axis="columns").reset_index()
 
 # %%
 panels = {
@@ -598,9 +599,10 @@ panels = {
 # A table in long form has one row per method, share and group of anomalies.
 
 # %%
-long = missing.rename(columns=panels).melt(["method", "share of parts missing"], var_name="panel", value_name="AUROC")
+long = missing_runs.drop(columns="seed").rename(columns=panels)
+long = long.melt(["method", "share of parts missing"], var_name="panel", value_name="AUROC")
 fig = plots.lines(long, "share of parts missing", "AUROC", by="method", panels="panel", error=None, height=3.3)
-nb.figure(fig, "fusion_missing", data=missing)
+nb.figure(fig, "fusion_missing", data=missing, n=n_seeds)
 
 # %% [markdown]
 # Over all anomalies every line falls, because the ceiling falls.
@@ -637,24 +639,34 @@ assert (at_fit["AUROC, 30% missing at fit"] > at_fit["AUROC, complete"] - 0.1).a
 # ## 9. Noise
 #
 # Training and test samples get the same noise: on the pixels, random letters in the captions, and on the series. Which
-# fusion loses the relation first?
+# fusion loses the relation first? The detectors without noise are already fitted.
 
 # %%
 rows = []
-for level in noise_levels:
-    train, test = add_noise(X_train, level, seed), add_noise(X_test, level, seed + 1)
-    compared = {"late, max": simple(seed)["late, max"], "early": simple(seed)["early"]}
-    compared |= {name: learned(seed)[name] for name in ("shared latent", "contrastive")}
-    for name, detector in compared.items():
-        noisy = detector.fit(train).anomaly_score(test)
-        rows.append((name, level, area(noisy, "all but mismatch"), area(noisy, "mismatch")))
-noise = pd.DataFrame(rows, columns=["method", "noise", "all but mismatch", "mismatch"])
+for s, made in tests.items():
+    clean = {part: made.X_train[part][:n_train] for part in names}
+    of_seed = np.array(made.source["kinds_test"])
+    for level in noise_levels:
+        train, test = add_noise(clean, level, 2 * s), add_noise(made.X_test, level, 2 * s + 1)
+        every = {**simple(s), **learned(s)}
+        for name in ("late, max", "early", "shared latent", "contrastive"):
+            detector = every[name].fit(train) if level else fitted[name, s]
+            found = detector.anomaly_score(test)
+            rows.append((name, level, *(area(found, kind, of_seed) for kind in ("all but mismatch", "mismatch"))))
+noise_runs = pd.DataFrame(rows, columns=["method", "noise", "all but mismatch", "mismatch"])
+
+# %% [markdown]
+# The lines are means over the seeds, with the standard deviation.
 
 # %%
 panels = {"noise": "noise level", "all but mismatch": "all but mismatches", "mismatch": "mismatches"}
-long = noise.rename(columns=panels).melt(["method", "noise level"], var_name="panel", value_name="AUROC")
-fig = plots.lines(long, "noise level", "AUROC", by="method", panels="panel", error=None)
-nb.figure(fig, "fusion_noise", data=noise)
+long = noise_runs.rename(columns=panels).melt(["method", "noise level"], var_name="panel", value_name="AUROC")
+fig = plots.lines(long, "noise level", "AUROC", by="method", panels="panel")
+
+# %%
+grouped = noise_runs.groupby(["method", "noise"], sort=False)
+noise = grouped.mean().join(grouped.std(), rsuffix=" sd").dropna(axis="columns")
+nb.figure(fig, "fusion_noise", data=noise.reset_index(), n=n_seeds)
 
 # %% [markdown]
 # The AUROC of every method falls with the noise, also of late fusion, since a broken part is harder to see in a noisy
@@ -663,9 +675,7 @@ nb.figure(fig, "fusion_noise", data=noise)
 # right panel is no fair comparison.
 
 # %% tags=["claim"]
-clean, noisiest = (
-    noise[noise["noise"] == level].set_index("method")["mismatch"] for level in (min(noise_levels), max(noise_levels))
-)
+clean, noisiest = (noise["mismatch"].xs(level, level="noise") for level in (min(noise_levels), max(noise_levels)))
 assert (noisiest < clean)[["early", "shared latent", "contrastive"]].all() or not full_size
 assert abs(noisiest["late, max"] - 0.5) < 0.12, "late fusion detects mismatches at no level"
 
@@ -803,8 +813,7 @@ losses = (by_seed["visible"][min(missing_shares)] - by_seed["visible"][at])["cro
 ceilings = by_seed["all"][at]["ceiling"]
 for key, values in (("missing_loss_visible", losses), ("missing_ceiling", ceilings)):
     nb.value(key, values.mean(), sd=values.std() if n_seeds > 1 else None, n=n_seeds)
-nb.table(missing.round(3), "fusion_missing")
-nb.table(noise.round(3), "fusion_noise")
+nb.table(missing.round(3), "fusion_missing", n=n_seeds)
 nb.finish()
 
 # %% [markdown]
