@@ -12,7 +12,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-__all__ = ["atomic_path", "locked", "png_size", "remove", "write_atomic"]
+__all__ = ["atomic_path", "locked", "png_size", "remove", "remove_abandoned", "write_atomic"]
 
 TEMPORARY = re.compile(r"(\..+\.\d+\.[0-9a-f]{8})\.partial(\.lock)?")  # names that atomic_path makes
 
@@ -51,7 +51,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    _remove_abandoned(path.parent)
+    _remove_temporary(path.parent)
     temporary = path.with_name(f".{path.name.lstrip('.')}.{os.getpid()}.{secrets.token_hex(4)}.partial")
     with locked(temporary):
         try:
@@ -74,7 +74,17 @@ def remove(path: Path) -> None:
     path.unlink(missing_ok=True)
 
 
-def _remove_abandoned(folder: Path) -> None:
+def remove_abandoned(path: Path) -> None:
+    """Remove what killed processes left beside ``path``: its lock file, and temporary files in its folder.
+
+    ``atomic_path`` and ``locked`` do this as well. A process that finds ``path`` complete needs neither of them, but
+    the one that wrote it may have been killed before it removed its lock file.
+    """
+    with suppress(Timeout, OSError), locked(path, wait=False):
+        _remove_temporary(path.parent)
+
+
+def _remove_temporary(folder: Path) -> None:
     """Remove the temporary files and folders of ``atomic_path`` whose lock no process holds."""
     found = {match[1] for name in os.listdir(folder) if (match := TEMPORARY.fullmatch(name))}
     for name in found:

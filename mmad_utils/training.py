@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from mmad_utils.detector import Detector, DetectorError, Stateful, load_state, save_state
+from mmad_utils.files import remove_abandoned
 
 __all__ = [
     "Adam",
@@ -236,6 +237,7 @@ def train(
         raise TrainingError("a checkpoint needs `stateful`: give the modules and optimisers to store in it.")
     ended = False
     if checkpoint is not None and Path(checkpoint).exists():
+        remove_abandoned(Path(checkpoint))
         history, ended = _resume(checkpoint, identity, generator, stateful or {})
     if len(history) > epochs:
         raise TrainingError(

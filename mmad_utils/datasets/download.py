@@ -20,7 +20,7 @@ import pooch
 import requests
 from tqdm import tqdm
 
-from mmad_utils.files import atomic_path, locked
+from mmad_utils.files import atomic_path, locked, remove_abandoned
 
 from .input_files import printable
 from .record import DatasetError, about, how_to_get
@@ -173,6 +173,7 @@ def _category(family: str, category: str, file: dict[str, Any], home: Path, reme
         archive.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise disk_error(error, archive.parent) from error
+    remove_abandoned(folder)
     with locked(folder):
         if not folder.is_dir():
             if not archive.exists():

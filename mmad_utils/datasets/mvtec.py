@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from mmad_utils.files import remove_abandoned
+
 from .download import disk_error
 from .folders import cache_home
 from .image_folders import LABELS_FILE, folder_label, read_labels_file
@@ -254,7 +256,9 @@ def synthetic(category: str, seed: int = 0, *, size: int = 256, n_train: int = 2
     source = b"".join(p.read_bytes() for p in sorted(Path(__file__).parent.glob("synthetic*.py")))
     version = hashlib.sha256(source).hexdigest()[:8]
     folder = cache_home() / "synthetic" / f"{category}-seed{seed}-{n_train}+{n_test}-{size}px-{version}"
-    if not folder.is_dir():
+    if folder.is_dir():
+        remove_abandoned(folder)
+    else:
         try:
             generate(category, folder, seed=seed, n_train=n_train, n_test=n_test, size=size)
         except DatasetError:

@@ -306,6 +306,17 @@ def test_two_processes_at_once_end_as_one(make_run, kind):
 
 
 @FORK
+@named([Training, Generation])
+def test_a_run_that_finds_everything_done_removes_the_lock_files_of_a_killed_one(make_run, kind):
+    run = make_run(kind)
+    expected, _ = undisturbed(run)
+    [written] = (run.folder / ("checkpoint" if kind is Training else "synthetic/*")).parent.iterdir()
+    for name in (f".{written.name}.lock", f".{written.name}.4711.0123abcd.partial.lock"):
+        (written.parent / name).touch()
+    assert undisturbed(run)[0] == expected
+
+
+@FORK
 @pytest.mark.campaign
 @pytest.mark.parametrize(("kind", "n"), [*((kind, 38) for kind in FORKED), (Pipeline, 10), (Rules, 5)])
 def test_200_kills_change_no_result_and_leave_nothing(make_run, kind, n):
