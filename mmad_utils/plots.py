@@ -53,6 +53,7 @@ LINES = ["-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1))]
 DASHES = ["", (4, 2), (6, 2, 1, 2), (1, 1.5), (5, 1, 1, 1, 1, 1), (2, 1), (8, 2)]  # like LINES, for seaborn
 MARKERS = ["o", "s", "^", "D", "v", "P", "X"]
 WIDTH = 7.0  # inches, the width of the report's text
+RASTERIZED_FROM = 2000  # points; an SVG file with more of them is several megabytes large
 STYLE: Any = {
     "font.size": 9.5,
     "axes.titlesize": 9.5,
@@ -383,14 +384,16 @@ def scatter(
     """Scatter plot with one point per row of ``frame``; the parameters are those of `lines`.
 
     ``colors`` are the colours of the values of ``by`` in their order of appearance; the default is for normal and
-    anomaly. If there are more values than colours, `COLORS` is used.
+    anomaly. If there are more values than colours, `COLORS` is used. From `RASTERIZED_FROM` points on they are stored
+    as pixels in vector graphics.
     """
     groups = frame[by].nunique() if by else 1
     palette = list(colors)[:groups] if groups <= len(colors) else COLORS[:groups]
     styles = {"style": by, "hue": by, "palette": palette, "markers": MARKERS[:groups]} if by else {}
     aspect = WIDTH / height / (frame[panels].nunique() if panels else 1)
-    grid = sns.relplot(frame, x=x, y=y, col=panels, height=height, aspect=aspect, s=18, linewidth=0,
-                       facet_kws={"legend_out": False}, **styles)  # fmt: skip
+    drawn = {"s": 18, "linewidth": 0, "rasterized": len(frame) >= RASTERIZED_FROM}
+    grid = sns.relplot(frame, x=x, y=y, col=panels, height=height, aspect=aspect, facet_kws={"legend_out": False},
+                       **drawn, **styles)  # fmt: skip
     return _finished(grid, axes)
 
 
