@@ -227,6 +227,22 @@ def test_the_first_row_has_names_where_they_differ_in_kind_from_what_is_below(ro
     assert table_files._is_header(names, body) is expected
 
 
+def test_a_number_with_thousands_or_a_decimal_comma_is_no_column_name():
+    assert not table_files._is_header(["1,024", "7"], [["6", "8"], ["7", "9"]])
+
+
+def test_the_columns_of_a_parquet_file_get_names_of_their_own(tmp_path):
+    pd.DataFrame({"a": [1, 2], " a ": [3, 4]}).to_parquet(tmp_path / "a.parquet")
+    found = read(tmp_path / "a.parquet")
+    assert list(found.X) == ["a", "a (2)"]
+    assert found.notes[0] == "Column 2 is called 'a' like another; here it is 'a (2)'."
+
+
+def test_a_column_of_plain_numbers_with_a_word_has_one_note(write):
+    found = read(write("value\n" + "\n".join(["5", "6", "k.A.", *map(str, range(50))]) + "\n"))
+    assert found.notes == ("Column 'value': 1 of 53 cells are not numbers and count as missing (row 4: 'k.A.').",)
+
+
 def test_numbers_are_words_where_training_had_a_column_of_words(tmp_path):
     learned = ColumnEncoder({"code": "category"}).fit(pd.DataFrame({"code": ["7", "12", "7"]}))
     pd.DataFrame({"code": [7, 12]}).to_parquet(tmp_path / "a.parquet")
@@ -278,11 +294,32 @@ def test_the_rows_of_a_parquet_file_come_in_chunks(tmp_path, monkeypatch):
         list(iter_table(path, encoder(a="number")))
 
 
+def test_a_file_to_score_may_begin_with_its_separator_and_end_without_a_line_feed(write):
+    path = write("sep=;\na;b,c\n1;2\n3;4")
+    ((chunk, share),) = iter_table(path, encoder({"b,c": (".", "")}, **{"b,c": "number"}))
+    assert chunk["b,c"].tolist() == ["2", "4"] and chunk.index.tolist() == [3, 4] and share == 1.0
+    path = write("a;b,c\n1;2,3\n4;5,6\n")
+    ((chunk, _),) = iter_table(path, encoder(**{"a;b": "category", "c": "number"}), separator=",")
+    assert chunk["a;b"].tolist() == ["1;2", "4;5"] and chunk["c"].tolist() == [3, 6]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", r"mine\.csv: empty\. Expected a header"),
+        ("a,b\n1,2\n3\n", r"mine\.csv, row 3: 1 cells below 2 column names \(separator ','\)"),
+    ],
+)
+def test_a_damaged_file_to_score_is_named_with_its_row(write, content, message):
+    with pytest.raises(DatasetError, match=message):
+        list(iter_table(write(content), encoder(a="number")))
+
+
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
 def test_all_columns_that_a_file_to_score_lacks_are_named(tmp_path, suffix):
     frame, path = pd.DataFrame({"kind": [1, 2], "size": 3}), tmp_path / f"a{suffix}"
     frame.to_csv(path, index=False) if suffix == ".csv" else frame.to_parquet(path)
-    message = r"no column 'kinds' \(did you mean 'kind'\?\), 'sizes', with which the detector was fitted\.$"
+    message = rf"a\{suffix}: no column 'kinds' \(did you mean 'kind'\?\), 'sizes', with which the detector was fit"
     with pytest.raises(DatasetError, match=message):
         list(iter_table(path, encoder(size="number", kinds="number", sizes="number")))
 
@@ -510,6 +547,9 @@ def test_labels_that_are_not_two_kinds_are_refused(write, labels, message):
 
 
 def test_a_wrong_label_gets_the_nearest_name(write):
+    many = write(",".join(f"v{i}" for i in range(30)) + "\n" + ",".join("1" * 30) + "\n", "many.csv")
+    with pytest.raises(DatasetError, match=r"no column '_', which label names; there are 'v0', .*'v19'\.$"):
+        read(many, "_")
     with pytest.raises(DatasetError, match=r"no column 'knid', which label names; did you mean 'kind'\?$"):
         read_table(write(table()), label="knid")
 
