@@ -441,8 +441,9 @@ if len(symmetry) == 10:
 # after operation $y$. The paper has three measures of certainty:
 #
 # $$S_{\mathrm{PL}} = \frac1K \sum_y P^{(y)}(x^{(y)}), \quad
-#   S_{\mathrm{MP}} = \frac1K \sum_y \max_t P^{(t)}(x^{(y)}), \quad
-#   S_{\mathrm{NE}} = \frac1K \sum_y \sum_t P^{(t)}(x^{(y)}) \log P^{(t)}(x^{(y)}).$$
+#   S_{\mathrm{MP}} = \frac1K \sum_y \max_t P^{(t)}(x^{(y)}),$$
+#
+# $$S_{\mathrm{NE}} = \frac1K \sum_y \sum_t P^{(t)}(x^{(y)}) \log P^{(t)}(x^{(y)}).$$
 #
 # PL asks whether the answer is right, MP and NE only whether it is certain. The anomaly score is the negative of each.
 #

@@ -84,8 +84,9 @@ print(f"{table}\nAUROC of the squared length ‖x‖²: {metrics.auroc(y_test, n
 # \varepsilon$ and should return the clean one. The **discriminator** $D$ separates real samples from the output of the
 # refiner:
 #
-# $$\max_D\; \mathbb E \log D(x) + \mathbb E \log\bigl(1 - D(R(\tilde x))\bigr), \qquad
-#   \min_R\; \mathbb E \log\bigl(1 - D(R(\tilde x))\bigr) + \lambda\,\lVert x - R(\tilde x)\rVert^2 .$$
+# $$\max_D\; \mathbb E \log D(x) + \mathbb E \log\bigl(1 - D(R(\tilde x))\bigr),$$
+#
+# $$\min_R\; \mathbb E \log\bigl(1 - D(R(\tilde x))\bigr) + \lambda\,\lVert x - R(\tilde x)\rVert^2 .$$
 #
 # Only normal samples are used. The second class consists of the errors of $R$. There are two scores, $1 - D(x)$ and
 # $1 - D(R(x))$. The paper prefers the second: $R$ should repair normal samples and distort anomalies.

@@ -302,8 +302,11 @@ assert early_mismatch > late["mismatch"].max() + 0.1
 # modality is an **expert** with a distribution of $z$, $\mathcal N(\mu_m, \sigma_m^2)$. The densities of the experts and
 # of the prior are multiplied:
 #
-# $$q(z \mid x_1, \dots, x_M) \propto \mathcal N(z; 0, 1) \prod_m \mathcal N(z; \mu_m, \sigma_m^2)
-#   \quad\Rightarrow\quad \frac1{\sigma^2} = 1 + \sum_m \frac1{\sigma_m^2},\quad
+# $$q(z \mid x_1, \dots, x_M) \propto \mathcal N(z; 0, 1) \prod_m \mathcal N(z; \mu_m, \sigma_m^2).$$
+#
+# This is a normal distribution with
+#
+# $$\frac1{\sigma^2} = 1 + \sum_m \frac1{\sigma_m^2},\quad
 #   \mu = \sigma^2 \sum_m \frac{\mu_m}{\sigma_m^2}.$$
 #
 # A missing part is a missing factor, so nothing needs to be filled in. The score is the negative log-likelihood of each
