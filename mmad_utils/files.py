@@ -77,8 +77,8 @@ def remove(path: Path) -> None:
 def remove_abandoned(path: Path) -> None:
     """Remove what killed processes left beside ``path``: its lock file, and temporary files in its folder.
 
-    ``atomic_path`` and ``locked`` do this as well. A process that finds ``path`` complete needs neither of them, but
-    the one that wrote it may have been killed before it removed its lock file.
+    ``atomic_path`` removes such temporary files before it writes. A process that finds ``path`` complete writes
+    nothing, but the one that wrote it may have been killed before it removed its lock file.
     """
     with suppress(Timeout, OSError), locked(path, wait=False):
         _remove_temporary(path.parent)

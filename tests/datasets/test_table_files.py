@@ -319,8 +319,8 @@ def test_a_damaged_file_to_score_is_named_with_its_row(write, content, message):
 def test_all_columns_that_a_file_to_score_lacks_are_named(tmp_path, suffix):
     frame, path = pd.DataFrame({"kind": [1, 2], "size": 3}), tmp_path / f"a{suffix}"
     frame.to_csv(path, index=False) if suffix == ".csv" else frame.to_parquet(path)
-    message = rf"a\{suffix}: no column 'kinds' \(did you mean 'kind'\?\), 'sizes', with which the detector was fit"
-    with pytest.raises(DatasetError, match=message):
+    message = r"no column 'kinds' \(did you mean 'kind'\?\), 'sizes', with which the detector was fitted\.$"
+    with pytest.raises(DatasetError, match=rf"a\{suffix}: {message}"):
         list(iter_table(path, encoder(size="number", kinds="number", sizes="number")))
 
 
