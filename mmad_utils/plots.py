@@ -316,12 +316,14 @@ def decision_regions(detectors: Mapping[str, Any], X, y=None, *, columns: int = 
     for (name, detector), axis in zip(detectors.items(), axes.flat):
         scores = -detector.score_samples(grid)
         ranks = stats.rankdata(scores) / len(scores)
-        axis.contourf(*sides, ranks.reshape(resolution, resolution), levels=np.linspace(0, 1, 11), cmap=shades)
+        levels = np.linspace(0, 1, 11)
+        filled = axis.contourf(*sides, ranks.reshape(resolution, resolution), levels=levels, cmap=shades)
+        filled.set_rasterized(True)
         threshold = threshold_of(detector)
         if threshold is not None and scores.min() < threshold < scores.max():
             margins = (scores - threshold).reshape(resolution, resolution)
             axis.contour(*sides, margins, levels=[0], colors="black", linewidths=1.2)
-        _scatter(axis, X, y, size=9)
+        _scatter(axis, X, y, size=9, rasterized=len(X) * len(detectors) >= RASTERIZED_FROM)
         axis.set_title(name)
         axis.grid(False)
     for axis in axes.flat[len(detectors) :]:
@@ -536,12 +538,12 @@ def _unit_square_with_legend(fig, axis, title) -> Figure:
     return fig
 
 
-def _scatter(axis, points, y, *, size) -> None:
+def _scatter(axis, points, y, *, size, **drawn) -> None:
     for label, name, color, marker in ((0, "normal", NORMAL, "o"), (1, "anomaly", ANOMALY, "^")):
         if (y == label).any():
             x1, x2 = points[y == label].T
             area = size * (1 + label)  # a triangle looks smaller than a disc
-            axis.scatter(x1, x2, s=area, c=color, marker=marker, lw=0.3, edgecolors="white", label=name)
+            axis.scatter(x1, x2, s=area, c=color, marker=marker, lw=0.3, edgecolors="white", label=name, **drawn)
 
 
 def _image_grid(images, titles, columns, *, rows_each, extra_height=0.0):

@@ -240,7 +240,7 @@ def points_of(name):
 points = pd.concat([points_of(name) for name in [*scenes][::2] + [*scenes][1::2]])
 grid = sns.relplot(
     points, x="x1", y="x2", hue="sample", style="sample", col="panel", col_wrap=3, height=2.1, s=14, linewidth=0,
-    palette=["0.75", plots.NORMAL, plots.ANOMALY], markers=["o", "o", "^"],
+    palette=["0.75", plots.NORMAL, plots.ANOMALY], markers=["o", "o", "^"], rasterized=True,
 )  # fmt: skip
 nb.figure(grid.set_titles("{col_name}").figure, "assumptions", data=points.reset_index(drop=True))
 

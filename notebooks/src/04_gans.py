@@ -351,7 +351,7 @@ snapshots = [
 # %%
 grid = sns.relplot(
     pd.concat(snapshots), x="x1", y="x2", hue="kind", row="version", col="epoch", height=1.75, s=6, linewidth=0,
-    palette=["0.8", plots.COLORS[0]], legend=False, facet_kws={"margin_titles": True},
+    palette=["0.8", plots.COLORS[0]], legend=False, facet_kws={"margin_titles": True}, rasterized=True,
 )  # fmt: skip
 grid.set_titles(row_template="{row_name}", col_template="epoch {col_name}").set(xlim=(-3, 3), ylim=(-3, 3))
 nb.figure(grid.figure, "gan_snapshots", single_run=True, data=progress)
