@@ -1,5 +1,6 @@
 """The report as PDF: whole in both languages, numbered, linked, the same bytes every time, and set without LaTeX."""
 
+import functools
 import io
 import re
 import sys
@@ -40,6 +41,7 @@ def edition(request, tmp_path_factory):
         return request.param, PdfReader(io.BytesIO(pdf)), source
 
 
+@functools.cache
 def text_of(reader):
     return re.sub(r"\s", "", "".join(page.extract_text() for page in reader.pages))
 
