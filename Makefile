@@ -50,13 +50,13 @@ portable: report
 	$(BIN)/python -m mmad_utils.course portable
 
 # Three processes for two cores: one of them often waits. tests/conftest.py says which tests one process runs.
+# The types are checked while the tests start.
 # OPTIONS are passed to pytest.
 test: export OMP_NUM_THREADS := 1
 test: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check --quiet .
-	$(BIN)/mypy
-	$(BIN)/python -m pytest -n 3 --dist loadgroup $(OPTIONS)
+	set -e; $(BIN)/mypy & types=$$!; $(BIN)/python -m pytest -n 3 --dist loadgroup $(OPTIONS); wait $$types
 
 # Pairs in benchmarks/runs/bench.jsonl are not measured again.
 bench: $(INSTALLED) $(PEERS)
@@ -67,7 +67,7 @@ coverage: export OMP_NUM_THREADS := 1
 coverage: $(INSTALLED)
 	mkdir -p build/coverage
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest --ignore=tests/browser
+	$(BIN)/coverage run -m pytest --ignore=tests/browser --ignore=tests/notebooks/test_run.py
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
