@@ -4,13 +4,14 @@
 
 A page has the template of the report: formulas are MathML, images and text alternatives are included, and no other
 file is loaded. Printed output is shown as text, a pandas table as a table; other HTML is omitted. Code is folded,
-except cells tagged ``step``, which show the step of a method. Cells that check a statement are hidden by default. The
-first page is written by `front.py`.
+except cells tagged ``step``, which show the step of a method. The solution of an exercise is folded with its text and
+its outputs. Cells that check a statement are hidden by default. The first page is written by `front.py`.
 """
 
 import argparse
 import copy
 import html
+import itertools
 import re
 import sys
 from collections.abc import Iterable, Mapping
@@ -103,17 +104,14 @@ class Lesson(Writer):
 
 def code(cell: NotebookNode) -> str:
     """The code of a cell: unfolded if it shows the step of a method, hidden if it checks a statement."""
-    kind, summary = "lesson", "Code"
-    if is_solution(cell):
-        kind, summary = "solution", "Solution"
-    elif is_check(cell):
-        kind, summary = "check", "Check"
-    state = {"check": " hidden", "lesson": " open" if "step" in cell.metadata.get("tags", []) else ""}.get(kind, "")
     text = highlight(cell.source, PythonLexer(), HtmlFormatter(nowrap=True))
-    return (
-        f'<details class="code {kind}"{state}><summary>{summary}</summary>\n'
-        f'<pre tabindex="0"><code>{text}</code></pre>\n</details>\n'
-    )
+    shown = f'<pre tabindex="0"><code>{text}</code></pre>\n'
+    if is_solution(cell):
+        return shown  # folded together with the other cells of the solution
+    if is_check(cell):
+        return f'<details class="code check" hidden><summary>Check</summary>\n{shown}</details>\n'
+    state = " open" if "step" in cell.metadata.get("tags", []) else ""
+    return f'<details class="code lesson"{state}><summary>Code</summary>\n{shown}</details>\n'
 
 
 def output(item: NotebookNode, number: int) -> str:
@@ -139,14 +137,19 @@ def output(item: NotebookNode, number: int) -> str:
 def lesson(notebook: NotebookNode) -> tuple[Lesson, list[str]]:
     """The cells of an executed notebook as HTML, and its title and sections."""
     writer, parts, pictures = Lesson(), [], 0
-    for cell in notebook.cells:
-        if cell.cell_type == "markdown":
-            parts.append(writer.write(cell.source))
-        elif cell.cell_type == "code" and cell.source.strip():
-            parts.append(code(cell))
-            for item in [] if is_check(cell) else cell.outputs:
-                pictures += "image/png" in item.get("data", {})
-                parts.append(output(item, pictures))
+    for solved, cells in itertools.groupby(notebook.cells, is_solution):
+        written = []
+        for cell in cells:
+            if cell.cell_type == "markdown":
+                written.append(writer.write(cell.source))
+            elif cell.cell_type == "code" and cell.source.strip():
+                written.append(code(cell))
+                for item in [] if is_check(cell) else cell.outputs:
+                    pictures += "image/png" in item.get("data", {})
+                    written.append(output(item, pictures))
+        if solved:
+            written = ["".join(['<details class="solution"><summary>Solution</summary>\n', *written, "</details>\n"])]
+        parts += written
     return writer, parts
 
 

@@ -38,6 +38,8 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+import pandas as pd
+
 from mmad_utils.course import notebook_files, project
 from mmad_utils.course.notebook_files import NotebookError
 from mmad_utils.course.provenance import current_provenance, loaded_modules, module_hashes
@@ -132,7 +134,7 @@ class Notebook:
 
 
 def start(name: str) -> Notebook:
-    """Start a notebook: check its parameters, fix the number of threads, set the style of the figures.
+    """Start a notebook: check its parameters, fix the number of threads, set the style of figures and tables.
 
     Parameters
     ----------
@@ -161,6 +163,7 @@ def start(name: str) -> Notebook:
         print(f"{project.ROOT} is not writable; results go to {output.parent}.")
     use_threads(int(os.environ.get("OMP_NUM_THREADS") or 1))
     use_style()
+    pd.set_option("display.max_colwidth", None)
     return Notebook(name, parameters)
 
 

@@ -515,7 +515,7 @@ if as_written:
 # 01b has the table with more methods.
 
 # %%
-published("hazelnut", "zipper").query("method == 'PaDiM'")
+published("hazelnut", "zipper").query("method == 'PaDiM'").set_index("method")
 
 # %% [markdown]
 # ## In this notebook

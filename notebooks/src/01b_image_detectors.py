@@ -296,7 +296,7 @@ for method in ("PaDiM", "PatchCore", "global Gaussian") if both else ():
 
 # %%
 published_and_ours = pd.concat([published("hazelnut", "zipper"), pd.DataFrame(ours)], ignore_index=True)
-published_and_ours
+published_and_ours.set_index("method")
 
 # %% [markdown]
 # ## 4. Number of training images

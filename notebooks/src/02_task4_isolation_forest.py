@@ -566,7 +566,7 @@ ours = comparison.loc[["Isolation Forest", "kNN distance", "one-class SVM", "LOF
 ours = ours[["AUROC"]].round(3).rename_axis("method").reset_index()
 ours = ours.assign(F1="–", protocol="training data hold no anomalies", **{"reported by": "ours"})
 all_published = pd.concat([published("thyroid"), ours], ignore_index=True)
-all_published
+all_published.set_index("method")
 
 # %% [markdown]
 # ## Dependency anomalies

@@ -88,7 +88,6 @@ from mmad_utils.encoders.columns import describe_columns, kinds_of
 from mmad_utils.files import write_atomic
 
 # %%
-pd.set_option("display.max_colwidth", None)
 pd.set_option("display.html.use_mathjax", False)  # a column named $x$ is shown as text
 nb = notebook.start("11_your_data")
 folder = user_path(output) if output else nb.results.output / "your_data"

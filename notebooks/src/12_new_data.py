@@ -64,7 +64,6 @@ from mmad_utils.multimodal.unified import MultiModalAnomalyDetector
 from mmad_utils.score import describe, score_file
 
 # %%
-pd.set_option("display.max_colwidth", None)
 nb = notebook.start("12_new_data")
 folder = nb.results.output / "new_data"
 

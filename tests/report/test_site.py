@@ -145,17 +145,27 @@ def test_a_slider_is_an_image_on_the_page_and_leaves_no_trace_of_the_widget():
 
 
 def test_code_is_folded_but_for_the_step_of_a_method_and_checks_are_hidden():
-    tags = (["solution"], [], ["step"], ["claim"], ["results"])
+    tags = ([], ["step"], ["claim"], ["results"])
     shown = [nbformat.v4.new_output("stream", text="printed")]
     _, page = page_of(*(code(f"x = {number}", shown, tag) for number, tag in enumerate(tags)))
     assert re.findall(r'<details class="code (\w+)"( \w+)?>', page) == [
-        ("solution", ""),
         ("lesson", ""),
         ("lesson", " open"),
         ("check", " hidden"),
         ("check", " hidden"),
     ]
-    assert page.count("printed") == 3
+    assert page.count("printed") == 2
+
+
+def test_the_whole_solution_of_an_exercise_is_folded():
+    shown = [nbformat.v4.new_output("stream", text="printed")]
+    text = nbformat.v4.new_markdown_cell("It *falls*.", metadata={"tags": ["solution"]})
+    exercise = nbformat.v4.new_markdown_cell("**2. Predict: it.** Does it fall?")
+    _, page = page_of(code("x = 1", shown, ["solution"]), text, exercise, code("y = 2", [], ["solution"]))
+    _, first, second = page.split('<details class="solution"><summary>Solution</summary>\n')
+    first, task = first.split("</details>\n")
+    assert "printed" in first and "<em>falls</em>" in first and "Does it fall?" in task
+    assert second.count("<pre") == 1 and second.endswith("</details>\n")
 
 
 def test_the_hint_of_an_exercise_is_folded():
