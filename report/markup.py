@@ -42,6 +42,10 @@ LATEX_SUBSTITUTIONS = (
     (r"\\big[lr](?=\s*\\[lr]Vert)", ""),
 )  # in LaTeX that latex2mathml does not know
 
+# \log and \log_2, as latex2mathml writes them
+FUNCTION = r"(?:(?<!<msub>)(?<!<msup>)<mi>[a-z]{2,}</mi>|<msub><mi>[a-z]{2,}</mi><m[in]>[^<]*</m[in]></msub>)"
+THIN_SPACE = '<mspace width="0.167em" />'
+
 TYPED_NUMBER = re.compile(
     r"\d+(?:[.,]\d+)+"  # 0.993 and 1,839
     r"|(?<![\w.])\.\d+"  # .993
@@ -156,6 +160,9 @@ def mathml(latex: str, display: str = "inline") -> str:
         raise ValueError(f"the formula ${latex}$ uses {left.group(1)}, which latex2mathml does not know")
     # otherwise the bars of a norm would have the height of their exponent
     markup = re.sub(r"<mo[^>]*>(&#x02016;|‖)</mo>", '<mo stretchy="false">‖</mo>', markup)
+    # TeX sets a thin space before and after the name of a function
+    markup = re.sub(rf"(?<=</m[in]>)(?={FUNCTION})", THIN_SPACE, markup)
+    markup = re.sub(rf"({FUNCTION})(?!<mo[^>]*>&#x00028;|</)", rf"\1{THIN_SPACE}", markup)
     return markup.replace("<math ", f'<math alttext="{html.escape(latex)}" ', 1)
 
 

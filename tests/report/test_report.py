@@ -146,6 +146,13 @@ def test_bars_of_a_norm_keep_their_height_beside_an_exponent():
     assert markup.mathml(r"\lVert x \rVert^2").count('<mo stretchy="false">‖</mo>') == 2
 
 
+@pytest.mark.parametrize(
+    ("formula", "spaces"), [(r"2\ln 16", 2), (r"\log p", 1), (r"\exp(x)", 0), (r"n\log_2 n", 2), (r"a b", 0)]
+)
+def test_the_name_of_a_function_has_thin_spaces_around_it(formula, spaces):
+    assert markup.mathml(formula).count("<mspace") == spaces
+
+
 def test_mean_and_standard_deviation_are_one_column():
     heads, rows, right, _ = markup.format_table(
         ["detector", "AUROC", "sd"], [["kNN", 0.9, 0.012], ["none", 0.5, "–"]]
