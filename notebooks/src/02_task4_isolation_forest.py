@@ -96,7 +96,7 @@ data = nb.load(dataset, seed=seed).as_table()
 X_train, X_test, y_test = data.X_train, data.X_test, data.y_test
 columns = list(data.feature_names or [f"column {i + 1}" for i in range(X_train.shape[1])])
 sizes = {"normal, train": len(X_train), "normal, test": (y_test == 0).sum(), "anomaly, test": y_test.sum()}
-pd.Series(sizes, name=f"rows, each with {len(columns)} columns")
+pd.Series(sizes, name=f"rows, each with {len(columns)} columns").to_frame()
 
 # %% [markdown]
 # The share of anomalies in the test set depends only on how the test set was assembled. In the breast cancer data it is
@@ -123,7 +123,7 @@ if dataset == "breast_cancer":
 distance = np.abs(X_test - np.median(X_train, axis=0))
 alone = pd.Series([metrics.auroc(y_test, column) for column in distance.T], index=columns, name="AUROC alone")
 best_columns = alone.sort_values(ascending=False).index[:6]
-alone[best_columns].round(3)
+alone[best_columns].round(3).to_frame()
 
 # %% [markdown]
 # The figure shows the values of these columns. Each histogram is in percent of its own class, because the classes have
@@ -621,7 +621,7 @@ region_auroc = {
     name: metrics.auroc(broken.y_test, -detector.score_samples(two_columns.to_numpy()))
     for name, detector in shown.items()
 }
-pd.Series(region_auroc, name="AUROC").round(3)
+pd.Series(region_auroc, name="AUROC").round(3).to_frame()
 
 # %% tags=["claim"]
 if dataset in ("breast_cancer", "thyroid"):

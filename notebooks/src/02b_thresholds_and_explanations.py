@@ -712,7 +712,7 @@ for i in range(n_splits):
     discoveries.append({"false discovery rate": false_share, "recall": alarms[split.y_test == 1].mean()})
 discoveries = pd.DataFrame(discoveries)
 assert discoveries["false discovery rate"].mean() <= 0.3  # 0.2 in expectation; the mean of few splits varies
-discoveries.mean().round(3)
+discoveries.mean().round(3).to_frame("mean over the splits")
 
 # %% [markdown] tags=["solution"]
 # The share stays near or below alpha. It is lower where anomalies are common, because the bound is alpha times the share
@@ -732,7 +732,8 @@ discoveries.mean().round(3)
 missed = np.flatnonzero(y_test == 1)[scores[y_test == 1].argmin()]
 phi = explainer.shap_values(X_test[missed : missed + 1])[0]
 assert scores[missed] < np.median(scores[y_test == 1]) and phi.max() > 0
-pd.Series(phi, index=columns, name="change of path length (cuts)").sort_values().iloc[[0, 1, -2, -1]].round(2)
+changes = pd.Series(phi, index=columns, name="change of path length (cuts)").sort_values()
+changes.iloc[[0, 1, -2, -1]].round(2).to_frame()
 
 # %% [markdown] tags=["solution"]
 # A missed anomaly has positive contributions: these values are so common that they lengthen the path. A lower threshold

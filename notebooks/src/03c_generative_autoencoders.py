@@ -482,10 +482,10 @@ def result_table(name):
 
 # %%
 tables = {name: result_table(name) for name in names}
-tables[names[0]].round(3).astype(object).fillna("–")
+tables[names[0]].rename_axis(columns=names[0]).round(3).astype(object).fillna("–")
 
 # %%
-tables[hard_datasets[0]].round(3).astype(object).fillna("–")
+tables[hard_datasets[0]].rename_axis(columns=hard_datasets[0]).round(3).astype(object).fillna("–")
 
 # %%
 everything = pd.concat(tables, names=["data set"]).reset_index("data set").rename(columns={"AUROC": "mean"})
