@@ -42,6 +42,8 @@ LATEX_SUBSTITUTIONS = (
     (r"\\big[lr](?=\s*\\[lr]Vert)", ""),
 )  # in LaTeX that latex2mathml does not know
 
+# ( [ { = , as latex2mathml writes them
+BEFORE_TERM = r"<mo[^>]*>(?:&#x00028;|\[|&#x0007B;|&#x0003D;|&#x0002C;)</mo>"
 # \log and \log_2, as latex2mathml writes them
 FUNCTION = r"(?:(?<!<msub>)(?<!<msup>)<mi>[a-z]{2,}</mi>|<msub><mi>[a-z]{2,}</mi><m[in]>[^<]*</m[in]></msub>)"
 THIN_SPACE = '<mspace width="0.167em" />'
@@ -160,6 +162,8 @@ def mathml(latex: str, display: str = "inline") -> str:
         raise ValueError(f"the formula ${latex}$ uses {left.group(1)}, which latex2mathml does not know")
     # otherwise the bars of a norm would have the height of their exponent
     markup = re.sub(r"<mo[^>]*>(&#x02016;|‖)</mo>", '<mo stretchy="false">‖</mo>', markup)
+    # otherwise a minus sign that begins a term would have spaces on both sides
+    markup = re.sub(f"({BEFORE_TERM})<mo>&#x02212;</mo>", r'\1<mo form="prefix">&#x02212;</mo>', markup)
     # TeX sets a thin space before and after the name of a function
     markup = re.sub(rf"(?<=</m[in]>)(?={FUNCTION})", THIN_SPACE, markup)
     markup = re.sub(rf"({FUNCTION})(?!<mo[^>]*>&#x00028;|</)", rf"\1{THIN_SPACE}", markup)

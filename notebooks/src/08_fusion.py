@@ -483,7 +483,7 @@ sns.heatmap(shown, annot=marked, fmt="", cmap="cividis", vmin=0.4, vmax=1.0, cba
 axis.set(xlabel="", ylabel="")
 axis.xaxis.tick_top()
 axis.set_xticks(axis.get_xticks(), [kind.replace(" ", "\n") for kind in columns], rotation=0)
-nb.figure(fig, "fusion_by_kind", data=shown.join(spread[columns], rsuffix=" sd").reset_index(), n=n_seeds)
+nb.figure(fig, "fusion_by_kind", data=shown.join(spread[columns].add_suffix(" sd")).reset_index(), n=n_seeds)
 
 # %% [markdown]
 # **Broken parts.** Late fusion with the maximum is best: one score is large, and the maximum keeps it. The methods that
@@ -589,7 +589,7 @@ missing_runs = pd.DataFrame(rows, columns=["method", "seed", "share missing", "a
 
 # %%
 grouped = missing_runs.groupby(["method", "share missing"], sort=False)[["all", "visible"]]
-missing = grouped.mean().join(grouped.std(), rsuffix=" sd").dropna(axis="columns").reset_index()
+missing = grouped.mean().join(grouped.std().add_suffix(" sd")).dropna(axis="columns").reset_index()
 
 # %%
 panels = {
@@ -668,7 +668,7 @@ fig = plots.lines(long, "noise level", "AUROC", by="method", panels="panel")
 
 # %%
 grouped = noise_runs.groupby(["method", "noise"], sort=False)
-noise = grouped.mean().join(grouped.std(), rsuffix=" sd").dropna(axis="columns")
+noise = grouped.mean().join(grouped.std().add_suffix(" sd")).dropna(axis="columns")
 nb.figure(fig, "fusion_noise", data=noise.reset_index(), n=n_seeds)
 
 # %% [markdown]

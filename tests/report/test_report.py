@@ -147,6 +147,13 @@ def test_bars_of_a_norm_keep_their_height_beside_an_exponent():
 
 
 @pytest.mark.parametrize(
+    ("formula", "prefixes"), [("f(-a)", 1), ("x = -1", 1), ("[-c, -d]", 2), ("a - b", 0), ("(a) - b", 0)]
+)
+def test_a_minus_sign_that_begins_a_term_is_a_prefix(formula, prefixes):
+    assert markup.mathml(formula).count('form="prefix"') == prefixes
+
+
+@pytest.mark.parametrize(
     ("formula", "spaces"), [(r"2\ln 16", 2), (r"\log p", 1), (r"\exp(x)", 0), (r"n\log_2 n", 2), (r"a b", 0)]
 )
 def test_the_name_of_a_function_has_thin_spaces_around_it(formula, spaces):
