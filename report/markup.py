@@ -164,7 +164,12 @@ def mathml(latex: str, display: str = "inline") -> str:
     markup = re.sub(r"<mo[^>]*>(&#x02016;|‖)</mo>", '<mo stretchy="false">‖</mo>', markup)
     # otherwise a minus sign that begins a term would have spaces on both sides
     markup = re.sub(f"({BEFORE_TERM})<mo>&#x02212;</mo>", r'\1<mo form="prefix">&#x02212;</mo>', markup)
-    # TeX sets a thin space before and after the name of a function
+    # TeX sets a thin space before and after the name of a function, but none before its parenthesis
+    markup = re.sub(
+        r"<mo>([A-Za-z]{2,})</mo>(?=(<mo[^>]*>&#x00028;)?)",
+        lambda found: f'<mo lspace="0.167em" rspace="{0 if found[2] else 0.167}em">{found[1]}</mo>',
+        markup,
+    )
     markup = re.sub(rf"(?<=</m[in]>)(?={FUNCTION})", THIN_SPACE, markup)
     markup = re.sub(rf"({FUNCTION})(?!<mo[^>]*>&#x00028;|</)", rf"\1{THIN_SPACE}", markup)
     return markup.replace("<math ", f'<math alttext="{html.escape(latex)}" ', 1)

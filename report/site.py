@@ -129,7 +129,7 @@ def output(item: NotebookNode, number: int) -> str:
     if "<table" in data.get("text/html", ""):
         table = re.sub("<style.*?</style>", "", data["text/html"], flags=re.DOTALL)
         clean = bleach.clean(table, tags=TABLE_TAGS, attributes=TABLE_ATTRIBUTES, strip=True, strip_comments=True)
-        clean = re.sub(r"(?<=\w)/(?=\w)", "/<wbr>", clean)  # names of data sets are long
+        clean = re.sub(r"(?<=\w)([/_])(?=\w)", r"\1<wbr>", clean)  # names of data sets and columns are long
         return f'<div class="scroll table" tabindex="0">{clean}</div>\n'
     text = item.get("text") or data.get("text/plain") or "\n".join(item.get("traceback", []))
     return f'<pre class="output" tabindex="0">{html.escape(ANSI.sub("", text))}</pre>\n' if text.strip() else ""

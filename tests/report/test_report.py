@@ -160,6 +160,11 @@ def test_the_name_of_a_function_has_thin_spaces_around_it(formula, spaces):
     assert markup.mathml(formula).count("<mspace") == spaces
 
 
+def test_the_name_of_an_operator_has_no_space_before_its_parenthesis():
+    shown = markup.mathml(r"\operatorname{logit}(x) = \max_i x")
+    assert 'rspace="0em">logit<' in shown and 'rspace="0.167em">max<' in shown
+
+
 def test_mean_and_standard_deviation_are_one_column():
     heads, rows, right, _ = markup.format_table(
         ["detector", "AUROC", "sd"], [["kNN", 0.9, 0.012], ["none", 0.5, "–"]]
