@@ -28,6 +28,7 @@ __all__ = ["PaDiM", "PatchCore"]
 
 EXACT = 16  # patches with the largest bounds, whose distance to the whole coreset is computed first
 PCA_PATCHES = 256  # patches of each image from which "pca" is computed
+CANDIDATES = 8192  # patches whose distance to a growing coreset is kept up to date
 
 
 @dataclass(eq=False, repr=False)
@@ -270,6 +271,7 @@ class PatchCore(_PatchDetector):
     anomaly detection, algorithm 1, eq. 6 and 7.
     G. Malkomes, M. Kusner, W. Chen, K. Weinberger, B. Moseley (2015), Fast distributed k-center clustering with
     outliers on massive data.
+    M. Minoux (1978), Accelerated greedy algorithms for maximizing submodular set functions.
     """
 
     coreset_ratio: float = 0.01
@@ -381,15 +383,34 @@ def _stream_coreset(
 
 
 def _greedy_coreset(points: torch.Tensor, size: int, first: int) -> torch.Tensor:
-    """Rows of a coreset that covers all points (greedy k-centre; Roth et al., algorithm 1)."""
-    chosen = torch.empty(size, dtype=torch.int64)
+    """Rows of a coreset that covers all points (greedy k-centre; Roth et al., algorithm 1).
+
+    Each choice is the point that is farthest from the earlier choices. This distance never increases, so its last
+    known value is an upper bound (lazy greedy, Minoux 1978). Only the distances of the `CANDIDATES` points with the
+    largest bounds are kept up to date, until one of the other points may be farther.
+    """
     squares = points.square().sum(1)
-    distance = torch.full((len(points),), torch.inf)
-    pick = first
-    for i in range(size):
-        chosen[i] = pick
-        update = torch.mv(points, points[pick]).mul_(-2).add_(squares).add_(squares[pick])
-        distance = torch.minimum(distance, update)
-        distance[chosen[: i + 1]] = -torch.inf
-        pick = int(distance.argmax())
+    chosen = torch.full((size,), first)
+    bound = torch.mv(points, points[first]).mul_(-2).add_(squares).add_(squares[first])
+    bound[first] = -torch.inf
+    known = torch.ones(len(points), dtype=torch.int64, device=points.device)  # choices that the bound accounts for
+    count = 1
+    while count < size:
+        largest, candidates = bound.topk(min(CANDIDATES, len(points)))
+        candidates = candidates.sort().values  # of equally far points the first is chosen
+        near, lengths, distance = points[candidates], squares[candidates], bound[candidates]
+        for start in range(int(known[candidates].min()), count, 1024):
+            missing = chosen[start : min(start + 1024, count)]
+            update = torch.addmm(squares[missing], near, points[missing].T, alpha=-2).amin(1).add_(lengths)
+            distance = torch.minimum(distance, update)
+        while count < size:
+            farthest = int(distance.argmax())
+            if distance[farthest] < largest[-1] and len(candidates) < len(points):
+                break
+            chosen[count] = candidates[farthest]
+            count += 1
+            update = torch.mv(near, near[farthest]).mul_(-2).add_(lengths).add_(lengths[farthest])
+            distance = torch.minimum(distance, update)
+            distance[farthest] = -torch.inf
+        bound[candidates], known[candidates] = distance, count
     return chosen.sort().values

@@ -156,6 +156,18 @@ def test_remembering_everything_gives_training_images_distance_zero(scene):
     assert model.anomaly_map(scene[0][:3]).max() < 1e-3
 
 
+@pytest.mark.parametrize("candidates", [1, 30, 8192])
+@pytest.mark.parametrize("columns", [2, 20])
+def test_the_coreset_is_that_of_the_plain_greedy_algorithm(rng, monkeypatch, candidates, columns):
+    monkeypatch.setattr(padim, "CANDIDATES", candidates)
+    points = rng.normal(size=(600, columns)).astype(np.float32)
+    expected = [5]
+    for _ in range(59):
+        distance = np.linalg.norm(points[:, None] - points[expected], axis=2).min(axis=1)
+        expected.append(int(distance.argmax()))
+    assert _greedy_coreset(torch.from_numpy(points), 60, first=5).tolist() == sorted(expected)
+
+
 def test_the_coreset_covers_better_than_chance(rng):
     points = torch.from_numpy(rng.normal(size=(600, 8)).astype(np.float32) ** 3)
     chosen = _greedy_coreset(points, 40, first=7)
