@@ -8,6 +8,7 @@ Pages load only local files; their theme is pydata-sphinx-theme, as in scikit-le
 import argparse
 import ast
 import io
+import re
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from mmad_utils.files import remove
 PACKAGE = Path(mmad_utils.__file__).parent
 PACKAGES = ("datasets", "encoders", "detectors", "multimodal")  # `course` serves the notebooks only
 ROUTED = ("fit", "partial_fit", "predict", "decision_function", "score", "transform", "inverse_transform")
+INITIAL = re.compile(r"^(\s*)([A-Z]\.[ -])")
 CONFIGURATION = {
     "project": "mmad",
     "extensions": ["sphinx.ext.autodoc", "numpydoc"],
@@ -70,7 +72,7 @@ def heading(words: str, line: str) -> str:
 
 def page(title: str, introduction: str, names: list[str]) -> str:
     """The source of one page: every public class and function of its modules."""
-    parts = [heading(title, "="), introduction, "\n"]
+    parts = [heading(title, "="), introduction, "\n\n"]
     for name in names:
         parts += [heading(name, "-"), f".. automodule:: mmad_utils.{name}\n\n"]
     return "".join(parts)
@@ -106,6 +108,19 @@ def address(name: str) -> str:
     return f"{package if package in PACKAGES else 'core'}.html#{module}.{name}"
 
 
+def separate_references(app, what, name, obj, options, lines: list[str]) -> None:
+    """Make each reference of a docstring a paragraph of its own; Sphinx calls this for all docstrings.
+
+    A line that begins with an initial is the first one of a reference if the line above ends with a full stop.
+    Without a backslash, "G." would be the seventh item of a list.
+    """
+    for i in reversed(range(len(lines))):
+        if INITIAL.match(lines[i]):
+            lines[i] = INITIAL.sub(r"\1\\\2", lines[i])
+            if i and lines[i - 1].endswith("."):
+                lines.insert(i, "")
+
+
 def build(target: Path, packages: Sequence[str] = PACKAGES) -> Path:
     """Write the pages of the packages into ``target``, which is replaced; returns the first page.
 
@@ -125,7 +140,9 @@ def build(target: Path, packages: Sequence[str] = PACKAGES) -> Path:
         for name, text in sources(packages).items():
             (source / f"{name}.rst").write_text(text, encoding="utf-8")
         trees = Path(folder, "trees")
-        Sphinx(source, None, target, trees, "html", CONFIGURATION, status=None, warning=warnings).build()
+        app = Sphinx(source, None, target, trees, "html", CONFIGURATION, status=None, warning=warnings)
+        app.connect("autodoc-process-docstring", separate_references, priority=400)  # before numpydoc
+        app.build()
     if warnings.getvalue():
         raise RuntimeError(warnings.getvalue())
     return target / "index.html"

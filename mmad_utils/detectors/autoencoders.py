@@ -53,7 +53,8 @@ class AutoEncoder(DeepDetector):
         None takes those of ``mmad_utils.networks``. A function cannot be written to a file: to save such a detector,
         save ``network_.state_dict()``.
 
-    The other parameters are those of ``DeepDetector``; the defaults of learning_rate and epochs are 3e-3 and 100.
+    other parameters
+        Those of ``DeepDetector``; the defaults of learning_rate and epochs are 3e-3 and 100.
 
     Attributes
     ----------
@@ -185,7 +186,8 @@ class DenoisingAutoEncoder(AutoEncoder):
         the batch. Samples are not corrupted when they are scored.
     dropout, epochs : 0.0, 50
 
-    The other parameters are those of ``AutoEncoder``.
+    other parameters
+        Those of ``AutoEncoder``.
 
     References
     ----------
@@ -232,8 +234,9 @@ class StackedDenoisingAutoEncoder(DenoisingAutoEncoder):
         network.
     dropout : float, default=0.1
 
-    The other parameters are those of ``DenoisingAutoEncoder``. Encoder and decoder of your own ``network`` must be
-    ``nn.Sequential`` with equally many layers that have weights.
+    other parameters
+        Those of ``DenoisingAutoEncoder``. Encoder and decoder of your own ``network`` must be ``nn.Sequential`` with
+        equally many layers that have weights.
 
     References
     ----------
@@ -298,7 +301,8 @@ class SparseAutoEncoder(AutoEncoder):
         λ. With 0 and a ``weight_decay`` only the squared weights Σ W² are penalised.
     epochs : int, default=50
 
-    The other parameters are those of ``AutoEncoder``.
+    other parameters
+        Those of ``AutoEncoder``.
 
     References
     ----------
@@ -345,7 +349,8 @@ class ContractiveAutoEncoder(AutoEncoder):
     contraction : float, default=1.0
         λ.
 
-    The other parameters are those of ``AutoEncoder``.
+    other parameters
+        Those of ``AutoEncoder``.
 
     References
     ----------

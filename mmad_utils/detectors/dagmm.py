@@ -87,8 +87,9 @@ class DAGMM(DeepDetector):
     regularization : float, default=1e-3
         Added to the diagonal of every covariance, in the units of the standardised z.
 
-    The other parameters are those of ``DeepDetector``; the default of epochs is 50, of batch_size 256, of
-    learning_rate 3e-3, of n_estimators 3.
+    other parameters
+        Those of ``DeepDetector``; the default of epochs is 50, of batch_size 256, of learning_rate 3e-3, of
+        n_estimators 3.
 
     Notes
     -----

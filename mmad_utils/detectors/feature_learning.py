@@ -120,7 +120,8 @@ class REPEN(DeepDetector):
     subsample_size, n_subsamples : int, default=64 and 20
         Size and number of the random subsamples, for the score and for "sp".
 
-    The other parameters are those of ``DeepDetector``; the default of epochs is 30, of batch_size 256.
+    other parameters
+        Those of ``DeepDetector``; the default of epochs is 30, of batch_size 256.
 
     Notes
     -----
@@ -221,8 +222,9 @@ class RDP(DeepDetector):
         Weights of the two terms, in the loss and in the score.
     n_references : int, default=64
 
-    The other parameters are those of ``DeepDetector``; the default of epochs is 50, of batch_size 256, of
-    learning_rate 3e-3, of n_estimators 5.
+    other parameters
+        Those of ``DeepDetector``; the default of epochs is 50, of batch_size 256, of learning_rate 3e-3, of
+        n_estimators 5.
 
     Notes
     -----

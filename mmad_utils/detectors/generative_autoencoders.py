@@ -41,8 +41,8 @@ class VariationalAutoEncoder(AutoEncoder):
         ‖x − g(μ)‖²; or −E_z[log p(x | z)], An and Cho's reconstruction probability, from ``n_samples`` latent codes.
     n_samples, epochs : int, default=10 and 50
 
-    The other parameters are those of ``AutoEncoder``. Your own ``network`` is called for its encoder with twice the
-    ``latent_dim``.
+    other parameters
+        Those of ``AutoEncoder``. Your own ``network`` is called for its encoder with twice the ``latent_dim``.
 
     Attributes
     ----------
@@ -148,7 +148,8 @@ class AdversarialAutoEncoder(AutoEncoder):
         Least number of batches. Adversarial training needs many steps, so ``epochs``, 50 by default, is increased on
         small data until there are this many batches.
 
-    The other parameters are those of ``AutoEncoder``; all three optimisers have the same learning rate.
+    other parameters
+        Those of ``AutoEncoder``; all three optimisers have the same learning rate.
 
     Attributes
     ----------

@@ -174,7 +174,8 @@ class RobustDeepAutoEncoder(AutoEncoder):
     epochs : int, default=200
         With few epochs S also holds the part of the normal samples that the network cannot reconstruct yet.
 
-    The other parameters are those of ``AutoEncoder``.
+    other parameters
+        Those of ``AutoEncoder``.
 
     Attributes
     ----------

@@ -121,7 +121,8 @@ class GeometricTransformations(OperationClassifier):
         Size of the random affine map of each view. The entries of its 2×2 matrix differ from the identity, and its
         translation from 0, by at most this value; the side of the image has length 2. With 0 there is no such map.
 
-    The other parameters are those of ``DeepDetector``; the default of epochs is 300, of learning_rate 3e-3.
+    other parameters
+        Those of ``DeepDetector``; the default of epochs is 300, of learning_rate 3e-3.
 
     Attributes
     ----------
@@ -226,8 +227,9 @@ class E3Outlier(OperationClassifier):
         The paper reports NE. For a short training of a small network PL has the highest accuracy of the three.
     latent_dim, width, views, jitter : see ``GeometricTransformations``
 
-    The other parameters are those of ``DeepDetector``; the default of epochs is 100, of batch_size 32, of
-    learning_rate 3e-3. ``fit`` takes the contaminated samples without labels.
+    other parameters
+        Those of ``DeepDetector``; the default of epochs is 100, of batch_size 32, of learning_rate 3e-3. ``fit``
+        takes the contaminated samples without labels.
 
     Attributes
     ----------

@@ -44,7 +44,8 @@ class CrossAttentionFusion(DeepFusion):
     alignment : float, default=1.0
     temperature : float, default=0.2, of the contrastive loss
     dropout : float, default=0.2, of the input of the projections and in the layers
-    The other parameters are those of ``DeepFusion``.
+    other parameters
+        Those of ``DeepFusion``.
 
     Notes
     -----

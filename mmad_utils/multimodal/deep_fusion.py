@@ -38,7 +38,8 @@ class DeepFusion(PairedDetector, DeepDetector):
         Share of the parts that training hides.
     held_out : float in (0, 0.5], default=0.15
         Share of the training samples that are not trained on.
-    The other parameters are those of ``DeepDetector``.
+    other parameters
+        Those of ``DeepDetector``.
 
     Attributes
     ----------
@@ -150,7 +151,8 @@ class SharedLatentFusion(DeepFusion):
         "reconstruction" uses one z̄ for all parts, the mean of the posterior given all parts, including part m.
     subsets : bool, default=True
         False trains on the bound of all parts together only, as an ablation: no part is trained to predict another.
-    The other parameters are those of ``DeepFusion``.
+    other parameters
+        Those of ``DeepFusion``.
 
     Notes
     -----

@@ -48,7 +48,8 @@ class GraphFusion(DeepFusion):
     hidden : int, default=64
     temperature : float, default=0.2
     dropout : float, default=0.2, of the input
-    The other parameters are those of ``DeepFusion``.
+    other parameters
+        Those of ``DeepFusion``.
 
     Attributes
     ----------

@@ -225,6 +225,18 @@ def test_the_texts_of_the_first_page_name_what_there_is():
             front.filled_in(part[language], results["values"])
 
 
+def test_every_module_has_a_heading_on_the_page_of_its_package():
+    for package, text in reference.sources().items():
+        modules = re.findall(r"automodule:: mmad_utils\.(\S+)", text)
+        assert all(f"\n\n{name}\n{'-' * len(name)}\n\n" in text for name in modules), package
+
+
+def test_references_are_paragraphs_that_begin_with_an_initial():
+    lines = ["References", "----------", "G. Hinton,", "R. Salakhutdinov (2006), Science.", "A. Ng (2011), Notes."]
+    reference.separate_references(None, "class", "AutoEncoder", None, None, lines)
+    assert lines[2:] == [r"\G. Hinton,", r"\R. Salakhutdinov (2006), Science.", "", r"\A. Ng (2011), Notes."]
+
+
 def test_every_exported_name_has_its_anchor_in_the_reference(tmp_path):
     index = reference.build(tmp_path / "reference", packages=("encoders",))
     names = [name for name in mmad_utils.__all__ if reference.address(name).startswith("encoders.")]
