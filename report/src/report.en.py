@@ -649,8 +649,9 @@
 # data, so that the discriminator learns to classify rough samples as real. A refiner that only corrects its input does
 # not have this fault and ends at {{ value:07b_adversarial_one_class.alocc_correction_last_auroc }}. The generator of
 # Fence GAN [@ngo2019fencegan] is trained to generate samples around the data instead of within them. If the generated
-# samples start inside the data, the score is reversed ({{ value:07b_adversarial_one_class.moons_auroc_inside }}
-# instead of {{ value:07b_adversarial_one_class.moons_auroc_fence }} on two moons).
+# samples start inside the data, the score is reversed: on two moons its AUROC is below one half in
+# {{ value:07b_adversarial_one_class.moons_runs_reversed }} of the training runs, and
+# {{ value:07b_adversarial_one_class.moons_auroc_fence }} if they start outside.
 #
 # On dependent columns, as a mean over two tables, ALOCC has an AUROC of
 # {{ value:07b_adversarial_one_class.alocc_hard_auroc }}, Deep SVDD

@@ -332,7 +332,7 @@
 # %% [markdown] checked="05381e7b 05381e7b"
 # {{ table:dagmm_published }}
 
-# %% [markdown] checked="1e05ac13 5f480815"
+# %% [markdown] checked="20d08253 a98e4da9"
 # ### 单类网络 {#one-class-networks}
 #
 # Deep SVDD [@ruff2018deepsvdd] 学习一个空间，使正常样本接近固定的中心 $c$，
@@ -340,7 +340,7 @@
 # $$\min_{W} \; \frac{1}{n} \sum_{i=1}^{n} \lVert \phi_W(x_i) - c \rVert^2 + \frac{\lambda}{2} \lVert W \rVert^2,
 # \qquad s(x) = \lVert \phi_W(x) - c \rVert^2 .$$
 #
-# 常数网络使第一项最小，却检测不出任何异常。{{ ref:svdd_collapse }}展示了这种坍缩。论文的预防措施是各层不带偏置、激活函数无界、中心离开原点。采取这些措施时，训练结束时的 AUROC 为 {{ value:07_one_class.collapse_auroc_guarded }}；把中心放在原点时为 {{ value:07_one_class.collapse_auroc_center_at_zero }}。ALOCC [@sabokrou2018alocc] 训练一个对样本去噪的修复器，与判别器对抗训练。采用论文的修复器时，分数的 AUROC 先升到 {{ value:07b_adversarial_one_class.alocc_bottleneck_peak_auroc }}，随后**反转**为 {{ value:07b_adversarial_one_class.alocc_bottleneck_last_auroc }}。好的修复器的输出比真实数据更光滑，于是判别器学会把粗糙的样本判为真实。只对输入作修正的修复器没有这个缺陷，最终为 {{ value:07b_adversarial_one_class.alocc_correction_last_auroc }}。Fence GAN [@ngo2019fencegan] 训练生成器在数据周围而不是数据内部生成样本。如果生成样本最初位于数据内部，分数就会反转（在双月数据上为 {{ value:07b_adversarial_one_class.moons_auroc_inside }}，而不是 {{ value:07b_adversarial_one_class.moons_auroc_fence }}）。
+# 常数网络使第一项最小，却检测不出任何异常。{{ ref:svdd_collapse }}展示了这种坍缩。论文的预防措施是各层不带偏置、激活函数无界、中心离开原点。采取这些措施时，训练结束时的 AUROC 为 {{ value:07_one_class.collapse_auroc_guarded }}；把中心放在原点时为 {{ value:07_one_class.collapse_auroc_center_at_zero }}。ALOCC [@sabokrou2018alocc] 训练一个对样本去噪的修复器，与判别器对抗训练。采用论文的修复器时，分数的 AUROC 先升到 {{ value:07b_adversarial_one_class.alocc_bottleneck_peak_auroc }}，随后**反转**为 {{ value:07b_adversarial_one_class.alocc_bottleneck_last_auroc }}。好的修复器的输出比真实数据更光滑，于是判别器学会把粗糙的样本判为真实。只对输入作修正的修复器没有这个缺陷，最终为 {{ value:07b_adversarial_one_class.alocc_correction_last_auroc }}。Fence GAN [@ngo2019fencegan] 训练生成器在数据周围而不是数据内部生成样本。如果生成样本最初位于数据内部，分数就会反转：在双月数据上，{{ value:07b_adversarial_one_class.moons_runs_reversed }} 的训练的 AUROC 低于一半；如果最初位于数据外部，则为 {{ value:07b_adversarial_one_class.moons_auroc_fence }}。
 #
 # 在相互依赖的列上，取两张表的平均，ALOCC 的 AUROC 为 {{ value:07b_adversarial_one_class.alocc_hard_auroc }}，Deep SVDD 为 {{ value:07b_adversarial_one_class.deepsvdd_hard_auroc }}，Fence GAN 为 {{ value:07b_adversarial_one_class.fencegan_hard_auroc }}，kNN 为 {{ value:07b_adversarial_one_class.knn_hard_auroc }}，到中心的距离为 {{ value:07b_adversarial_one_class.norm_hard_auroc }}（{{ ref:table:one_class_comparison }}）。Deep SVDD 取五个网络的平均，另外两种取三个，取平均是我们添加的。像论文那样只用一个网络时，ALOCC 为 {{ value:07b_adversarial_one_class.alocc_hard_auroc_one_network }}，Deep SVDD 为 {{ value:07b_adversarial_one_class.deepsvdd_hard_auroc_one_network }}，Fence GAN 为 {{ value:07b_adversarial_one_class.fencegan_hard_auroc_one_network }}。ALOCC 的领先有一个前提：它的噪声打破列间关系，而这些表中的异常也是用打破列间关系的方法制造的。ALOCC 的修复器的训练使 AUROC 改变 {{ value:07b_adversarial_one_class.alocc_gain_by_refiner }}，Fence GAN 的生成器的训练使它改变 {{ value:07b_adversarial_one_class.fencegan_gain_by_generator }}。可见在这些表上，两个判别器主要从尚未训练的网络所产生的样本中学习。在{{ name:07b_adversarial_one_class.easy_dataset }}上，{{ if:07b_adversarial_one_class.easy_best_network_auroc > 07b_adversarial_one_class.easy_norm_auroc }}最好的网络领先于到中心的距离，{{ else }}没有一个网络领先于到中心的距离，{{ end }}最好的网络为 {{ value:07b_adversarial_one_class.easy_best_network_auroc }}，到中心的距离为 {{ value:07b_adversarial_one_class.easy_norm_auroc }}。
 
