@@ -428,13 +428,13 @@ assert not as_written or (evaluation.pixel["aupro"] > 0.5 and evaluation.pixel["
 # ## 8. Mean embeddings compared with position-wise embeddings
 #
 # Is it necessary to model each position? A simpler description of an image is the mean of its embeddings over all positions.
-# The figure shows the first two principal components of this mean. They were fitted on the training images.
+# The figure shows the first two principal components of this mean, in standard deviations of the training images.
 
 # %%
 pooled_train, pooled_test = (
     torch.cat([batch.mean(1) for batch in encoder.embeddings(X)]).numpy() for X in (data.X_train, data.X_test)
 )
-components = PCA(2, random_state=seed).fit(pooled_train).transform(pooled_test)
+components = PCA(2, whiten=True, random_state=seed).fit(pooled_train).transform(pooled_test)
 fig = plots.embedding_scatter(components, data.y_test)
 frame = pd.DataFrame(components, columns=["component_1", "component_2"]).assign(anomaly=data.y_test)
 nb.figure(fig, "padim_components", data=frame)
