@@ -186,9 +186,13 @@ def describe(detector: CalibratedDetector) -> str:
 
 def _chunks(detector, source: Path, encoding: str) -> Iterator[tuple[Any, Any, float]]:
     """Yield samples, their names, and the share of the source that was read so far."""
-    if (detector.encoder_ is None) != source.is_dir():
-        kinds = ("images", "a file") if detector.encoder_ is None else ("tables", "a folder")
-        raise DetectorError(f"the detector takes {kinds[0]}, and {source} is {kinds[1]}.")
+    if detector.encoder_ is None and not source.is_dir():
+        raise DetectorError(
+            f"the detector has no encoder, so it takes images, and {source} is a file. For a table, fit "
+            "CalibratedDetector with a ColumnEncoder."
+        )
+    if detector.encoder_ is not None and source.is_dir():
+        raise DetectorError(f"the detector takes tables, and {source} is a folder.")
     if source.is_dir():
         images = read_pictures(source, least=1)
         for start in range(0, len(images.X), IMAGES):

@@ -560,9 +560,9 @@ for axis in fig.axes:
 nb.figure(fig, "bigan_inversion", single_run=True, data=pd.concat(frames))
 
 # %% [markdown]
-# After a good run the points lie along the diagonal: the encoder inverts the generator. About one run in three fails,
-# other ones on another processor, and no loss tells which result a run has. The theorem describes the optimum. Adversarial training need not reach it;
-# often the weights circle around it.
+# After a good run the points lie along the diagonal: the encoder inverts the generator. Not every run is equally good.
+# Which runs are good depends on the seed and on the processor, and no loss shows it. The theorem describes the optimum.
+# Adversarial training need not reach it; often the weights circle around it.
 #
 # An average reduces this randomness. One can average several networks (`n_estimators`), or the weights of one network
 # over its last few hundred updates (`averaging`; Yazıcı et al. 2019). The runs above use the last weights, as in the
