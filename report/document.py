@@ -16,7 +16,7 @@ from mmad_utils.course.notebook_files import NotebookError
 from mmad_utils.course.provenance import stale_reasons
 from mmad_utils.course.results import ResultsError, mixed_figures, read
 from mmad_utils.course.tolerances import output_folder
-from report import appendix, labels, markup
+from report import appendix, formulas, labels, markup
 from report.language import UNNUMBERED, WORDS, translate
 
 PLACED = ("figure", "table", "contents", "references")  # keys that stand alone in a paragraph
@@ -153,7 +153,7 @@ class Report:
                     self._collect_placed(placed.removeprefix("placed_"), token)
                 case "inline_math" | "block_math":
                     try:
-                        token["mathml"] = markup.mathml(token["raw"], token["type"].removesuffix("_math"))
+                        token["mathml"] = formulas.mathml(token["raw"], token["type"].removesuffix("_math"))
                     except ValueError as error:
                         self.problem(f"{error}.")
                         token["mathml"] = ""

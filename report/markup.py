@@ -1,4 +1,4 @@
-"""The report's Markdown: its grammar, the check for typed numbers, formulas and number formatting.
+"""The report's Markdown: its grammar, the check for typed numbers, and number formatting.
 
 The report adds two marks to Markdown with tables and `$...$` formulas::
 
@@ -21,10 +21,8 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
-from xml.etree import ElementTree
 
 import mistune
-from latex2mathml.converter import convert_to_element
 from mistune.plugins.math import INLINE_MATH_PATTERN
 
 from mmad_utils.course.results import SPREADS
@@ -36,17 +34,6 @@ def math_over_lines(markdown: mistune.Markdown) -> None:
 
 
 PLUGINS: list[Any] = ["math", "mistune.plugins.math.math_in_list", math_over_lines, "table"]
-
-LATEX_SUBSTITUTIONS = (
-    (r"\\arg(?![A-Za-z])", r"\\operatorname{arg}"),
-    (r"\\big[lr](?=\s*\\[lr]Vert)", ""),
-)  # in LaTeX that latex2mathml does not know
-
-# ( [ { = , as latex2mathml writes them
-BEFORE_TERM = r"<mo[^>]*>(?:&#x00028;|\[|&#x0007B;|&#x0003D;|&#x0002C;)</mo>"
-# \log and \log_2, as latex2mathml writes them
-FUNCTION = r"(?:(?<!<msub>)(?<!<msup>)<mi>[a-z]{2,}</mi>|<msub><mi>[a-z]{2,}</mi><m[in]>[^<]*</m[in]></msub>)"
-THIN_SPACE = '<mspace width="0.167em" />'
 
 TYPED_NUMBER = re.compile(
     r"\d+(?:[.,]\d+)+"  # 0.993 and 1,839
@@ -139,42 +126,6 @@ def typed_numbers(tokens: Sequence[Token]) -> list[str]:
     return [number for text in texts for number in TYPED_NUMBER.findall(text)]
 
 
-def mathml(latex: str, display: str = "inline") -> str:
-    """A LaTeX formula as MathML, which browsers show with no script and no network.
-
-    Raises
-    ------
-    ValueError
-        If the formula is malformed or uses a command that latex2mathml does not know.
-    """
-    latex = latex.strip()
-    try:
-        said = latex
-        for unknown, known in LATEX_SUBSTITUTIONS:
-            said = re.sub(unknown, known, said)
-        element = convert_to_element(said, display=display)
-    except Exception as error:  # latex2mathml raises many unrelated types
-        raise ValueError(f"the formula ${latex}$ is malformed ({type(error).__name__})") from error
-    # latex2mathml names symbols by number (&#x0003C;); its own convert() would also unescape < and & of \text
-    markup = re.sub("&amp;(#x[0-9A-Fa-f]+;)", r"&\1", ElementTree.tostring(element, encoding="unicode"))
-    left = re.search(r">(\\[A-Za-z]+)<", markup)
-    if left:
-        raise ValueError(f"the formula ${latex}$ uses {left.group(1)}, which latex2mathml does not know")
-    # otherwise the bars of a norm would have the height of their exponent
-    markup = re.sub(r"<mo[^>]*>(&#x02016;|‖)</mo>", '<mo stretchy="false">‖</mo>', markup)
-    # otherwise a minus sign that begins a term would have spaces on both sides
-    markup = re.sub(f"({BEFORE_TERM})<mo>&#x02212;</mo>", r'\1<mo form="prefix">&#x02212;</mo>', markup)
-    # TeX sets a thin space before and after the name of a function, but none before its parenthesis
-    markup = re.sub(
-        r"<mo>([A-Za-z]{2,})</mo>(?=(<mo[^>]*>&#x00028;)?)",
-        lambda found: f'<mo lspace="0.167em" rspace="{0 if found[2] else 0.167}em">{found[1]}</mo>',
-        markup,
-    )
-    markup = re.sub(rf"(?<=</m[in]>)(?={FUNCTION})", THIN_SPACE, markup)
-    markup = re.sub(rf"({FUNCTION})(?!<mo[^>]*>&#x00028;|</)", rf"\1{THIN_SPACE}", markup)
-    return markup.replace("<math ", f'<math alttext="{html.escape(latex)}" ', 1)
-
-
 def _decimals(magnitude: float) -> int:
     """Three decimals up to 1 (an AUROC), about three digits above it."""
     return next((digits for limit, digits in ((1, 3), (10, 2), (100, 1)) if magnitude <= limit), 0)
@@ -207,7 +158,8 @@ def format_value(value: float, sd: float | None = None, unit: str = "") -> str:
         decimals = min(max(decimals, 0), 3 if sd >= 0.0005 else 4)
         text = f"{_fixed(value, decimals)} ± {_fixed(sd, decimals)}"
     else:
-        text = format_number(value) + (" ± 0" if sd == 0 else "")
+        whole = unit == "%" and value == int(value)
+        text = format_number(int(value) if whole else value) + (" ± 0" if sd == 0 else "")
     if not unit:
         return text
     if unit == "%":

@@ -5,6 +5,7 @@ The page is self-contained: it includes its figures, their numbers and the formu
 
 import base64
 import html
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,9 @@ class Writer(mistune.HTMLRenderer):
             return self.formula(token)
         rendered = super().render_token(token, state)
         return f'<div class="scroll" tabindex="0">{rendered}</div>\n' if token["type"] == "table" else rendered
+
+    def text(self, text: str) -> str:
+        return line_breaks(super().text(text))
 
     def formula(self, token: markup.Token) -> str:
         block = token["type"] == "block_math"
@@ -158,7 +162,7 @@ class Page(Writer):
     def cells(self, entry: dict[str, Any]) -> tuple[list[str], list[list[str]], list[bool], str]:
         """Heads and rows in HTML, which columns are numeric, and a sentence that explains bold cells, if any."""
         heads, rows, right, bold = markup.format_table(entry["columns"], entry["rows"], self.words["cells"])
-        shown = [[html.escape(cell) for cell in row] for row in rows]
+        shown = [[line_breaks(html.escape(cell)) for cell in row] for row in rows]
         for row, column in bold:
             shown[row][column] = f"<b>{shown[row][column]}</b>"
         return list(map(html.escape, heads)), shown, right, f" {self.words['bold']}" if bold else ""
@@ -183,6 +187,12 @@ class Page(Writer):
     def cite(self, keys: list[str]) -> str:
         links = [f'<a href="#ref-{key}">{self.report.cited.index(key) + 1}</a>' for key in keys]
         return f'<span class="citation">[{", ".join(links)}]</span>'
+
+
+def line_breaks(text: str) -> str:
+    """HTML in which long names may be broken after a slash or an underscore, and f-AnoGAN or DSEBM-e may not."""
+    text = re.sub(r"(?<![\w-])(?:\w-\w+|\w+-\w)(?![\w-])", r'<span class="whole">\g<0></span>', text)
+    return re.sub(r"(?<=\w)([/_])(?=\w)", r"\1<wbr>", text)
 
 
 def contents_list(label: str, sections: Iterable[tuple[int, str, str]]) -> str:

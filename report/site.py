@@ -32,9 +32,9 @@ import mmad_utils
 from mmad_utils.course import project
 from mmad_utils.course.exercises import HINT, is_check, is_solution
 from mmad_utils.course.reading import reading_of
-from report import front, markup, reference
+from report import formulas, front, markup, reference
 from report.document import ReportError, load_results
-from report.page import Writer, contents_list
+from report.page import Writer, contents_list, line_breaks
 from report.render import PROJECT_ROOT, frame, raw_cell
 
 GLOSSARY = PROJECT_ROOT / "notebooks" / "glossary.md"
@@ -62,7 +62,7 @@ class Lesson(Writer):
         return self.render_tokens([token for token in tokens if isinstance(token, dict)], mistune.BlockState())
 
     def formula(self, token: markup.Token) -> str:
-        mathml = markup.mathml(token["raw"], token["type"].removesuffix("_math"))
+        mathml = formulas.mathml(token["raw"], token["type"].removesuffix("_math"))
         return super().formula({**token, "mathml": mathml})
 
     def heading(self, text: str, level: int, **attributes: Any) -> str:
@@ -129,8 +129,7 @@ def output(item: NotebookNode, number: int) -> str:
     if "<table" in data.get("text/html", ""):
         table = re.sub("<style.*?</style>", "", data["text/html"], flags=re.DOTALL)
         clean = bleach.clean(table, tags=TABLE_TAGS, attributes=TABLE_ATTRIBUTES, strip=True, strip_comments=True)
-        clean = re.sub(r"(?<=\w)([/_])(?=\w)", r"\1<wbr>", clean)  # names of data sets and columns are long
-        return f'<div class="scroll table" tabindex="0">{clean}</div>\n'
+        return f'<div class="scroll table" tabindex="0">{line_breaks(clean)}</div>\n'
     text = item.get("text") or data.get("text/plain") or "\n".join(item.get("traceback", []))
     return f'<pre class="output" tabindex="0">{html.escape(ANSI.sub("", text))}</pre>\n' if text.strip() else ""
 

@@ -52,7 +52,7 @@
 #
 # $$\mathcal{A} = \{\, x \in \mathcal{X} : p^{+}(x) \le \tau \,\}, \qquad \tau \ge 0.$$
 #
-# A detector is any function $s : \mathcal{X} \to \mathbb{R}$, the *anomaly score*, that is larger where $p^{+}$ is
+# A detector is any function $s \colon \mathcal{X} \to \mathbb{R}$, the *anomaly score*, that is larger where $p^{+}$ is
 # smaller. Most detectors do not estimate the density itself, because an order of the samples is sufficient. To turn
 # the order into alarms, a threshold is needed. The threshold is a separate problem with its own errors.
 #
@@ -715,8 +715,8 @@
 #
 # ### Architecture
 #
-# The framework has three layers. *Modality encoders* $f_m : \mathcal{X}_m \to \mathbb{R}^{q}$ map an image, a row or
-# another kind of sample to a vector of common length $q$. In the *shared latent space* $\mathbb{R}^{q}$ the normal
+# The framework has three layers. *Modality encoders* $f_m \colon \mathcal{X}_m \to \mathbb{R}^{q}$ map an image, a row
+# or another kind of sample to a vector of common length $q$. In the *shared latent space* $\mathbb{R}^{q}$ the normal
 # samples should be compact. A *unified scorer* measures the distance from the normal samples there, in the simplest
 # case by one Gaussian,
 #

@@ -23,7 +23,7 @@
 # %% [markdown] checked="5fe43e45 5fe43e45"
 # {{ contents }}
 
-# %% [markdown] checked="bb0892ee d7f09898"
+# %% [markdown] checked="3b0c8795 a28efbfa"
 # ## 什么是异常检测 {#what-anomaly-detection-is}
 #
 # ### 定义 {#definition}
@@ -32,7 +32,7 @@
 #
 # $$\mathcal{A} = \{\, x \in \mathcal{X} : p^{+}(x) \le \tau \,\}, \qquad \tau \ge 0.$$
 #
-# 检测器是任意一个函数 $s : \mathcal{X} \to \mathbb{R}$，称为**异常分数**，它在 $p^{+}$ 较小处取值较大。多数检测器并不估计密度本身，因为给出样本的次序就足够了。要由次序得到报警，还需要一个阈值。阈值是另一个问题，会带来另外的误差。
+# 检测器是任意一个函数 $s \colon \mathcal{X} \to \mathbb{R}$，称为**异常分数**，它在 $p^{+}$ 较小处取值较大。多数检测器并不估计密度本身，因为给出样本的次序就足够了。要由次序得到报警，还需要一个阈值。阈值是另一个问题，会带来另外的误差。
 #
 # 几乎所有方法都依赖三个假设：
 #
@@ -367,12 +367,12 @@
 #
 # 为了在表格上改进 kNN，我们又尝试了三种检测器：扩散时间估计、深度孤立森林，以及随机特征映射（即 `ArcSineKernelDistance`）。在此前没有看过的表上，三者都不比 kNN 好，尽管最后一种在选定它时所用的表上曾领先于 kNN（`benchmarks/README.md`）。根据少数几张表作出的选择，不能推广到其他表上。
 
-# %% [markdown] checked="9fb6f0fa be32130c"
+# %% [markdown] checked="d79884df 8300f4b3"
 # ## 统一框架的可行性 {#framework}
 #
 # ### 架构 {#architecture}
 #
-# 框架有三层。**模态编码器** $f_m : \mathcal{X}_m \to \mathbb{R}^{q}$ 把图像、表格行或其他类型的样本映射为长度同为 $q$ 的向量。在**共享潜在空间** $\mathbb{R}^{q}$ 中，正常样本应当聚集。**统一评分器**在其中度量样本与正常样本的距离，最简单的做法是用一个高斯模型，
+# 框架有三层。**模态编码器** $f_m \colon \mathcal{X}_m \to \mathbb{R}^{q}$ 把图像、表格行或其他类型的样本映射为长度同为 $q$ 的向量。在**共享潜在空间** $\mathbb{R}^{q}$ 中，正常样本应当聚集。**统一评分器**在其中度量样本与正常样本的距离，最简单的做法是用一个高斯模型，
 #
 # $$s(x_1, \dots, x_M) = (z - \mu)^{\top} \Sigma^{-1} (z - \mu), \qquad z = g\big(f_1(x_1), \dots, f_M(x_M)\big),$$
 #
