@@ -110,6 +110,10 @@ def test_every_number_that_is_named_is_in_the_committed_results(document):
     assert len(keys) > 50 and {key.removeprefix("value:") for key in keys} <= values.keys()
 
 
+def test_a_cell_without_a_value_is_a_dash_in_every_language():
+    assert markup.format_column(["none"]) == ["–"] and "none" not in captions("zh")
+
+
 def test_a_missing_cell_is_counted():
     assert "54 cells" not in "".join(editions.differences(cells("en"), cells("zh")))
     found = list(editions.differences(cells("en"), cells("zh")[:-1]))
