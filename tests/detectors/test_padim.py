@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy.ndimage import gaussian_filter
 from sklearn.base import clone
 
 from mmad_utils.datasets.record import DatasetError
@@ -112,6 +113,16 @@ def test_the_image_score_is_the_maximum_of_the_map(scene):
     train, test, _ = scene
     padim = clone(DETECTORS[0]).fit(train)
     np.testing.assert_allclose(padim.anomaly_score(test), padim.anomaly_map(test).max((1, 2)), rtol=1e-6)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 2.5, 4.0])
+def test_the_map_is_enlarged_bilinearly_and_then_smoothed(scene, smoothing):
+    train, test, _ = scene
+    padim = clone(DETECTORS[0]).set_params(smoothing=smoothing).fit(train)
+    distances = torch.cat(list(padim._patch_distances(test)))
+    enlarged = torch.nn.functional.interpolate(distances[:, None], (64, 64), mode="bilinear")[:, 0].numpy()
+    expected = gaussian_filter(enlarged, sigma=(0, smoothing, smoothing))
+    np.testing.assert_allclose(padim.anomaly_map(test), expected, rtol=1e-5)
 
 
 def test_smoothing_of_zero_leaves_the_distances(scene):
