@@ -26,11 +26,16 @@ RENDERER = sorted(
     and not {"results", "__pycache__"} & set(path.parts)
 )
 RESULTS = expand(BUILD + "/results/{name}.json", name=NOTEBOOKS)
+PAGES = expand(BUILD + "/report/{document}.{language}.html", document=["report", "which_detector"], language=EDITIONS)
+PAPERS = expand(BUILD + "/report/report.{language}.pdf", language=EDITIONS)
+# The notebooks that run for more than two minutes. They start first, so that no core waits at the end.
+LONG = ["01b_image_detectors", "04b_gan_detectors", "05_self_supervised", "07b_adversarial_one_class", "08_fusion"]
+LONG += ["09b_labels_and_drift", "10_transformer"]
 PYTHON = sys.executable
 NBCONVERT = (
     "{PYTHON:q} -m report.editions check && {PYTHON:q} -m nbconvert --log-level WARN"
     " --config report/jupyter_nbconvert_config.py --ReportPreprocessor.profile={PROFILE}"
-    " --output-dir {BUILD:q}/report {input[0]} --to "
+    " --output-dir {BUILD:q}/report"
 )
 
 try:
@@ -43,50 +48,50 @@ except NotebookError as error:
 
 wildcard_constraints:
     name="[0-9a-z_]+",
-    document="[a-z_]+",
-    language="[a-z]+",
 
 
 rule report:
     input:
-        expand(BUILD + "/report/report.{language}.{form}", language=EDITIONS, form=["html", "pdf"]),
-        expand(BUILD + "/report/which_detector.{language}.html", language=EDITIONS),
+        PAGES,
+        PAPERS,
         BUILD + "/report/index.html",
         BUILD + "/report/reference/index.html",
 
 
-rule page:
+# One process for all pages, and one for all papers: to import nbconvert and the results takes longer than a page.
+rule pages:
     input:
-        "report/{document}.{language}.ipynb",
+        expand("report/{document}.{language}.ipynb", document=["report", "which_detector"], language=EDITIONS),
         RENDERER,
         "requirements.lock",
         RESULTS,
     output:
-        BUILD + "/report/{document}.{language}.html",
+        PAGES,
+    priority: 1
     message:
-        BUILD + "/report/{wildcards.document}.{wildcards.language}.html"
+        BUILD + "/report/*.html"
     shell:
-        NBCONVERT + "html"
+        NBCONVERT + " report/report.*.ipynb report/which_detector.*.ipynb --to html"
 
 
-rule paper:
+rule papers:
     input:
-        "report/report.{language}.ipynb",
+        expand("report/report.{language}.ipynb", language=EDITIONS),
         RENDERER,
         "requirements.lock",
         RESULTS,
     output:
-        BUILD + "/report/report.{language}.pdf",
+        PAPERS,
     message:
-        BUILD + "/report/report.{wildcards.language}.pdf"
+        BUILD + "/report/*.pdf"
     shell:
-        NBCONVERT + "report.paper.PaperExporter"
+        NBCONVERT + " report/report.*.ipynb --to report.paper.PaperExporter"
 
 
 rule site:
     input:
         expand(BUILD + "/notebooks/{name}.ipynb", name=NOTEBOOKS),
-        expand(BUILD + "/report/{document}.{language}.html", document=["report", "which_detector"], language=EDITIONS),
+        PAGES,
         "notebooks/glossary.md",
         RENDERER,
     output:
@@ -128,3 +133,12 @@ rule notebook:
         f"notebooks/{{wildcards.name}}.ipynb, profile {PROFILE}"
     shell:
         "{PYTHON:q} -m mmad_utils.course run {wildcards.name} --profile {PROFILE}"
+
+
+use rule notebook as long_notebook with:
+    wildcard_constraints:
+        name="|".join(LONG),
+    priority: 1
+
+
+ruleorder: long_notebook > notebook

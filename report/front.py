@@ -92,10 +92,12 @@ def ways() -> str:
 
 def sections(page: str, address: str) -> Iterator[dict[str, str]]:
     """The sections of a page for the search: title, address and text, without code, tables and formulas."""
-    main = BeautifulSoup(page, "html.parser").main
+    # most of the elements of a page, and those that would divide a word
+    short = re.sub(r"<(pre|math)\b.*?</\1>|</?span\b[^>]*>|<wbr>", "", page, flags=re.DOTALL)
+    main = BeautifulSoup(short, "html.parser").main
     if main is None:
         return
-    for element in main.find_all(["nav", "details", "math", "table", "pre", "button", "script"]):
+    for element in main.find_all(["nav", "details", "table", "button", "script"]):
         element.decompose()
     heading = main.find("h1")
     top = heading.get_text(" ", strip=True) if heading else address

@@ -21,7 +21,7 @@ from typing import Any
 import bleach
 import mistune
 import nbformat
-from nbconvert import HTMLExporter
+from nbconvert import HTMLExporter, TemplateExporter
 from nbformat import NotebookNode
 from pygments import highlight
 from pygments.formatters import HtmlFormatter
@@ -188,6 +188,13 @@ def contents(sections: list[tuple[int, str, str]]) -> str:
     return contents_list("Contents", ((level, slug, html.escape(words)) for level, slug, words in sections))
 
 
+class PageExporter(HTMLExporter):
+    """nbconvert's exporter without its second pass, which parses a page to add what these pages already have."""
+
+    def from_notebook_node(self, nb, resources=None, **kw):
+        return TemplateExporter.from_notebook_node(self, nb, self._init_resources(resources), **kw)
+
+
 def layout(title: str, parts: list[str]) -> str:
     """A page in the template of the report."""
     config = Config({"HTMLExporter": {"template_name": "mmad", "preprocessors": []}})
@@ -196,7 +203,7 @@ def layout(title: str, parts: list[str]) -> str:
     code_style = f"{HtmlFormatter(style='default').get_style_defs('pre')}\n@media (prefers-color-scheme: dark) {{\n"
     code_style += HtmlFormatter(style="github-dark").get_style_defs("pre") + "\n}"
     report = {**frame("en", "".join(parts)), "title": title, "sources": [], "style": code_style}
-    return HTMLExporter(config=config).from_notebook_node(
+    return PageExporter(config=config).from_notebook_node(
         nbformat.v4.new_notebook(cells=cells), resources={"report": report}
     )[0]
 

@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 import skimage.data
 from PIL import Image, ImageOps
-from sklearn.datasets import load_digits
 
 from .download import fetch
 from .input_files import check_numbers, check_regular, printable, read_compressed
@@ -221,6 +220,8 @@ def digits(digit: str, seed: int = 0) -> Dataset:
     Values 0..16 are scaled to 0..255. Source: E. Alpaydin, C. Kaynak (1998), Optical Recognition of
     Handwritten Digits, UCI; the 1797 images that are included in scikit-learn.
     """
+    from sklearn.datasets import load_digits  # imported here because it takes a second
+
     normal = digit_of(digit, "digits")
     data = load_digits()
     X = np.round(data.images[..., None] * (255 / 16)).astype(np.uint8)
@@ -350,6 +351,8 @@ def digit_scenes(digit: str, seed: int = 0) -> Dataset:
     -------
     Dataset of uint8 arrays (n, 32, 32, 1); ``kinds_test`` contains the digit
     """
+    from sklearn.datasets import load_digits  # imported here because it takes a second
+
     normal = digit_of(digit, "digit_scenes")
     rng = np.random.default_rng(seed)
     data = load_digits()

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from sklearn.datasets import load_digits
 
 from .record import Dataset, DatasetError, one_class_split, origin
 
@@ -115,6 +114,8 @@ def paired_digits(seed: int = 0, *, shares: Mapping[str, float] = SHARES) -> Dat
     The captions and series of "three digits" are drawn from a separate random generator. If their share is set to 0,
     all other samples stay bitwise the same.
     """
+    from sklearn.datasets import load_digits  # imported here because it takes a second
+
     rng = np.random.default_rng(seed)
     data = load_digits()
     images = np.round(data.images[..., None] * (255 / 16)).astype(np.uint8)

@@ -15,8 +15,6 @@ import numpy as np
 import pandas as pd
 from numpy.lib import format as npy
 from scipy.io import arff
-from sklearn.datasets import load_breast_cancer
-from sklearn.mixture import GaussianMixture
 
 from .download import OPENML_TABLES, fetch
 from .input_files import check_numbers, check_regular, printable
@@ -47,6 +45,8 @@ def breast_cancer(seed: int) -> Dataset:
     Source: W. H. Wolberg, W. N. Street, O. L. Mangasarian (1993), Breast Cancer Wisconsin (Diagnostic), UCI; the
     version in scikit-learn.
     """
+    from sklearn.datasets import load_breast_cancer  # imported here because it takes a second
+
     data = load_breast_cancer()
     y = data.target == 0
     kinds = np.where(y, "malignant", "benign")
@@ -257,6 +257,8 @@ def injected(kind: str, base: Dataset, seed: int) -> Dataset:
 
 def _from_mixture(normals: np.ndarray, n: int, rng: np.random.Generator, kind: str) -> np.ndarray:
     """Draw n samples from the Gaussian mixture of the normal samples, with means or covariances times 5."""
+    from sklearn.mixture import GaussianMixture  # imported here because it takes a second
+
     scale = normals.std(0)
     scale[scale == 0] = 1
     seed = int(rng.integers(2**31))

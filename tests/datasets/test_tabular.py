@@ -732,7 +732,7 @@ def test_a_mixture_has_at_most_nine_components_and_each_more_samples_than_column
             tried.append(self.n_components)
             return super().fit(X)
 
-    monkeypatch.setattr(tabular, "GaussianMixture", Recorded)
+    monkeypatch.setattr("sklearn.mixture.GaussianMixture", Recorded)
     for n, most in ((40, 9), (11, 3), (2, 1)):
         tried.clear()
         assert _from_mixture(rng.normal(size=(n, 2)), 5, rng, "local").shape == (5, 2)
