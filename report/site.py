@@ -126,8 +126,9 @@ def output(item: NotebookNode, number: int) -> str:
             f'<figure><div class="picture"><img src="{address}"{width} alt="{alternative}">'
             f'<button class="zoom" type="button" aria-label="Enlarge figure {number}">⤢</button></div></figure>\n'
         )
-    if "<table" in data.get("text/html", ""):
-        table = re.sub("<style.*?</style>", "", data["text/html"], flags=re.DOTALL)
+    source = data.get("text/html", "")
+    if "<table" in source and "<script" not in source:  # an estimator of scikit-learn has a table and a script
+        table = re.sub("<style.*?</style>", "", source, flags=re.DOTALL)
         clean = bleach.clean(table, tags=TABLE_TAGS, attributes=TABLE_ATTRIBUTES, strip=True, strip_comments=True)
         return f'<div class="scroll table" tabindex="0">{line_breaks(clean)}</div>\n'
     text = item.get("text") or data.get("text/plain") or "\n".join(item.get("traceback", []))

@@ -651,7 +651,7 @@ nb.figure(fig, "transformer_columns", data=part.rename_axis("column").reset_inde
 
 # %%
 raw = MultiModalAnomalyTransformer(epochs=epochs, tokens="patches", image_size=patch_size * grid, **options)
-raw.fit({"image": train["image"]})
+raw = raw.fit({"image": train["image"]})
 
 # %%
 raw_auroc = metrics.auroc(y_test["image"], raw.anomaly_score({"image": test["image"]})["image"])

@@ -128,6 +128,13 @@ def test_tables_of_pandas_keep_their_cells_and_lose_their_styles():
     assert '<td colspan="2">0.5</td>' in page and "style" not in page and "border" not in page
 
 
+def test_an_estimator_is_shown_as_text():
+    estimator = mmad_utils.PCAResidual()
+    data = {"text/html": estimator._repr_html_(), "text/plain": repr(estimator)}
+    _, page = page_of(code(outputs=[nbformat.v4.new_output("execute_result", data)]))
+    assert "<script" in data["text/html"] and "PCAResidual()" in page and "copyToClipboard" not in page
+
+
 def test_image_brings_its_text_alternative():
     shown = nbformat.v4.new_output(
         "display_data", {"image/png": "AA=="}, metadata={"image/png": {"alt": 'A "line".'}}
