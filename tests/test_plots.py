@@ -206,6 +206,12 @@ def test_decision_regions_draw_the_threshold_where_there_is_one():
     assert [sum(not each.filled for each in found) for found in sets] == [1, 0]
 
 
+def test_the_shades_of_decision_regions_are_an_image_in_vector_graphics(tmp_path):
+    plots.decision_regions(FITTED, POINTS, Y, resolution=30).savefig(tmp_path / "regions.svg")
+    svg = (tmp_path / "regions.svg").read_text()
+    assert svg.count("<image") == len(FITTED)
+
+
 def test_comparison_draws_means_and_deviations_in_the_order_of_the_frame():
     axis = plots.comparison(TABLE, "AUROC").axes[0]
     assert [label.get_text() for label in axis.get_yticklabels()] == [

@@ -130,6 +130,11 @@ def test_start_reads_the_parameters_from_the_variables_of_the_notebook(project):
         exec("notebook.start('small')", variables)
 
 
+def test_a_started_notebook_shows_the_whole_text_of_a_cell(project):
+    exec("notebook.start('small')", {"notebook": notebook, **notebook_files.defaults("small")})
+    assert "x" * 200 in pd.DataFrame({"text": ["x" * 200]}).to_html()
+
+
 def test_captions_are_filled_in_and_errors_in_them_are_named(project):
     exec("nb = notebook.start('small')", variables := {"notebook": notebook, **notebook_files.defaults("small")})
     nb = variables["nb"]
