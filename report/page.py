@@ -19,6 +19,7 @@ from report import labels, markup
 from report.document import Report
 
 LONG_CODE = 12  # lines; longer code is folded
+WIDE = 8  # columns; tables with more columns have a smaller font
 
 
 class Writer(mistune.HTMLRenderer):
@@ -151,9 +152,10 @@ class Page(Writer):
 
         body = "\n".join(row(cells, "td") for cells in rows)
         label = self.report.numbers[f"table:{name}"][1]
+        style = "table" + " prose" * bool(entry.get("prose")) + " wide" * (len(heads) > WIDE)
         # tabindex: a table that scrolls sideways must be reachable by keyboard
         return (
-            f'<figure class="table{" prose" if entry.get("prose") else ""}" id="tab-{html.escape(name)}">\n'
+            f'<figure class="{style}" id="tab-{html.escape(name)}">\n'
             f'<figcaption>{caption}{note} <span class="source">{self.source(entry)}</span></figcaption>\n'
             f'<div class="scroll" tabindex="0" role="group" aria-label="{label}"><table>\n'
             f"<thead>{row(heads, 'th')}</thead>\n<tbody>\n{body}\n</tbody>\n</table></div>\n</figure>\n"
