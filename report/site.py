@@ -34,7 +34,7 @@ from mmad_utils.course.exercises import HINT, is_check, is_solution
 from mmad_utils.course.reading import reading_of
 from report import formulas, front, markup, reference
 from report.document import ReportError, load_results
-from report.page import Writer, contents_list, line_breaks
+from report.page import WIDE, Writer, contents_list, line_breaks
 from report.render import PROJECT_ROOT, frame, raw_cell
 
 GLOSSARY = PROJECT_ROOT / "notebooks" / "glossary.md"
@@ -130,7 +130,8 @@ def output(item: NotebookNode, number: int) -> str:
     if "<table" in source and "<script" not in source:  # an estimator of scikit-learn has a table and a script
         table = re.sub("<style.*?</style>", "", source, flags=re.DOTALL)
         clean = bleach.clean(table, tags=TABLE_TAGS, attributes=TABLE_ATTRIBUTES, strip=True, strip_comments=True)
-        return f'<div class="scroll table" tabindex="0">{line_breaks(clean)}</div>\n'
+        wide = " wide" * (clean.partition("</tr>")[0].count("<th>") > WIDE)
+        return f'<div class="scroll table{wide}" tabindex="0">{line_breaks(clean)}</div>\n'
     text = item.get("text") or data.get("text/plain") or "\n".join(item.get("traceback", []))
     return f'<pre class="output" tabindex="0">{html.escape(ANSI.sub("", text))}</pre>\n' if text.strip() else ""
 
