@@ -64,9 +64,9 @@ class Notebook:
         self.results.provenance["data"][key] = dataset.source["sha256"]
         return dataset
 
-    def value(self, key: str, mean: float, sd: float | None = None, n: int | None = None, unit: str = "") -> None:
+    def value(self, key: str, mean: float, sd: float | None = None, n: int | None = None, **options: Any) -> None:
         """Record a number: see `Results.value`."""
-        self.results.value(key, mean, sd=sd, n=n, unit=unit)
+        self.results.value(key, mean, sd=sd, n=n, **options)
 
     def table(
         self, frame: Any, id: str, *, texts: str = "", n: int | None = None, single_run: bool = False, **words: Any

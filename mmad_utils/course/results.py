@@ -18,7 +18,8 @@ The JSON (sorted keys, UTF-8, floats rounded to 6 significant digits, no NaN and
         "data": {"synthetic/hazelnut": sha256 of the content, ...},
         "parameters": {"seed": 0, ...}
       },
-      "values": {"padim_auroc": {"value": 0.987, "sd": 0.004 or null, "n": 5 or null, "unit": ""}},
+      "values": {"padim_auroc": {"value": 0.987, "sd": 0.004 or null, "n": 5 or null, "unit": "",
+                                 "single_run": true where given}},
       "tables": {"comparison": {"caption": "...", "columns": ["detector", "AUROC"], "rows": [["kNN", 0.97]],
                                 "n": 5 where given, "single_run": true where given}},
       "figures": {"heatmaps": {"caption": "...", "alt": "...", "png": "figures/heatmaps.png",
@@ -93,7 +94,16 @@ class Results:
         """The path of the JSON file."""
         return self.output / "results" / f"{self.name}.json"
 
-    def value(self, key: str, mean: float, sd: float | None = None, n: int | None = None, unit: str = "") -> None:
+    def value(
+        self,
+        key: str,
+        mean: float,
+        sd: float | None = None,
+        n: int | None = None,
+        unit: str = "",
+        *,
+        single_run: bool = False,
+    ) -> None:
         """Record a number, or the mean of repeated measurements.
 
         Parameters
@@ -107,6 +117,9 @@ class Results:
             Number of seeds of `mean` and `sd`, or number of measurements of a mean without `sd`. Omit it if `sd` is a
             spread between classes, folds or data sets.
         unit : str, default=""
+        single_run : bool, default=False
+            Whether the number is of a single run, or of the best of several runs, of a chaotic training. `compare`
+            then checks the unit only.
 
         Raises
         ------
@@ -120,7 +133,7 @@ class Results:
             "sd": None if sd is None or n == 1 else _number(sd, f"value {key!r}, sd"),
             "n": None if n is None else int(n),
             "unit": unit,
-        }
+        } | ({"single_run": True} if single_run else {})
 
     def table(
         self, frame: pd.DataFrame, id: str, caption: str, *, n: int | None = None, single_run: bool = False

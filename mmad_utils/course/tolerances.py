@@ -27,8 +27,9 @@ TOLERANCE_RELATIVE = 0.05  # for all other numbers
 # change. It gives no tolerance; only a spread that is recorded with its number of seeds n does.
 TOLERANCE_SPREADS = 2.0  # number of these standard deviations, if that is more than the tolerances above
 # The standard deviation of n seeds is an estimate as well. The ratio of two such variances has the F distribution
-# with n - 1 and n - 1 degrees of freedom; a ratio outside of its central 95% is a difference.
-TOLERANCE_F_LEVEL = 0.05
+# with n - 1 and n - 1 degrees of freedom; a ratio outside of its central 99.9% is a difference. The level is low
+# because a build has more than a thousand of them.
+TOLERANCE_F_LEVEL = 0.001
 TIMING_UNITS = frozenset({"s", "ms", "MB", "GB", "times"})  # depend on the machine: only presence is compared
 
 _NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
@@ -43,7 +44,7 @@ def compare(old: str | Path, new: str | Path) -> list[str]:
     An added or removed file, key, table, figure, row or column is a difference, and so is a changed unit, count or
     text. The same tolerances apply to numbers in a text and to the numbers of a figure (its CSV). If the standard
     deviation over n seeds is recorded, the tolerance of a mean is the change that n other seeds would cause. Of a
-    table or figure of a single run (``single_run``) only columns and the number of rows are compared. Timings (unit
+    single run (``single_run``) only the unit, or columns and the number of rows, are compared. Timings (unit
     or column in `TIMING_UNITS`), captions, alt texts, images and provenance are not compared.
 
     Parameters
@@ -104,9 +105,11 @@ def _membership(old: dict[str, Any], new: dict[str, Any], what: str) -> Iterator
 
 
 def _compare_value(old: dict[str, Any], new: dict[str, Any], where: str) -> Iterator[str]:
-    for field in ("unit", "n"):
-        if old[field] != new[field]:
-            yield f"{where}: {field} was {old[field]!r}, is {new[field]!r}"
+    for field, default in (("unit", ""), ("n", None), ("single_run", False)):
+        if old.get(field, default) != new.get(field, default):
+            yield f"{where}: {field} was {old.get(field, default)!r}, is {new.get(field, default)!r}"
+    if old.get("single_run"):
+        return
     tolerance = _tolerance(old["value"], new["value"], old["unit"])
     n = old["n"] or 1
     if not _means_alike(old["value"], new["value"], old["sd"], new["sd"], n, tolerance):

@@ -688,7 +688,7 @@ print(f"best D on a grid: {best:.3f}, p / (p + q) = {p / (p + q):.3f}")
 # %% tags=["results"]
 nb.table(final[["clusters", "sliced distance", "critic loss"]].round(3), "gan_training_runs", single_run=True)
 nb.value("gan_walk_roughness", ratio.max())
-nb.value("bigan_best_share_of_latent_recovered", inversion["best of five"][0])
+nb.value("bigan_best_share_of_latent_recovered", inversion["best of five"][0], single_run=True)
 nb.finish()
 
 # %% [markdown]
