@@ -18,7 +18,7 @@
 # Anomalies are rare, and their form is not known beforehand. This notebook defines the task and
 # compares the main settings, kinds of anomaly and families of detectors on small generated data sets.
 #
-# You will learn
+# **You will learn**
 #
 # - the definition of an anomaly, and the three assumptions on which detection depends;
 # - the four training settings, and which anomalies each of them can detect;

@@ -17,7 +17,7 @@
 # set a threshold for alarms, and how certain the results are. The last part measures seven known difficulties, so
 # that you can judge what the result of a benchmark shows and what it does not show.
 #
-# You will learn
+# **You will learn**
 #
 # - what AUROC and average precision measure, and how the anomaly rate changes the precision;
 # - how to set a threshold for a nominal false-alarm rate, and why training scores are not suitable for it;

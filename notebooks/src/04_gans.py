@@ -18,7 +18,7 @@
 # produce normal samples. Notebook [04b](04b_gan_detectors.ipynb) builds anomaly detectors on such a generator. This
 # notebook explains how it is trained.
 #
-# You will learn
+# **You will learn**
 #
 # - to write both updates of a GAN, the critic's and the generator's, in plain PyTorch;
 # - what the original loss and the Wasserstein loss measure;

@@ -18,7 +18,7 @@
 # anomaly. This notebook explains three detectors that use this idea: AnoGAN, f-AnoGAN and GANomaly. It compares them
 # with each other, with the BiGAN of notebook 04, and with detectors that need no GAN.
 #
-# You will learn
+# **You will learn**
 #
 # - **AnoGAN**: search a latent code for each sample by gradient descent, and limit the search;
 # - **f-AnoGAN**: train an encoder that replaces the search;
