@@ -366,7 +366,8 @@ localisation = pd.DataFrame.from_dict(rows, orient="index", columns=["pixel AURO
 localisation.round(3)
 
 # %%
-picked = [*np.argsort(-masks.sum(axis=(1, 2)))[[0, 4, 8, 12]], *np.flatnonzero(part_data.y_test == 0)[:2]]
+largest = np.argsort(-masks.sum(axis=(1, 2)), kind="stable")  # several masks have the same size
+picked = [*largest[[0, 4, 8, 12]], *np.flatnonzero(part_data.y_test == 0)[:2]]
 kinds = [part_data.source["kinds_test"][i].replace("_", " ") for i in picked]
 maps, of_images = results["f-AnoGAN"]
 fig = plots.heatmaps(small_test[picked], maps[picked], masks[picked], kinds, columns=6)
