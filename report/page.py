@@ -38,6 +38,12 @@ class Writer(mistune.HTMLRenderer):
     def text(self, text: str) -> str:
         return line_breaks(super().text(text))
 
+    def paragraph(self, text: str) -> str:
+        return super().paragraph(with_punctuation(text))
+
+    def block_text(self, text: str) -> str:
+        return super().block_text(with_punctuation(text))
+
     def formula(self, token: markup.Token) -> str:
         block = token["type"] == "block_math"
         return f'<span class="formula">{token["mathml"]}</span>\n' if block else token["mathml"]
@@ -195,6 +201,11 @@ def line_breaks(text: str) -> str:
     """HTML in which long names may be broken after a slash or an underscore, and f-AnoGAN or DSEBM-e may not."""
     text = re.sub(r"(?<![\w-])(?:\w-\w+|\w+-\w)(?![\w-])", r'<span class="whole">\g<0></span>', text)
     return re.sub(r"(?<=\w)([/_])(?=\w)", r"\1<wbr>", text)
+
+
+def with_punctuation(text: str) -> str:
+    """HTML in which no line is broken between a formula and the punctuation mark that follows it."""
+    return re.sub(r"<math\b(?:(?!</math>).)*</math>[.,;:)，。；：、）]", r'<span class="whole">\g<0></span>', text)
 
 
 def contents_list(label: str, sections: Iterable[tuple[int, str, str]]) -> str:

@@ -152,6 +152,12 @@ def test_lines_are_broken_in_long_names_and_not_in_hyphenated_ones():
     assert line_breaks("one-class <b>1/2</b> state-of-a-kind") == "one-class <b>1/<wbr>2</b> state-of-a-kind"
 
 
+@pytest.mark.parametrize(("source", "whole"), [("$a$ and $b$。", "b"), ("- $a$, $b$", "a"), ("$a$ b", "")])
+def test_a_punctuation_mark_stays_beside_its_formula(demo, source, whole):
+    spans = re.findall(r'<span class="whole"><math alttext="(.)".*?</math>[。,]</span>', demo.render("# T", source))
+    assert spans == list(whole)
+
+
 def test_mean_and_standard_deviation_are_one_column():
     heads, rows, right, _ = markup.format_table(
         ["detector", "AUROC", "sd"], [["kNN", 0.9, 0.012], ["none", 0.5, "–"]]
