@@ -61,31 +61,31 @@ rule report:
 # One process for all pages, and one for all papers: to import nbconvert and the results takes longer than a page.
 rule pages:
     input:
-        expand("report/{document}.{language}.ipynb", document=["report", "which_detector"], language=EDITIONS),
         RENDERER,
         "requirements.lock",
         RESULTS,
+        notebooks=expand("report/{document}.{language}.ipynb", document=["report", "which_detector"], language=EDITIONS),
     output:
         PAGES,
     priority: 1
     message:
         BUILD + "/report/*.html"
     shell:
-        NBCONVERT + " report/report.*.ipynb report/which_detector.*.ipynb --to html"
+        NBCONVERT + " {input.notebooks:q} --to html"
 
 
 rule papers:
     input:
-        expand("report/report.{language}.ipynb", language=EDITIONS),
         RENDERER,
         "requirements.lock",
         RESULTS,
+        notebooks=expand("report/report.{language}.ipynb", language=EDITIONS),
     output:
         PAPERS,
     message:
         BUILD + "/report/*.pdf"
     shell:
-        NBCONVERT + " report/report.*.ipynb --to report.paper.PaperExporter"
+        NBCONVERT + " {input.notebooks:q} --to report.paper.PaperExporter"
 
 
 rule site:

@@ -205,7 +205,8 @@ def line_breaks(text: str) -> str:
 
 def with_punctuation(text: str) -> str:
     """HTML in which no line is broken between a formula and the punctuation mark that follows it."""
-    return re.sub(r"<math\b(?:(?!</math>).)*</math>[.,;:)，。；：、）]", r'<span class="whole">\g<0></span>', text)
+    formula = r"<math\b(?:(?!</math>).)*</math>[.,;:)，。；：、）]"
+    return re.sub(formula, r'<span class="whole">\g<0></span>', text, flags=re.DOTALL)
 
 
 def contents_list(label: str, sections: Iterable[tuple[int, str, str]]) -> str:

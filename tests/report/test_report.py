@@ -19,7 +19,7 @@ sys.path.insert(0, str(ROOT))  # report/ is no installed package
 
 from report import markup
 from report.document import ReportError
-from report.page import line_breaks
+from report.page import line_breaks, with_punctuation
 from report.render import AtomicWriter
 
 
@@ -156,6 +156,8 @@ def test_lines_are_broken_in_long_names_and_not_in_hyphenated_ones():
 def test_a_punctuation_mark_stays_beside_its_formula(demo, source, whole):
     spans = re.findall(r'<span class="whole"><math alttext="(.)".*?</math>[。,]</span>', demo.render("# T", source))
     assert spans == list(whole)
+    over_lines = '<math alttext="a\nb"></math>.'
+    assert with_punctuation(over_lines) == f'<span class="whole">{over_lines}</span>'
 
 
 def test_mean_and_standard_deviation_are_one_column():
