@@ -80,6 +80,7 @@ CONTROLS: dict[str, Any] = {  # measured on the same split as each detector; ima
     "gaussian": GaussianAnomalyScorer(),
     "knn": KNNDistance(),
 }
+THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 GAINS = ("untrained", "norm", "pca", "gaussian", "knn")  # controls to which the AUROC is compared
 THUMBNAIL = 32  # px a side
 RUN_KEYS = ("detector", "dataset", "seed", "parameters", "split", "anomalies")
@@ -281,7 +282,9 @@ def benchmark(
     detectors, datasets : sequences of names
     seeds, first_seed : int
         The seeds are first_seed … first_seed + seeds - 1.
-    jobs : int, number of processes that run at the same time; the cores are divided among them
+    jobs : int
+        Number of processes that run at the same time. The cores are divided among them, unless ``OMP_NUM_THREADS``
+        sets the number of threads of each.
     parameters : dict, set on every detector
     own_split : bool, use the split that the data set provides (that of seed 0) instead of one split per seed
     anomalies : {"all", "select", "report"}, see ``Dataset.half``
@@ -336,14 +339,14 @@ def _only_process(runs: RunFile | None):
 
 @contextmanager
 def _threads(n: int) -> Iterator[None]:
-    """Limit the processes that are started in this block to n threads each."""
-    before = {key: os.environ.get(key) for key in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
-    os.environ |= dict.fromkeys(before, str(n))
+    """Limit the processes that are started in this block to n threads each, unless the environment limits them."""
+    names = [name for name in THREAD_LIMITS if name not in os.environ]
+    os.environ |= dict.fromkeys(names, str(n))
     try:
         yield
     finally:
-        for key, value in before.items():
-            os.environ.pop(key) if value is None else os.environ.update({key: value})
+        for name in names:
+            del os.environ[name]
 
 
 def run_apart(function: Callable, *arguments: Any, method: str = START_METHOD) -> Any:

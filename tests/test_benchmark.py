@@ -165,6 +165,20 @@ def test_one_failing_run_loses_no_other_and_those_on_file_are_not_repeated(tmp_p
     assert benchmark(["PCAResidual"], ["digits/1"], **settings).to_dict("records") == runs.rows
 
 
+@pytest.mark.parametrize(("limit", "seen"), [(None, "2"), ("1", "1")])
+def test_the_cores_are_divided_among_the_processes_unless_the_environment_says_otherwise(limit, seen, monkeypatch):
+    for name in module.THREAD_LIMITS:
+        monkeypatch.delenv(name, raising=False)
+    if limit is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", limit)
+    monkeypatch.setattr(module.os, "cpu_count", lambda: 4)
+    threads = []
+    run = {"detector": "KNNDistance", "dataset": "digits/1", "seed": 0}
+    monkeypatch.setattr(module, "run_apart", lambda *_: threads.append(module.os.environ["OMP_NUM_THREADS"]) or run)
+    benchmark(["KNNDistance"], ["digits/1"], seeds=1, jobs=2)
+    assert threads == [seen] and module.os.environ.get("OMP_NUM_THREADS") == limit
+
+
 def test_wrong_names_stop_before_anything_runs(capsys, monkeypatch):
     monkeypatch.setattr(module, "run_apart", None)
     assert main(["--detectors", "KNNDistance", "--datasets", "brest_cancer"]) == 2

@@ -24,7 +24,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mmad_utils.detector import DetectorError
 from mmad_utils.networks import code_length, decoder, encoder
-from mmad_utils.training import DeepDetector, update
+from mmad_utils.training import DeepDetector, limited_threads, update
 
 __all__ = ["AdversarialDetector", "AnoGAN", "FAnoGAN", "GenerativeDetector", "critic_loss", "gradient_penalty"]
 
@@ -305,16 +305,22 @@ class AnoGAN(AdversarialDetector):
         return networks
 
     def parts(self, batch, codes):
-        made, features = self.network_["generator"](codes), self.network_["critic"][:-1]
-        return (batch - made).abs().flatten(1).sum(1), (features(batch) - features(made)).abs().sum(1)
+        return self._parts(batch, self.network_["critic"][:-1](batch), codes)
 
-    def _loss(self, batch: Tensor, codes: Tensor) -> Tensor:
-        residual, discrimination = self.parts(batch, codes)
+    def _parts(self, batch: Tensor, features: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
+        """Residual and discrimination loss, with the critic's features of the batch, which a search computes once."""
+        made = self.network_["generator"](codes)
+        difference = features - self.network_["critic"][:-1](made)
+        return (batch - made).abs().flatten(1).sum(1), difference.abs().sum(1)
+
+    def _loss(self, parts: tuple[Tensor, Tensor]) -> Tensor:
+        residual, discrimination = parts
         return (1 - self.feature_weight) * residual + self.feature_weight * discrimination
 
     def codes(self, batch):
-        ends = torch.stack([self._search(batch, start) for start in self.network_.starts])
-        losses = torch.stack([self._loss(batch, codes) for codes in ends])
+        with limited_threads(self.network_, self.batch_size, batch.shape[1:]):  # many small steps, as in training
+            ends = torch.stack([self._search(batch, start) for start in self.network_.starts])
+        losses = torch.stack([self._loss(self.parts(batch, codes)) for codes in ends])
         return ends[losses.argmin(0), torch.arange(len(batch))]
 
     @torch.enable_grad()
@@ -322,8 +328,10 @@ class AnoGAN(AdversarialDetector):
         codes = start.to(batch).expand(len(batch), -1).clone().requires_grad_()
         optimizer = torch.optim.Adam([codes], lr=self.search_rate)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(self.n_steps, 1))
+        with torch.no_grad():
+            features = self.network_["critic"][:-1](batch)
         for _ in range(self.n_steps):
-            (codes.grad,) = torch.autograd.grad(self._loss(batch, codes).sum(), codes)
+            (codes.grad,) = torch.autograd.grad(self._loss(self._parts(batch, features, codes)).sum(), codes)
             optimizer.step()
             schedule.step()
             if self.radius is not None:
@@ -331,7 +339,7 @@ class AnoGAN(AdversarialDetector):
         return codes.detach()
 
     def batch_score(self, batch, generator):
-        return self._loss(batch, self.codes(batch))
+        return self._loss(self.parts(batch, self.codes(batch)))
 
     def batch_map(self, batch, generator):
         return (batch - self.network_["generator"](self.codes(batch))).abs().sum(1)

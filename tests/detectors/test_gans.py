@@ -187,6 +187,21 @@ def test_the_score_of_anogan_weighs_residual_against_discrimination_loss(ring):
     np.testing.assert_allclose(detector.anomaly_score(ring[:9]), 0.7 * residual + 0.3 * discrimination)
 
 
+def test_a_search_uses_one_thread_and_computes_the_features_of_the_samples_once(ring):
+    detector = AnoGAN(n_steps=5, **SMALL).fit(ring)
+    seen = []
+    detector.network_["critic"][0].register_forward_hook(
+        lambda layer, inputs, output: seen.append((inputs[0].requires_grad, torch.get_num_threads()))
+    )
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        detector.encode(ring[:9])
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [(False, 1), *[(True, 1)] * 5, (False, 2), (False, 2)]
+
+
 def test_more_steps_and_more_starts_of_the_search_do_not_raise_the_loss_on_average(ring):
     detector = AnoGAN(**SMALL | {"epochs": 5, "hidden": (32,)}, n_starts=4).fit(ring)
     loss = {steps: detector.set_params(n_steps=steps).anomaly_score(ring).mean() for steps in (0, 10, 100)}
