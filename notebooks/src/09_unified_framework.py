@@ -509,7 +509,8 @@ results = {}
 for name, matrix in covariances.items():
     ratio = np.median(distances(matrix, tested)[image.y_test == 0]) / np.median(distances(matrix, trained))
     auroc = metrics.auroc(image.y_test, distances(matrix, tested))
-    results[name] = {"condition": np.linalg.cond(matrix), "new / training distance": ratio, "AUROC": auroc}
+    condition = np.log10(np.linalg.cond(matrix))
+    results[name] = {"log10(condition number)": condition, "new / training distance": ratio, "AUROC": auroc}
 shrinkage = pd.DataFrame(results).T.rename_axis("covariance")
 shrinkage.round(3)
 
