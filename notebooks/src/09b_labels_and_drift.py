@@ -449,7 +449,7 @@ print(f"loss {hybrid_loss.item():.4f}, of which penalty {penalty.item():.4f}")
 
 # %% tags=["claim"]
 # The first loss of the class on all rows is the same up to rounding. Its head starts at 0 as well.
-whole = mmad_utils.HybridMultiModalAnomalyDetector(bases[0], steps=1, batch_size=1000, random_state=seed)
+whole = mmad_utils.HybridMultiModalAnomalyDetector(bases[0], steps=1, batch_size=2 * len(labels), random_state=seed)
 whole.fit(labelled, {"tabular": labels.numpy().astype(int)})
 assert np.isclose(whole.history_[0]["loss"], hybrid_loss.item(), rtol=1e-4)
 
