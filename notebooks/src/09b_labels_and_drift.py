@@ -643,11 +643,17 @@ class NearestCentre(BaseEstimator):
 
 centres = detector(encoders(), scorer=NearestCentre()).fit(X)
 own = {name: metrics.auroc(y_test[name], scores) for name, scores in centres.anomaly_score(X_test).items()}
-assert own["tabular"] > 0.7 and own["image"] < found["image"]
+assert own["tabular"] > 0.7
+
+# %% tags=["solution"]
+if image_dataset.startswith("synthetic/"):
+    assert own["image"] < found["image"]
+pd.DataFrame({"two means": own, "Gaussian": found}).rename_axis("AUROC").round(3)
 
 # %% [markdown] tags=["solution"]
-# It works on rows and is worse than the Gaussians on images, because a Euclidean distance gives the directions of large
-# normal variance too much weight.
+# It works on rows. On the generated images it is worse than the Gaussian, because a Euclidean distance gives the
+# directions of large normal variance too much weight. On normal images of two kinds, such as two backgrounds, each mean
+# can lie near one kind, and the two scorers can be equally good.
 
 # %% [markdown]
 # **4. On paper: the effective sample size.** With a half-life of $h$ samples, what is the sum of the weights of all samples
