@@ -53,6 +53,17 @@ def conditions(source: str) -> Iterator[str]:
         yield from (condition for condition, _ in branches(block) if condition is not None)
 
 
+def _space(left: str, right: str) -> str:
+    """A space between a Chinese character and a letter, digit or code, as in the rest of the Chinese text."""
+    return " " if {"CHINESE", "LATIN"} == {_script(left), _script(right)} else ""
+
+
+def _script(character: str) -> str:
+    if "\u4e00" <= character <= "\u9fff":
+        return "CHINESE"
+    return "LATIN" if character == "`" or (character.isascii() and character.isalnum()) else ""
+
+
 class Chooser:
     """Selects the alternatives of a source by the results, and inserts the names of data sets.
 
@@ -89,7 +100,9 @@ class Chooser:
                 problem(f"{mark.group()} names '{error.args[0]}', which is not in the results.")
                 return ""
             values = value if isinstance(value, list) else [value]
-            return SEPARATORS[self.language].join(names().get(v, {}).get(self.language, f"`{v}`") for v in values)
+            text = SEPARATORS[self.language].join(names().get(v, {}).get(self.language, f"`{v}`") for v in values)
+            before, after = mark.string[: mark.start()][-1:], mark.string[mark.end() :][:1]
+            return _space(before, text[:1]) + text + _space(text[-1:], after)
 
         text = EMPTY_LINE.sub("", BLOCK.sub(chosen, source)).replace(NOTHING, "")
         text = NAME.sub(named, text)

@@ -150,16 +150,18 @@ def format_value(value: float, sd: float | None = None, unit: str = "") -> str:
     """A recorded value in the format of the text: 0.993 ± 0.004, 12.3 s, 4.9%.
 
     The standard deviation has one significant digit, or two if the first is a 1, and the value has the same number of
-    decimals. There are at most three decimals, unless the deviation would be rounded to 0.
+    decimals. There are at most three decimals, or four if the deviation would be rounded to 0 with three. A deviation
+    that would also be 0 with four has as many decimals as a value alone: 0.990 ± 0.000.
     """
-    if sd:
-        first = float(f"{sd:.1g}")
-        decimals = -math.floor(math.log10(first)) + (f"{sd:e}"[0] == "1")
-        decimals = min(max(decimals, 0), 3 if sd >= 0.0005 else 4)
-        text = f"{_fixed(value, decimals)} ± {_fixed(sd, decimals)}"
+    if sd is None:
+        text = format_number(int(value) if unit == "%" and value == int(value) else value)
     else:
-        whole = unit == "%" and value == int(value)
-        text = format_number(int(value) if whole else value) + (" ± 0" if sd == 0 else "")
+        decimals = _decimals(abs(value))
+        if sd >= 0.00005:
+            first = float(f"{sd:.1g}")
+            decimals = -math.floor(math.log10(first)) + (f"{sd:e}"[0] == "1")
+            decimals = min(max(decimals, 0), 3 if sd >= 0.0005 else 4)
+        text = f"{_fixed(value, decimals)} ± {_fixed(sd, decimals)}"
     if not unit:
         return text
     if unit == "%":

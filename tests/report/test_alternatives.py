@@ -68,6 +68,19 @@ def test_a_data_set_without_a_name_is_shown_as_it_was_given_and_names_have_both_
 
 
 @pytest.mark.parametrize(
+    ("source", "dataset", "text"),
+    [
+        ("在{{ name:01_demo.dataset }}上", "mvtec/hazelnut", "在 MVTec AD 的榛子上"),
+        ("在{{ name:01_demo.dataset }}上", "tables/mine", "在 `tables/mine` 上"),
+        ("（{{ name:01_demo.dataset }}）", "mvtec/hazelnut", "（MVTec AD 的榛子）"),
+        ("在{{ name:01_demo.dataset }}上", "thyroid", "在甲状腺数据上"),
+    ],
+)
+def test_a_name_in_latin_letters_is_separated_from_chinese_characters(source, dataset, text):
+    assert chosen(source, language="zh", dataset=dataset)[0] == text
+
+
+@pytest.mark.parametrize(
     ("source", "message"),
     [
         ("{{ if:01_demo.c > 0.5 }}x{{ end }}", "names '01_demo.c'"),
