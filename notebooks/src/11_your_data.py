@@ -221,7 +221,7 @@ groups = {name: group == name for name in sorted(set(group), reverse=True)}  # n
 if table:
     numbers = encoder.fit(X).transform(X)[:2000]
     numbers = np.column_stack([numbers, np.zeros(len(numbers))])  # PCA(2) needs two columns
-    shown = pd.DataFrame(PCA(2).fit_transform(numbers), columns=["component 1", "component 2"])
+    shown = pd.DataFrame(PCA(2, random_state=seed).fit_transform(numbers), columns=["component 1", "component 2"])
     shown = shown.assign(group=group[rows[:2000]]).sort_values("group", ascending=False)
     fig = plots.scatter(shown, "component 1", "component 2", by="group")
 else:
