@@ -172,7 +172,8 @@ def _likely_encoding(path: Path) -> str:
 def _separator(lines: list[str]) -> str:
     """The first separator that gives all rows of the sample the same number of cells, else most of the rows.
 
-    The first row may have one cell less than the others, as in files with row names from R.
+    The first row may have one cell less than the others, as in files with row names from R, or one more if that is
+    empty.
     """
     if not lines:
         return ","
@@ -180,12 +181,13 @@ def _separator(lines: list[str]) -> str:
     for mark in SEPARATORS:
         cut = [re.sub(r"[ \t]+", " ", line.strip()) for line in lines] if mark == " " else lines
         try:
-            header, *body = (len(cells) for cells in csv.reader(cut, delimiter=mark, skipinitialspace=True))
+            first, *rest = csv.reader(cut, delimiter=mark, skipinitialspace=True)
         except csv.Error:
             continue
-        body = body or [header]
+        body = [len(cells) for cells in rest] or [len(first)]
         ((width, rows),) = Counter(body).most_common(1)
         share = rows / len(body)
+        header = len(first) - (len(first) == width + 1 and not first[-1].strip())
         numbers = header == 1 and _decimal_commas(lines[1:])  # a single column with decimal commas
         if width > 1 and share >= 0.5 and header in (width, width - 1) and not numbers:
             found[mark] = share, header == width

@@ -220,6 +220,7 @@ def test_a_column_of_durations_stays_one(tmp_path):
         (["w,v,7,8", "A,B,9,9", "A,B,9,9"], False),  # as many words as numbers
         (["p,q,r,s", "p,q,A,B", "p,q,A,B"], False),  # as many words come again as do not
         (["p,w,v", "p,A,C", "p,B,D"], False),  # words that never come again show nothing
+        (["2019,a", "5,b", "6,b", "7,c"], False),  # a single year is no sequence of years
     ],
 )
 def test_the_first_row_has_names_where_they_differ_in_kind_from_what_is_below(rows, expected):
@@ -422,6 +423,23 @@ def test_a_file_larger_than_a_chunk_is_read_as_a_whole(write, monkeypatch):
     assert samples.X["b"].tolist()[28:31] == ["28.0", "29.0", "x"] and samples.X["c"].dtype.kind == "i"
 
 
+def test_a_column_of_words_keeps_the_numbers_among_them_as_they_were_written(write, monkeypatch):
+    monkeypatch.setattr("mmad_utils.datasets.table_files.CHUNK", 3)
+    grades = ["1.50", "2.50", "3.50", "good", "fair", "good", "fair"]
+    samples = read(write("a,grade\n" + "".join(f"{i},{grade}\n" for i, grade in enumerate(grades))))
+    assert samples.X["grade"].tolist() == grades
+
+
+@pytest.mark.parametrize("text", ["a,b,\n1,2\n3,4\n", "a;b;\n1,0;2\n3,0;4\n", "a\tb\t\n1\t2\n3\t4\n"])
+def test_a_separator_at_the_end_of_the_header_alone_is_no_column(text, write):
+    pd.testing.assert_frame_equal(read(write(text)).X, pd.DataFrame({"a": [1, 3], "b": [2, 4]}), check_dtype=False)
+
+
+def test_rows_that_are_shorter_than_the_header_are_refused(write):
+    with pytest.raises(DatasetError, match=r"row 2: 2 cells below 3 column names"):
+        read(write("a,b,c\n1,2\n3,4\n"), separator=",")
+
+
 UNREADABLE = (
     r"mine\.csv, column 't': 2 of 2 cells are not numbers in '°C' \(row 2: '95 F', row 3: '96 F'\)\. It was a column "
     r"of numbers in training\.$"
@@ -434,6 +452,8 @@ def test_a_file_to_score_is_read_as_the_training_file_was(write):
     assert encoder.formats_ == {"t": (",", "°C")}
     new = read(write("code;t\n1.10;1.024 °C\n2.00;2.048 °C\n"), like=encoder).X
     assert new["code"].tolist() == ["1.10", "2.00"] and new["t"].tolist() == [1024, 2048]
+    some = read(write("code;t\n1.10;1,0 °C\n2.00;2,0 °C\n1.10;95 F\n"), like=encoder)
+    assert some.X["t"].tolist() == ["1.0", "2.0", "95 F"], "the encoder decides on a few cells that are no numbers"
     with pytest.raises(DatasetError, match=UNREADABLE):
         read(write("code;t\n1.10;95 F\n2.00;96 F\n"), like=encoder)
     with pytest.raises(DatasetError, match=r"no column 't', which the detector names; there are 'code', 'u'\.$"):
