@@ -61,7 +61,7 @@ def find(path: str | Path) -> Path:
     except (OSError, TypeError, ValueError, RuntimeError) as error:  # RuntimeError: ~name of an unknown user
         raise DatasetError(f"{printable(path)[:200]}: cannot be read ({error}).") from error
     if found is None:
-        searched = ", ".join(map(str, folders))
+        searched = ", ".join(dict.fromkeys(map(str, folders)))
         raise DatasetError(f"{printable(path)}: no such file or folder in {searched}. Give its full path.")
     return found
 
