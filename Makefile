@@ -67,7 +67,7 @@ coverage: export OMP_NUM_THREADS := 1
 coverage: $(INSTALLED)
 	mkdir -p build/coverage
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest --ignore=tests/browser --ignore=tests/notebooks/test_run.py
+	$(BIN)/coverage run -m pytest -n 3 --dist loadgroup --ignore=tests/browser --ignore=tests/notebooks/test_run.py
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
