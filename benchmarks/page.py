@@ -1,10 +1,11 @@
-"""Write the tables of benchmarks/README.md from the run files in benchmarks/runs.
+"""Write the tables and figures of benchmarks/README.md from the run files in benchmarks/runs.
 
     python benchmarks/page.py [--check]
 
 A table is between ``<!-- table: NAME -->`` and ``<!-- end -->``; NAME is a key of ``TABLES``. A table without a run
-file is replaced by a note. With ``--check`` nothing is written, and the exit status is 0 if the page has the tables
-of the run files.
+file is replaced by a note. The figures are SVG files in benchmarks/figures, and benchmarks/speed.csv has the times of
+the comparison with other libraries, which the appendix of the report shows. With ``--check`` nothing is written, and
+the exit status is 0 if the page has the tables of the run files.
 """
 
 import argparse
@@ -12,15 +13,18 @@ import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import choices
 import numpy as np
 import pandas as pd
 from ablations import gains
+from matplotlib.figure import Figure
 
+from mmad_utils import plots
 from mmad_utils.benchmark import margin, named, test_to_train
-from mmad_utils.files import write_atomic
+from mmad_utils.files import atomic_path, write_atomic
 from mmad_utils.runs import RunFile
 
 HERE = Path(__file__).resolve().parent
@@ -208,10 +212,8 @@ def beside(runs: pd.DataFrame, parts: Mapping[str, Sequence[str]]) -> pd.DataFra
     for (setting, threads), group in groups:
         row = {"setting": setting, "library": group["peer_library"].iloc[-1], "threads": threads}
         for title, names in parts.items():
-            (ours, theirs), (our_cpu, their_cpu) = (
-                [sum(group[f"{side}_{name}_{kind}"] for name in names) for side in ("mmad", "peer")]
-                for kind in ("seconds", "cpu")
-            )
+            ours, theirs = both(group, names, "seconds")
+            our_cpu, their_cpu = both(group, names, "cpu")
             row[f"{title}, s"] = f"{ours.median():.2f} / {theirs.median():.2f}"
             row[f"{title}: times faster"] = f"{(theirs / ours).median():.1f} ({(their_cpu / our_cpu).median():.1f})"
         for measure, title in (("auroc", "AUROC"), ("average_precision", "AP"), ("aupro", "AUPRO")):
@@ -222,6 +224,27 @@ def beside(runs: pd.DataFrame, parts: Mapping[str, Sequence[str]]) -> pd.DataFra
             row["largest relative difference"] = f"{group['difference'].max():.0e}"
         rows.append(row | {"repetitions": len(group), "load average": loads(group)})
     return pd.DataFrame(rows).fillna("")
+
+
+def both(runs: pd.DataFrame, names: Sequence[str], kind: str) -> tuple[pd.Series, pd.Series]:
+    """Sum of the times of some measured parts in each pair, of this package and of the other library."""
+    ours, theirs = (sum(runs[f"{side}_{name}_{kind}"] for name in names) for side in ("mmad", "peer"))
+    return ours, theirs
+
+
+def speed() -> pd.DataFrame:
+    """One row per part, setting and number of threads: median seconds, and the ratios of the pairs (mean and sd)."""
+    pairs = []
+    for task, parts in PARTS.items():
+        runs = TABLES[f"bench-{task}"].runs()
+        for title, names in parts.items() if len(runs) else ():
+            ours, theirs = both(runs, names, "seconds")
+            what = [f"{title}: {setting_words(setting)}" for setting in runs["setting"]]
+            columns = {"what": what, "threads": runs["threads"], "library": runs["peer_library"]}
+            pairs.append(pd.DataFrame(columns | {"mmad": ours, "peer": theirs, "ratio": theirs / ours}))
+    groups = pd.concat(pairs).groupby(["what", "threads", "library"], sort=False)
+    medians, ratios = groups[["mmad", "peer"]].median(), groups["ratio"].agg(mean="mean", sd="std")
+    return medians.join(ratios).reset_index()
 
 
 def beside_memory(runs: pd.DataFrame) -> pd.DataFrame:
@@ -448,18 +471,18 @@ def side(pixels: int) -> Callable[[pd.DataFrame], pd.Series]:
     return lambda runs: runs["parameters"].map(lambda given: given["side"] == pixels)
 
 
+PARTS = {  # task of benchmarks/bench.py: parts of the comparison, each the sum of measured times
+    "padim": {"PaDiM, fit": ["fit"], "PaDiM, score": ["score"]},
+    "patchcore": {"PatchCore, coreset": ["fit"], "PatchCore, score": ["score"]},
+    "deep": {"fit and score": ["fit", "score"]},
+    "pixels": {"pixel metrics": ["score"]},
+}
 TABLES = {
-    "bench-padim": Table(
-        "bench", lambda runs: beside(runs, {"fit": ["fit"], "score": ["score"]}), column("task", "padim")
-    ),
+    **{
+        f"bench-{task}": Table("bench", partial(beside, parts=parts), column("task", task))
+        for task, parts in PARTS.items()
+    },
     "bench-memory": Table("bench", beside_memory, column("task", "padim")),
-    "bench-patchcore": Table(
-        "bench", lambda runs: beside(runs, {"coreset": ["fit"], "score": ["score"]}), column("task", "patchcore")
-    ),
-    "bench-deep": Table(
-        "bench", lambda runs: beside(runs, {"fit and score": ["fit", "score"]}), column("task", "deep")
-    ),
-    "bench-pixels": Table("bench", lambda runs: beside(runs, {"metrics": ["score"]}), column("task", "pixels")),
     "bench-threads": Table("bench", beside_one_thread, column("task", "threads")),
     "growth": Table("growth", growth),
     "bounded": Table("bounded", lambda runs: comparison(named(runs), HARD, HARD), column("detector", "KNNDistance")),
@@ -487,6 +510,21 @@ TABLES = {
     "unified-alarms": Table("unified", unified_alarms, column("part", "alarms")),
     "unified-stream": Table("unified", unified_stream, column("part", "stream")),
     "transformer": Table("transformer", transformer),
+}
+
+
+def growth_of(axis: str) -> Figure:
+    """CPU time of the methods that grow with this axis."""
+    runs = read("growth")
+    runs = runs[runs["axis"] == axis]
+    times = runs.pivot_table(index="size", columns="method", values="seconds", aggfunc="median")
+    return plots.growth(times, xlabel=axis, ylabel="CPU seconds")
+
+
+FIGURES: dict[str, Callable[[], Figure]] = {
+    "speed": lambda: plots.comparison(speed().set_index("what"), "times faster", group="threads"),
+    "growth_rows": partial(growth_of, "rows"),
+    "growth_images": partial(growth_of, "images"),
 }
 
 
@@ -522,6 +560,10 @@ def main() -> int:
     if options.check:
         return int(new != old)
     write_atomic(path, new.encode())
+    for name, draw in FIGURES.items():
+        with atomic_path(HERE / "figures" / f"{name}.svg") as file:
+            draw().savefig(file, format="svg")
+    write_atomic(HERE / "speed.csv", speed().round(4).to_csv(index=False).encode())
     return 0
 
 

@@ -202,6 +202,19 @@ def test_times_are_medians_and_ratios_are_medians_of_the_ratios_of_pairs():
     assert row["setting"] == "209 samples, 100 channels" and row["load average"] == "1.0 to 3.0"
 
 
+def test_speed_has_a_row_per_part_setting_and_number_of_threads_with_the_spread_of_the_ratios(tmp_path, monkeypatch):
+    monkeypatch.setattr(page, "RUNS", tmp_path)
+    rows = [pair(i, s, 12, threads=threads, task="padim") for threads in (1, 2) for i, s in enumerate([2, 3, 4])]
+    (tmp_path / "bench.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    table = page.speed()
+    assert list(zip(table["what"], table["threads"])) == [
+        (f"PaDiM, {part}: 209 samples, 100 channels", threads) for part in ("fit", "score") for threads in (1, 2)
+    ]
+    assert set(table["mmad"]) == {3.0} and set(table["peer"]) == {12.0} and set(table["library"]) == {"other 1.0"}
+    assert table["mean"].tolist() == pytest.approx([np.mean([6, 4, 3])] * 4)
+    assert table["sd"].tolist() == pytest.approx([np.std([6, 4, 3], ddof=1)] * 4)
+
+
 def test_settings_threads_and_measures_that_one_setting_lacks_stay_apart():
     pixels = {"images": 10, "size": 64}
     rows = [
