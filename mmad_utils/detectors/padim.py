@@ -27,6 +27,7 @@ from mmad_utils.encoders.image import ImageEncoder, check_pictures, join_layers
 __all__ = ["PaDiM", "PatchCore"]
 
 EXACT = 16  # patches with the largest bounds, whose distance to the whole coreset is computed first
+ROUNDING = 1e-5  # largest relative rounding error of a squared distance in float32
 PCA_PATCHES = 256  # patches of each image from which "pca" is computed
 CANDIDATES = 8192  # patches whose distance to a growing coreset is kept up to date
 
@@ -325,7 +326,7 @@ class PatchCore(_PatchDetector):
 
     def _patch_distances(self, X) -> Iterator[torch.Tensor]:
         for patches in self._patches(X):
-            yield self._nearest(patches, self.memory_)[0].reshape(1, *self._encoder.grid_)
+            yield self._nearest(patches)[0].reshape(1, *self._encoder.grid_)
 
     def _patches(self, X) -> Iterator[torch.Tensor]:
         """Locally aware patch features of each image, (h*w, d)."""
@@ -333,34 +334,29 @@ class PatchCore(_PatchDetector):
             pooled = [F.avg_pool2d(layer, 3, stride=1, padding=1) for layer in features]
             yield from join_layers(pooled, mode="bilinear")
 
-    def _nearest(self, patches: torch.Tensor, memory: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Distance to the nearest of these coreset patches, and its row, (p,) each."""
-        nearest = torch.addmm(memory.square().sum(1), patches, memory.T, alpha=-2).argmin(1)
-        return (patches - memory[nearest]).norm(dim=1), nearest
+    def _nearest(self, patches: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Distance to the nearest coreset patch, and its row, (p,) each."""
+        nearest = torch.addmm(self.memory_.square().sum(1), patches, self.memory_.T, alpha=-2).argmin(1)
+        return (patches - self.memory_[nearest]).norm(dim=1), nearest
+
+    def _farthest(self, patches: torch.Tensor) -> tuple[float, int, torch.Tensor]:
+        """Distance of the most distant of these patches to the coreset, row of its nearest one, and its features."""
+        distances, nearest = self._nearest(patches)
+        i = int(distances.argmax())
+        return float(distances[i]), int(nearest[i]), patches[i]
 
     def _worst(self, patches: torch.Tensor) -> tuple[float, int, torch.Tensor]:
-        """Distance to the coreset, row of the nearest coreset patch, and features of the most distant patch.
+        """What `_farthest` gives for all patches of an image, computed for few of them.
 
-        The distance to a part of the coreset is an upper bound. The distances of the patches with the largest bounds
-        are computed exactly. Patches with a bound below the largest of these distances are then left out.
+        The distance to an eighth of the coreset is an upper bound. The distances of the patches with the largest
+        bounds are computed first. The others whose bound is not above the largest of them are left out.
         """
-        bounds = patches.new_full((len(patches),), torch.inf)
-        largest, row, worst = -1.0, 0, patches[0]
-        for part in (self.memory_[::4], self.memory_[2::4], self.memory_[:0]):
-            if len(part):
-                bounds = torch.minimum(bounds, self._nearest(patches, part)[0])
-                first = patches[bounds.topk(min(EXACT, len(bounds))).indices]
-            else:
-                first = patches
-            distances, nearest = self._nearest(first, self.memory_)
-            i = int(distances.argmax())
-            if float(distances[i]) > largest:
-                largest, row, worst = float(distances[i]), int(nearest[i]), first[i]
-            left = bounds > largest
-            patches, bounds = patches[left], bounds[left]
-            if not len(patches):
-                break
-        return largest, row, worst
+        part, squares = self.memory_[::8], patches.square().sum(1)
+        bounds = torch.addmm(part.square().sum(1), patches, part.T, alpha=-2).amin(1) + squares
+        bounds += ROUNDING * (squares + bounds.abs())
+        first = self._farthest(patches[bounds.topk(min(EXACT, len(bounds))).indices])
+        left = patches[bounds > first[0] ** 2]
+        return max(first, self._farthest(left), key=lambda found: found[0]) if len(left) else first
 
     def _image_score(self, distance: float, nearest: int, patch: torch.Tensor) -> float:
         """Largest patch distance, reduced where the nearest coreset patch has near neighbours (eq. 7)."""

@@ -139,7 +139,7 @@ def test_patchcore_finds_the_nearest_memory_and_weighs_by_equation_7(scene):
     assert len(memory) == round(0.1 * 12 * 64)
     for patches, score in zip(model._patches(test), model.anomaly_score(test)):
         distances = np.linalg.norm(patches.double().numpy()[:, None] - memory, axis=2)
-        found, nearest = model._nearest(patches, model.memory_)
+        found, nearest = model._nearest(patches)
         np.testing.assert_array_equal(nearest, distances.argmin(1))
         np.testing.assert_allclose(found, distances.min(1), rtol=1e-5)
         worst = distances.min(1).argmax()
