@@ -233,7 +233,7 @@ def both(runs: pd.DataFrame, names: Sequence[str], kind: str) -> tuple[pd.Series
 
 
 def speed() -> pd.DataFrame:
-    """One row per part, setting and number of threads: median seconds, and the ratios of the pairs (mean and sd)."""
+    """One row per part, setting and number of threads: medians of the seconds and of the ratios, sd of the ratios."""
     pairs = []
     for task, parts in PARTS.items():
         runs = TABLES[f"bench-{task}"].runs()
@@ -243,8 +243,7 @@ def speed() -> pd.DataFrame:
             columns = {"what": what, "threads": runs["threads"], "library": runs["peer_library"]}
             pairs.append(pd.DataFrame(columns | {"mmad": ours, "peer": theirs, "ratio": theirs / ours}))
     groups = pd.concat(pairs).groupby(["what", "threads", "library"], sort=False)
-    medians, ratios = groups[["mmad", "peer"]].median(), groups["ratio"].agg(mean="mean", sd="std")
-    return medians.join(ratios).reset_index()
+    return groups.median().assign(sd=groups["ratio"].std()).reset_index()
 
 
 def beside_memory(runs: pd.DataFrame) -> pd.DataFrame:
@@ -521,8 +520,21 @@ def growth_of(axis: str) -> Figure:
     return plots.growth(times, xlabel=axis, ylabel="CPU seconds")
 
 
+def speed_figure() -> Figure:
+    """The median ratios of `speed` with their sd on a logarithmic axis, one panel per number of threads."""
+    table = speed()
+    table["threads"] = table["threads"].map({1: "one thread"} | {n: f"{n} threads" for n in range(2, 65)})
+    figure = plots.comparison(
+        table.set_index("what").rename(columns={"ratio": "mean"}), "times faster", group="threads"
+    )
+    for axis in figure.axes:
+        axis.set_xscale("log", nonpositive="clip")
+        axis.axvline(1, color="0.4", ls="--", lw=1, zorder=0)
+    return figure
+
+
 FIGURES: dict[str, Callable[[], Figure]] = {
-    "speed": lambda: plots.comparison(speed().set_index("what"), "times faster", group="threads"),
+    "speed": speed_figure,
     "growth_rows": partial(growth_of, "rows"),
     "growth_images": partial(growth_of, "images"),
 }
