@@ -1,10 +1,11 @@
-"""The tables of the appendix: data sets, versions, parameters, run times and the computer.
+"""The tables of the appendix: data sets, versions, parameters, run times, the computer, and other libraries' times.
 
 No notebook records them. They are computed from the provenance of the results, the manifest of the data sets,
-`requirements.lock`, the executed notebooks, and the computer that builds the report. A report contains them like any
-other table.
+`requirements.lock`, the executed notebooks, the computer that builds the report, and `benchmarks/speed.csv`. A report
+contains them like any other table.
 """
 
+import csv
 import hashlib
 import json
 import os
@@ -57,6 +58,13 @@ def tables(provenance: dict[str, dict[str, Any]], executed: Path) -> dict[str, d
             "The computer that built this report; make report runs the notebooks on the same one.",
             ["part", "is"],
             _computer(),
+        ),
+        "appendix_speed": (
+            "Seconds of this package and of other libraries for the same work on one thread, and their ratio: "
+            "medians over the repetitions. Measured by make bench; benchmarks/README.md has the settings, the "
+            "computer, two threads and memory.",
+            ["work", "library", "this package (s)", "library (s)", "times faster"],
+            _speed(PROJECT_ROOT / "benchmarks" / "speed.csv"),
         ),
     }
     return {
@@ -131,6 +139,13 @@ def _computer() -> list[list[str]]:
         ["Python", platform.python_version()],
     ]
     return rows
+
+
+def _speed(table: Path) -> list[list[Any]]:
+    """The rows of one thread of the table that `benchmarks/page.py` writes."""
+    with table.open(encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["threads"] == "1"]
+    return [[r["what"], r["library"], float(r["mmad"]), float(r["peer"]), float(r["ratio"])] for r in rows]
 
 
 def _processor() -> str:

@@ -1089,7 +1089,8 @@
 # packages, {{ ref:appendix_parameters }} the parameters of the notebooks, and {{ ref:appendix_runs }} their run times
 # and the sources of their results. {{ ref:appendix_computer }} describes the computer. If one byte of a source, of the
 # package, of the lock file or of a parameter changes, the results are stale. The report is then not built until they
-# are computed again.
+# are computed again. {{ ref:appendix_speed }} compares the times of this package with those of other libraries. It is
+# not measured again when the report is built.
 
 # %% [markdown]
 # {{ table:appendix_data }}
@@ -1108,6 +1109,9 @@
 
 # %% [markdown]
 # {{ table:appendix_computer }}
+
+# %% [markdown]
+# {{ table:appendix_speed }}
 
 # %% [markdown]
 # ## References

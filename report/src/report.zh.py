@@ -556,10 +556,10 @@
 # - 报告多个随机种子的结果及其离散程度，并用图像展示最严重的错误。
 # - 使用过程中监测正常样本的分数。如果其分布改变，阈值就不再有效。
 
-# %% [markdown] checked="33531f1f fc63bc09"
+# %% [markdown] checked="18ce3a0d c2f93ff4"
 # ## 本报告的生成过程 {#provenance}
 #
-# 本附录由程序自动生成。{{ ref:appendix_data }}列出各数据集的来源与许可，{{ ref:appendix_hashes }}列出其内容的哈希值。{{ ref:appendix_packages }}是软件包的版本，{{ ref:appendix_parameters }}是各笔记本的参数，{{ ref:appendix_runs }}是它们的运行时间与结果的出处，{{ ref:appendix_computer }}是所用的计算机。源文件、软件包、锁定文件或参数只要改动一个字节，结果就会过期；重新计算之前，报告不会生成。
+# 本附录由程序自动生成。{{ ref:appendix_data }}列出各数据集的来源与许可，{{ ref:appendix_hashes }}列出其内容的哈希值。{{ ref:appendix_packages }}是软件包的版本，{{ ref:appendix_parameters }}是各笔记本的参数，{{ ref:appendix_runs }}是它们的运行时间与结果的出处，{{ ref:appendix_computer }}是所用的计算机。源文件、软件包、锁定文件或参数只要改动一个字节，结果就会过期；重新计算之前，报告不会生成。{{ ref:appendix_speed }}比较本软件包与其他库的用时，生成报告时不重新测量。
 
 # %% [markdown] checked="6bfb28b0 6bfb28b0"
 # {{ table:appendix_data }}
@@ -578,6 +578,9 @@
 
 # %% [markdown] checked="ae2b34c4 ae2b34c4"
 # {{ table:appendix_computer }}
+
+# %% [markdown] checked="5624a204 5624a204"
+# {{ table:appendix_speed }}
 
 # %% [markdown] checked="c5e24d9c 7b77dead"
 # ## 参考文献 {#references}

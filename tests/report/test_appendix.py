@@ -1,5 +1,6 @@
 """The appendix made by the machine: data, packages, parameters, run times, hashes, the computer."""
 
+import csv
 import hashlib
 import json
 import re
@@ -60,6 +61,18 @@ def test_parameters_are_listed_by_notebook(tables):
 def test_the_computer_is_named_without_its_owner(tables):
     parts = dict(tables["appendix_computer"]["rows"])
     assert parts.keys() == {"system", "processor", "cores", "memory", "Python"} and all(parts.values())
+
+
+def test_times_beside_other_libraries_are_those_of_one_thread(tables):
+    with (ROOT / "benchmarks" / "speed.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["threads"] for row in rows} == {"1", "2"}
+    shown = {row[0]: row[1:] for row in tables["appendix_speed"]["rows"]}
+    assert shown == {
+        row["what"]: [row["library"], *(float(row[key]) for key in ("mmad", "peer", "ratio"))]
+        for row in rows
+        if row["threads"] == "1"
+    }
 
 
 def test_every_data_set_of_the_committed_results_is_in_the_manifest():
