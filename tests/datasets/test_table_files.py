@@ -213,6 +213,7 @@ def test_a_column_of_durations_stays_one(tmp_path):
         (["NA", "x", "y"], False),  # a gap in the first row
         (["word", "", "NA"], True),
         (["5 kg,7", "6,8", "7,9"], False),
+        (["5.5 kg,7", "6,8", "7,9"], False),
         (["5 x 7,7", "6,8", "7,9"], True),
         (["b", "a", "b"], False),
         (["b", "a", "c"], True),
