@@ -233,10 +233,13 @@ def pixels(side: str, seed: int, *, images: int, size: int, regions: bool):
             found = pixel_metrics(masks, maps)
         values = list(found.values())[: 3 if regions else 2]
     else:
-        from anomalib.metrics.aupro import _AUPRO
         from torchmetrics.classification import BinaryAUROC, BinaryAveragePrecision
 
-        metrics = [BinaryAUROC(), BinaryAveragePrecision(), *([_AUPRO()] if regions else [])]
+        metrics = [BinaryAUROC(), BinaryAveragePrecision()]
+        if regions:
+            from anomalib.metrics.aupro import _AUPRO
+
+            metrics.append(_AUPRO())
         scores, target = torch.from_numpy(maps), torch.from_numpy(masks).int()
         with measured(measures, "score"):
             for metric in metrics:

@@ -62,7 +62,8 @@ def tables(provenance: dict[str, dict[str, Any]], executed: Path) -> dict[str, d
         "appendix_speed": (
             "Seconds of this package and of other libraries for the same work on one thread, and their ratio: "
             "medians over the repetitions. Measured by make bench; benchmarks/README.md has the settings, the "
-            "computer, two threads and memory.",
+            "computer, two threads and memory. The other library's pixel AUROC and average precision are "
+            "torchmetrics'.",
             ["work", "library", "this package (s)", "library (s)", "times faster"],
             _speed(PROJECT_ROOT / "benchmarks" / "speed.csv"),
         ),

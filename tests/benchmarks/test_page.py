@@ -54,6 +54,13 @@ def test_every_table_of_the_page_is_the_one_that_the_run_files_give():
     assert page.render(text) == text, "run `python benchmarks/page.py`"
 
 
+def test_the_figures_of_the_page_and_the_table_of_the_report_are_those_of_the_run_files():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert sorted(re.findall(r"\(figures/(\w+)\.svg\)", text)) == sorted(page.FIGURES)
+    assert {path.stem for path in (ROOT / "figures").glob("*.svg")} == set(page.FIGURES)
+    assert (ROOT / "speed.csv").read_text(encoding="utf-8") == page.speed_csv(), "run `python benchmarks/page.py`"
+
+
 def test_the_text_between_the_tables_has_no_measured_number():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     found = NUMBER.findall(CODE.sub("", page.BLOCK.sub("", text)))
