@@ -17,7 +17,6 @@ from functools import partial
 from pathlib import Path
 
 import choices
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from ablations import gains
@@ -25,7 +24,8 @@ from matplotlib.figure import Figure
 
 from mmad_utils import plots
 from mmad_utils.benchmark import margin, named, test_to_train
-from mmad_utils.files import atomic_path, write_atomic
+from mmad_utils.course.results import _svg
+from mmad_utils.files import write_atomic
 from mmad_utils.runs import RunFile
 
 HERE = Path(__file__).resolve().parent
@@ -580,9 +580,7 @@ def main() -> int:
     write_atomic(path, new.encode())
     for name, (measured, draw) in FIGURES.items():
         if not TABLES[measured].runs().empty:
-            salt = mpl.rc_context({"svg.hashsalt": name})  # equal identifiers, and so equal files, in each run
-            with salt, atomic_path(HERE / "figures" / f"{name}.svg") as file:
-                draw().savefig(file, format="svg", metadata={"Date": None})
+            write_atomic(HERE / "figures" / f"{name}.svg", _svg(draw()))
     if not TABLES["bench-padim"].runs().empty:
         write_atomic(HERE / "speed.csv", speed_csv().encode())
     return 0
