@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 
 from mmad_utils import plots
 from mmad_utils.benchmark import margin, named, test_to_train
-from mmad_utils.course.results import _svg
+from mmad_utils.course.results import svg_bytes
 from mmad_utils.files import write_atomic
 from mmad_utils.runs import RunFile
 
@@ -580,7 +580,7 @@ def main() -> int:
     write_atomic(path, new.encode())
     for name, (measured, draw) in FIGURES.items():
         if not TABLES[measured].runs().empty:
-            write_atomic(HERE / "figures" / f"{name}.svg", _svg(draw()))
+            write_atomic(HERE / "figures" / f"{name}.svg", svg_bytes(draw()))
     if not TABLES["bench-padim"].runs().empty:
         write_atomic(HERE / "speed.csv", speed_csv().encode())
     return 0

@@ -226,7 +226,7 @@ class Results:
         csv = frame.to_csv(index=named, float_format=f"%.{SIGNIFICANT_DIGITS}g", lineterminator="\n")
         record: dict[str, Any] = {"caption": caption.strip(), "alt": alt.strip()}
         record |= _comparison(n, single_run, f"figure {id!r}")
-        contents = dict(zip(KINDS, (png_bytes(fig), _svg(fig), csv.encode())))
+        contents = dict(zip(KINDS, (png_bytes(fig), svg_bytes(fig), csv.encode())))
         record |= {kind: f"figures/{id}.{kind}" for kind in KINDS}
         record["sha256"] = {kind: hashlib.sha256(content).hexdigest() for kind, content in contents.items()}
         self._files |= {f"{id}.{kind}": content for kind, content in contents.items()}
@@ -327,7 +327,7 @@ def css_width(png: bytes) -> int:
     return png_size(png)[0] * 96 // DOTS_PER_INCH
 
 
-def _svg(fig: Any) -> bytes:
+def svg_bytes(fig: Any) -> bytes:
     """The figure as SVG bytes without date and creator, with ids that depend on the content only.
 
     Images are not combined into one, because Matplotlib then applies their opacity twice.
