@@ -16,6 +16,7 @@ from mmad_utils.course import notebook_files, project
 from mmad_utils.course.inputs import require_inputs
 from mmad_utils.course.notebook import short_hash
 from mmad_utils.course.notebook_files import NotebookError
+from mmad_utils.course.provenance import stale_reasons
 from mmad_utils.files import locked, remove
 
 SECONDS_BETWEEN_LINES = 5.0  # of progress; a shorter time would give too many lines in a log of several notebooks
@@ -88,15 +89,15 @@ def build_report(profile: str, values: Iterable[str] = ()) -> None:
     Raises
     ------
     NotebookError
-        Before anything is built: a parameter that no notebook has, a value of the wrong type, data sets or weights
-        that are missing and cannot be downloaded.
+        Before anything is built: a parameter that no notebook has, a value of the wrong type, or data sets or weights
+        that are missing and cannot be downloaded. Only the inputs of notebooks that have to run are checked.
     """
     import fcntl
 
     os.environ["MMAD_SET"] = "\n".join(values)
     names = list(notebook_files.profile_values("default"))
     notebook_files.check_overrides(names)
-    require_inputs(names, profile)
+    require_inputs([name for name in names if stale_reasons(name, profile, project.build_home() / profile)], profile)
     snakefile = os.open(project.ROOT / "Snakefile", os.O_RDONLY)
     try:
         fcntl.flock(snakefile, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -70,6 +70,13 @@ def test_all_that_is_missing_is_named_at_once(project, started):
     assert "mvtec/bottle (small.title)" in str(refused.value) and "mvtec/zipper (small.columns)" in str(refused.value)
 
 
+def test_the_inputs_of_notebooks_whose_results_are_up_to_date_are_not_checked(project, started, monkeypatch):
+    (project.root / "Snakefile").write_text("")
+    monkeypatch.setattr(runner, "stale_reasons", lambda name, profile, output: [])
+    runner.build_report("smoke", ["title=mvtec/bottle"])
+    assert started
+
+
 def test_a_missing_data_set_is_fetched(project, started, monkeypatch):
     fetched = []
     monkeypatch.setattr(inputs, "fetch", lambda name, home: fetched.append(name))
