@@ -27,7 +27,7 @@ from mmad_utils.encoders.image import ImageEncoder, check_pictures, join_layers
 __all__ = ["PaDiM", "PatchCore"]
 
 EXACT = 16  # patches with the largest bounds, whose distance to the whole coreset is computed first
-ROUNDING = 1e-5  # largest relative rounding error of a squared distance in float32
+ROUNDING = 1e-5  # relative margin of a bound, above the rounding error of a squared distance in float32
 PCA_PATCHES = 256  # patches of each image from which "pca" is computed
 CANDIDATES = 8192  # patches whose distance to a growing coreset is kept up to date
 
