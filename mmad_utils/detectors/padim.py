@@ -26,8 +26,9 @@ from mmad_utils.encoders.image import ImageEncoder, check_pictures, join_layers
 
 __all__ = ["PaDiM", "PatchCore"]
 
+DIRECTIONS = 16  # in which patches are first compared
 EXACT = 16  # patches with the largest bounds, whose distance to the whole coreset is computed first
-ROUNDING = 1e-5  # relative margin of a bound, above the rounding error of a squared distance in float32
+ROUNDING = 1e-5  # relative margin of a bound, above the rounding error of a distance in float32
 PCA_PATCHES = 256  # patches of each image from which "pca" is computed
 CANDIDATES = 8192  # patches whose distance to a growing coreset is kept up to date
 
@@ -322,11 +323,13 @@ class PatchCore(_PatchDetector):
         )
 
     def _score(self, X) -> np.ndarray:
-        return np.array([self._image_score(*self._worst(patches)) for patches in self._patches(X)])
+        search = _CoresetSearch(self.memory_)
+        return np.array([self._image_score(search, *search.farthest(patches)) for patches in self._patches(X)])
 
     def _patch_distances(self, X) -> Iterator[torch.Tensor]:
+        search = _CoresetSearch(self.memory_)
         for patches in self._patches(X):
-            yield self._nearest(patches)[0].reshape(1, *self._encoder.grid_)
+            yield search.nearest(patches)[0].reshape(1, *self._encoder.grid_)
 
     def _patches(self, X) -> Iterator[torch.Tensor]:
         """Locally aware patch features of each image, (h*w, d)."""
@@ -334,39 +337,72 @@ class PatchCore(_PatchDetector):
             pooled = [F.avg_pool2d(layer, 3, stride=1, padding=1) for layer in features]
             yield from join_layers(pooled, mode="bilinear")
 
-    def _nearest(self, patches: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Distance to the nearest coreset patch, and its row, (p,) each."""
-        nearest = torch.addmm(self.memory_.square().sum(1), patches, self.memory_.T, alpha=-2).argmin(1)
-        return (patches - self.memory_[nearest]).norm(dim=1), nearest
-
-    def _farthest(self, patches: torch.Tensor) -> tuple[float, int, torch.Tensor]:
-        """Distance of the most distant of these patches to the coreset, row of its nearest one, and its features."""
-        distances, nearest = self._nearest(patches)
-        i = int(distances.argmax())
-        return float(distances[i]), int(nearest[i]), patches[i]
-
-    def _worst(self, patches: torch.Tensor) -> tuple[float, int, torch.Tensor]:
-        """What `_farthest` gives for all patches of an image, computed for few of them.
-
-        The distance to an eighth of the coreset is an upper bound. The distances of the patches with the largest
-        bounds are computed first. The others whose bound is not above the largest of them are left out.
-        """
-        part, squares = self.memory_[::8], patches.square().sum(1)
-        bounds = torch.addmm(part.square().sum(1), patches, part.T, alpha=-2).amin(1) + squares
-        bounds += ROUNDING * (squares + bounds.abs())
-        first = self._farthest(patches[bounds.topk(min(EXACT, len(bounds))).indices])
-        left = patches[bounds > first[0] ** 2]
-        return max(first, self._farthest(left), key=lambda found: found[0]) if len(left) else first
-
-    def _image_score(self, distance: float, nearest: int, patch: torch.Tensor) -> float:
+    def _image_score(self, search: _CoresetSearch, distance: float, nearest: int, patch: torch.Tensor) -> float:
         """Largest patch distance, reduced where the nearest coreset patch has near neighbours (eq. 7)."""
         if self.n_neighbors == 1 or len(self.memory_) == 1:
             return distance
-        around = (self.memory_ - self.memory_[nearest]).norm(dim=1)
-        around[nearest] = -1  # the nearest patch itself comes first, also before its duplicates
-        neighbours = around.topk(min(self.n_neighbors, len(around)), largest=False, sorted=True).indices
+        neighbours = search.neighbours(nearest, min(self.n_neighbors, len(self.memory_)))
         to_neighbours = (self.memory_[neighbours] - patch).norm(dim=1)
         return float(distance * (1 - to_neighbours.double().softmax(0)[0]))
+
+
+class _CoresetSearch:
+    """Search for the nearest coreset patches.
+
+    Parameters
+    ----------
+    memory : (m, d) float tensor on the CPU, the patches of the coreset
+    """
+
+    def __init__(self, memory: torch.Tensor):
+        self.memory, self.squares = memory, memory.square().sum(1)
+        # One step of the power method from rows at equal steps: directions in which the coreset has a large extent.
+        start = memory[:: max(1, len(memory) // DIRECTIONS)][:DIRECTIONS]
+        self.directions = torch.linalg.qr(memory.T @ (memory @ start.T))[0]  # (d, k)
+        self.short = memory @ self.directions
+        self.short_squares = self.short.square().sum(1)
+
+    def nearest(self, patches: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Distance of the patches (p, d) to the nearest coreset patch, and its row, (p,) each."""
+        rows = _nearest_rows(patches, self.memory, self.squares)
+        return self._distances(patches, rows), rows
+
+    def farthest(self, patches: torch.Tensor) -> tuple[float, int, torch.Tensor]:
+        """Distance of the most distant of the patches to the coreset, row of its nearest one, and its features.
+
+        The coreset patch that is nearest in a few directions is usually near in all of them. Its distance is an upper
+        bound of the distance to the coreset. The distances of the patches with the largest bounds are computed
+        first. The others whose bound is not above the largest of these distances are left out.
+        """
+        candidates = _nearest_rows(patches @ self.directions, self.short, self.short_squares)
+        bounds = self._distances(patches, candidates)
+        largest = bounds.topk(min(EXACT, len(bounds))).indices
+        first = self._farthest(patches[largest])
+        bounds[largest] = 0
+        left = patches[bounds * (1 + ROUNDING) > first[0]]
+        return max(first, self._farthest(left), key=lambda found: found[0]) if len(left) else first
+
+    def neighbours(self, row: int, count: int) -> torch.Tensor:
+        """Rows of the coreset patches nearest to that of ``row``, which comes first, also before its duplicates."""
+        distances = torch.mv(self.memory, self.memory[row]).mul_(-2).add_(self.squares)  # squared, minus a constant
+        distances[row] = -torch.inf
+        return distances.topk(count, largest=False).indices
+
+    def _farthest(self, patches: torch.Tensor) -> tuple[float, int, torch.Tensor]:
+        """The result of `farthest`, by the distances of all patches."""
+        distances, rows = self.nearest(patches)
+        i = int(distances.argmax())
+        return float(distances[i]), int(rows[i]), patches[i]
+
+    def _distances(self, patches: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        """Distance of patch i to the coreset patch ``rows[i]``, for all i, (p,)."""
+        return self.memory.index_select(0, rows).sub_(patches).norm(dim=1)
+
+
+def _nearest_rows(points: torch.Tensor, rows: torch.Tensor, squares: torch.Tensor) -> torch.Tensor:
+    """For each of the points (p, d), the nearest of the rows (m, d) with these squared lengths, as (p,) int64."""
+    distances = torch.addmm(squares, points, rows.T, alpha=-2)  # squared, minus the square of the point itself
+    return torch.from_numpy(distances.numpy().argmin(1))  # NumPy's search is many times faster than PyTorch's
 
 
 def _stream_coreset(

@@ -139,7 +139,7 @@ def test_patchcore_finds_the_nearest_memory_and_weighs_by_equation_7(scene):
     assert len(memory) == round(0.1 * 12 * 64)
     for patches, score in zip(model._patches(test), model.anomaly_score(test)):
         distances = np.linalg.norm(patches.double().numpy()[:, None] - memory, axis=2)
-        found, nearest = model._nearest(patches)
+        found, nearest = padim._CoresetSearch(model.memory_).nearest(patches)
         np.testing.assert_array_equal(nearest, distances.argmin(1))
         np.testing.assert_allclose(found, distances.min(1), rtol=1e-5)
         worst = distances.min(1).argmax()
@@ -148,16 +148,16 @@ def test_patchcore_finds_the_nearest_memory_and_weighs_by_equation_7(scene):
         assert score == pytest.approx(distances[worst].min() * (1 - share), rel=1e-4)
 
 
+@pytest.mark.parametrize("columns", [5, 60])
 @pytest.mark.parametrize("size", [1, 2, 3, 200])
-def test_the_farthest_patch_is_the_one_that_a_search_of_all_finds(rng, size):
-    model = PatchCore()
-    model.memory_ = torch.from_numpy(rng.normal(size=(size, 5)))
+def test_the_farthest_patch_is_the_one_that_a_search_of_all_finds(rng, size, columns):
+    memory = torch.from_numpy(rng.normal(size=(size, columns)))
+    search = padim._CoresetSearch(memory)
     for outlier in (1.0, 10.0):
-        patches = torch.from_numpy(rng.normal(size=(100, 5)))
+        patches = torch.from_numpy(rng.normal(size=(100, columns)))
         patches[7] *= outlier
-        distances = torch.cdist(patches, model.memory_)
-        nearest, rows = distances.min(1)
-        distance, row, patch = model._worst(patches)
+        nearest, rows = torch.cdist(patches, memory).min(1)
+        distance, row, patch = search.farthest(patches)
         assert distance == pytest.approx(float(nearest.max())) and row == rows[nearest.argmax()]
         assert torch.equal(patch, patches[nearest.argmax()])
 
