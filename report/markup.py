@@ -170,11 +170,17 @@ def format_value(value: float, sd: float | None = None, unit: str = "") -> str:
 
 
 def format_column(cells: Sequence[Any], words: Mapping[str, str] = NO_WORDS) -> list[str]:
-    """The cells of one table column, its numbers with the same number of decimals; `words` for True and False."""
+    """The cells of one table column, its numbers with the same number of decimals; `words` for True and False.
+
+    There is one decimal more if the smallest number would otherwise be rounded to 0. If this is not enough, each
+    number is written as if it were alone.
+    """
     numbers = [cell for cell in cells if isinstance(cell, int | float) and not isinstance(cell, bool)]
     floats = any(isinstance(number, float) for number in numbers)
     decimals = _decimals(max(map(abs, numbers))) if floats else 0
-    vanishing = any(0 < abs(number) < 0.5 * 10**-decimals for number in numbers)
+    smallest = min((abs(number) for number in numbers if number), default=1.0)
+    decimals += 0.5 * 10 ** -(decimals + 1) <= smallest < 0.5 * 10**-decimals
+    vanishing = smallest < 0.5 * 10**-decimals
 
     def show(cell: Any) -> str:
         if cell is None or cell == "none":

@@ -94,6 +94,19 @@ def test_value_is_shown_as_a_journal_would_print_it(arguments, text):
     assert markup.format_value(*arguments) == text
 
 
+@pytest.mark.parametrize(
+    ("column", "shown"),
+    [
+        ([0.2, 0.0012, 0.0], ["0.200", "0.001", "0.000"]),
+        ([0.2, 0.0004], ["0.2000", "0.0004"]),
+        ([12.3, 0.04], ["12.30", "0.04"]),
+        ([0.2, 0.00004], ["0.200", "4.0 × 10⁻⁵"]),
+    ],
+)
+def test_the_numbers_of_a_column_have_as_many_decimals_as_the_smallest_needs(column, shown):
+    assert markup.format_column(column) == shown
+
+
 @given(st.floats(-1e6, 1e6), st.floats(1e-3, 1e3))
 def test_shown_value_is_within_half_a_unit_of_the_recorded_one(value, sd):
     shown, _, deviation = markup.format_value(value, sd).partition(" ± ")
