@@ -199,8 +199,8 @@ def format_table(
 ) -> tuple[list[str], list[list[str]], list[bool], set[tuple[int, int]]]:
     """Heads, rows, whether each column is numeric, and the (row, column) of the best cells, see `leaders`.
 
-    A mean and the `SPREADS` beside it become one column. A first column with repeated values divides the rows into
-    groups.
+    A mean and the `SPREADS` beside it become one column, with the same number of decimals. A first column with
+    repeated values divides the rows into groups.
     """
     heads: list[str] = []
     shown: list[list[str]] = []
@@ -214,7 +214,8 @@ def format_table(
             if heads[-1].split(" ")[-1] in HIGHER_IS_BETTER:
                 bold |= {(row, len(shown) - 1) for row in leaders(groups, raw[number - 1], cells)}
             heads[-1] += " ± sd"
-            means, spreads = shown[-1], format_column(cells, words)
+            both = format_column([*raw[number - 1], *cells], words)
+            means, spreads = both[: len(cells)], both[len(cells) :]
             shown[-1] = [mean if "–" in spread else f"{mean} ± {spread}" for mean, spread in zip(means, spreads)]
         else:
             heads.append(column)

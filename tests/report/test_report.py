@@ -182,6 +182,11 @@ def test_mean_and_standard_deviation_are_one_column():
     assert rows == [["kNN", "0.900 ± 0.012"], ["–", "0.500"]]
 
 
+def test_a_mean_and_its_small_deviation_have_the_same_number_of_decimals():
+    rows = markup.format_table(["detector", "AUROC", "sd"], [["a", 0.9, 0.012], ["b", 0.5, 0.0004]])[1]
+    assert rows == [["a", "0.9000 ± 0.0120"], ["b", "0.5000 ± 0.0004"]]
+
+
 @pytest.mark.parametrize(
     ("columns", "rows", "bold"),
     [
